@@ -1,0 +1,281 @@
+"""The rule of INNA, written once, in plain operators.
+
+Floats, NumPy arrays, JAX arrays and torch tensors all run these functions; nothing is imported but the
+standard library. Every faster implementation in this package is tested against them.
+
+Symbols: theta parameters, psi the paper's phase variable, m (``momentum``) the momentum that replaces it,
+g (``grad``) a mini-batch gradient, gamma (``lr``) the step size, alpha viscous damping, beta Newtonian damping.
+
+    theta_{k+1} = theta_k - gamma_k (m_k + beta g_k)
+    m_{k+1}     = (1 - alpha gamma_k) m_k + gamma_k (1 - alpha beta) g_k        m = (alpha - 1/beta) theta + psi/beta
+
+Source: Castera, Bolte, Févotte, Pauwels, "An Inertial Newton Algorithm for Deep Learning", JMLR 22(134), 2021.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+__all__ = [
+    "INNAPROP_DEFAULTS",
+    "INNA_DEFAULTS",
+    "Hyperparameters",
+    "PropHyperparameters",
+    "check_range",
+    "decay_innaprop",
+    "field",
+    "from_sgd",
+    "initial_momentum",
+    "momentum_from_phase",
+    "phase_from_momentum",
+    "rescale",
+    "step",
+]
+
+# A number or an array of any framework: only the operators + - * / ** are used on it.
+Array = Any
+
+
+class Hyperparameters(NamedTuple):
+    """Step size ``lr`` (gamma >= 0), viscous damping ``alpha`` (>= 0) and Newtonian damping ``beta`` (>= 0)."""
+
+    lr: float
+    alpha: float
+    beta: float
+
+
+class PropHyperparameters(NamedTuple):
+    """INNAprop's: those of INNA, the memory ``sigma`` in [0, 1) of g², ``eps`` >= 0 and ``weight_decay`` >= 0."""
+
+    lr: float
+    alpha: float
+    beta: float
+    sigma: float
+    eps: float
+    weight_decay: float
+
+
+INNA_DEFAULTS = Hyperparameters(lr=0.1, alpha=0.5, beta=0.1)
+INNAPROP_DEFAULTS = PropHyperparameters(lr=1e-3, alpha=0.1, beta=0.9, sigma=0.999, eps=1e-8, weight_decay=0.01)
+
+
+def field(theta: Array, psi: Array, grad: Array, alpha: Array, beta: Array) -> tuple[Array, Array]:
+    """Right-hand side of the first-order system in (theta, psi), paper eq. (5):
+
+        dtheta = (1/beta - alpha) theta - psi/beta - beta grad
+        dpsi   = (1/beta - alpha) theta - psi/beta
+
+    Args:
+        theta, psi, grad: arrays of one shape, or floats; ``grad`` is the gradient at ``theta``.
+        alpha: viscous damping, >= 0 (1/time).
+        beta: Newtonian damping, > 0 (time).
+
+    Returns:
+        The time derivatives (dtheta, dpsi), shaped like ``theta``.
+
+    Raises:
+        ValueError: beta is the number 0: the phase variable does not exist there; use `step`, which allows it.
+
+    >>> field(1.0, 0.0, 2.0, alpha=0.5, beta=0.1)
+    (9.3, 9.5)
+    """
+    _refuse_zero_beta(beta)
+    dpsi = (1 / beta - alpha) * theta - psi / beta
+    return dpsi - beta * grad, dpsi
+
+
+def step(theta: Array, momentum: Array, grad: Array, lr: Array, alpha: Array, beta: Array) -> tuple[Array, Array]:
+    """One iteration of INNA in momentum form; the same iterates as the paper's eq. (12) for any step sizes:
+
+        theta' = theta - lr (momentum + beta grad)
+        momentum' = (1 - alpha lr) momentum + lr (1 - alpha beta) grad
+
+    Args:
+        theta, momentum, grad: arrays of one shape, or floats; ``grad`` is the gradient at ``theta``.
+        lr: step size gamma_k, >= 0.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
+
+    Returns:
+        The next (theta, momentum). The arguments are left as they were.
+
+    >>> step(1.0, 0.0, 2.0, lr=0.1, alpha=0.5, beta=0.1)
+    (0.98, 0.19)
+    """
+    return (
+        theta - lr * (momentum + beta * grad),
+        (1 - alpha * lr) * momentum + lr * (1 - alpha * beta) * grad,
+    )
+
+
+def momentum_from_phase(theta: Array, psi: Array, alpha: Array, beta: Array) -> Array:
+    """The momentum that belongs to the paper's phase variable: m = (alpha - 1/beta) theta + psi/beta.
+
+    Args:
+        theta, psi: arrays of one shape, or floats.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, > 0.
+
+    Raises:
+        ValueError: beta is the number 0.
+
+    >>> momentum_from_phase(2.0, 1.9, alpha=0.5, beta=0.1)  # psi = (1 - alpha beta) theta is at rest
+    0.0
+    """
+    _refuse_zero_beta(beta)
+    # (psi - (1 - alpha beta) theta) / beta cancels once where (alpha - 1/beta) theta + psi/beta cancels after rounding.
+    return (psi - (1 - alpha * beta) * theta) / beta
+
+
+def phase_from_momentum(theta: Array, momentum: Array, alpha: Array, beta: Array) -> Array:
+    """The paper's phase variable: psi = beta m + (1 - alpha beta) theta.
+
+    Args:
+        theta, momentum: arrays of one shape, or floats.
+        alpha, beta: the dampings, >= 0.
+
+    >>> phase_from_momentum(2.0, 0.0, alpha=0.5, beta=0.1)
+    1.9
+    """
+    return beta * momentum + (1 - alpha * beta) * theta
+
+
+def initial_momentum(grad: Array, beta: Array, initial_speed: Array | None = None) -> Array:
+    """m_0 = (s - beta) g_0, which makes the initial velocity theta'(0) = -s g_0.
+
+    Args:
+        grad: the first gradient.
+        beta: Newtonian damping, >= 0.
+        initial_speed: s. The paper's experiments use 1; None is s = beta, that is m_0 = 0, as in the authors' code.
+
+    >>> initial_momentum(2.0, beta=0.1, initial_speed=1.0)
+    1.8
+    >>> initial_momentum(2.0, beta=0.1)
+    0.0
+    """
+    speed = beta if initial_speed is None else initial_speed
+    return (speed - beta) * grad
+
+
+def from_sgd(lr: float, momentum: float = 0.0, nesterov: bool = False) -> Hyperparameters:
+    """The INNA that makes the iterates of ``torch.optim.SGD(lr, momentum, nesterov=nesterov)``:
+
+        gamma = sqrt(lr)    alpha = (1 - momentum)/sqrt(lr)    beta = sqrt(lr), or (1 + momentum) sqrt(lr) with nesterov
+
+    Holds at a constant step size, with m_0 = 0. A schedule that scales gamma alone leaves the heavy ball, since the
+    discount 1 - alpha gamma and the weight of the momentum then change too.
+
+    Args:
+        lr: SGD's step size, > 0.
+        momentum: SGD's momentum, in [0, 1]; dampening is 0.
+        nesterov: as in torch, only with a momentum > 0.
+
+    Raises:
+        ValueError: an argument is out of range, or nesterov without momentum.
+
+    >>> from_sgd(0.01, momentum=0.95)
+    Hyperparameters(lr=0.1, alpha=0.5000000000000004, beta=0.1)
+    """
+    check_range("lr", lr, minimum=0.0, exclusive=True)
+    check_range("momentum", momentum, minimum=0.0, maximum=1.0)
+    if nesterov and momentum == 0:
+        raise ValueError(f"nesterov=True needs a momentum > 0, got momentum={momentum!r}")
+    gamma = math.sqrt(lr)
+    return Hyperparameters(gamma, (1 - momentum) / gamma, (1 + momentum) * gamma if nesterov else gamma)
+
+
+def rescale(grad: Array, exp_avg_sq: Array, count: Array, sigma: Array, eps: Array) -> tuple[Array, Array]:
+    """INNAprop's gradient, which takes the place of g in `step` (arXiv 2410.05871):
+
+        v' = sigma v + (1 - sigma) g²        ghat = g / (sqrt(v'/(1 - sigma^count)) + eps)
+
+    Args:
+        grad, exp_avg_sq: g and v, real arrays of one shape, or floats.
+        count: number of this step, counted from 1.
+        sigma: memory of v, in [0, 1).
+        eps: added to the root, >= 0.
+
+    Returns:
+        (ghat, v').
+
+    >>> rescale(2.0, 0.0, 1, sigma=0.5, eps=0.0)
+    (1.0, 2.0)
+    """
+    exp_avg_sq = sigma * exp_avg_sq + (1 - sigma) * grad * grad
+    return grad / ((exp_avg_sq / (1 - sigma**count)) ** 0.5 + eps), exp_avg_sq
+
+
+def decay_innaprop(
+    theta: Array, momentum: Array, lr: Array, alpha: Array, beta: Array, weight_decay: Array
+) -> tuple[Array, Array]:
+    """INNAprop's weight decay as published, taken before the step:
+
+        theta' = (1 - lr lambda) theta        m' = m + lr lambda (1/beta - alpha) theta
+
+    The publication shrinks theta and leaves psi alone; the second line is that, in momentum form.
+
+    Args:
+        theta, momentum: arrays of one shape, or floats.
+        lr, alpha: step size and viscous damping, >= 0.
+        beta: Newtonian damping, > 0.
+        weight_decay: lambda, >= 0.
+
+    Raises:
+        ValueError: beta is the number 0.
+
+    >>> decay_innaprop(1.0, 0.0, lr=0.1, alpha=0.5, beta=0.1, weight_decay=1.0)
+    (0.9, 0.9500000000000001)
+    """
+    _refuse_zero_beta(beta)
+    rate = lr * weight_decay
+    return (1 - rate) * theta, momentum + rate * (1 / beta - alpha) * theta
+
+
+def check_range(
+    name: str,
+    value: Any,
+    *,
+    minimum: float = -math.inf,
+    maximum: float = math.inf,
+    exclusive: bool = False,
+    below: float = math.inf,
+) -> float:
+    """``value`` as a float, if it is a finite number in the range; every front end checks its arguments here.
+
+    Args:
+        name: the argument's name, for the message.
+        value: a number, or whatever ``float`` takes (a 0-dimensional array, say).
+        minimum, maximum: the closed range.
+        exclusive: leave ``minimum`` itself out.
+        below: an open upper bound.
+
+    Raises:
+        ValueError: names the argument, the value and the range.
+
+    >>> check_range("lr", -1.0, minimum=0.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: lr must be a finite number >= 0, got -1.0
+    """
+    try:
+        number = float(value)
+    except (TypeError, ValueError, RuntimeError):
+        number = math.nan
+    too_low = number <= minimum if exclusive else number < minimum
+    if isinstance(value, (bool, str)) or not math.isfinite(number) or too_low or number > maximum or number >= below:
+        bounds = []
+        if minimum > -math.inf:
+            bounds.append(f"{'>' if exclusive else '>='} {minimum:g}")
+        if maximum < math.inf:
+            bounds.append(f"<= {maximum:g}")
+        if below < math.inf:
+            bounds.append(f"< {below:g}")
+        allowed = " and ".join(bounds)
+        raise ValueError(f"{name} must be a finite number{' ' + allowed if allowed else ''}, got {value!r}")
+    return number
+
+
+def _refuse_zero_beta(beta: Array) -> None:
+    if isinstance(beta, (int, float)) and beta == 0:
+        raise ValueError(f"beta must be > 0 here (1/beta is taken), got {beta!r}")

@@ -1,0 +1,227 @@
+"""Runs are rows: one JSON file a run, written atomically, each with a checksum of its own.
+
+A row file holds three keys: ``run`` (everything that decides the run), ``result`` (everything that came out) and
+``sha256`` (of the canonical JSON of the other two). Reports read rows and nothing else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "DamagedRowError",
+    "Run",
+    "load_rows",
+    "read_document",
+    "read_row",
+    "read_rows",
+    "row_path",
+    "write_document",
+    "write_row",
+]
+
+SUFFIX = ".row.json"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that decides a run; two equal runs give the same row, timings aside.
+
+    Attributes:
+        dataset: a built-in task's name (``digits``), or ``file.py:function`` of one's own.
+        model: the network's name within the task.
+        optimizer: a name such as ``inna``, ``sgd``, ``heavy-ball``, ``adagrad``, ``adam``, or an importable class.
+        lr: gamma_0, > 0.
+        alpha, beta: INNA's dampings; None for optimizers that have none.
+        q: power of the step-size decay gamma_0 (k + 1)^-q over iterations k; 0 is a constant step.
+        settings: the optimizer's other arguments as sorted (name, value) pairs.
+        batch_size, epochs: of training.
+        seed: decides the initial weights and the order of the data.
+        device, precision: where and in which arithmetic.
+        source: digest of what the name ``dataset`` stands for, where that is a file of one's own; else empty.
+    """
+
+    dataset: str
+    model: str
+    optimizer: str
+    lr: float
+    alpha: float | None = None
+    beta: float | None = None
+    q: float = 0.0
+    settings: tuple[tuple[str, Any], ...] = ()
+    batch_size: int = 32
+    epochs: int = 15
+    seed: int = 0
+    device: str = "cpu"
+    precision: str = "float32"
+    source: str = ""
+
+    @property
+    def key(self) -> str:
+        """Sixteen hexadecimal digits that name the run; equal runs have equal keys, in any process.
+
+        >>> Run("digits", "small-cnn", "sgd", 0.1).key == Run("digits", "small-cnn", "sgd", 0.1).key
+        True
+        """
+        return hashlib.sha256(_canonical(_as_json(self)).encode()).hexdigest()[:16]
+
+
+class DamagedRowError(ValueError):
+    """A row file that cannot be trusted: cut short, altered, or not a row at all."""
+
+
+def row_path(folder: Path, run: Run) -> Path:
+    """Where the row of ``run`` lies in ``folder``; the name shows the main facts and ends with the key."""
+    return Path(folder) / f"{_slug(run.dataset)}-{_slug(run.optimizer)}-seed{run.seed}-{run.key}{SUFFIX}"
+
+
+def write_row(folder: Path, run: Run, result: Mapping[str, Any]) -> Path:
+    """Write the row of ``run`` into ``folder`` (made if missing), under a temporary name first, then renamed.
+
+    Non-finite numbers are stored as {"float": "nan"}, so that the file is plain JSON.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full; no half-written row is left behind.
+    """
+    path = row_path(folder, run)
+    body = {"run": _as_json(run), "result": _encode(dict(result))}
+    write_document(path, body)
+    return path
+
+
+def write_document(path: Path, body: Mapping[str, Any]) -> None:
+    """Write ``body`` and its checksum as JSON to ``path``, under a temporary name first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**body, "sha256": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_row(path: Path) -> tuple[Run, dict[str, Any]]:
+    """The run and the result in a row file, its checksum verified.
+
+    Raises:
+        DamagedRowError: the file is cut short, altered, or no row; the message names it.
+        OSError: it cannot be read.
+    """
+    body = read_document(path)
+    try:
+        fields = dict(body["run"])
+        fields["settings"] = tuple((name, value) for name, value in fields.get("settings", ()))
+        return Run(**fields), _decode(body["result"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedRowError(f"{path}: written by another version of inna ({error})") from None
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """What `write_document` wrote to ``path``, less the checksum, which is verified.
+
+    Raises:
+        DamagedRowError: the file is cut short, altered, or no such document.
+        OSError: it cannot be read.
+    """
+    try:
+        body: dict[str, Any] = json.loads(Path(path).read_bytes())
+        intact = body.pop("sha256") == _digest(body)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedRowError(f"{path}: not a row ({type(error).__name__}: {error})") from None
+    if not intact:
+        raise DamagedRowError(f"{path}: the checksum does not match; the file was altered or damaged")
+    return body
+
+
+def read_rows(folder: str | Path) -> dict[Run, dict[str, Any]]:
+    """Run -> result for every intact row of ``folder``, in the order of the file names.
+
+    Damaged files give a warning that names them. An empty folder gives an empty dictionary.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    rows = {}
+    for path in sorted(folder.glob(f"*{SUFFIX}")):
+        try:
+            run, result = read_row(path)
+        except DamagedRowError as error:
+            warnings.warn(str(error), stacklevel=2)
+        else:
+            rows[run] = result
+    return rows
+
+
+def load_rows(folder: str | Path) -> pd.DataFrame:
+    """A line per intact row of ``folder``: the fields of `Run`, then those of the result.
+
+    Damaged files give a warning that names them. An empty folder gives an empty frame.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+    """
+    import pandas as pd
+
+    names = [field.name for field in dataclasses.fields(Run)]
+    return pd.DataFrame(
+        [{name: getattr(run, name) for name in names} | result for run, result in read_rows(folder).items()]
+    )
+
+
+def _as_json(run: Run) -> dict[str, Any]:
+    encoded: dict[str, Any] = _encode(dataclasses.asdict(run))
+    return encoded
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _digest(body: Any) -> str:
+    return hashlib.sha256(_canonical(body).encode()).hexdigest()
+
+
+def _encode(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return {"float": repr(value)}
+    if isinstance(value, Mapping):
+        return {str(name): _encode(item) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encode(item) for item in value]
+    return value
+
+
+def _decode(value: Any) -> Any:
+    if isinstance(value, dict):
+        if value.keys() == {"float"}:
+            return float(value["float"])
+        return {name: _decode(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_decode(item) for item in value]
+    return value
+
+
+def _slug(text: str) -> str:
+    return "".join(c if c.isalnum() and c.isascii() else "-" for c in text)[:40]
