@@ -1,1 +1,0 @@
-PYTHON ?= python3
