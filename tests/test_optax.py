@@ -58,7 +58,7 @@ def assert_close(actual, expected, tolerance=1e-12):
 
 
 def by_the_rule(params, steps, lrs, alphas, betas, decays, *, prop=None, initial_speed=None, decoupled=False):
-    """The same run by dynamics.py on NumPy arrays; ``decays`` maps a name to its weight decay, ``prop`` is (sigma, eps)."""
+    """The same run by dynamics.py on NumPy arrays; ``decays`` maps names to weight decays, ``prop`` is (sigma, eps)."""
     theta = {name: np.array(x) for name, x in params.items()}
     momentum = {name: np.zeros_like(x) for name, x in theta.items()}
     square = {name: np.zeros_like(x) for name, x in theta.items()}
