@@ -295,6 +295,12 @@ def on_device(device: torch.device, value: Any) -> Any:
     return value.to(device) if isinstance(value, Tensor) else value
 
 
+def coefficient_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype for 0-dimensional coefficients beside ``tensor``: real, as precise as it, and float32 at the least."""
+    real = tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype
+    return torch.promote_types(real, torch.float32)
+
+
 def param_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Two parameter groups: ``weight_decay`` for weights, none for biases and normalisation layers.
 
