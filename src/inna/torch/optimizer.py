@@ -122,8 +122,7 @@ class InertialOptimizer(Optimizer):
             params = (param for group in self.param_groups for param in group["params"])
             for key, param in zip(ids, params, strict=True):
                 for name, value in loaded["state"].get(key, {}).items():
-                    current = self.state[param].get(name)
-                    if isinstance(current, Tensor) and current.dtype != value.dtype and name != "step":
+                    if name != "step" and isinstance(value, Tensor) and self.state[param][name].dtype != value.dtype:
                         self.state[param][name] = value.to(device=param.device, copy=True)
 
         handles = (
