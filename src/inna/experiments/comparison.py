@@ -16,7 +16,7 @@ from inna.experiments import optimizers
 from inna.experiments.randomness import derive, isolated
 from inna.experiments.rows import Run, load_rows
 from inna.experiments.study import HALF_DECADES, Contender, Study
-from inna.experiments.sweep import Progress, SweepError, sweep
+from inna.experiments.sweep import Progress, raised, sweep
 from inna.experiments.tasks import Task, fingerprint, load_task
 from inna.experiments.training import PRECISIONS, resolve_device
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_OPTIMIZERS", "compare", "make_run", "make_study"]
 
-# The paper's four settings of INNA; gamma != beta in all but accident, so none of them is a heavy ball in disguise.
+# The paper's four settings of INNA. At a constant gamma = beta INNA is a heavy ball; no half-decade is 1/2, so
+# whatever the tuning chooses, (0.5, 0.5) is none.
 DEFAULT_OPTIMIZERS = (
     "inna:alpha=.1,beta=.1",
     "inna:alpha=.5,beta=.1",
@@ -81,7 +82,7 @@ def make_study(
         command: the command line, for the report.
 
     Raises:
-        ValueError: a value is out of range, or a name is unknown, or the parts do not fit together; one line says which.
+        ValueError: a value is out of range, or a name is unknown, or the parts do not fit; one line says which.
     """
     found, name, source = _identify(task)
     contenders = tuple(
@@ -214,7 +215,7 @@ def compare(
 def _rows(study: Study, folder: Path, task: Task | None, jobs: int, progress: Progress | None) -> pd.DataFrame:
     _, failures = sweep(study, folder, task=task, jobs=jobs, progress=progress)
     if failures:
-        raise SweepError(f"{len(failures)} runs raised; the first: {failures[0].error}\n{failures[0].traceback}")
+        raise raised(failures)
     return load_rows(folder)
 
 

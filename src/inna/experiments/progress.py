@@ -20,7 +20,7 @@ from inna.experiments.running import read_running
 from inna.experiments.study import Study
 from inna.experiments.sweep import Outlook
 
-__all__ = ["LiveProgress", "PlainProgress", "TrainingProgress", "duration", "watching"]
+__all__ = ["LiveProgress", "PlainProgress", "TrainingProgress", "duration", "outcome", "watching"]
 
 PLAIN_LINES = 10  # of progress in a whole sweep or run, where the output is no terminal
 
@@ -44,6 +44,26 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def outcome(result: Mapping[str, Any]) -> list[str]:
+    """The result of a run in a few lines: what was measured, or how it diverged."""
+    if result["status"] == "done":
+        measured = [name for name in result if name == "train_loss" or name.startswith("test_")]
+        lines = [", ".join(f"{name.replace('_', ' ')} {result[name]:.4g}" for name in measured)]
+    else:
+        lines = [explain(result["divergence"])]
+    pace = f"{result['seconds_per_epoch']:.3g} s per epoch" if len(result["history"]) > 1 else "no epoch finished"
+    return [*lines, f"{pace}, {result['state_bytes_per_parameter']:.3g} bytes of optimizer state per parameter"]
+
+
+def explain(divergence: Mapping[str, Any]) -> str:
+    """Where and how a run diverged, as a sentence."""
+    parameter = f", first seen in {divergence['parameter']}" if divergence["parameter"] else ""
+    return (
+        f"diverged at iteration {divergence['iteration']} in epoch {divergence['epoch']}: {divergence['reason']}"
+        f"{parameter}; γ was {divergence['lr']:.3g}, the last finite loss {divergence['last_finite_loss']:.3g}"
+    )
 
 
 class _Pace:
@@ -180,6 +200,10 @@ class TrainingProgress:
         every = max(1, self.run.epochs // PLAIN_LINES)
         if not self.console.is_terminal and (entry["epoch"] % every == 0 or entry["epoch"] == self.run.epochs):
             _print(self.console, self._line())
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        _print(self.console, text)
 
     def _line(self) -> str:
         measured = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.entry.items() if "_" in name]

@@ -15,7 +15,7 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -27,7 +27,7 @@ from inna.experiments.study import Contender, Study, choose, spent, tuning_plan
 from inna.experiments.tasks import Task, load_task
 from inna.experiments.training import checkpoint_path, measure
 
-__all__ = ["Failure", "Outlook", "Progress", "SilentProgress", "SweepError", "outlook", "sweep"]
+__all__ = ["Failure", "Outlook", "Progress", "SilentProgress", "SweepError", "outlook", "raised", "sweep"]
 
 CHECKPOINT_SECONDS = 30.0
 
@@ -42,6 +42,14 @@ class Failure(NamedTuple):
     run: Run
     error: str
     traceback: str
+
+
+def raised(failures: Sequence[Failure]) -> SweepError:
+    """The error that says how many runs raised and what the first one did; its note holds the traceback."""
+    first = failures[0]
+    error = SweepError(f"{len(failures)} runs raised; the first: {first.error}  [{describe(first.run)}]")
+    error.add_note(first.traceback)
+    return error
 
 
 class Outlook(NamedTuple):
@@ -128,7 +136,8 @@ def describe(run: Run) -> str:
     """A run in short, for messages."""
     settings = [("alpha", run.alpha), ("beta", run.beta), *run.settings]
     written = ",".join(f"{name}={value}" for name, value in settings if value is not None)
-    return f"{run.optimizer}{':' if written else ''}{written} lr={run.lr:g} q={run.q:g} seed={run.seed} epochs={run.epochs}"
+    name = f"{run.optimizer}:{written}" if written else run.optimizer
+    return f"{name} lr={run.lr:g} q={run.q:g} seed={run.seed} epochs={run.epochs}"
 
 
 def outlook(

@@ -13,6 +13,7 @@ import dataclasses
 import math
 import statistics
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -41,10 +42,16 @@ THREADS = 1
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 OnEpoch = Callable[[dict[str, Any]], object]
+OnNote = Callable[[str], object]
 
 
 def train(
-    run: Run, *, task: Task | None = None, folder: str | Path | None = None, on_epoch: OnEpoch | None = None
+    run: Run,
+    *,
+    task: Task | None = None,
+    folder: str | Path | None = None,
+    on_epoch: OnEpoch | None = None,
+    on_note: OnNote = warnings.warn,
 ) -> dict[str, Any]:
     """Train as ``run`` says and return its row: the fields of ``run`` and the results, as a line of `load_rows`.
 
@@ -54,6 +61,7 @@ def train(
         folder: where the row is written, and where a checkpoint lies after each epoch, from which the same run goes
             on bit for bit if it was interrupted; None writes nothing.
         on_epoch: called after each epoch, and once before training, with the newest entry of ``history``.
+        on_note: called with a line on a checkpoint that is damaged; by default a warning.
 
     Returns:
         Beside the fields of ``run``: ``status`` ("done" or "diverged"), ``train_loss`` (mean over the training set
@@ -78,7 +86,7 @@ def train(
         if source != run.source:
             raise ValueError(f"{run.dataset} is not the version that the run names: its source differs")
     checkpoint = checkpoint_path(Path(folder), run) if folder is not None else None
-    result = measure(run, task, checkpoint=checkpoint, on_epoch=on_epoch)
+    result = measure(run, task, checkpoint=checkpoint, on_epoch=on_epoch, on_note=on_note)
     if folder is not None:
         write_row(Path(folder), run, result)
     return {field.name: getattr(run, field.name) for field in dataclasses.fields(run)} | result
@@ -97,7 +105,7 @@ def measure(
     checkpoint: Path | None = None,
     checkpoint_seconds: float = 0.0,
     on_epoch: OnEpoch | None = None,
-    on_note: Callable[[str], object] = lambda text: None,
+    on_note: OnNote = lambda text: None,
 ) -> dict[str, Any]:
     """The result of ``run`` on ``task``, as `train` describes it.
 
@@ -156,7 +164,7 @@ class _Training:
         checkpoint: Path | None,
         checkpoint_seconds: float,
         on_epoch: OnEpoch | None,
-        on_note: Callable[[str], object],
+        on_note: OnNote,
     ) -> dict[str, Any]:
         if checkpoint is not None:
             self._restore(checkpoint, on_note)
@@ -329,7 +337,7 @@ class _Training:
             "seconds": self.seconds,
         }
 
-    def _restore(self, path: Path, on_note: Callable[[str], object]) -> None:
+    def _restore(self, path: Path, on_note: OnNote) -> None:
         try:
             state = load_checkpoint(path)
         except FileNotFoundError:
