@@ -1,6 +1,7 @@
 """tests/test_keras.py and the examples of inna.keras, on each backend in a process of its own."""
 
 import pytest
+
 from keras_backends import BACKENDS, in_a_process
 
 

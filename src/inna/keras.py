@@ -123,8 +123,9 @@ class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         """
         index = self._get_variable_index(variable)
         momentum = self._momentums[index]
-        # 16-bit variables get their step in single precision.
-        dtype = keras.backend.result_type(variable.dtype, "float32")
+        # 16-bit variables get their step in single precision. (Keras's result_type is no help: it takes float64 down.)
+        dtype = keras.backend.standardize_dtype(variable.dtype)
+        dtype = "float32" if dtype in ("bfloat16", "float16") else dtype
         theta, m, lr = (ops.cast(ops.convert_to_tensor(x), dtype) for x in (variable, momentum, learning_rate))
         g = ops.cast(ops.convert_to_tensor(gradient, sparse=False), dtype)
         moves = ops.not_equal(lr, 0)
