@@ -126,8 +126,9 @@ class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         # 16-bit variables get their step in single precision. (Keras's result_type is no help: it takes float64 down.)
         dtype = keras.backend.standardize_dtype(variable.dtype)
         dtype = "float32" if dtype in ("bfloat16", "float16") else dtype
-        theta, m, lr = (ops.cast(ops.convert_to_tensor(x), dtype) for x in (variable, momentum, learning_rate))
-        g = ops.cast(ops.convert_to_tensor(gradient, sparse=False), dtype)
+        if hasattr(gradient, "dense_shape"):  # TensorFlow's IndexedSlices, from an embedding
+            gradient = ops.add(ops.zeros_like(variable), gradient)
+        theta, m, g, lr = (ops.convert_to_tensor(x, dtype) for x in (variable, momentum, gradient, learning_rate))
         moves = ops.not_equal(lr, 0)
         count = None
         if self._counts_steps:
@@ -234,7 +235,7 @@ class INNAprop(_InertialOptimizer):
     >>> weight = keras.Variable([1.0, -2.0])
     >>> optimizer = INNAprop(learning_rate=0.1, weight_decay=None)
     >>> optimizer.apply([2 * weight.value], [weight])
-    >>> print(ops.convert_to_numpy(weight).round(3))  # the first step is gamma beta against the gradient's sign
+    >>> print(ops.convert_to_numpy(weight.value).round(3))  # the first step is gamma beta against the gradient's sign
     [ 0.91 -1.91]
     """
 
@@ -271,7 +272,7 @@ class INNAprop(_InertialOptimizer):
     def _prepare(
         self, index: int, theta: Any, momentum: Any, grad: Any, lr: Any, decay: float, moves: Any, count: Any
     ) -> tuple[Any, Any, Any]:
-        old = ops.cast(ops.convert_to_tensor(self._exp_avg_sqs[index]), grad.dtype)
+        old = ops.convert_to_tensor(self._exp_avg_sqs[index], grad.dtype)
         grad, exp_avg_sq = dynamics.rescale(grad, old, ops.cast(count, grad.dtype), self.sigma, self.eps)
         self._keep(self._exp_avg_sqs[index], exp_avg_sq, old, moves)
         if decay:
