@@ -81,7 +81,7 @@ def by_the_rule(params, steps, lrs, alphas, betas, decays, *, prop=None, initial
     return theta, momentum
 
 
-@settings(max_examples=12, deadline=None, derandomize=True)
+@settings(max_examples=10, deadline=None, derandomize=True)
 @given(
     lr=st.floats(1e-3, 0.3),
     alpha=st.floats(0.0, 8.0),
@@ -122,7 +122,7 @@ def test_inna_is_the_rule(lr, alpha, beta, decay, decoupled, initial_speed, sche
         assert state.count == state.steps == 12
 
 
-@settings(max_examples=8, deadline=None, derandomize=True)
+@settings(max_examples=6, deadline=None, derandomize=True)
 @given(
     lr=st.floats(1e-3, 0.3),
     alpha=st.floats(0.0, 8.0),
@@ -201,11 +201,10 @@ def test_nothing_is_lost_where_alpha_gamma_is_near_one(x64, distance, known):
         (lambda: inna(0.1, 0.5, 0.1), False),
         (lambda: inna(0.1, 0.5, 0.1, weight_decay=0.1, decoupled_weight_decay=True), False),
         (lambda: inna(lambda k: 0.1 * power_decay(0.5)(k), 0.5, 0.1, max_learning_rate=0.1), False),
-        (lambda: innaprop(weight_decay=0.1), False),
         (lambda: inna(*dynamics.from_sgd(0.01)), True),
         (lambda: inna(lambda k: 0.1 * power_decay(0.5)(k), 0.5, 0.1), True),
     ],
-    ids=["constant", "decay", "bounded-schedule", "innaprop", "alpha-gamma-is-1", "schedule"],
+    ids=["constant", "decay", "bounded-schedule", "alpha-gamma-is-1", "schedule"],
 )
 def test_where_the_division_is_safe_no_momentum_is_copied(make, copies):
     """XLA's temporary memory on the CPU, with donated buffers: the measured cost of the first form is this copy."""
@@ -218,8 +217,12 @@ def test_where_the_division_is_safe_no_momentum_is_copied(make, copies):
         updates, state = optimizer.update(grads, state, params)
         return optax.apply_updates(params, updates), state
 
-    memory = step.lower(params, optimizer.init(params), params).compile().memory_analysis()
-    assert (memory.temp_size_in_bytes >= params.nbytes) == copies
+    state = optimizer.init(params)
+    grads, nbytes = jnp.ones(100_000), params.nbytes
+    compiled = step.lower(params, state, grads).compile()
+    compiled(params, state, grads)  # nothing in the state is donated twice
+    memory = compiled.memory_analysis()
+    assert (memory.temp_size_in_bytes >= nbytes) == copies
 
 
 @pytest.mark.parametrize("make", [inna, innaprop])
@@ -249,12 +252,12 @@ def test_innaprop_of_a_complex_array_is_that_of_its_parts(x64):
     parts = rng.normal(size=(2, 5))
     grads = rng.normal(size=(20, 2, 5))
     for optimizer in (inna(0.1, 0.5, 0.2, initial_speed=1.0), innaprop(0.01, weight_decay=0.1, initial_speed=1.0)):
-        z, x = jnp.asarray(parts[0] + 1j * parts[1]), jnp.asarray(parts)
+        z, x, update = jnp.asarray(parts[0] + 1j * parts[1]), jnp.asarray(parts), jax.jit(optimizer.update)
         z_state, x_state = optimizer.init(z), optimizer.init(x)
         for g in grads:
-            updates, z_state = optimizer.update(jnp.asarray(g[0] + 1j * g[1]), z_state, z)
+            updates, z_state = update(jnp.asarray(g[0] + 1j * g[1]), z_state, z)
             z = z + updates
-            updates, x_state = optimizer.update(jnp.asarray(g), x_state, x)
+            updates, x_state = update(jnp.asarray(g), x_state, x)
             x = x + updates
         assert_close(jnp.stack([z.real, z.imag]), x)
 
@@ -278,9 +281,9 @@ def test_a_float32_momentum_keeps_what_bfloat16_would_lose():
 
     def momentum_after(dtype):
         optimizer = inna(0.01, 0.1, 0.1, momentum_dtype=dtype)
-        state = optimizer.init(params)
+        state, update = optimizer.init(params), jax.jit(optimizer.update)
         for k in range(300):
-            _, state = optimizer.update(params if k == 0 else 0 * params, state, params)
+            _, state = update(params if k == 0 else 0 * params, state, params)
         return float(state.momentum[0])
 
     expected = 0.01 * (1 - 0.1 * 0.1) * (1 - 0.01 * 0.1) ** 299
@@ -288,22 +291,25 @@ def test_a_float32_momentum_keeps_what_bfloat16_would_lose():
     assert momentum_after(None) > 1.2 * expected
 
 
-def test_multi_steps_is_one_step_on_the_mean_gradient(x64):
+def test_multi_steps_is_one_step_on_the_sum_of_gradients(x64):
     rng = np.random.default_rng(1)
     grads = jnp.asarray(rng.normal(size=(6, 3, 4)))
 
     def rate(k):
         return 0.1 * power_decay(0.5)(k)
 
-    accumulating = optax.MultiSteps(inna(rate, initial_speed=1.0), every_k_schedule=3)
+    accumulating = optax.MultiSteps(
+        inna(rate, initial_speed=1.0), every_k_schedule=3, use_grad_mean=False, accumulator_dtype=jnp.float64
+    )
     plain = inna(rate, initial_speed=1.0)
     params = expected = jnp.ones(4)
     state, plain_state = accumulating.init(params), plain.init(params)
+    small, large = jax.jit(accumulating.update), jax.jit(plain.update)
     for group in grads:
         for g in group:
-            updates, state = accumulating.update(g, state, params)
+            updates, state = small(g, state, params)
             params = optax.apply_updates(params, updates)
-        updates, plain_state = plain.update(group.mean(0), plain_state, expected)
+        updates, plain_state = large(group.sum(0), plain_state, expected)
         expected = optax.apply_updates(expected, updates)
     assert_close(params, expected)
 
@@ -368,8 +374,9 @@ def test_parts_of_a_tree_by_masked_and_multi_transform(x64):
     masked = optax.masked(inna(weight_decay=0.1), {"weight": True, "bias": False})
     params = jax.tree.map(jnp.asarray, PARAMS)
     state = masked.init(params)
+    update = jax.jit(masked.update)
     for _ in range(9):
-        updates, state = masked.update(bowl(params), state, params)
+        updates, state = update(bowl(params), state, params)
         params = {"weight": params["weight"] + updates["weight"], "bias": params["bias"]}
     assert_close(params["weight"], only)
 
@@ -404,8 +411,9 @@ def test_derivatives_through_the_update(x64, make):
             params = params + updates
         return params
 
-    check_grads(after_three_steps, (0.1, 0.5, 0.2, start), order=2, modes=["fwd", "rev"], rtol=1e-5)
-    check_grads(functools.partial(after_three_steps, 0.1, 0.5, 0.2), (start,), order=2, modes=["rev"], rtol=1e-5)
+    check_grads(jax.jit(after_three_steps), (0.1, 0.5, 0.2, start), order=1, modes=["fwd", "rev"], rtol=1e-6)
+    of_the_rate = jax.jit(functools.partial(after_three_steps, alpha=0.5, beta=0.2, start=start))
+    check_grads(of_the_rate, (0.1,), order=2, modes=["rev"], rtol=1e-5)
 
 
 def test_state_and_updates_take_the_sharding_of_the_parameters():

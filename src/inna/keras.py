@@ -235,8 +235,8 @@ class INNAprop(_InertialOptimizer):
     >>> weight = keras.Variable([1.0, -2.0])
     >>> optimizer = INNAprop(learning_rate=0.1, weight_decay=None)
     >>> optimizer.apply([2 * weight.value], [weight])
-    >>> print(ops.convert_to_numpy(weight.value).round(3))  # the first step is gamma beta against the gradient's sign
-    [ 0.91 -1.91]
+    >>> bool(ops.all(ops.abs(weight - ops.array([0.91, -1.91])) < 1e-4))  # gamma beta against the gradient's sign
+    True
     """
 
     def __init__(
