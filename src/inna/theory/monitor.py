@@ -10,7 +10,7 @@ import math
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from inna.dynamics import check_range
+from inna.dynamics import check_range, initial_momentum
 from inna.theory.stability import StepSizeWarning
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ __all__ = ["EnergyMonitor", "EnergyRecord"]
 
 
 class EnergyRecord(NamedTuple):
-    """One iteration: its number from 0, the loss, |m|² and E."""
+    """One iteration: its number from 0, the loss, the kinetic part (|m|² for one group) and E."""
 
     iteration: int
     loss: float
@@ -36,11 +36,12 @@ class EnergyMonitor:
     ``factor`` times the lowest mean of any earlier window, it warns, once, that the step size is too large.
 
     Groups of parameters with different (alpha_i, beta_i) each weigh their kinetic energy, so that the sum falls too:
-    E = (1 + alpha_0 beta_0) (2 J + sum_i |m_i|²/(1 + alpha_i beta_i)), which is the paper's E for one group.
+    E = (1 + alpha_0 beta_0) (2 J + sum_i |m_i|²/(1 + alpha_i beta_i)), which is the paper's E for one group. J is the
+    loss plus the penalty lambda/2 |theta|² of a ``weight_decay``; a decoupled one has no J and is left out.
 
     Args:
-        optimizer: an optimizer whose groups hold "alpha" and "beta" and whose state holds a "momentum" per parameter
-            (`inna.torch.INNA`).
+        optimizer: an optimizer whose groups hold "alpha" and "beta" and whose state holds a "momentum" per parameter:
+            `inna.torch.INNA`. INNAprop and ``maximize`` are refused, since E does not fall along their flow.
         window: iterations per window, >= 1. Take a whole epoch's where batches differ much.
         factor: the rise that is called too large, > 1.
         lower_bound: a lower bound of the loss, from which E is counted.
@@ -63,11 +64,13 @@ class EnergyMonitor:
         self.factor = check_range("factor", factor, minimum=1.0, exclusive=True)
         self.lower_bound = check_range("lower_bound", lower_bound)
         for group in optimizer.param_groups:
-            if "alpha" not in group or "beta" not in group:
+            if "alpha" not in group or "beta" not in group or "sigma" in group:
                 raise ValueError(
-                    "optimizer must have alpha and beta in each parameter group, as inna.torch.INNA has, "
-                    f"got {type(optimizer).__name__}"
+                    "optimizer must follow INNA's flow, with alpha and beta in each parameter group "
+                    f"(inna.torch.INNA), got {type(optimizer).__name__}"
                 )
+            if group.get("maximize"):
+                raise ValueError("optimizer must minimise: E does not fall with maximize=True")
         self.optimizer = optimizer
         self.window = window
         self.records: list[EnergyRecord] = []
@@ -90,35 +93,34 @@ class EnergyMonitor:
         Warns:
             StepSizeWarning: E rises, or is no longer finite; once.
         """
-        value = float(loss)
+        value = float(loss.detach() if hasattr(loss, "detach") else loss)
         if value < self.lower_bound:
             raise ValueError(f"the loss must be >= lower_bound={self.lower_bound:g}, got {value!r}; set lower_bound")
-        scale, weighted = 0.0, 0.0
-        for position, group in enumerate(self.optimizer.param_groups):
-            coupling = 1 + float(group["alpha"]) * float(group["beta"])
-            if position == 0:
-                scale = coupling
-            weighted += self._kinetic(group) / coupling
-        kinetic = scale * weighted
-        record = EnergyRecord(len(self.records), value, kinetic, 2 * scale * value + kinetic)
+        groups = self.optimizer.param_groups
+        couplings = [1 + float(group["alpha"]) * float(group["beta"]) for group in groups]
+        potential = value + sum(
+            0.5 * _penalty(group) * _squared_norm(group["params"]) for group in groups if _penalty(group)
+        )
+        kinetic = couplings[0] * sum(
+            _squared_norm(self._momenta(group)) / coupling for group, coupling in zip(groups, couplings, strict=True)
+        )
+        record = EnergyRecord(len(self.records), value, kinetic, 2 * couplings[0] * potential + kinetic)
         self.records.append(record)
-        self._watch(2 * scale * self.lower_bound)
+        self._watch(2 * couplings[0] * self.lower_bound)
         return record
 
-    def _kinetic(self, group: dict[str, Any]) -> float:
-        """|m|² of a group; before the first step m is what that step will start from, (s - beta) g or 0."""
-        import torch
-
+    def _momenta(self, group: dict[str, Any]) -> list[torch.Tensor]:
+        """m of a group; before the first step what that step will start from, (s - beta) g, or nothing for 0."""
         momenta = []
         for parameter in group["params"]:
             state = self.optimizer.state.get(parameter, {})
             # With an initial speed the first step sets m itself: a zero-filled m before it is not yet the truth.
-            started = "momentum" in state and ("step" not in state or float(state["step"]) > 0)
-            if started:
+            if "momentum" in state and ("step" not in state or float(state["step"]) > 0):
                 momenta.append(state["momentum"])
             elif group.get("initial_speed") is not None and parameter.grad is not None:
-                momenta.append((group["initial_speed"] - group["beta"]) * parameter.grad)
-        return float(torch.nn.utils.get_total_norm([m.detach() for m in momenta])) ** 2 if momenta else 0.0
+                grad = parameter.grad + _penalty(group) * parameter.detach()
+                momenta.append(initial_momentum(grad, group["beta"], group["initial_speed"]))
+        return momenta
 
     def _watch(self, base: float) -> None:
         newest = self.records[-1].energy
@@ -146,3 +148,20 @@ class EnergyMonitor:
                 StepSizeWarning,
                 stacklevel=4,
             )
+
+
+def _penalty(group: dict[str, Any]) -> float:
+    """lambda of the L2 penalty that is part of J."""
+    return 0.0 if group.get("decoupled_weight_decay") else float(group.get("weight_decay", 0.0))
+
+
+def _squared_norm(tensors: list[torch.Tensor]) -> float:
+    """The sum of all |entries|², with one look at the device; half precision is summed in float32."""
+    import torch
+
+    norms = []
+    for tensor in tensors:
+        entries = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
+        norm = torch.linalg.vector_norm(entries, dtype=torch.promote_types(entries.dtype, torch.float32))
+        norms.append(norm.to(norms[0].device) if norms else norm)
+    return float(torch.linalg.vector_norm(torch.stack(norms))) ** 2 if norms else 0.0

@@ -7,6 +7,7 @@ subgradient of J there, and that is what `SPURIOUS_VALLEY` and its relatives sho
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -203,14 +204,10 @@ def piecewise_linear(
         highest = [np.max(level, axis=-1) for level in levels(theta)]
         return np.asarray(sum(factor * top for factor, top in zip(factors, highest, strict=True)))
 
+    planes = _kink_planes(pieces, heights)
+
     def kinks(theta: ArrayLike) -> Floats:
-        gaps = [
-            level[..., i] - level[..., j]
-            for level in levels(theta)
-            for i in range(level.shape[-1])
-            for j in range(i + 1, level.shape[-1])
-        ]
-        return np.stack(gaps, axis=-1)
+        return np.asarray(_points(theta, dimension) @ planes[:, :-1].T + planes[:, -1])
 
     return Objective(
         name=name,
@@ -221,9 +218,25 @@ def piecewise_linear(
         minimisers=_rows(minimisers, dimension),
         saddles=_rows(saddles, dimension),
         spurious_points=_rows(spurious_points, dimension),
-        kinks=kinks if any(len(row) > 1 for row in heights) else None,
+        kinks=kinks if len(planes) else None,
         term_gradients=terms,
     )
+
+
+def _kink_planes(pieces: list[Floats], heights: list[Floats]) -> Floats:
+    """(K, P + 1): rows (a, b) of unit normal whose planes <a, t> + b = 0 are where two pieces of a term are equal."""
+    planes: list[Floats] = []
+    for rows, row in zip(pieces, heights, strict=True):
+        for i, j in itertools.combinations(range(len(row)), 2):
+            normal = rows[i] - rows[j]
+            length = np.linalg.norm(normal)
+            if length == 0:
+                continue
+            plane = np.append(normal, row[i] - row[j]) / length
+            plane *= np.sign(normal[np.flatnonzero(normal)[0]])
+            if not any(np.allclose(plane, known, rtol=1e-12, atol=1e-12) for known in planes):
+                planes.append(plane)
+    return np.array(planes).reshape(-1, pieces[0].shape[1] + 1)
 
 
 def _points(theta: ArrayLike, dimension: int) -> Floats:
@@ -377,13 +390,13 @@ MONKEY_SADDLE = Objective(
 
 _RELU = [[0.0], [1.0]]
 _RELU_MIRRORED = [[0.0], [-1.0]]
-_ABS = [[1.0], [-1.0]]
+_ABS = [[0.0], [1.0], [-1.0]]  # max(0, t, -t), whose first piece makes abs'(0) = 0
 
 CANCELLING_ABS = piecewise_linear(
     "|t| - |t|",
     "|t1| - |t1|",
     [_ABS, _ABS],
-    [[0.0, 0.0], [0.0, 0.0]],
+    [[0.0, 0.0, 0.0], [0.0, 0.0, 0.0]],
     [1.0, -1.0],
     minimisers=[[0.0]],
 )
@@ -417,9 +430,9 @@ SPURIOUS_CORNER = piecewise_linear(
         [[0.0, 0.0], [1.0, 1.0]],
         [[0.0, 0.0], [-1.0, -1.0]],
         [[0.0, 0.0], [-1.0, -1.0]],
-        [[1.0, -1.0], [-1.0, 1.0]],
+        [[0.0, 0.0], [1.0, -1.0], [-1.0, 1.0]],
     ],
-    [[0.0, 0.0], [0.0, 0.0], [0.0, -1.0], [0.0, 0.0]],
+    [[0.0, 0.0], [0.0, 0.0], [0.0, -1.0], [0.0, 0.0, 0.0]],
     [1.0, -1.0, 2.0, 1.0],
     minimisers=[[-0.5, -0.5]],
     spurious_points=[[0.0, 0.0]],
