@@ -267,7 +267,7 @@ def test_monitor_refuses_what_it_cannot_watch() -> None:
         EnergyMonitor(INNA([weight], maximize=True))
     with pytest.raises(ValueError, match="window must be an integer >= 1, got 0"):
         EnergyMonitor(INNA([weight]), window=0)
-    with pytest.raises(ValueError, match="factor must be a finite number > 1, got 1.0"):
+    with pytest.raises(ValueError, match=r"factor must be a finite number > 1, got 1.0"):
         EnergyMonitor(INNA([weight]), factor=1.0)
     with pytest.raises(ValueError, match="set lower_bound"):
         EnergyMonitor(INNA([weight]))(-1.0)

@@ -147,7 +147,7 @@ def test_figure_1_dips_where_the_paper_s_curves_do() -> None:
 
 
 def test_bad_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="exponent must be a finite number >= 1, got 0.5"):
+    with pytest.raises(ValueError, match=r"exponent must be a finite number >= 1, got 0.5"):
         power(0.5)
     with pytest.raises(ValueError, match="at least one eigenvalue"):
         quadratic([])

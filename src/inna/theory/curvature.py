@@ -84,7 +84,7 @@ def suggest_lr(
     curvature, products = top_curvature(model, loss, batch, tolerance=tolerance, seed=seed)
     if curvature <= 0:
         raise ValueError(
-            f"the largest curvature on this batch is {curvature:.3g}, which is not positive: no step size is stable here"
+            f"the largest curvature on this batch is {curvature:.3g}, not positive: no step size is stable here"
         )
     bound = max_lr(alpha, beta, curvature)
     if current is not None and current >= bound:
@@ -143,7 +143,7 @@ def top_curvature(
         nonlocal products
         products += 1
         direction = torch.tensor(vector.ravel(), dtype=first.dtype, device=first.device)
-        parts = [part.view_as(grad) for part, grad in zip(direction.split(sizes), grads, strict=True)]
+        parts = [part.view_as(grad) for part, grad in zip(torch.split(direction, sizes), grads, strict=True)]
         used = [(grad, part) for grad, part in zip(grads, parts, strict=True) if grad.requires_grad]
         if not used:  # a loss that is linear in the weights
             return np.zeros_like(vector)

@@ -200,6 +200,7 @@ def _relu_mode(slope: float) -> Any:
             (x,) = ctx.saved_tensors
             return grads[0] * torch.where(x == 0, slope, (x > 0).to(x.dtype))
 
+    apply: Any = ReluAtZero.apply
     fresh = {torch.relu, torch.Tensor.relu}
     in_place = {torch.relu_, torch.Tensor.relu_, torch.nn.functional.relu_}
 
@@ -217,7 +218,7 @@ def _relu_mode(slope: float) -> Any:
                 return func(*args, **kwargs)
             self.zeros += int((x == 0).sum())
             # The kept input must not be the tensor that is overwritten.
-            return x.copy_(ReluAtZero.apply(x.clone())) if inplace else ReluAtZero.apply(x)
+            return x.copy_(apply(x.clone())) if inplace else apply(x)
 
     return Mode()
 
@@ -253,7 +254,7 @@ class _FlatModule:
     def loss_at(self, vector: Tensor, inputs: Any, targets: Any) -> Tensor:
         import torch
 
-        parts = [part.view(shape) for part, shape in zip(vector.split(self.sizes), self.shapes, strict=True)]
+        parts = [part.view(shape) for part, shape in zip(torch.split(vector, self.sizes), self.shapes, strict=True)]
         buffers = {name: value.clone() for name, value in self.module.named_buffers()}
         state = {**buffers, **dict(zip(self.names, parts, strict=True))}
         return _scalar(self.loss(torch.func.functional_call(self.module, state, (inputs,)), targets))
@@ -263,7 +264,8 @@ def _double(data: Any) -> Any:
     return data.double() if hasattr(data, "is_floating_point") and data.is_floating_point() else data
 
 
-def _scalar(value: Any) -> Any:
+def _scalar(value: Any) -> Tensor:
     if value.numel() != 1:
         raise ValueError(f"loss must answer a scalar, got the shape {tuple(value.shape)}")
-    return value.reshape(())
+    scalar: Tensor = value.reshape(())
+    return scalar

@@ -159,7 +159,7 @@ def _squared_norm(tensors: list[torch.Tensor]) -> float:
     """The sum of all |entries|², with one look at the device; half precision is summed in float32."""
     import torch
 
-    norms = []
+    norms: list[torch.Tensor] = []
     for tensor in tensors:
         entries = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
         norm = torch.linalg.vector_norm(entries, dtype=torch.promote_types(entries.dtype, torch.float32))
