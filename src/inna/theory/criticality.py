@@ -82,7 +82,7 @@ def criticality(
             `inna.theory.modules.sample_gradients` for a torch module and data. It is never asked at theta itself.
         theta: (P,), float64.
         radius: of the ball, > 0; None: 1e-6 (1 + |theta|).
-        samples: points per radius, >= 2; None: max(64, 2 (P + 1)). N samples P numbers are held.
+        samples: points per radius, >= 2; None: max(64, 2 (P + 1)). About 3 N samples P numbers are held.
         seed: of the points.
 
     Raises:
@@ -107,19 +107,26 @@ def criticality(
         raise ValueError(f"radius must be large enough to move theta at radius/100, got {radius!r}")
     rng = np.random.default_rng(seed)
     radii = (reach, reach / 10, reach / 100)
-    found = [_distances(gradients, center, r, count, rng) for r in radii]
-    clarke, d = tuple(zip(*found, strict=True))
-    return Criticality(clarke[0], d[0], radii, clarke, d)
+    # The balls are nested: what is met in a small one counts in the larger ones too.
+    rows: list[Floats] = []
+    clarke, d = zip(*(_distances(gradients, center, r, count, rng, rows) for r in reversed(radii)), strict=True)
+    return Criticality(clarke[-1], d[-1], radii, clarke[::-1], d[::-1])
 
 
 def _distances(
-    gradients: Callable[[Floats], ArrayLike], center: Floats, radius: float, count: int, rng: np.random.Generator
+    gradients: Callable[[Floats], ArrayLike],
+    center: Floats,
+    radius: float,
+    count: int,
+    rng: np.random.Generator,
+    rows: list[Floats],
 ) -> tuple[float, float]:
+    """Both distances at one radius; ``rows`` holds the (N, P) gradients met so far and grows."""
     directions = rng.standard_normal(((count + 1) // 2, center.size))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     # Uniform in the ball, and the opposite points: a kink through theta is seen from both sides.
     lengths = radius * rng.random((len(directions), 1)) ** (1 / center.size)
-    rows = [_rows(gradients, center + sign * shift) for shift in lengths * directions for sign in (1, -1)]
+    rows += [_rows(gradients, center + sign * shift) for shift in lengths * directions for sign in (1, -1)]
     clarke = d = np.inf
     for _ in range(MOST_ROUNDS):
         stacked = np.stack(rows, axis=1)  # (N, samples, P)

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import reprlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import OdeSolution, solve_ivp
+from scipy.optimize import brentq
 
 from inna.dynamics import check_range, initial_momentum, phase_from_momentum, step
 
@@ -49,8 +51,7 @@ class Trajectory:
         theta: (T, P), parameters.
         momentum: (T, P).
         alpha, beta: the dampings.
-        kink_times: per kink, the times at which its function changed sign; while the flow slides along a kink,
-            rounding may add some.
+        kink_times: per kink, the times at which the flow crossed it; sliding along it is not a crossing.
         evaluations: how many gradients were taken.
     """
 
@@ -134,7 +135,7 @@ def solve(
         max_evaluations: gives up after as many gradients.
 
     Raises:
-        ValueError: an argument is out of range, or grad or kinks answers another shape.
+        ValueError: an argument is out of range, or grad answers another shape.
         FlowError: the solver failed, the gradient was not finite, or max_evaluations were used up.
 
     >>> path = solve(lambda theta: theta, [1.0], alpha=3.0, beta=0.0, t_end=2.0, initial_speed=0.0)
@@ -154,10 +155,7 @@ def solve(
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     start = _vector("theta0", theta0)
     force = _CountedGradient(grad, start.size, max_evaluations)
-    smooth: Callable[[Floats], Floats] = force
-    if kinks is not None:
-        kink_count = np.atleast_1d(np.asarray(kinks(start), dtype=float)).size
-        smooth = _layered(force, kinks, width)
+    smooth: Callable[[Floats], Floats] = force if kinks is None else _layered(force, kinks, width)
     if momentum0 is not None:
         if initial_speed is not None:
             raise ValueError("give initial_speed or momentum0, not both")
@@ -175,11 +173,6 @@ def solve(
         dtheta, dmomentum = momentum_field(state[size:], smooth(state[:size]), viscous, newtonian)
         return np.concatenate([dtheta, dmomentum])
 
-    def crossing(index: int) -> Callable[[float, Floats], float]:
-        assert kinks is not None
-        return lambda t, state: float(np.atleast_1d(kinks(state[:size]))[index])
-
-    events = [] if kinks is None else [crossing(index) for index in range(kink_count)]
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
         warnings.simplefilter("ignore")  # a failure is raised below, with the solver's own message
         solution = solve_ivp(
@@ -189,7 +182,6 @@ def solve(
             method=method or ("LSODA" if kinks is None else "BDF"),
             t_eval=None if t_eval is None else _times(t_eval, t_last),
             dense_output=True,
-            events=events or None,
             rtol=rtol,
             atol=atol,
         )
@@ -201,7 +193,7 @@ def solve(
         momentum=solution.y[size:].T,
         alpha=viscous,
         beta=newtonian,
-        kink_times=tuple(np.asarray(times) for times in solution.t_events or ()),
+        kink_times=() if kinks is None else _crossings(kinks, solution.sol, size, width),
         evaluations=force.count,
         _dense=solution.sol,
     )
@@ -266,6 +258,24 @@ def _jacobian(function: Callable[[Floats], ArrayLike], theta: Floats, heights: F
     return np.stack(columns, axis=1).reshape(heights.size, theta.size)
 
 
+def _crossings(
+    kinks: Callable[[Floats], ArrayLike], path: OdeSolution[Any], size: int, width: float
+) -> tuple[Floats, ...]:
+    """Per kink, when the flow went from outside its layer on one side to outside on the other."""
+
+    def height(t: float, index: int) -> float:
+        return float(np.atleast_1d(np.asarray(kinks(path(t)[:size]), dtype=float))[index])
+
+    along = np.array([np.atleast_1d(np.asarray(kinks(state), dtype=float)) for state in path(path.ts)[:size].T])
+    found = []
+    for index, column in enumerate(along.T):
+        outside = np.flatnonzero(np.abs(column) > width)
+        changes = np.flatnonzero(np.diff(np.sign(column[outside])))
+        brackets = [(path.ts[outside[k]], path.ts[outside[k + 1]]) for k in changes]
+        found.append(np.array([brentq(height, *bracket, args=(index,), xtol=1e-14) for bracket in brackets]))
+    return tuple(found)
+
+
 def _vector(name: str, values: ArrayLike) -> Floats:
     vector = np.atleast_1d(np.array(values, dtype=float))
     if vector.ndim != 1 or vector.size == 0 or not np.all(np.isfinite(vector)):
@@ -275,7 +285,8 @@ def _vector(name: str, values: ArrayLike) -> Floats:
 
 def _times(t_eval: ArrayLike, t_end: float) -> Floats:
     times = np.atleast_1d(np.asarray(t_eval, dtype=float))
-    inside = times.ndim == 1 and times.size > 0 and np.all((times >= 0) & (times <= t_end))
+    # A grid's last point may exceed t_end by rounding.
+    inside = times.ndim == 1 and times.size > 0 and np.all((times >= 0) & (times <= t_end * (1 + 1e-12)))
     if not inside or np.any(np.diff(times) <= 0):
-        raise ValueError(f"t_eval must increase within [0, {t_end:g}], got {t_eval!r}")
-    return times
+        raise ValueError(f"t_eval must increase within [0, {t_end:g}], got {reprlib.repr(times.tolist())}")
+    return np.asarray(np.minimum(times, t_end))

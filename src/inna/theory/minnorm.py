@@ -85,7 +85,7 @@ def min_norm_point(hulls: Sequence[ArrayLike], *, max_iterations: int = 10_000) 
         norm = float(np.linalg.norm(x))
         gap = float(x @ (x - vertex))
         # The gap is known to about EPS |x| size; a distance is then known to about EPS size.
-        if gap <= 8 * EPS * norm * size or np.any(np.all(corral == vertex, axis=1)):
+        if norm <= 8 * EPS * size or gap <= 8 * EPS * norm * size or np.any(np.all(corral == vertex, axis=1)):
             break
         grown, shares = _shrink(np.vstack([corral, vertex]), np.append(weights, 0.0))
         candidate = shares @ grown
