@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import os
-import tempfile
+import secrets
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -32,9 +32,11 @@ __all__ = [
     "read_document",
     "read_row",
     "read_rows",
+    "row_document",
     "row_path",
     "write_document",
     "write_row",
+    "write_whole",
 ]
 
 SUFFIX = ".row.json"
@@ -115,20 +117,28 @@ def write_row(folder: Path, run: Run, result: Mapping[str, Any]) -> Path:
         OSError: the folder cannot be written, or the disk is full; no half-written row is left behind.
     """
     path = row_path(folder, run)
-    body = {"run": _as_json(run), "result": _encode(dict(result))}
-    write_document(path, body)
+    write_document(path, row_document(run, result))
     return path
+
+
+def row_document(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row file says of ``run``, as plain JSON: its fields under ``run``, ``result`` under its own name."""
+    return {"run": _as_json(run), "result": _encode(dict(result))}
 
 
 def write_document(path: Path, body: Mapping[str, Any]) -> None:
     """Write ``body`` and its checksum as JSON to ``path``, under a temporary name first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**body, "sha256": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    temporary = Path(name)
+    write_whole(path, (text + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` (its folder made if missing), under a temporary name first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+        with temporary.open("xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
