@@ -67,14 +67,16 @@ def explain(divergence: Mapping[str, Any]) -> str:
 
 
 class _Pace:
-    """Estimates the time left from the epochs done since the start."""
+    """Estimates the time left from the epochs done since the first run began."""
 
     def __init__(self, outlook: Outlook) -> None:
-        self.started = time.monotonic()
+        self.started = math.nan
         self.outlook = outlook
         self.epochs = 0
 
-    def advance(self, run: Run, outlook: Outlook) -> None:
+    def advance(self, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
+        if not self.epochs:  # processes take seconds to start; that tells nothing about the runs to come
+            self.started = time.monotonic() - result["seconds"]
         self.outlook = outlook
         self.epochs += run.epochs
 
@@ -90,7 +92,7 @@ class PlainProgress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.pace = _Pace(Outlook(0, 0, 0))
-        self.next = 0
+        self.before, self.lines = 0, 0
 
     def __enter__(self) -> PlainProgress:
         return self
@@ -102,15 +104,16 @@ class PlainProgress:
 
     def begin(self, study: Study, folder: Path, outlook: Outlook) -> None:
         """Say what there is to do."""
-        self.pace = _Pace(outlook)
-        self.next = outlook.done + max(1, outlook.left // PLAIN_LINES)
+        self.pace, self.before, self.lines = _Pace(outlook), outlook.done, 0
         _print(self.console, _headline(study, folder, outlook))
 
     def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
         """Say how far it is, at every tenth of the way."""
-        self.pace.advance(run, outlook)
-        if outlook.done >= self.next:
-            self.next = outlook.done + max(1, (outlook.done + outlook.left) // PLAIN_LINES)
+        self.pace.advance(run, result, outlook)
+        done = outlook.done - self.before
+        lines = PLAIN_LINES * done // (done + outlook.left)
+        if lines > self.lines:
+            self.lines = lines
             left = f", {duration(self.pace.seconds_left())} left" if outlook.left else ""
             _print(
                 self.console,
@@ -150,7 +153,7 @@ class LiveProgress:
 
     def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
         """Take over the new state."""
-        self.pace.advance(run, outlook)
+        self.pace.advance(run, result, outlook)
         self.last = _outcome(label, run, result)
 
     def note(self, text: str) -> None:
