@@ -75,6 +75,18 @@ def test_rows_agree_bit_for_bit_in_other_processes_and_beside_others(done, tmp_p
     }
 
 
+def test_tasks_from_python_need_no_file_and_the_process_does_not_matter(tmp_path):
+    task = tiny_task.make_task()
+    alone = compare(task, ["sgd"], **SMALL | {"grid": (0.1,)})
+    beside = compare(task, ["sgd"], jobs=2, folder=tmp_path, **SMALL | {"grid": (0.1,)})
+    columns = ["dataset", "lr", "q", "seed", "train_loss", "test_worst_error", "status"]
+    order = ["q", "seed"]
+    assert alone.sort_values(order)[columns].values.tolist() == beside.sort_values(order)[columns].values.tolist()
+    assert len(alone) == 4
+    with pytest.raises(SweepError, match="one half is too much"):
+        compare(task, ["tiny_task:Fragile"], **SMALL | {"grid": (0.1, 0.5)})
+
+
 def test_a_second_start_runs_what_is_missing_or_damaged_and_nothing_else(done, tmp_path):
     _, rows = done
     study, watch = small_study(), Watch()
@@ -167,18 +179,6 @@ def test_a_budget_in_time_is_kept_or_refused(tmp_path):
     with pytest.raises(SweepError, match="final runs need about"):
         sweep(tight, tmp_path / "b")
     assert len(read_rows(tmp_path / "b")) == 2  # one tuning run each, and no more
-
-
-def test_tasks_from_python_need_no_file_and_the_process_does_not_matter(tmp_path):
-    task = tiny_task.make_task()
-    alone = compare(task, ["sgd"], **SMALL | {"grid": (0.1,)})
-    beside = compare(task, ["sgd"], jobs=2, folder=tmp_path, **SMALL | {"grid": (0.1,)})
-    columns = ["dataset", "lr", "q", "seed", "train_loss", "test_worst_error", "status"]
-    order = ["q", "seed"]
-    assert alone.sort_values(order)[columns].values.tolist() == beside.sort_values(order)[columns].values.tolist()
-    assert len(alone) == 4
-    with pytest.raises(SweepError, match="one half is too much"):
-        compare(task, ["tiny_task:Fragile"], **SMALL | {"grid": (0.1, 0.5)})
 
 
 def test_runs_under_way_are_announced_while_they_last(tmp_path):

@@ -19,6 +19,7 @@ from inna.experiments.rows import Run
 from inna.experiments.running import read_running
 from inna.experiments.study import Study
 from inna.experiments.sweep import Outlook
+from inna.experiments.wording import divergence_sentence
 
 __all__ = ["LiveProgress", "PlainProgress", "TrainingProgress", "duration", "outcome", "watching"]
 
@@ -52,18 +53,9 @@ def outcome(result: Mapping[str, Any]) -> list[str]:
         measured = [name for name in result if name == "train_loss" or name.startswith("test_")]
         lines = [", ".join(f"{name.replace('_', ' ')} {result[name]:.4g}" for name in measured)]
     else:
-        lines = [explain(result["divergence"])]
+        lines = [f"diverged. {divergence_sentence(result)}"]
     pace = f"{result['seconds_per_epoch']:.3g} s per epoch" if len(result["history"]) > 1 else "no epoch finished"
     return [*lines, f"{pace}, {result['state_bytes_per_parameter']:.3g} bytes of optimizer state per parameter"]
-
-
-def explain(divergence: Mapping[str, Any]) -> str:
-    """Where and how a run diverged, as a sentence."""
-    parameter = f", first seen in {divergence['parameter']}" if divergence["parameter"] else ""
-    return (
-        f"diverged at iteration {divergence['iteration']} in epoch {divergence['epoch']}: {divergence['reason']}"
-        f"{parameter}; γ was {divergence['lr']:.3g}, the last finite loss {divergence['last_finite_loss']:.3g}"
-    )
 
 
 class _Pace:
