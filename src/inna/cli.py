@@ -24,6 +24,7 @@ app = App(
     version=inna.__version__,
     help_epilogue="Every command has --help. --debug, anywhere, shows the traceback of an error.",
     default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
 )
 
 
