@@ -86,12 +86,15 @@ def fixed(value: float, places: int) -> str:
 
 
 def signed(value: float, places: int) -> str:
-    """As `fixed`, with a sign in front of every number but zero.
+    """A difference in ``places`` decimals, with its sign where any digit is left; a very large one as `short`.
 
-    >>> signed(0.5, 1), signed(-0.5, 1), signed(0.0, 1)
-    ('+0.5', '−0.5', '0.0')
+    >>> signed(0.5, 1), signed(-0.5, 1), signed(-0.001, 1), signed(2e7, 1)
+    ('+0.5', '−0.5', '0.0', '+2e7')
     """
-    return f"+{fixed(value, places)}" if value > 0 else fixed(value, places)
+    if not math.isfinite(value) or abs(value) >= 1e6:
+        return f"+{short(value)}" if value > 0 else short(value)
+    text = f"{abs(value):.{places}f}"
+    return f"{'' if float(text) == 0 else '+' if value > 0 else MINUS}{text}"
 
 
 def decimals(values: Iterable[float], spreads: Iterable[float] = ()) -> int:
@@ -294,7 +297,7 @@ def method_notes(summary: Summary) -> list[str]:
         f"Every interval is for its own pair. With {count(comparisons, 'comparison')} a column, if all optimizers were "
         f"equal and the comparisons independent, at least one interval would leave zero out in "
         f"{percent(false_alarm_rate(comparisons))} of studies; against that, demand intervals at "
-        f"{100 * corrected:.3g}\N{NO-BREAK SPACE}% (Bonferroni). A winner was picked by looking, which flatters its lead."
+        f"{100 * corrected:.3g}\N{NO-BREAK SPACE}% (Bonferroni). A winner was picked by looking: that flatters it."
     )
     costs = (
         f"“Epochs to {reference}’s best” is the first epoch after which the training loss is at most the least that "
