@@ -227,8 +227,8 @@ def _sentences(table: pd.DataFrame) -> Iterator[str]:
             )
     if any(table[f"{name}_verdict"].any() for name in measures):
         yield (
-            f"Differences are paired by seed, ± half their {percent(CONFIDENCE)} interval (Student t), each for its own "
-            f"pair: of {count(len(table) - 1, 'comparison')} a column some may be chance."
+            f"Differences are paired by seed, ± half their {percent(CONFIDENCE)} interval (Student t), each for its "
+            f"own pair: of {count(len(table) - 1, 'comparison')} a column some may be chance."
         )
     for warnings in table["warnings"]:
         for warning in warnings:
