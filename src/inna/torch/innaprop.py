@@ -1,0 +1,319 @@
+"""INNAprop for PyTorch: INNA on gradients that are rescaled as RMSprop's are."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import ParamsT
+
+from inna import dynamics
+from inna.dynamics import INNAPROP_DEFAULTS
+from inna.torch.inna import add_scaled, foreach_add_scaled, move
+from inna.torch.optimizer import (
+    InertialOptimizer,
+    TensorLists,
+    coefficient_dtype,
+    count_step,
+    group_alike,
+    host_may_look,
+    on_device,
+    use_foreach,
+    zeros_like,
+)
+
+__all__ = ["INNAprop", "innaprop"]
+
+
+class INNAprop(InertialOptimizer):
+    r"""INNA with RMSprop's rescaling of the gradient: two state tensors per parameter, as AdamW.
+
+    .. math::
+        v_{k+1} &= \sigma v_k + (1 - \sigma) g_k^2, \qquad
+        \hat g_k = g_k / \bigl(\sqrt{v_{k+1}/(1 - \sigma^{k+1})} + \varepsilon\bigr) \\
+        \theta_{k+1} &= \theta_k - \gamma_k (m_k + \beta \hat g_k) \\
+        m_{k+1} &= (1 - \alpha \gamma_k) m_k + \gamma_k (1 - \alpha \beta) \hat g_k
+
+    The published formula divides by beta - gamma; this form does not, so lr = beta is allowed. Weight decay is as
+    published, before the step: :math:`m \leftarrow m + \gamma\lambda(1/\beta - \alpha)\theta`, then
+    :math:`\theta \leftarrow (1 - \gamma\lambda)\theta`.
+
+    Args:
+        params: tensors, named tensors or parameter groups; the real and imaginary parts of complex ones are rescaled
+            each by its own v, as in torch's Adam.
+        lr: step size gamma, >= 0. A float, or a tensor of one element.
+        alpha: viscous damping, >= 0. A float, or a tensor of one element.
+        beta: Newtonian damping, >= 0, and > 0 with weight decay. A float, or a tensor of one element.
+        sigma: memory of the mean square, in [0, 1).
+        eps: added to the root, >= 0.
+        weight_decay: lambda >= 0, as published (decoupled from the rescaling).
+        initial_speed: s sets the initial velocity -s ghat_0; None is s = beta, m_0 = 0.
+        momentum_dtype: dtype of the momentum and of the mean square; None is the parameter's.
+        kahan, maximize, foreach, capturable, differentiable, fused: as for `inna.torch.INNA`.
+
+    State per parameter: ``step``, ``exp_avg_sq``, ``momentum``; ``compensation`` where Kahan summation is on.
+
+    Raises:
+        ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
+        RuntimeError: ``fused=True`` where there is no kernel; at `step`, a sparse gradient.
+
+    Example:
+        >>> model = torch.nn.Linear(3, 1)
+        >>> optimizer = INNAprop(model.parameters(), lr=1e-3)
+        >>> model(torch.ones(2, 3)).square().mean().backward()
+        >>> optimizer.step()
+        >>> sorted(optimizer.state[model.weight])
+        ['exp_avg_sq', 'momentum', 'step']
+
+    References:
+        Bolte, Boustany, Pauwels, Purica. A second-order-like optimizer with adaptive gradient scaling for deep
+        learning. arXiv 2410.05871, 2024.
+    """
+
+    ranges: ClassVar[dict[str, dict[str, Any]]] = {
+        **InertialOptimizer.ranges,
+        "sigma": {"minimum": 0.0, "below": 1.0},
+        "eps": {"minimum": 0.0},
+    }
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = INNAPROP_DEFAULTS.lr,
+        alpha: float | Tensor = INNAPROP_DEFAULTS.alpha,
+        beta: float | Tensor = INNAPROP_DEFAULTS.beta,
+        sigma: float = INNAPROP_DEFAULTS.sigma,
+        eps: float = INNAPROP_DEFAULTS.eps,
+        weight_decay: float = INNAPROP_DEFAULTS.weight_decay,
+        *,
+        initial_speed: float | None = None,
+        momentum_dtype: torch.dtype | None = None,
+        kahan: bool | None = None,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "alpha": alpha,
+            "beta": beta,
+            "sigma": sigma,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "initial_speed": initial_speed,
+            "momentum_dtype": momentum_dtype,
+            "kahan": kahan,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        super().__init__(params, defaults)
+
+    def _check(self, group: dict[str, Any]) -> None:
+        super()._check(group)
+        if group["weight_decay"] and group["beta"] == 0:
+            raise ValueError(f"weight_decay={group['weight_decay']!r} needs beta > 0, got beta={group['beta']!r}")
+
+    def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        super()._fill_state(param, state, group)
+        if "exp_avg_sq" not in state:
+            state["exp_avg_sq"] = zeros_like(param, group["momentum_dtype"])
+
+    def _counts(self, group: dict[str, Any]) -> bool:
+        return True
+
+    def _update(
+        self, group: dict[str, Any], lists: TensorLists, lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
+    ) -> None:
+        innaprop(
+            lists,
+            lr=lr,
+            alpha=alpha,
+            beta=beta,
+            sigma=group["sigma"],
+            eps=group["eps"],
+            weight_decay=group["weight_decay"],
+            initial_speed=group["initial_speed"],
+            maximize=group["maximize"],
+            foreach=group["foreach"],
+            capturable=group["capturable"],
+            differentiable=group["differentiable"],
+        )
+
+
+def innaprop(
+    lists: TensorLists,
+    *,
+    lr: float | Tensor,
+    alpha: float | Tensor,
+    beta: float | Tensor,
+    sigma: float,
+    eps: float,
+    weight_decay: float = 0.0,
+    initial_speed: float | None = None,
+    maximize: bool = False,
+    foreach: bool | None = None,
+    capturable: bool = False,
+    differentiable: bool = False,
+) -> None:
+    """One step of INNAprop on lists of tensors, in place; see `INNAprop` for the rule and the arguments.
+
+    Args:
+        lists: parameters, gradients and state, ``exp_avg_sqs`` and ``steps`` among it.
+        lr, alpha, beta: floats >= 0, or 0-dimensional tensors, which are not read on the host.
+    """
+    host = host_may_look(lr, capturable)
+    first = count_step(lists.steps, lr, host=host)
+    lists = _real(lists)
+    rescale = _single_tensor_innaprop
+    if use_foreach(foreach, lists.params, differentiable=differentiable):
+        rescale = _multi_tensor_innaprop
+    rescaled = rescale(
+        lists.params,
+        lists.grads,
+        lists.momentums,
+        lists.exp_avg_sqs,
+        lists.steps,
+        lr=lr,
+        alpha=alpha,
+        beta=beta,
+        sigma=sigma,
+        eps=eps,
+        weight_decay=weight_decay,
+        differentiable=differentiable,
+        host=host,
+    )
+    # The published decay of theta is the decoupled one; that of the momentum has been taken above.
+    move(
+        replace(lists, grads=rescaled),
+        first if initial_speed is not None else None,
+        lr=lr,
+        alpha=alpha,
+        beta=beta,
+        weight_decay=weight_decay,
+        initial_speed=initial_speed,
+        decoupled_weight_decay=True,
+        maximize=maximize,
+        foreach=foreach,
+        differentiable=differentiable,
+    )
+
+
+def _single_tensor_innaprop(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentums: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float | Tensor,
+    alpha: float | Tensor,
+    beta: float | Tensor,
+    sigma: float,
+    eps: float,
+    weight_decay: float,
+    differentiable: bool,
+    host: bool,
+) -> list[Tensor]:
+    """Take the decay of the momentums and the mean squares one step on; returns the rescaled gradients."""
+    rescaled = []
+    for param, grad, momentum, exp_avg_sq, step in zip(params, grads, momentums, exp_avg_sqs, steps, strict=True):
+        gamma, a, b = (on_device(param.device, value) for value in (lr, alpha, beta))
+        if differentiable:
+            # Out of place, since autograd needs the old values.
+            if weight_decay:
+                _, m = dynamics.decay_innaprop(param.clone(), momentum.clone(), gamma, a, b, weight_decay)
+                momentum.copy_(m)
+            ghat, v = dynamics.rescale(grad, exp_avg_sq.clone(), step.item(), sigma, eps)
+            exp_avg_sq.copy_(v)
+            rescaled.append(ghat)
+            continue
+        if weight_decay:
+            add_scaled(momentum, param, gamma * weight_decay * (1 / b - a))
+        if host:
+            exp_avg_sq.mul_(sigma).addcmul_(grad, grad, value=1 - sigma)
+        else:
+            _average_on_device(exp_avg_sq, grad, sigma, gamma)
+        root = (exp_avg_sq / _bias_correction(exp_avg_sq, step, sigma, host)).sqrt_().add_(eps)
+        rescaled.append(root.reciprocal_().mul_(grad))
+    return rescaled
+
+
+def _multi_tensor_innaprop(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentums: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    steps: list[Tensor],
+    *,
+    lr: float | Tensor,
+    alpha: float | Tensor,
+    beta: float | Tensor,
+    sigma: float,
+    eps: float,
+    weight_decay: float,
+    differentiable: bool,
+    host: bool,
+) -> list[Tensor]:
+    rescaled = list(grads)
+    for (device, *_), indices in group_alike(params, momentums).items():
+        gamma, a, b = (on_device(device, value) for value in (lr, alpha, beta))
+        theta, g, m, v = ([tensors[i] for i in indices] for tensors in (params, grads, momentums, exp_avg_sqs))
+        if weight_decay:
+            foreach_add_scaled(m, theta, gamma * weight_decay * (1 / b - a))
+        corrections = [_bias_correction(exp_avg_sqs[i], steps[i], sigma, host) for i in indices]
+        if host:
+            torch._foreach_mul_(v, sigma)
+            torch._foreach_addcmul_(v, g, g, value=1 - sigma)
+        else:
+            for exp_avg_sq, grad in zip(v, g, strict=True):
+                _average_on_device(exp_avg_sq, grad, sigma, gamma)
+        # The one temporary: from here on it is worked on in place, until it is the rescaled gradient.
+        ghat = torch._foreach_div(v, corrections)
+        torch._foreach_sqrt_(ghat)
+        torch._foreach_add_(ghat, eps)
+        torch._foreach_reciprocal_(ghat)
+        torch._foreach_mul_(ghat, g)
+        for i, tensor in zip(indices, ghat, strict=True):
+            rescaled[i] = tensor
+    return rescaled
+
+
+def _average_on_device(exp_avg_sq: Tensor, grad: Tensor, sigma: float, lr: float | Tensor) -> None:
+    moves = torch.as_tensor(lr != 0, dtype=coefficient_dtype(exp_avg_sq), device=exp_avg_sq.device)
+    weight = (1 - sigma) * moves
+    exp_avg_sq.mul_(1 - weight)
+    add_scaled(exp_avg_sq, grad * grad, weight)
+
+
+def _bias_correction(exp_avg_sq: Tensor, step: Tensor, sigma: float, host: bool) -> Any:
+    if host:
+        return 1 - sigma ** step.item()
+    # 1 - sigma^t without the cancellation that single precision would suffer; 1 before the first step.
+    log_sigma = math.log(sigma) if sigma else -math.inf
+    count = step.to(device=exp_avg_sq.device, dtype=coefficient_dtype(exp_avg_sq)).clamp(min=1)
+    return -torch.expm1(count * log_sigma)
+
+
+def _real(lists: TensorLists) -> TensorLists:
+    if not any(param.is_complex() for param in lists.params):
+        return lists
+
+    def view(tensor: Any) -> Any:
+        return torch.view_as_real(tensor.resolve_conj()) if tensor is not None and tensor.is_complex() else tensor
+
+    return TensorLists(
+        params=[view(tensor) for tensor in lists.params],
+        grads=[view(tensor) for tensor in lists.grads],
+        momentums=[view(tensor) for tensor in lists.momentums],
+        exp_avg_sqs=[view(tensor) for tensor in lists.exp_avg_sqs],
+        compensations=[view(tensor) for tensor in lists.compensations],
+        steps=lists.steps,
+    )

@@ -1,0 +1,367 @@
+"""What INNA and INNAprop share: groups, flags, state, checkpoints, the choice of a path. The rules are elsewhere."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
+
+from inna.dynamics import check_range, momentum_from_phase
+
+__all__ = ["InertialOptimizer", "TensorLists", "param_groups"]
+
+STATE_DICT_VERSION = 1
+LOW_PRECISION = (torch.bfloat16, torch.float16)
+
+
+@dataclass
+class TensorLists:
+    """The tensors of one step of one group, entry i of each list belonging to parameter i.
+
+    ``momentums``, ``exp_avg_sqs`` and ``compensations`` have the shape of the parameter, ``steps`` are 0-dimensional.
+    Lists that an optimizer or its flags do not use stay empty; ``compensations`` may hold None beside tensors.
+    """
+
+    params: list[Tensor] = field(default_factory=list)
+    grads: list[Tensor] = field(default_factory=list)
+    momentums: list[Tensor] = field(default_factory=list)
+    exp_avg_sqs: list[Tensor] = field(default_factory=list)
+    compensations: list[Tensor | None] = field(default_factory=list)
+    steps: list[Tensor] = field(default_factory=list)
+
+
+class InertialOptimizer(Optimizer):
+    """The plumbing of both optimizers; a subclass names its hyper-parameters, fills its state and updates."""
+
+    # name -> keyword arguments of `check_range`
+    ranges: ClassVar[dict[str, dict[str, Any]]] = {
+        "lr": {"minimum": 0.0},
+        "alpha": {"minimum": 0.0},
+        "beta": {"minimum": 0.0},
+        "weight_decay": {"minimum": 0.0},
+    }
+
+    def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        # Checked before torch reads the groups: a bad default is reported even where every group overrides it.
+        self._check(defaults)
+        super().__init__(params, defaults)
+
+    @classmethod
+    def _signature_defaults(cls) -> dict[str, Any]:
+        parameters = inspect.signature(cls).parameters.values()
+        return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+    def _check(self, group: dict[str, Any]) -> None:
+        for name, bounds in self.ranges.items():
+            check_range(name, group[name], **bounds)
+        if group["initial_speed"] is not None:
+            check_range("initial_speed", group["initial_speed"])
+        dtype = group["momentum_dtype"]
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+            raise ValueError(f"momentum_dtype must be a real floating-point torch.dtype or None, got {dtype!r}")
+        if group["differentiable"]:
+            for flag in ("foreach", "fused", "kahan"):
+                if group[flag]:
+                    raise ValueError(f"{flag}=True cannot be differentiated through; leave it None or False")
+        if group["fused"]:
+            if group["foreach"]:
+                raise ValueError("foreach=True and fused=True exclude each other; choose one, or leave both None")
+            raise RuntimeError("fused=True: this version has no fused kernels; leave fused=None")
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with settings of their own; settings that are left out are those of the constructor.
+
+        Raises:
+            ValueError: a setting is out of its range, or a parameter is already in another group.
+        """
+        if isinstance(param_group, dict):
+            self._check({**self.defaults, **param_group})
+        super().add_param_group(param_group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            for name, value in self._signature_defaults().items():
+                group.setdefault(name, value)
+        for values in self.state.values():
+            if "step" in values and not isinstance(values["step"], Tensor):
+                values["step"] = torch.tensor(float(values["step"]), dtype=torch.float32)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state, the groups, and the version of their format, as plain containers and tensors."""
+        return {**super().state_dict(), "version": STATE_DICT_VERSION}
+
+    # torch.optim.Optimizer casts all state to the parameter's dtype, and calls the caster statically (pytorch#43706).
+    # A hook after all others sees what will be loaded; another, before all others, puts the dtypes back.
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Load what `state_dict` returned; tensors keep the dtype they were saved with.
+
+        Also takes checkpoints of the authors' code: their phase variable ``psi`` is kept until the first step and
+        becomes momentum there, with the weights that are then loaded; their ``weight_decay`` becomes
+        ``weight_decay/beta``.
+
+        Raises:
+            ValueError: the groups do not match, the format is of a later version, or the authors' ``decaypower`` is on.
+        """
+        loaded: dict[str, Any] = {}
+
+        def adapt(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
+            loaded.update(self._adapt(state_dict))
+            return loaded
+
+        def restore_dtypes(optimizer: Optimizer) -> None:
+            ids = (key for group in loaded["param_groups"] for key in group["params"])
+            params = (param for group in self.param_groups for param in group["params"])
+            for key, param in zip(ids, params, strict=True):
+                for name, value in loaded["state"].get(key, {}).items():
+                    if name != "step" and isinstance(value, Tensor) and self.state[param][name].dtype != value.dtype:
+                        self.state[param][name] = value.to(device=param.device, copy=True)
+
+        handles = (
+            self.register_load_state_dict_pre_hook(adapt),
+            self.register_load_state_dict_post_hook(restore_dtypes, prepend=True),
+        )
+        try:
+            super().load_state_dict(state_dict)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _adapt(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        version = state_dict.get("version")
+        if version is not None and not (isinstance(version, int) and 1 <= version <= STATE_DICT_VERSION):
+            raise ValueError(
+                f"the state dict has format version {version!r}; this inna reads up to version {STATE_DICT_VERSION}"
+            )
+        groups = [dict(group) for group in state_dict["param_groups"]]
+        of_the_authors = version is None and (
+            any("psi" in values for values in state_dict["state"].values())
+            or any("decaypower" in group for group in groups)
+        )
+        for group in groups if of_the_authors else []:
+            if group.pop("decaypower", 0):
+                raise ValueError(
+                    "the checkpoint's decaypower has no counterpart here: load it with decaypower=0 and use "
+                    "torch.optim.lr_scheduler.LambdaLR(optimizer, inna.schedules.power_decay(q))"
+                )
+            if group.get("weight_decay"):
+                group["weight_decay"] = group["weight_decay"] / group["beta"]
+        return {**state_dict, "param_groups": groups}
+
+    @property
+    def _step_supports_amp_scaling(self) -> bool:
+        """Whether the fused path, which honours GradScaler's ``grad_scale`` and ``found_inf``, will be taken."""
+        return False
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Take one step with the gradients at hand; parameters without a gradient are left alone.
+
+        A step with lr = 0 changes nothing at all, counters included.
+
+        Args:
+            closure: reevaluates the model and returns the loss; called once, with gradients enabled.
+
+        Returns:
+            What ``closure`` returned, else None.
+
+        Raises:
+            RuntimeError: a gradient is sparse, or a CUDA graph is captured without ``capturable``.
+            ValueError: a scheduler has set lr, alpha or beta out of range.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            _refuse_capture(group["capturable"])
+            lists = self._collect(group)
+            if lists.params:
+                keep_tensors = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
+                lr, alpha, beta = (_hyperparameter(name, group[name], keep_tensors) for name in ("lr", "alpha", "beta"))
+                if isinstance(lr, Tensor) or lr != 0:
+                    self._update(group, lists, lr, alpha, beta)
+        return loss
+
+    def _collect(self, group: dict[str, Any]) -> TensorLists:
+        lists = TensorLists()
+        for param in group["params"]:
+            grad = param.grad
+            if grad is None:
+                continue
+            if grad.layout is not torch.strided:
+                raise RuntimeError(
+                    f"{type(self).__name__} needs dense gradients, got layout {grad.layout}: its momentum moves every "
+                    "entry at every step. Use sparse=False in the embedding, or another optimizer for it"
+                )
+            state = self.state[param]
+            if "psi" in state:
+                if bool(group["lr"] == 0):
+                    continue
+                self._take_over_phase(param, state, group)
+            self._fill_state(param, state, group)
+            lists.params.append(param)
+            lists.grads.append(grad)
+            lists.momentums.append(state["momentum"])
+            lists.compensations.append(state.get("compensation"))
+            if "exp_avg_sq" in state:
+                lists.exp_avg_sqs.append(state["exp_avg_sq"])
+            if "step" in state:
+                lists.steps.append(state["step"])
+        return lists
+
+    def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        """Add what the state of ``param`` lacks: all of it at first, later what a changed setting asks for."""
+        if self._counts(group) and "step" not in state:
+            # Where a momentum exists already, the initial velocity has had its time.
+            state["step"] = _step_count(1.0 if "momentum" in state else 0.0, param, group)
+        if "momentum" not in state:
+            state["momentum"] = zeros_like(param, group["momentum_dtype"])
+        kahan = group["kahan"]
+        if kahan is None:
+            kahan = param.dtype in LOW_PRECISION and not group["differentiable"]
+        if kahan and "compensation" not in state:
+            state["compensation"] = zeros_like(param, None)
+        elif not kahan:
+            state.pop("compensation", None)
+
+    def _take_over_phase(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        psi = state.pop("psi")
+        state.pop("step", None)
+        state["momentum"] = zeros_like(param, group["momentum_dtype"])
+        with torch.no_grad():
+            state["momentum"].copy_(momentum_from_phase(param, psi, group["alpha"], group["beta"]))
+
+    def _counts(self, group: dict[str, Any]) -> bool:
+        """Whether the optimizer needs the number of steps taken."""
+        return group["initial_speed"] is not None
+
+    @abstractmethod
+    def _update(
+        self, group: dict[str, Any], lists: TensorLists, lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
+    ) -> None:
+        """Step the parameters in ``lists`` by the rule; lr is not the number 0."""
+
+
+def use_foreach(foreach: bool | None, params: Iterable[Tensor], *, differentiable: bool) -> bool:
+    """Whether the foreach path is taken: as asked, else wherever autograd and tensor subclasses do not forbid it."""
+    if foreach is not None:
+        return foreach
+    return not differentiable and all(type(param) in (Tensor, torch.nn.Parameter) for param in params)
+
+
+def host_may_look(lr: float | Tensor, capturable: bool) -> bool:
+    """Whether the host may read the step counts: not while a graph is captured or compiled, nor with a tensor lr."""
+    return not capturable and not isinstance(lr, Tensor) and not torch.compiler.is_compiling()
+
+
+def count_step(steps: list[Tensor], lr: float | Tensor, *, host: bool) -> list[bool] | list[Tensor]:
+    """Count one step; the answer, per parameter, is whether it is the first.
+
+    Bools where the host may look, else 0-dimensional tensors. Where ``lr`` is a tensor that holds 0, nothing is
+    counted and no step is the first.
+    """
+    if host:
+        first_on_host = [step.item() == 0 for step in steps]
+        torch._foreach_add_(steps, 1.0)
+        return first_on_host
+    first = []
+    for step in steps:
+        moves = on_device(step.device, lr) != 0
+        first.append((step == 0) & moves)
+        step.add_(moves)
+    return first
+
+
+def group_alike(params: list[Tensor], momentums: list[Tensor], *others: list[Any]) -> dict[tuple[Any, ...], list[int]]:
+    """Indices of the tensors that one foreach call may take together, by (device, dtypes, whether others are None)."""
+    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    for i, (param, momentum, *more) in enumerate(zip(params, momentums, *others, strict=True)):
+        alike[param.device, param.dtype, momentum.dtype, *(other is None for other in more)].append(i)
+    return alike
+
+
+def on_device(device: torch.device, value: Any) -> Any:
+    """``value``, on ``device`` if it is a tensor."""
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def coefficient_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype for 0-dimensional coefficients beside ``tensor``: real, as precise as it, and float32 at the least."""
+    real = tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype
+    return torch.promote_types(real, torch.float32)
+
+
+def param_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two parameter groups: ``weight_decay`` for weights, none for biases and normalisation layers.
+
+    Exempt are parameters of normalisation modules and all with at most one dimension. A shared parameter appears once.
+    A group that would be empty is left out.
+
+    Args:
+        model: any module.
+        weight_decay: lambda, >= 0, for the group that decays.
+
+    Raises:
+        ValueError: weight_decay is out of range, or the model has no parameters.
+
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
+    >>> [(len(group["params"]), group["weight_decay"]) for group in param_groups(model, 0.01)]
+    [(1, 0.01), (3, 0.0)]
+    """
+    check_range("weight_decay", weight_decay, minimum=0.0)
+    normalisation = (
+        torch.nn.modules.batchnorm._NormBase,
+        torch.nn.GroupNorm,
+        torch.nn.LayerNorm,
+        torch.nn.RMSNorm,
+    )
+    exempt = {
+        id(param)
+        for module in model.modules()
+        for param in module.parameters(recurse=False)
+        if isinstance(module, normalisation) or param.ndim <= 1
+    }
+    params = list(model.parameters())
+    if not params:
+        raise ValueError(f"model has no parameters: {type(model).__name__}")
+    groups = [
+        {"params": [param for param in params if id(param) not in exempt], "weight_decay": weight_decay},
+        {"params": [param for param in params if id(param) in exempt], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+def _hyperparameter(name: str, value: float | Tensor, keep_tensor: bool) -> float | Tensor:
+    if isinstance(value, Tensor):
+        if keep_tensor:
+            return value.reshape(())
+        value = value.item()
+    if not 0.0 <= value < math.inf:
+        check_range(name, value, minimum=0.0)
+    return value
+
+
+def zeros_like(param: Tensor, dtype: torch.dtype | None) -> Tensor:
+    if dtype is not None and param.is_complex():
+        dtype = dtype.to_complex()
+    return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
+
+
+def _step_count(count: float, param: Tensor, group: dict[str, Any]) -> Tensor:
+    # On the host counting is free and needs no synchronisation; a captured graph can count only on the device.
+    device = param.device if group["capturable"] else torch.device("cpu")
+    return torch.tensor(count, dtype=torch.float32, device=device)
+
+
+def _refuse_capture(capturable: bool) -> None:
+    if not capturable and torch.cuda.is_available() and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError("a CUDA graph is being captured: construct the optimizer with capturable=True")
