@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from synthetic_study import classification_study, rows_of
 
 from inna.experiments.rows import Run
 from inna.experiments.statistics import (
@@ -24,6 +23,7 @@ from inna.experiments.statistics import (
     summarize,
 )
 from inna.experiments.study import Contender, Metric, Study
+from synthetic_study import classification_study, rows_of
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)
 numbers = st.floats(-1e3, 1e3, allow_nan=False).map(lambda x: round(x, 6))
@@ -158,8 +158,9 @@ def row(losses: list[float], accuracy: float = 0.5, seconds: float = 2.0, status
         "train_loss": losses[-1] if status == "done" else math.nan,
         "test_accuracy": accuracy,
         "seconds_per_epoch": seconds,
+        "seconds": 3.0,
         "state_bytes_per_parameter": 4.0,
-        "history": [{"epoch": epoch, "train_loss": loss} for epoch, loss in enumerate(losses)],
+        "history": [{"epoch": epoch, "train_loss": loss, "seconds": seconds} for epoch, loss in enumerate(losses)],
     }
 
 
@@ -200,8 +201,8 @@ def test_a_study_by_hand() -> None:
     # SGD's best losses are .5 on seed 1 (epoch 2, before it rises) and .7 on seed 2 (epoch 2).
     assert inna.reach == {1: Reach(1, 2.0), 2: Reach(None, None)}
     assert sgd.reach == {1: Reach(2, 4.0), 2: Reach(2, 4.0)}
-    # Two tuning epochs and one begun, then two final runs of three epochs, of two seconds each.
-    assert inna.budget == Budget(5, 9, 18.0)
+    # Two tuning epochs and one begun, then two final runs of three epochs; three seconds a run.
+    assert inna.budget == Budget(5, 9, 15.0)
     difference = summary.difference(inna, "train_loss")
     assert difference is not None
     assert difference.mean == pytest.approx((0.1 - 0.6 + 0.8 - 0.7) / 2)
@@ -237,12 +238,25 @@ def test_missing_runs_are_missing() -> None:
     del rows[HAND.run(HAND.contenders[0], 0.01, 0.0, seed=1, epochs=3)]
     summary, inna, sgd = entries(rows)
     assert inna.missing == (1,)
-    assert summary.winner(LOSS) is sgd
+    assert inna.pending
+    assert not sgd.pending
+    assert summary.winner(LOSS) is None
     summary, inna, sgd = entries({})
     assert inna.choice is None
     assert summary.winner(LOSS) is None
     assert math.isnan(inna.sensitivity)
     assert summary.rows() == []
+
+
+def test_an_optimizer_that_always_diverges_does_not_keep_others_from_winning() -> None:
+    inna = HAND.contenders[0]
+    rows = {run: result for run, result in hand_rows().items() if run.optimizer != "inna"}
+    rows |= {HAND.tuning_run(inna, lr, 0.0): row([2.0], status="diverged") for lr in GRID}
+    summary, lost, sgd = entries(rows)
+    assert lost.choice is None
+    assert not lost.pending
+    assert summary.winner(LOSS) is sgd
+    assert (lost.near_best, lost.sensitivity) == (0, 0.0)
 
 
 def test_numbers_that_are_not_finite_are_left_out() -> None:

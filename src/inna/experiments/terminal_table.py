@@ -164,7 +164,9 @@ def _columns(table: pd.DataFrame) -> list[_Column]:
     reference = next((plain(record["contender"]) for record in records if record["reference"]), "reference")
 
     def reach(record: dict[str, Any]) -> str:
-        partial = 0 < record["seeds_reaching"] < record["seeds"]
+        if record["seeds"] and not record["seeds_reaching"]:
+            return "never"
+        partial = record["seeds_reaching"] < record["seeds"]
         return fixed(record["epochs_to_reference"], 1) + (
             f" ({record['seeds_reaching']}/{record['seeds']})" if partial else ""
         )
@@ -219,12 +221,16 @@ def _sentences(table: pd.DataFrame) -> Iterator[str]:
     for name in measures:
         yield from (finding for finding in table[f"{name}_finding"] if finding)
     for name in measures:
-        unclear = [plain(label) for label in table.loc[table[f"{name}_verdict"] == "cannot tell", "contender"]]
-        if unclear:
-            yield (
-                f"On {measure_name(Metric(name, 'min'))} the seeds cannot tell {enumerate_words(unclear, 'or')} "
-                f"from {reference}."
-            )
+        verdicts = table[f"{name}_verdict"]
+        unclear = [plain(label) for label in table.loc[verdicts == "cannot tell", "contender"]]
+        told = [plain(label) for label in table.loc[verdicts.isin(["better", "worse"]), "contender"]]
+        where = f"On {measure_name(Metric(name, 'min'))} the seeds"
+        if len(unclear) > 1 and not told:
+            yield f"{where} cannot tell any optimizer from {reference}."
+        elif len(unclear) > 3 and len(unclear) > len(told):
+            yield f"{where} tell only {enumerate_words(told)} from {reference}."
+        elif unclear:
+            yield f"{where} cannot tell {enumerate_words(unclear, 'or')} from {reference}."
     if any(table[f"{name}_verdict"].any() for name in measures):
         yield (
             f"Differences are paired by seed, ± half their {percent(CONFIDENCE)} interval (Student t), each for its "

@@ -191,8 +191,8 @@ def headline(summary: Summary, measure: Metric) -> tuple[str, str]:
     winner = summary.winner(measure)
     name, n = measure_name(measure), len(summary.study.seeds)
     if winner is None:
-        if any(entry.missing for entry in summary.entries):
-            return "", f"Final runs are missing, so nobody has won on {name} yet."
+        if any(entry.pending for entry in summary.entries):
+            return "", f"Final runs are still to come, so nobody has won on {name} yet."
         return "", f"No optimizer has a {name} on every seed, so nobody wins."
     label = plain(winner.label)
     others = [entry for entry in summary.entries if entry is not winner and entry.values(measure.name)]
@@ -206,6 +206,9 @@ def headline(summary: Summary, measure: Metric) -> tuple[str, str]:
         return label, f"The {n} seeds tell it apart from {beaten}."
     if len(rivals) == len(others) > 1:
         return label, f"The {n} seeds cannot tell it apart from any of the others."
+    if len(rivals) > 3 and len(rivals) > len(others) / 2:
+        told = [plain(entry.label) for entry in others if plain(entry.label) not in rivals]
+        return label, f"Of the {len(others)} others, the {n} seeds tell it apart from {enumerate_words(told)} only."
     return label, f"The {n} seeds cannot tell it apart from {enumerate_words(rivals, 'or')}."
 
 
@@ -302,8 +305,8 @@ def method_notes(summary: Summary) -> list[str]:
     costs = (
         f"“Epochs to {reference}’s best” is the first epoch after which the training loss is at most the least that "
         f"{reference} reaches on the same seed. “Grid near best” is the share of an optimizer’s own tuning runs whose "
-        f"training loss ends within {percent(NEAR)} of its best: the larger, the less γ₀ and schedule matter. Seconds "
-        "are those of training alone, on the machine named above."
+        f"training loss ends within {percent(NEAR)} of its best: the larger, the less γ₀ and schedule matter. "
+        "Seconds of an epoch or to a loss are of training alone; the time spent is that of whole runs."
     )
     return [tuning, numbers, intervals, chance, costs]
 
