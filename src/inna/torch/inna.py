@@ -294,7 +294,7 @@ def _multi_tensor_inna(
     for (device, *_), indices in group_alike(params, momentums, compensations).items():
         gamma, a, b = (on_device(device, value) for value in (lr, alpha, beta))
         theta, g, m = ([tensors[i] for i in indices] for tensors in (params, grads, momentums))
-        held_back = [c for i in indices if (c := compensations[i]) is not None]
+        held_back = [tensor for tensor in (compensations[i] for i in indices) if tensor is not None]
         if penalty:
             # The one temporary: the sign of maximize goes into the coefficients instead of a second one.
             g = list(torch._foreach_add(g, theta, alpha=sign * penalty))

@@ -184,7 +184,16 @@ class InertialOptimizer(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             _refuse_capture(group["capturable"])
-            lists = self._collect(group)
+            lists = TensorLists()
+            self._init_group(
+                group,
+                lists.params,
+                lists.grads,
+                lists.momentums,
+                lists.exp_avg_sqs,
+                lists.compensations,
+                lists.steps,
+            )
             if lists.params:
                 keep_tensors = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
                 lr, alpha, beta = (_hyperparameter(name, group[name], keep_tensors) for name in ("lr", "alpha", "beta"))
@@ -192,8 +201,19 @@ class InertialOptimizer(Optimizer):
                     self._update(group, lists, lr, alpha, beta)
         return loss
 
-    def _collect(self, group: dict[str, Any]) -> TensorLists:
-        lists = TensorLists()
+    # torch.compile knows this name: it runs the method instead of tracing it, so state is made outside the graph and
+    # the first step needs no graph of its own. It can fill lists only, hence the long signature.
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        momentums: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        compensations: list[Tensor | None],
+        steps: list[Tensor],
+    ) -> None:
+        """Append the tensors of one step of ``group`` to the lists of a `TensorLists`, making state that is missing."""
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -209,15 +229,14 @@ class InertialOptimizer(Optimizer):
                     continue
                 self._take_over_phase(param, state, group)
             self._fill_state(param, state, group)
-            lists.params.append(param)
-            lists.grads.append(grad)
-            lists.momentums.append(state["momentum"])
-            lists.compensations.append(state.get("compensation"))
+            params.append(param)
+            grads.append(grad)
+            momentums.append(state["momentum"])
+            compensations.append(state.get("compensation"))
             if "exp_avg_sq" in state:
-                lists.exp_avg_sqs.append(state["exp_avg_sq"])
+                exp_avg_sqs.append(state["exp_avg_sq"])
             if "step" in state:
-                lists.steps.append(state["step"])
-        return lists
+                steps.append(state["step"])
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Add what the state of ``param`` lacks: all of it at first, later what a changed setting asks for."""
