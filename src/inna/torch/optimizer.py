@@ -361,6 +361,9 @@ def _hyperparameter(name: str, value: float | Tensor, keep_tensor: bool) -> floa
         value = value.item()
     if not 0.0 <= value < math.inf:
         check_range(name, value, minimum=0.0)
+    if name == "lr" and torch.compiler.is_compiling():
+        # As a number it would be a constant of the graph, and every step of a scheduler would compile anew.
+        return value * torch.ones((), dtype=torch.float64)
     return value
 
 
