@@ -265,7 +265,8 @@ def _single_tensor_inna(
             add_scaled(target, param, -gamma * shrinkage)
         add_scaled(target, momentum, -gamma)
         add_scaled(target, grad, -sign * gamma * b)
-        momentum.mul_(1 - a * gamma)
+        # Not a factor 1 - alpha gamma: rounded to low precision, that would be another alpha.
+        add_scaled(momentum, momentum, -a * gamma)
         add_scaled(momentum, grad, sign * gamma * (1 - a * b))
         if compensation is not None:
             del grad
@@ -307,7 +308,7 @@ def _multi_tensor_inna(
             foreach_add_scaled(target, theta, -gamma * shrinkage)
         foreach_add_scaled(target, m, -gamma)
         foreach_add_scaled(target, g, -sign * gamma * b)
-        torch._foreach_mul_(m, 1 - a * gamma)
+        foreach_add_scaled(m, m, -a * gamma)
         foreach_add_scaled(m, g, sign * gamma * (1 - a * b))
         if held_back:
             del g

@@ -238,7 +238,7 @@ def _single_tensor_innaprop(
         if weight_decay:
             add_scaled(momentum, param, gamma * weight_decay * (1 / b - a))
         if host:
-            exp_avg_sq.mul_(sigma).addcmul_(grad, grad, value=1 - sigma)
+            exp_avg_sq.add_(exp_avg_sq, alpha=sigma - 1).addcmul_(grad, grad, value=1 - sigma)
         else:
             _average_on_device(exp_avg_sq, grad, sigma, gamma)
         root = (exp_avg_sq / _bias_correction(exp_avg_sq, step, sigma, host)).sqrt_().add_(eps)
@@ -270,7 +270,7 @@ def _multi_tensor_innaprop(
             foreach_add_scaled(m, theta, gamma * weight_decay * (1 / b - a))
         corrections = [_bias_correction(exp_avg_sqs[i], steps[i], sigma, host) for i in indices]
         if host:
-            torch._foreach_mul_(v, sigma)
+            torch._foreach_add_(v, v, alpha=sigma - 1)
             torch._foreach_addcmul_(v, g, g, value=1 - sigma)
         else:
             for exp_avg_sq, grad in zip(v, g, strict=True):
@@ -289,7 +289,7 @@ def _multi_tensor_innaprop(
 def _average_on_device(exp_avg_sq: Tensor, grad: Tensor, sigma: float, lr: float | Tensor) -> None:
     moves = torch.as_tensor(lr != 0, dtype=coefficient_dtype(exp_avg_sq), device=exp_avg_sq.device)
     weight = (1 - sigma) * moves
-    exp_avg_sq.mul_(1 - weight)
+    add_scaled(exp_avg_sq, exp_avg_sq, -weight)
     add_scaled(exp_avg_sq, grad * grad, weight)
 
 
