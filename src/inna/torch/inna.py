@@ -47,8 +47,8 @@ class INNA(InertialOptimizer):
             code; the paper's experiments use 1.
         decoupled_weight_decay: theta shrinks by (1 - lr * weight_decay) before the step, and the momentum is left
             alone. The fixed point is that of an L2 penalty alpha * weight_decay.
-        momentum_dtype: dtype of the momentum; None is the parameter's. For bfloat16 and float16 parameters
-            torch.float32 keeps small changes of the momentum that rounding would lose.
+        momentum_dtype: dtype of the momentum. None is the parameter's, but float32 for bfloat16 and float16 parameters:
+            where alpha * lr is below half their rounding, their own dtype would lose the momentum's decay.
         kahan: carry the rounding error of the parameters along in a tensor ``compensation``, so that updates smaller
             than their rounding add up. None turns it on for bfloat16 and float16 parameters.
         maximize: ascend instead.

@@ -20,6 +20,7 @@ from inna.torch.optimizer import (
     count_step,
     group_alike,
     host_may_look,
+    momentum_dtype,
     on_device,
     use_foreach,
     zeros_like,
@@ -51,7 +52,8 @@ class INNAprop(InertialOptimizer):
         eps: added to the root, >= 0.
         weight_decay: lambda >= 0, as published (decoupled from the rescaling).
         initial_speed: s sets the initial velocity -s ghat_0; None is s = beta, m_0 = 0.
-        momentum_dtype: dtype of the momentum and of the mean square; None is the parameter's.
+        momentum_dtype: dtype of the momentum and of the mean square; None as for `inna.torch.INNA`. Not float16:
+            squares of gradients vanish in it.
         kahan, maximize, foreach, capturable, differentiable, fused: as for `inna.torch.INNA`.
 
     State per parameter: ``step``, ``exp_avg_sq``, ``momentum``; ``compensation`` where Kahan summation is on.
@@ -120,11 +122,16 @@ class INNAprop(InertialOptimizer):
         super()._check(group)
         if group["weight_decay"] and group["beta"] == 0:
             raise ValueError(f"weight_decay={group['weight_decay']!r} needs beta > 0, got beta={group['beta']!r}")
+        if group["momentum_dtype"] is torch.float16:
+            raise ValueError(
+                "momentum_dtype must not be torch.float16 here: mean squares below 6e-8 would become 0 and the step "
+                "infinite; use torch.float32 or torch.bfloat16"
+            )
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         super()._fill_state(param, state, group)
         if "exp_avg_sq" not in state:
-            state["exp_avg_sq"] = zeros_like(param, group["momentum_dtype"])
+            state["exp_avg_sq"] = zeros_like(param, momentum_dtype(param, group))
 
     def _counts(self, group: dict[str, Any]) -> bool:
         return True

@@ -243,7 +243,7 @@ class InertialOptimizer(Optimizer):
             # Where a momentum exists already, the initial velocity has had its time.
             state["step"] = _step_count(1.0 if "momentum" in state else 0.0, param, group)
         if "momentum" not in state:
-            state["momentum"] = zeros_like(param, group["momentum_dtype"])
+            state["momentum"] = zeros_like(param, momentum_dtype(param, group))
         kahan = group["kahan"]
         if kahan is None:
             kahan = param.dtype in LOW_PRECISION and not group["differentiable"]
@@ -255,7 +255,7 @@ class InertialOptimizer(Optimizer):
     def _take_over_phase(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         psi = state.pop("psi")
         state.pop("step", None)
-        state["momentum"] = zeros_like(param, group["momentum_dtype"])
+        state["momentum"] = zeros_like(param, momentum_dtype(param, group))
         with torch.no_grad():
             state["momentum"].copy_(momentum_from_phase(param, psi, group["alpha"], group["beta"]))
 
@@ -370,6 +370,14 @@ def _hyperparameter(name: str, value: float | Tensor, keep_tensor: bool) -> floa
         # As a number it would be a constant of the graph, and every step of a scheduler would compile anew.
         return value * torch.ones((), dtype=torch.float64)
     return value
+
+
+def momentum_dtype(param: Tensor, group: dict[str, Any]) -> torch.dtype:
+    """The dtype asked for; else that of ``param``, but float32 for bfloat16 and float16."""
+    dtype: torch.dtype | None = group["momentum_dtype"]
+    if dtype is None:
+        return torch.float32 if param.dtype in LOW_PRECISION else param.dtype
+    return dtype
 
 
 def zeros_like(param: Tensor, dtype: torch.dtype | None) -> Tensor:
