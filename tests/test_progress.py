@@ -5,9 +5,9 @@ from __future__ import annotations
 import io
 
 import pytest
-import tiny_task
 from rich.console import Console
 
+import tiny_task
 from inna.experiments.comparison import make_run, make_study
 from inna.experiments.progress import LiveProgress, PlainProgress, TrainingProgress, watching
 from inna.experiments.running import Announcement
