@@ -1,7 +1,7 @@
 """Automatic mixed precision, through torch.amp.GradScaler itself: unscaling, skipped steps, and the scale that adapts.
 
-The CPU's scaler is used where there is no GPU; it is the same code. Here are the paths that leave unscaling and skipping
-to the scaler; the fused path, which does both itself, is tested with its kernels.
+The CPU's scaler is used where there is no GPU; it is the same code. Here are the paths that leave unscaling and
+skipping to the scaler; the fused path, which does both itself, is tested with its kernels.
 """
 
 from __future__ import annotations
