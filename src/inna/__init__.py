@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # type checkers take it for True; importing it from typing would be most of this import's time
 if TYPE_CHECKING:
     from inna.torch import INNA as INNA
     from inna.torch import INNAprop as INNAprop
@@ -12,7 +11,7 @@ __version__ = "0.1.0"
 __all__ = ["INNA", "INNAprop", "__version__"]
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name in ("INNA", "INNAprop"):
         import inna.torch
 

@@ -1,1 +1,26 @@
 """Fair comparisons of optimizers: tasks, training, sweeps, reports."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inna.experiments.comparison import compare as compare
+    from inna.experiments.rows import Run as Run
+    from inna.experiments.rows import load_rows as load_rows
+    from inna.experiments.tasks import Task as Task
+    from inna.experiments.training import train as train
+
+_HOMES = {"Run": "rows", "Task": "tasks", "compare": "comparison", "load_rows": "rows", "train": "training"}
+__all__ = ["Run", "Task", "compare", "load_rows", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"inna.experiments.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'inna.experiments' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,12 +11,14 @@ import hashlib
 import json
 import math
 import os
-import tempfile
+import secrets
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from inna.dynamics import check_range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,13 +26,17 @@ if TYPE_CHECKING:
 __all__ = [
     "DamagedRowError",
     "Run",
+    "as_tuples",
+    "check_whole",
     "load_rows",
     "read_document",
     "read_row",
     "read_rows",
+    "row_document",
     "row_path",
     "write_document",
     "write_row",
+    "write_whole",
 ]
 
 SUFFIX = ".row.json"
@@ -48,10 +54,14 @@ class Run:
         alpha, beta: INNA's dampings; None for optimizers that have none.
         q: power of the step-size decay gamma_0 (k + 1)^-q over iterations k; 0 is a constant step.
         settings: the optimizer's other arguments as sorted (name, value) pairs.
-        batch_size, epochs: of training.
+        batch_size: of training; 0 where the task's own DataLoader decides and does not say.
+        epochs: passes over the training data, >= 1.
         seed: decides the initial weights and the order of the data.
         device, precision: where and in which arithmetic.
         source: digest of what the name ``dataset`` stands for, where that is a file of one's own; else empty.
+
+    Raises:
+        ValueError: a number is out of range.
     """
 
     dataset: str
@@ -68,6 +78,16 @@ class Run:
     device: str = "cpu"
     precision: str = "float32"
     source: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "alpha", "beta", "q"):
+            value = getattr(self, name)
+            if value is not None:
+                number = check_range(name, value, minimum=0.0, exclusive=name == "lr")
+                object.__setattr__(self, name, number)
+        for name, least in (("batch_size", 0), ("epochs", 1), ("seed", 0)):
+            check_whole(name, getattr(self, name), minimum=least)
+        object.__setattr__(self, "settings", tuple((name, as_tuples(value)) for name, value in self.settings))
 
     @property
     def key(self) -> str:
@@ -97,20 +117,28 @@ def write_row(folder: Path, run: Run, result: Mapping[str, Any]) -> Path:
         OSError: the folder cannot be written, or the disk is full; no half-written row is left behind.
     """
     path = row_path(folder, run)
-    body = {"run": _as_json(run), "result": _encode(dict(result))}
-    write_document(path, body)
+    write_document(path, row_document(run, result))
     return path
+
+
+def row_document(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row file says of ``run``, as plain JSON: its fields under ``run``, ``result`` under its own name."""
+    return {"run": _as_json(run), "result": _encode(dict(result))}
 
 
 def write_document(path: Path, body: Mapping[str, Any]) -> None:
     """Write ``body`` and its checksum as JSON to ``path``, under a temporary name first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**body, "sha256": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-    temporary = Path(name)
+    write_whole(path, (text + "\n").encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` (its folder made if missing), under a temporary name first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+        with temporary.open("xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -128,9 +156,7 @@ def read_row(path: Path) -> tuple[Run, dict[str, Any]]:
     """
     body = read_document(path)
     try:
-        fields = dict(body["run"])
-        fields["settings"] = tuple((name, value) for name, value in fields.get("settings", ()))
-        return Run(**fields), _decode(body["result"])
+        return Run(**_decode(body["run"])), _decode(body["result"])
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedRowError(f"{path}: written by another version of inna ({error})") from None
 
@@ -152,10 +178,14 @@ def read_document(path: Path) -> dict[str, Any]:
     return body
 
 
-def read_rows(folder: str | Path) -> dict[Run, dict[str, Any]]:
+def read_rows(
+    folder: str | Path, on_damage: Callable[[str], object] = lambda text: warnings.warn(text, stacklevel=3)
+) -> dict[Run, dict[str, Any]]:
     """Run -> result for every intact row of ``folder``, in the order of the file names.
 
-    Damaged files give a warning that names them. An empty folder gives an empty dictionary.
+    Args:
+        folder: where the rows lie; an empty one gives an empty dictionary.
+        on_damage: called with a line on each damaged file, which is left out; by default a warning.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -168,7 +198,7 @@ def read_rows(folder: str | Path) -> dict[Run, dict[str, Any]]:
         try:
             run, result = read_row(path)
         except DamagedRowError as error:
-            warnings.warn(str(error), stacklevel=2)
+            on_damage(str(error))
         else:
             rows[run] = result
     return rows
@@ -188,6 +218,22 @@ def load_rows(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(
         [{name: getattr(run, name) for name in names} | result for run, result in read_rows(folder).items()]
     )
+
+
+def check_whole(name: str, value: Any, minimum: int) -> int:
+    """``value``, if it is a whole number >= ``minimum``.
+
+    Raises:
+        ValueError: names the argument, the value and the range.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
+    return value
+
+
+def as_tuples(value: Any) -> Any:
+    """Lists as tuples, at any depth: what JSON made of the tuples of ``Run.settings``."""
+    return tuple(as_tuples(part) for part in value) if isinstance(value, (list, tuple)) else value
 
 
 def _as_json(run: Run) -> dict[str, Any]:

@@ -13,13 +13,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from inna.experiments.rows import DamagedRowError, Run, read_document, write_document
+from inna.dynamics import check_range
+from inna.experiments.budget import parse_budget
+from inna.experiments.rows import DamagedRowError, Run, as_tuples, check_whole, read_document, write_document
 
-__all__ = ["HALF_DECADES", "Choice", "Contender", "Metric", "Study", "choose"]
+__all__ = [
+    "HALF_DECADES",
+    "MAX_EXTENSIONS",
+    "Choice",
+    "Contender",
+    "Metric",
+    "Spent",
+    "Study",
+    "choose",
+    "spent",
+    "survivors",
+    "tuning_plan",
+]
 
 MANIFEST = "study.json"
 # Nine half-decades, 1e-4 to 1: the default grid of gamma_0.
 HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 1))
+# A best value on the edge of the grid extends it this often at most, per schedule; half a decade each time.
+MAX_EXTENSIONS = 4
 
 
 class Metric(NamedTuple):
@@ -38,6 +54,9 @@ class Contender:
         optimizer, alpha, beta, settings: as in `Run`.
         grid: the values of gamma_0, ascending.
         qs: the powers of the step-size decay that are tried.
+
+    Raises:
+        ValueError: the grid or the schedules are empty, repeat a value, or hold one out of range.
     """
 
     label: str
@@ -47,6 +66,14 @@ class Contender:
     settings: tuple[tuple[str, Any], ...] = ()
     grid: tuple[float, ...] = HALF_DECADES
     qs: tuple[float, ...] = (0.0, 0.5)
+
+    def __post_init__(self) -> None:
+        for name, values, exclusive in (("grid", self.grid, True), ("schedules", self.qs, False)):
+            numbers = tuple(check_range(name, value, minimum=0.0, exclusive=exclusive) for value in values)
+            if not numbers or list(numbers) != sorted(set(numbers)):
+                raise ValueError(f"{name} must hold at least one value, ascending, none twice; got {list(values)}")
+            object.__setattr__(self, "grid" if exclusive else "qs", numbers)
+        object.__setattr__(self, "settings", as_tuples(self.settings))
 
 
 class Choice(NamedTuple):
@@ -73,6 +100,12 @@ class Study:
         epochs, seeds: of the final runs.
         metrics: what is measured on the test set, the main one first.
         command: the command line that made the study, for the report.
+        budget: what the whole study may spend, as `parse_budget` reads it, shared equally among the contenders;
+            empty for no limit. Runs and epochs limit the tuning runs of each, time stops them.
+
+    Raises:
+        ValueError: two contenders with one label, a reference that takes no part, a tuning seed that also decides,
+            a number out of range, or a budget that does not pay for one tuning run and the final runs of each.
     """
 
     dataset: str
@@ -89,15 +122,40 @@ class Study:
     source: str = ""
     metrics: tuple[Metric, ...] = (Metric("accuracy", "max"),)
     command: str = ""
+    budget: str = ""
 
     def __post_init__(self) -> None:
         labels = [contender.label for contender in self.contenders]
+        for name in ("tuning_epochs", "epochs"):
+            check_whole(name, getattr(self, name), minimum=1)
+        for seed in (self.tuning_seed, *self.seeds):
+            check_whole("seed", seed, minimum=0)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must hold at least one seed, none twice; got {list(self.seeds)}")
         if len(set(labels)) < len(labels):
             raise ValueError(f"two contenders have the same label: {labels}")
         if self.reference not in labels:
             raise ValueError(f"reference must be one of {labels}, got {self.reference!r}")
         if self.tuning_seed in self.seeds:
-            raise ValueError(f"seed {self.tuning_seed} tunes, so it cannot decide: seeds are {self.seeds}")
+            raise ValueError(f"seed {self.tuning_seed} tunes, so it cannot decide: seeds are {list(self.seeds)}")
+        if self.tuning_limit is not None and self.tuning_limit < 1:
+            raise ValueError(
+                f"a budget of {self.budget} does not pay for one tuning run of {self.tuning_epochs} epochs and "
+                f"{len(self.seeds)} final runs of {self.epochs} for each of {len(labels)} contenders"
+            )
+
+    @property
+    def tuning_limit(self) -> int | None:
+        """How many tuning runs each contender may make under a budget in runs or epochs; None for no such limit."""
+        if not self.budget:
+            return None
+        amount, unit = parse_budget(self.budget)
+        share = amount / len(self.contenders)
+        if unit == "runs":
+            return int(share) - len(self.seeds)
+        if unit == "epochs":
+            return int((share - len(self.seeds) * self.epochs) // self.tuning_epochs)
+        return None
 
     def run(self, contender: Contender, lr: float, q: float, *, seed: int, epochs: int) -> Run:
         """The run of ``contender`` at step size ``lr`` and decay ``q``."""
@@ -129,9 +187,9 @@ class Study:
     def tuning_results(
         self, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]
     ) -> Iterator[tuple[Run, Mapping[str, Any]]]:
-        """The tuning runs of ``contender`` among ``rows``, those beyond the first grid included, by q and gamma_0."""
-        for run in sorted(rows, key=lambda run: (run.q, run.lr)):
-            if run.q in contender.qs and run == self.tuning_run(contender, run.lr, run.q):
+        """The runs of `tuning_plan` among ``rows``, by q and gamma_0; other rows of the same folder do not count."""
+        for run in sorted(tuning_plan(self, contender, rows), key=lambda run: (run.q, run.lr)):
+            if run in rows:
                 yield run, rows[run]
 
     def save(self, folder: Path) -> None:
@@ -167,20 +225,105 @@ class Study:
             raise DamagedRowError(f"{folder / MANIFEST}: not a study ({error})") from None
 
 
+def tuning_plan(study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]) -> list[Run]:
+    """The tuning runs of ``contender`` that ``rows`` call for, done or not, in the order in which they are due.
+
+    First the grid, coarse before fine, each value under every schedule. Then, for a schedule whose grid is done and
+    whose best value lies on the edge, half a decade beyond that edge, until the best is interior or the grid has grown
+    `MAX_EXTENSIONS` times. A grid where everything diverged grows downwards. A grid of one value is not extended.
+    Since the plan follows from the rows alone, a study chooses the same whatever else lies in its folder.
+    """
+    order = _coarse_to_fine(len(contender.grid))
+    plan = [study.tuning_run(contender, contender.grid[i], q) for i in order for q in contender.qs]
+    for q in contender.qs if len(contender.grid) > 1 else ():
+        tried = [study.tuning_run(contender, lr, q) for lr in contender.grid]
+        for _ in range(MAX_EXTENSIONS):
+            if not all(run in rows for run in tried):
+                break
+            best = min((run for run in tried if _usable(rows[run])), key=lambda run: _loss(rows[run]), default=tried[0])
+            if best is not tried[0] and best is not tried[-1]:
+                break
+            downwards = best is tried[0]
+            beyond = study.tuning_run(contender, _half_decade_beyond(best.lr, -1 if downwards else 1), q)
+            tried.insert(0 if downwards else len(tried), beyond)
+            plan.append(beyond)
+    return plan[: study.tuning_limit]
+
+
 def choose(study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]) -> Choice | None:
     """The step size with the least training loss after the tuning epochs; test data takes no part.
 
     Diverged runs and losses that are not finite lose. Equal losses go to the smaller q, then the smaller gamma_0.
     None if no tuning run of ``contender`` is among ``rows`` or all diverged.
     """
-    best: Choice | None = None
-    tried: dict[float, list[float]] = {}
-    for run, result in study.tuning_results(contender, rows):
-        tried.setdefault(run.q, []).append(run.lr)
-        loss = result.get("train_loss", math.nan)
-        if result.get("status") == "done" and math.isfinite(loss) and (best is None or loss < best.train_loss):
-            best = Choice(run.lr, run.q, loss, 0)
-    if best is None:
+    results = list(study.tuning_results(contender, rows))
+    usable = [(run, result) for run, result in results if _usable(result)]
+    if not usable:
         return None
-    lrs = tried[best.q]
-    return best._replace(edge=-1 if best.lr == min(lrs) else 1 if best.lr == max(lrs) else 0)
+    best, result = min(usable, key=lambda item: _loss(item[1]))
+    lrs = [run.lr for run, _ in results if run.q == best.q]
+    edge = -1 if best.lr == min(lrs) else 1 if best.lr == max(lrs) else 0
+    return Choice(best.lr, best.q, _loss(result), edge)
+
+
+class Spent(NamedTuple):
+    """What a contender's runs cost, tuning and final ones together; a diverged run costs what it ran."""
+
+    runs: int
+    epochs: int
+    seconds: float
+
+
+def spent(study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]) -> Spent:
+    """What ``contender`` has spent of the study so far: runs, epochs begun, and seconds of one process."""
+    results = [result for _, result in study.tuning_results(contender, rows)]
+    choice = choose(study, contender, rows)
+    if choice is not None:
+        results += [rows[run] for run in study.final_runs(contender, choice) if run in rows]
+    return Spent(
+        len(results), sum(_epochs(result) for result in results), math.fsum(r.get("seconds", 0.0) for r in results)
+    )
+
+
+def survivors(study: Study, run: Run, rows: Mapping[Run, Mapping[str, Any]]) -> list[float]:
+    """The values of gamma_0, ascending, with which the tuning runs like ``run`` did not diverge: the same optimizer
+    and settings under the same schedule. Empty if ``run`` belongs to no contender of the study."""
+    return [
+        other.lr
+        for contender in study.contenders
+        if study.run(contender, run.lr, run.q, seed=run.seed, epochs=run.epochs) == run
+        for other, result in study.tuning_results(contender, rows)
+        if other.q == run.q and result.get("status") == "done"
+    ]
+
+
+def _coarse_to_fine(count: int) -> list[int]:
+    """0 .. count - 1, the middle first, then the middles of the halves, and so on."""
+    spans, order = [(0, count)], []
+    for low, high in spans:  # grows while it is read: breadth first
+        if low < high:
+            middle = (low + high) // 2
+            order.append(middle)
+            spans += [(low, middle), (middle + 1, high)]
+    return order
+
+
+def _half_decade_beyond(lr: float, direction: int) -> float:
+    """``lr`` times 10^(direction/2), to three digits; values of `HALF_DECADES` stay on that ladder."""
+    exponent = 2 * math.log10(lr)
+    if abs(exponent - round(exponent)) < 0.01:
+        exponent = round(exponent)
+    return float(f"{10 ** ((exponent + direction) / 2):.3g}")
+
+
+def _loss(result: Mapping[str, Any]) -> float:
+    return float(result.get("train_loss", math.nan))
+
+
+def _usable(result: Mapping[str, Any]) -> bool:
+    return result.get("status") == "done" and math.isfinite(_loss(result))
+
+
+def _epochs(result: Mapping[str, Any]) -> int:
+    divergence = result.get("divergence")
+    return int(divergence["epoch"]) if divergence else max(0, len(result.get("history", ())) - 1)

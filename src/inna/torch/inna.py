@@ -13,6 +13,7 @@ from inna.dynamics import INNA_DEFAULTS
 from inna.torch.optimizer import (
     InertialOptimizer,
     TensorLists,
+    coefficient_dtype,
     count_step,
     group_alike,
     host_may_look,
@@ -319,7 +320,8 @@ def _multi_tensor_inna(
 def _start(momentum: Tensor, grad: Tensor, first: bool | Tensor, scale: float | Tensor) -> None:
     """Set m_0 = scale * g where this is the first step; the momentum is zero until then."""
     if isinstance(first, Tensor) or isinstance(scale, Tensor):
-        momentum.addcmul_(grad, on_device(momentum.device, first) * scale)
+        mask = torch.as_tensor(first, dtype=coefficient_dtype(momentum), device=momentum.device)
+        momentum.addcmul_(grad, mask * scale)
     elif first:
         momentum.add_(grad, alpha=scale)
 

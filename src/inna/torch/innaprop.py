@@ -16,6 +16,7 @@ from inna.torch.inna import add_scaled, foreach_add_scaled, move
 from inna.torch.optimizer import (
     InertialOptimizer,
     TensorLists,
+    coefficient_dtype,
     count_step,
     group_alike,
     host_may_look,
@@ -240,7 +241,7 @@ def _single_tensor_innaprop(
             exp_avg_sq.mul_(sigma).addcmul_(grad, grad, value=1 - sigma)
         else:
             _average_on_device(exp_avg_sq, grad, sigma, gamma)
-        root = (exp_avg_sq / _bias_correction(param.device, step, sigma, host)).sqrt_().add_(eps)
+        root = (exp_avg_sq / _bias_correction(exp_avg_sq, step, sigma, host)).sqrt_().add_(eps)
         rescaled.append(root.reciprocal_().mul_(grad))
     return rescaled
 
@@ -267,7 +268,7 @@ def _multi_tensor_innaprop(
         theta, g, m, v = ([tensors[i] for i in indices] for tensors in (params, grads, momentums, exp_avg_sqs))
         if weight_decay:
             foreach_add_scaled(m, theta, gamma * weight_decay * (1 / b - a))
-        corrections = [_bias_correction(device, steps[i], sigma, host) for i in indices]
+        corrections = [_bias_correction(exp_avg_sqs[i], steps[i], sigma, host) for i in indices]
         if host:
             torch._foreach_mul_(v, sigma)
             torch._foreach_addcmul_(v, g, g, value=1 - sigma)
@@ -286,17 +287,19 @@ def _multi_tensor_innaprop(
 
 
 def _average_on_device(exp_avg_sq: Tensor, grad: Tensor, sigma: float, lr: float | Tensor) -> None:
-    weight: Any = (1 - sigma) * (lr != 0)
+    moves = torch.as_tensor(lr != 0, dtype=coefficient_dtype(exp_avg_sq), device=exp_avg_sq.device)
+    weight = (1 - sigma) * moves
     exp_avg_sq.mul_(1 - weight)
     add_scaled(exp_avg_sq, grad * grad, weight)
 
 
-def _bias_correction(device: torch.device, step: Tensor, sigma: float, host: bool) -> Any:
+def _bias_correction(exp_avg_sq: Tensor, step: Tensor, sigma: float, host: bool) -> Any:
     if host:
         return 1 - sigma ** step.item()
     # 1 - sigma^t without the cancellation that single precision would suffer; 1 before the first step.
     log_sigma = math.log(sigma) if sigma else -math.inf
-    return -torch.expm1(on_device(device, step).clamp(min=1) * log_sigma)
+    count = step.to(device=exp_avg_sq.device, dtype=coefficient_dtype(exp_avg_sq)).clamp(min=1)
+    return -torch.expm1(count * log_sigma)
 
 
 def _real(lists: TensorLists) -> TensorLists:

@@ -122,8 +122,7 @@ class InertialOptimizer(Optimizer):
             params = (param for group in self.param_groups for param in group["params"])
             for key, param in zip(ids, params, strict=True):
                 for name, value in loaded["state"].get(key, {}).items():
-                    current = self.state[param].get(name)
-                    if isinstance(current, Tensor) and current.dtype != value.dtype and name != "step":
+                    if name != "step" and isinstance(value, Tensor) and self.state[param][name].dtype != value.dtype:
                         self.state[param][name] = value.to(device=param.device, copy=True)
 
         handles = (
@@ -293,6 +292,12 @@ def group_alike(params: list[Tensor], momentums: list[Tensor], *others: list[Any
 def on_device(device: torch.device, value: Any) -> Any:
     """``value``, on ``device`` if it is a tensor."""
     return value.to(device) if isinstance(value, Tensor) else value
+
+
+def coefficient_dtype(tensor: Tensor) -> torch.dtype:
+    """The dtype for 0-dimensional coefficients beside ``tensor``: real, as precise as it, and float32 at the least."""
+    real = tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype
+    return torch.promote_types(real, torch.float32)
 
 
 def param_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:

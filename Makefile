@@ -1,0 +1,42 @@
+# Each target works from a fresh clone with python3 (3.11 or newer), make and pip.
+PYTHON ?= python3
+BIN := .venv/bin
+JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
+
+.PHONY: setup demo test test-all lint clean
+
+setup: .venv/.runtime
+
+demo: setup
+	$(BIN)/inna compare --jobs $(JOBS)
+
+test: .venv/.dev
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: .venv/.dev
+	$(BIN)/python -m pytest
+
+lint: .venv/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist *.egg-info src/*.egg-info
+
+# The stamps make a repetition fast: pip runs again only where the requirements have changed.
+.venv/.pip: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("inna needs Python 3.11 or newer; %s is %s. Try make PYTHON=python3.12 ..." \
+	    % (sys.executable, sys.version.split()[0]) if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	touch $@
+
+.venv/.runtime: .venv/.pip pyproject.toml constraints.txt
+	@$(BIN)/python tools/announce_download.py constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[experiments,theory]"
+	touch $@
+
+.venv/.dev: .venv/.runtime pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable ".[experiments,theory,jax,keras]"
+	touch $@

@@ -1,0 +1,98 @@
+// The page's own behaviour: charts by theme, a legend for all of them, a table that sorts, a download.
+"use strict";
+(() => {
+  const { panels, datasets } = JSON.parse(document.getElementById("figures").textContent);
+  const darkness = matchMedia("(prefers-color-scheme: dark)");
+  const views = new Map();
+  const hidden = new Set();
+  let round = 0;
+
+  async function draw() {
+    const turn = ++round;
+    const theme = darkness.matches ? "dark" : "light";
+    document.documentElement.dataset.drawn = "";
+    for (const [id, specs] of Object.entries(panels)) {
+      const element = document.getElementById(id);
+      const drawn = await vegaEmbed(element, { ...specs[theme], datasets }, {
+        actions: false,
+        ast: true,
+        defaultStyle: false,
+        mode: "vega-lite",
+        renderer: "svg",
+        tooltip: { disableDefaultStyle: true },
+      });
+      if (turn !== round) return drawn.finalize();
+      views.get(id)?.finalize();
+      views.set(id, drawn);
+    }
+    await filter();
+    document.documentElement.dataset.drawn = theme;
+  }
+
+  const tell = (name, value) =>
+    Promise.all([...views.values()].map(({ view }) => view.signal(name, value).runAsync()));
+
+  // Legend: a click hides or shows, a double click leaves one alone, hovering lets one stand out.
+  const keys = [...document.querySelectorAll(".legend button[data-contender]")];
+  const all = document.getElementById("show-all");
+
+  function filter() {
+    for (const key of keys) key.setAttribute("aria-pressed", String(!hidden.has(key.dataset.contender)));
+    all.disabled = hidden.size === 0;
+    return tell("hidden", [...hidden]);
+  }
+
+  for (const key of keys) {
+    const name = key.dataset.contender;
+    key.addEventListener("click", () => {
+      if (!hidden.delete(name)) hidden.add(name);
+      if (hidden.size === keys.length) hidden.clear();
+      filter();
+    });
+    key.addEventListener("dblclick", () => {
+      hidden.clear();
+      for (const other of keys) if (other !== key) hidden.add(other.dataset.contender);
+      filter();
+    });
+    for (const event of ["pointerenter", "focus"]) key.addEventListener(event, () => tell("focus", name));
+    for (const event of ["pointerleave", "blur"]) key.addEventListener(event, () => tell("focus", ""));
+  }
+  all.addEventListener("click", () => {
+    hidden.clear();
+    filter();
+    keys[0]?.focus();
+  });
+
+  // Table: the first click sorts the good way round, the next the other; what is missing stays last.
+  for (const button of document.querySelectorAll("thead button")) {
+    button.addEventListener("click", () => {
+      const head = button.closest("th");
+      const column = head.cellIndex;
+      const last = head.getAttribute("aria-sort");
+      const order = last ? (last === "ascending" ? "descending" : "ascending") : head.dataset.first;
+      for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
+      head.setAttribute("aria-sort", order);
+      const body = head.closest("table").tBodies[0];
+      const sign = order === "ascending" ? 1 : -1;
+      const value = (line) => line.children[column].dataset.value;
+      const compare = (a, b) => {
+        if (a === "" || b === "") return (a === "") - (b === "");
+        return sign * (head.dataset.kind === "text" ? a.localeCompare(b) : Number(a) - Number(b));
+      };
+      body.append(...[...body.rows].sort((a, b) => compare(value(a), value(b))));
+    });
+  }
+
+  // Download: the rows in the page, unchanged, as a file.
+  document.getElementById("download").addEventListener("click", (event) => {
+    const text = document.getElementById("rows").textContent;
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type: "application/json" }));
+    link.download = event.currentTarget.dataset.name;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  });
+
+  darkness.addEventListener("change", draw);
+  draw();
+})();

@@ -1,0 +1,74 @@
+"""Colours, dashes and shapes of the contenders: told apart by the colour-blind, on white and on black.
+
+INNA and its kin share one hue, blue, and differ by lightness, dash and shape; the reference is grey; every other
+optimizer takes the next colour after Okabe and Ito ("Color Universal Design", 2008), each darkened for a light
+background and lightened for a dark one until it stands out by 3:1 at least (WCAG 2, criterion 1.4.11).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from inna.experiments.study import Study
+
+__all__ = ["DARK", "LIGHT", "Style", "Theme", "styles"]
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a page around its marks, as #rrggbb."""
+
+    name: str
+    background: str
+    text: str
+    muted: str
+    line: str
+
+
+LIGHT = Theme("light", background="#ffffff", text="#1b1f24", muted="#57606a", line="#d8dee4")
+DARK = Theme("dark", background="#14181d", text="#e8ecf1", muted="#9aa5b1", line="#2c343d")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one contender is drawn: a colour for each theme, a dash pattern in pixels, a symbol of Vega's."""
+
+    light: str
+    dark: str
+    dash: tuple[int, ...]
+    shape: str
+
+    def color(self, theme: Theme) -> str:
+        return self.dark if theme is DARK else self.light
+
+
+_SOLID = (1, 0)
+_DASHES = (_SOLID, (7, 3), (2, 2), (9, 3, 2, 3))
+_SHAPES = ("circle", "square", "diamond", "triangle-up")
+_BLUES = (("#0a2f7a", "#c3deff"), ("#0072b2", "#56b4e9"), ("#3f7fe0", "#6f9dff"), ("#5b8fb9", "#4a86c8"))
+_REFERENCE = ("#4a4a4a", "#c9c9c9")
+_OTHERS = (
+    ("#c2559d", "#e79cc9"),  # reddish purple
+    ("#008a65", "#1fc796"),  # bluish green
+    ("#d55e00", "#ff8b3d"),  # vermilion
+    ("#a87b00", "#f0c000"),  # yellow, darkened to ochre on white
+    ("#7a5195", "#b794f4"),  # beyond Okabe and Ito: violet
+    ("#8a4b2a", "#d2a07a"),  # and brown
+)
+
+
+def styles(study: Study) -> dict[str, Style]:
+    """Label -> style; no two contenders share both colour and dash, as long as a family has at most 16 members."""
+    chosen: dict[str, Style] = {}
+    blues = others = 0
+    for contender in study.contenders:
+        if contender.optimizer.lower().startswith("inna"):
+            colors, turn = _BLUES[blues % len(_BLUES)], blues + blues // len(_BLUES)
+            blues += 1
+        elif contender.label == study.reference:
+            colors, turn = _REFERENCE, 0
+        else:
+            colors, turn = _OTHERS[others % len(_OTHERS)], others // len(_OTHERS)
+            others += 1
+        chosen[contender.label] = Style(*colors, _DASHES[turn % len(_DASHES)], _SHAPES[turn % len(_SHAPES)])
+    return chosen

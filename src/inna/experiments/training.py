@@ -1,0 +1,411 @@
+"""One run: train a task's network with one optimizer, the step size set at every iteration, and measure it.
+
+    gamma_k = gamma_0 (k + 1)^-q        k = 0, 1, 2, ... counts iterations, not epochs
+
+The seed decides the initial weights, which are the same for every optimizer, and the order of the data in each epoch.
+A run computes in one thread, so its row is the same, timings aside, wherever and beside whatever it runs on one kind
+of processor.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from inna.experiments import optimizers
+from inna.experiments.checkpoints import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from inna.experiments.machine import hardware, versions
+from inna.experiments.randomness import derive, isolated, reseed
+from inna.experiments.rows import Run, row_path, write_row
+from inna.experiments.tasks import Data, Task, load_task
+from inna.schedules import power_decay
+
+__all__ = ["DIVERGENCE_FACTOR", "PRECISIONS", "checkpoint_path", "measure", "resolve_device", "train"]
+
+# A run whose training loss after an epoch exceeds this many times the loss of its initial weights has diverged.
+DIVERGENCE_FACTOR = 100.0
+# Samples at once when a whole set is measured; the same for every optimizer, so that sums round alike.
+EVALUATION_BATCH = 512
+THREADS = 1
+PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+
+OnEpoch = Callable[[dict[str, Any]], object]
+OnNote = Callable[[str], object]
+
+
+def train(
+    run: Run,
+    *,
+    task: Task | None = None,
+    folder: str | Path | None = None,
+    on_epoch: OnEpoch | None = None,
+    on_note: OnNote = warnings.warn,
+) -> dict[str, Any]:
+    """Train as ``run`` says and return its row: the fields of ``run`` and the results, as a line of `load_rows`.
+
+    Args:
+        run: everything that decides the run.
+        task: what ``run.dataset`` stands for; by default it is found by that name.
+        folder: where the row is written, and where a checkpoint lies after each epoch, from which the same run goes
+            on bit for bit if it was interrupted; None writes nothing.
+        on_epoch: called after each epoch, and once before training, with the newest entry of ``history``.
+        on_note: called with a line on a checkpoint that is damaged; by default a warning.
+
+    Returns:
+        Beside the fields of ``run``: ``status`` ("done" or "diverged"), ``train_loss`` (mean over the training set
+        in evaluation mode after the last epoch), ``test_loss`` and ``test_<metric>`` likewise over the test set (all
+        NaN where diverged), ``seconds_per_epoch`` (median, of training alone), ``seconds`` (of the whole run),
+        ``history`` (a dictionary per epoch, the one before training first: ``epoch``, ``lr`` (gamma at its last
+        iteration), ``train_loss``, ``test_loss``, ``test_<metric>``, ``seconds``; finite training losses only),
+        ``state_bytes_per_parameter``, ``parameters``, ``iterations``, ``threads``, ``versions``, ``hardware``,
+        ``finished`` (UTC), and where it diverged ``divergence``: ``iteration``, ``epoch``, ``parameter`` (the first
+        that is not finite, or whose gradient is not; None if all are), ``lr`` (gamma there), ``last_finite_loss``
+        (of a mini-batch), ``reason``.
+
+    Raises:
+        ValueError: the task, the optimizer, the device or the precision is not there or not usable.
+
+    >>> row = train(Run("digits", "small-cnn", "sgd", lr=0.1, epochs=1))
+    >>> row["status"], row["parameters"], row["iterations"]
+    ('done', 5130, 45)
+    """
+    if task is None:
+        task, source = load_task(run.dataset)
+        if source != run.source:
+            raise ValueError(f"{run.dataset} is not the version that the run names: its source differs")
+    checkpoint = checkpoint_path(Path(folder), run) if folder is not None else None
+    result = measure(run, task, checkpoint=checkpoint, on_epoch=on_epoch, on_note=on_note)
+    if folder is not None:
+        write_row(Path(folder), run, result)
+    return {field.name: getattr(run, field.name) for field in dataclasses.fields(run)} | result
+
+
+def checkpoint_path(folder: Path, run: Run) -> Path:
+    """Where the checkpoint of ``run`` lies in ``folder``: beside its row."""
+    row = row_path(folder, run)
+    return row.with_name(row.name.removesuffix(".row.json") + ".checkpoint")
+
+
+def measure(
+    run: Run,
+    task: Task,
+    *,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 0.0,
+    on_epoch: OnEpoch | None = None,
+    on_note: OnNote = lambda text: None,
+) -> dict[str, Any]:
+    """The result of ``run`` on ``task``, as `train` describes it.
+
+    Args:
+        checkpoint: where the state is kept after an epoch; one that lies there is gone on from. A damaged one is
+            told to ``on_note`` and training begins anew.
+        checkpoint_seconds: the least time between two checkpoints.
+    """
+    device = resolve_device(run.device)
+    with _threads(THREADS), isolated(derive(run.seed, "weights"), device):
+        return _Training(run, task, device).results(checkpoint, checkpoint_seconds, on_epoch, on_note)
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of that name; ``auto`` is a GPU where there is one.
+
+    Raises:
+        ValueError: torch knows no such device, or the machine has none.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device {name!r} is not usable here: {next(iter(str(error).splitlines()), '')}") from None
+    return device
+
+
+class _DivergedError(Exception):
+    """Raised where training has left the finite numbers; its argument is the row's ``divergence``."""
+
+
+class _Training:
+    """The state of one run, and what happens to it."""
+
+    def __init__(self, run: Run, task: Task, device: torch.device) -> None:
+        if run.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {run.precision!r}")
+        if run.batch_size < 1 and not isinstance(task.train, DataLoader):
+            raise ValueError(f"batch_size must be a whole number >= 1, got {run.batch_size}")
+        self.run, self.task, self.device = run, task, device
+        self.dtype = PRECISIONS[run.precision]
+        self.network = task.model().to(device, self.dtype)
+        self.optimizer = optimizers.build(run, self.network)
+        self.closure = optimizers.closure_needed(self.optimizer)
+        self.train_data, self.test_data = (_resident(data, device, self.dtype) for data in (task.train, task.test))
+        self.decay = power_decay(run.q)
+        self.iteration = 0
+        self.last_loss = math.nan
+        self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
+
+    def results(
+        self,
+        checkpoint: Path | None,
+        checkpoint_seconds: float,
+        on_epoch: OnEpoch | None,
+        on_note: OnNote,
+    ) -> dict[str, Any]:
+        if checkpoint is not None:
+            self._restore(checkpoint, on_note)
+        started = saved = time.perf_counter()
+        before = self.seconds
+        divergence = None
+        try:
+            for epoch in range(len(self.history), self.run.epochs + 1):
+                self._epoch(epoch)
+                now = time.perf_counter()
+                self.seconds = before + now - started
+                if checkpoint is not None and now - saved >= checkpoint_seconds:
+                    saved = now
+                    save_checkpoint(checkpoint, self._state())
+                if on_epoch is not None:
+                    on_epoch(self.history[-1])
+        except _DivergedError as diverged:
+            divergence = diverged.args[0]
+        self.seconds = before + time.perf_counter() - started
+        return self._result(divergence)
+
+    def _epoch(self, epoch: int) -> None:
+        """Train for one epoch (none if it is epoch 0), then measure both sets and extend the history."""
+        reseed(derive(self.run.seed, "epoch", epoch))
+        self._mode(training=True)
+        self._synchronize()
+        started = time.perf_counter()
+        if epoch > 0:
+            for inputs, targets in self._batches(epoch):
+                self._iterate(inputs, targets, epoch)
+        self._synchronize()
+        seconds = time.perf_counter() - started
+        reseed(derive(self.run.seed, "evaluation", epoch))
+        self._mode(training=False)
+        train_loss, _ = self._measure(self.train_data, scored=False)
+        self._check_epoch(epoch, train_loss)
+        test_loss, scores = self._measure(self.test_data, scored=True)
+        self.history.append(
+            {
+                "epoch": epoch,
+                "lr": self._lr(max(0, self.iteration - 1)),
+                "train_loss": train_loss,
+                "test_loss": test_loss,
+            }
+            | scores
+            | {"seconds": seconds}
+        )
+
+    def _iterate(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
+        lr = self._lr(self.iteration)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+        def backward() -> Tensor:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.task.loss(self.network(inputs), targets)
+            value = loss.item()
+            if not math.isfinite(value):
+                self._explain_loss(loss, value, epoch)
+            self.last_loss = value
+            loss.backward()
+            return loss
+
+        if self.closure:
+            self.optimizer.step(backward)  # type: ignore[arg-type]
+        else:
+            backward()
+            self.optimizer.step()
+        self.iteration += 1
+
+    def _explain_loss(self, loss: Tensor, value: float, epoch: int) -> None:
+        """Say which step made the loss ``value``: the one before, if it left a parameter that is not finite."""
+        broken = _first_not_finite((name, p) for name, p in self.network.named_parameters())
+        if broken is not None:
+            raise self._diverged(max(0, self.iteration - 1), epoch, broken, "the step made a parameter non-finite")
+        loss.backward()
+        broken = _first_not_finite((name, p.grad) for name, p in self.network.named_parameters())
+        raise self._diverged(self.iteration, epoch, broken, f"the loss became {value}")
+
+    def _check_epoch(self, epoch: int, train_loss: float) -> None:
+        last = max(0, self.iteration - 1)
+        broken = _first_not_finite((name, p) for name, p in self.network.named_parameters())
+        if broken is not None:
+            raise self._diverged(last, epoch, broken, "a parameter is non-finite at the end of the epoch")
+        if not math.isfinite(train_loss):
+            raise self._diverged(last, epoch, None, f"the training loss after the epoch is {train_loss}")
+        initial = abs(self.history[0]["train_loss"]) if self.history else 0.0
+        if initial > 0 and train_loss > DIVERGENCE_FACTOR * initial:
+            reason = (
+                f"the training loss after the epoch is {train_loss:.3g}, over {DIVERGENCE_FACTOR:g} times the initial"
+            )
+            raise self._diverged(last, epoch, None, reason)
+
+    def _diverged(self, iteration: int, epoch: int, parameter: str | None, reason: str) -> _DivergedError:
+        return _DivergedError(
+            {
+                "iteration": iteration,
+                "epoch": epoch,
+                "parameter": parameter,
+                "lr": self._lr(iteration),
+                "last_finite_loss": self.last_loss,
+                "reason": reason,
+            }
+        )
+
+    def _lr(self, iteration: int) -> float:
+        return float(self.run.lr * self.decay(iteration))
+
+    def _mode(self, training: bool) -> None:
+        self.network.train(training)
+        # Schedule-free optimizers keep two sets of weights and have this switch too.
+        switch = getattr(self.optimizer, "train" if training else "eval", None)
+        if callable(switch):
+            switch()
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        if isinstance(self.train_data, DataLoader):
+            yield from self._loaded(self.train_data)
+            return
+        inputs, targets = self.train_data
+        generator = torch.Generator().manual_seed(derive(self.run.seed, "order", epoch))
+        order = torch.randperm(len(inputs), generator=generator).to(self.device)
+        for batch in order.split(self.run.batch_size):
+            yield inputs[batch], targets[batch]
+
+    def _loaded(self, loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+        for generator in (loader.generator, getattr(loader.sampler, "generator", None)):
+            if isinstance(generator, torch.Generator):
+                generator.manual_seed(torch.initial_seed())
+        for inputs, targets in loader:
+            yield _moved(inputs, self.device, self.dtype), _moved(targets, self.device, self.dtype)
+
+    @torch.no_grad()
+    def _measure(self, data: Data, scored: bool) -> tuple[float, dict[str, float]]:
+        """The mean loss over a whole set and, where asked, the metrics under the names of their columns."""
+        if isinstance(data, DataLoader):
+            batches = self._loaded(data)
+        else:
+            batches = zip(*(part.split(EVALUATION_BATCH) for part in data), strict=True)
+        total, count = 0.0, 0
+        outputs, aims = [], []
+        for inputs, targets in batches:
+            output = self.network(inputs)
+            total += self.task.loss(output, targets).item() * len(targets)
+            count += len(targets)
+            if scored and self.task.metrics:
+                outputs.append(output)
+                aims.append(targets)
+        if not count:
+            raise ValueError(f"task {self.task.name}: its DataLoader gives no data")
+        scores = {}
+        if outputs:
+            output, target = torch.cat(outputs), torch.cat(aims)
+            for name, (function, _) in self.task.metrics.items():
+                scores[f"test_{name}"] = float(function(output, target))
+        return total / count, scores
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "run": self.run.key,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "iteration": self.iteration,
+            "last_loss": self.last_loss,
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def _restore(self, path: Path, on_note: OnNote) -> None:
+        try:
+            state = load_checkpoint(path)
+        except FileNotFoundError:
+            return
+        except DamagedCheckpointError as error:
+            on_note(f"{error}; the run begins anew")
+            return
+        if state.get("run") != self.run.key:
+            on_note(f"{path}: the checkpoint of another run; this one begins anew")
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.iteration, self.last_loss = state["iteration"], state["last_loss"]
+        self.history, self.seconds = state["history"], state["seconds"]
+
+    def _result(self, divergence: dict[str, Any] | None) -> dict[str, Any]:
+        columns = ["train_loss", "test_loss", *(f"test_{name}" for name in self.task.metrics)]
+        last = self.history[-1] if divergence is None else dict.fromkeys(columns, math.nan)
+        epochs = [entry["seconds"] for entry in self.history[1:]]
+        parameters = sum(p.numel() for p in self.network.parameters())
+        result = {"status": "done" if divergence is None else "diverged"} | {name: last[name] for name in columns}
+        result |= {
+            "seconds_per_epoch": statistics.median(epochs) if epochs else math.nan,
+            "seconds": self.seconds,
+            "history": self.history,
+            "state_bytes_per_parameter": _state_bytes(self.optimizer) / max(1, parameters),
+            "parameters": parameters,
+            "iterations": self.iteration,
+            "threads": THREADS,
+            "versions": versions(),
+            "hardware": hardware(self.device),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        return result if divergence is None else result | {"divergence": divergence}
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _resident(data: Data, device: torch.device, dtype: torch.dtype) -> Data:
+    if isinstance(data, DataLoader):
+        return data
+    inputs, targets = data
+    return _moved(inputs, device, dtype), _moved(targets, device, dtype)
+
+
+def _moved(part: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
+    return part.to(device, dtype) if part.is_floating_point() else part.to(device)
+
+
+def _first_not_finite(tensors: Iterator[tuple[str, Tensor | None]]) -> str | None:
+    for name, tensor in tensors:
+        if tensor is not None and not torch.isfinite(tensor).all():
+            return name
+    return None
+
+
+def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    return sum(
+        value.numel() * value.element_size()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    )
