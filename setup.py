@@ -3,7 +3,7 @@
     pip install -e .                            builds them into the source tree
     python setup.py build_ext --inplace         the same, and nothing else
 
-What the compiler said is kept beside the library, in cpu_kernels.log; ``inna info`` shows it. With
+What the compiler said is kept beside the library, in libcpu_kernels.log; ``inna info`` shows it. With
 INNA_REQUIRE_KERNELS=1 in the environment a failure stops the build, as wheels want it.
 """
 
@@ -18,7 +18,7 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-LIBRARY = "inna.torch.cpu_kernels"
+LIBRARY = "inna.torch.libcpu_kernels"  # Not cpu_kernels, which is the module that loads it.
 FOLDER = Path("src/inna/torch")
 # Contraction off: every instruction set and every division among threads gives the same bits.
 FLAGS = {
@@ -67,7 +67,7 @@ class BuildKernels(build_ext):
             if os.environ.get("INNA_REQUIRE_KERNELS") == "1":
                 raise RuntimeError("the CPU kernels do not compile:\n" + "".join(failures))
             library.unlink(missing_ok=True)
-            self.warn("the CPU kernels do not compile; inna works without them, see cpu_kernels.log")
+            self.warn("the CPU kernels do not compile; inna works without them, see libcpu_kernels.log")
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("".join([*failures, *said]), encoding="utf-8")
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "LIBRARY", "LOG", "Table", "compiler_log", "instruction_sets", "library", "missing"]
 
-LIBRARY = Path(__file__).with_name("cpu_kernels.dll" if sys.platform == "win32" else "cpu_kernels.so")
+LIBRARY = Path(__file__).with_name("libcpu_kernels.dll" if sys.platform == "win32" else "libcpu_kernels.so")
 LOG = LIBRARY.with_suffix(".log")
 
 # The names that cpu_kernels.c has for the precisions; complex numbers are pairs of reals.
@@ -127,16 +127,28 @@ class Table:
         # Passed at every step: made once.
         self._arguments = (self._rows, ctypes.byref(self._settings))
 
-    def launch(self, grads: list[int], settings: Settings, grad_scale: float | None = None) -> None:
-        """One step of all tensors, in place.
+    def launch(
+        self,
+        grads: list[int],
+        settings: Settings,
+        grad_scale: Tensor | None = None,
+        found_inf: Tensor | None = None,
+    ) -> None:
+        """One step of all tensors, in place; none with lr = 0 or where ``found_inf`` is not 0.
 
         Args:
             grads: the gradients' addresses.
-            settings: hyper-parameters, floats all of them; lr is not 0.
+            settings: hyper-parameters.
             grad_scale: GradScaler's; the gradients are divided by it and left so.
+            found_inf: GradScaler's.
         """
+        if isinstance(settings.lr, Tensor) or isinstance(settings.alpha, Tensor) or isinstance(settings.beta, Tensor):
+            lr, alpha, beta = (float(value) for value in settings[:3])
+            settings = settings._replace(lr=lr, alpha=alpha, beta=beta)
+        if settings.lr == 0 or (found_inf is not None and found_inf.item() != 0):
+            return
         if settings != self._known or grad_scale is not None:
-            self._set(settings, grad_scale)
+            self._set(settings, None if grad_scale is None else grad_scale.item())
         addresses = array("Q", grads)
         rows, passed = self._arguments
         self._library.inna_step(
@@ -168,7 +180,5 @@ def convert(tensor: Tensor, dtype: torch.dtype) -> Tensor:
         dtype: one of `KINDS`.
     """
     result: Any = torch.empty_like(tensor, dtype=dtype)
-    library().inna_convert(
-        result.data_ptr(), KINDS[dtype], tensor.data_ptr(), KINDS[tensor.dtype], tensor.numel()
-    )
+    library().inna_convert(result.data_ptr(), KINDS[dtype], tensor.data_ptr(), KINDS[tensor.dtype], tensor.numel())
     return result

@@ -10,6 +10,7 @@ from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
 from inna.dynamics import INNA_DEFAULTS
+from inna.torch import fused
 from inna.torch.optimizer import (
     InertialOptimizer,
     TensorLists,
@@ -57,7 +58,8 @@ class INNA(InertialOptimizer):
         capturable: no synchronisation with the host, as CUDA graphs need; give ``lr`` as a tensor on the device to
             change it between replays.
         differentiable: let autograd see the step (with respect to parameters, gradients, lr, alpha and beta).
-        fused: True insists on the fused kernels.
+        fused: step all tensors of a group by one compiled kernel, in one pass over memory. None takes it where there
+            is one for every tensor and neither ``foreach`` nor ``differentiable`` asks for another path; True insists.
 
     State per parameter: ``momentum``, shaped like it; ``step`` where ``initial_speed`` is given; ``compensation``
     where Kahan summation is on.
@@ -136,6 +138,19 @@ class INNA(InertialOptimizer):
         0.1
         """
         return cls(params, *dynamics.from_sgd(lr, momentum, nesterov), **kwargs)
+
+    def _settings(
+        self, group: dict[str, Any], lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
+    ) -> fused.Settings:
+        return fused.Settings(
+            lr,
+            alpha,
+            beta,
+            weight_decay=group["weight_decay"],
+            initial_speed=group["initial_speed"],
+            decoupled_weight_decay=group["decoupled_weight_decay"],
+            maximize=group["maximize"],
+        )
 
     def _update(
         self, group: dict[str, Any], lists: TensorLists, lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
