@@ -3,7 +3,7 @@
     pip install -e .                            builds them into the source tree
     python setup.py build_ext --inplace         the same, and nothing else
 
-What the compiler said is kept beside the library, in libcpu_kernels.log; ``inna info`` shows it. With
+What the compiler said is kept beside the library, in cpu_kernels.log; ``inna info`` shows it. With
 INNA_REQUIRE_KERNELS=1 in the environment a failure stops the build, as wheels want it.
 """
 
@@ -18,8 +18,9 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-LIBRARY = "inna.torch.libcpu_kernels"  # Not cpu_kernels, which is the module that loads it.
+LIBRARY = "inna.torch.cpu_kernels"
 FOLDER = Path("src/inna/torch")
+LOG = "cpu_kernels.log"
 # Contraction off: every instruction set and every division among threads gives the same bits.
 FLAGS = {
     "unix": "-std=c11 -O2 -g0 -ftree-vectorize -ffp-contract=off -fno-math-errno -fno-trapping-math "
@@ -37,14 +38,15 @@ class BuildKernels(build_ext):
     """Builds a plain shared library, loaded by address tables and not by Python's import."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        return str(Path(*fullname.split("."))) + (".dll" if sys.platform == "win32" else ".so")
+        # No suffix that Python's import would take for a module.
+        return str(Path(*fullname.split("."))) + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1")
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         return []  # There is no PyInit function.
 
     def build_extension(self, ext: Extension) -> None:
         library = Path(self.get_ext_fullpath(ext.name))
-        log = library.with_suffix(".log")
+        log = library.with_name(LOG)
         said: list[str] = []
 
         def run(command: list[str], **_: object) -> None:
@@ -67,14 +69,14 @@ class BuildKernels(build_ext):
             if os.environ.get("INNA_REQUIRE_KERNELS") == "1":
                 raise RuntimeError("the CPU kernels do not compile:\n" + "".join(failures))
             library.unlink(missing_ok=True)
-            self.warn("the CPU kernels do not compile; inna works without them, see libcpu_kernels.log")
+            self.warn("the CPU kernels do not compile; inna works without them, see cpu_kernels.log")
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_text("".join([*failures, *said]), encoding="utf-8")
 
     def copy_extensions_to_source(self) -> None:
         for ext in self.extensions:
             built = Path(self.build_lib, self.get_ext_filename(ext.name))
-            for path in (built, built.with_suffix(".log")):
+            for path in (built, built.with_name(LOG)):
                 target = FOLDER / path.name
                 if path.exists():
                     # A running process may have the old library mapped: replaced, not overwritten.

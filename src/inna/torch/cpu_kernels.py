@@ -9,7 +9,7 @@ import sys
 from array import array
 from ctypes import Structure, c_char_p, c_double, c_int32, c_int64, c_void_p
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "LIBRARY", "LOG", "Table", "compiler_log", "instruction_sets", "library", "missing"]
 
-LIBRARY = Path(__file__).with_name("libcpu_kernels.dll" if sys.platform == "win32" else "libcpu_kernels.so")
-LOG = LIBRARY.with_suffix(".log")
+LIBRARY = Path(__file__).with_suffix({"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1"))
+LOG = Path(__file__).with_suffix(".log")
 
 # The names that cpu_kernels.c has for the precisions; complex numbers are pairs of reals.
 KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -179,6 +179,6 @@ def convert(tensor: Tensor, dtype: torch.dtype) -> Tensor:
         tensor: contiguous, on the CPU, of a dtype in `KINDS`.
         dtype: one of `KINDS`.
     """
-    result: Any = torch.empty_like(tensor, dtype=dtype)
+    result = torch.empty_like(tensor, dtype=dtype)
     library().inna_convert(result.data_ptr(), KINDS[dtype], tensor.data_ptr(), KINDS[tensor.dtype], tensor.numel())
     return result

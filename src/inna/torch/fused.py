@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Plan", "Settings", "available", "choose", "refusal", "step"]
 
-DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64, torch.complex128)
+DTYPES = (
+    *(torch.float32, torch.float64, torch.bfloat16, torch.float16),
+    *(torch.complex64, torch.complex128, torch.complex32),
+)
 
 
 class Settings(NamedTuple):
@@ -59,20 +62,17 @@ def choose(fused: bool | None, foreach: bool | None, lists: TensorLists, *, diff
 def refusal(lists: TensorLists) -> str:
     """The first tensor that no kernel takes, and why; empty where there is a kernel for all of them."""
     for i, param in enumerate(lists.params):
-        state = [
-            (name, tensors[i])
-            for name, tensors in (
-                ("gradient", lists.grads),
-                ("momentum", lists.momentums),
-                ("exp_avg_sq", lists.exp_avg_sqs),
-                ("compensation", lists.compensations),
-            )
-            if tensors and tensors[i] is not None
-        ]
+        kinds: tuple[tuple[str, Sequence[Tensor | None]], ...] = (
+            ("gradient", lists.grads),
+            ("momentum", lists.momentums),
+            ("exp_avg_sq", lists.exp_avg_sqs),
+            ("compensation", lists.compensations),
+        )
+        state = [(name, tensor) for name, tensors in kinds if tensors and (tensor := tensors[i]) is not None]
         steps = lists.steps[i] if lists.steps else None
         why = _refusal(param, state, steps)
         if why:
-            return f"parameter {i} of those with gradients, shape {tuple(param.shape)}: {why}"
+            return f"parameter {i}, of shape {tuple(param.shape)} and dtype {param.dtype}: {why}"
     return ""
 
 
@@ -132,13 +132,13 @@ def unsupported(param: Tensor) -> str:
     return available(param.device.type)
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def available(device_type: str) -> str:
     """Why there are no kernels for a type of device ("cpu", "cuda"); empty where there are."""
     if device_type == "cpu":
         from inna.torch import cpu_kernels
 
-        return cpu_kernels.missing()
+        return str(cpu_kernels.missing())
     if device_type == "cuda":
         from importlib.util import find_spec
 
@@ -213,7 +213,7 @@ class Plan:
         self._addresses: list[int] = []
         moving = {id(param) for param in lists.params}
         self._idle = [param for param in self._params if id(param) not in moving]
-        self._rows = []
+        self._rows: list[tuple[Any, ...]] = []
         for param in lists.params:
             state = states[param]
             kept = [(name, tensor, tensor.data_ptr()) for name, tensor in state.items() if isinstance(tensor, Tensor)]

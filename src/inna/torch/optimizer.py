@@ -44,7 +44,8 @@ class TensorLists:
 
     def map(self, function: Callable[[Tensor], Tensor]) -> TensorLists:
         """The lists with a function applied to each tensor."""
-        return TensorLists(*([None if t is None else function(t) for t in tensors] for tensors in self._all()))
+        lists: list[list[Any]] = [[None if t is None else function(t) for t in tensors] for tensors in self._all()]
+        return TensorLists(*lists)
 
     def _all(self) -> list[list[Any]]:
         return [self.params, self.grads, self.momentums, self.exp_avg_sqs, self.compensations, self.steps]
