@@ -163,9 +163,7 @@ def log_axis(grid: bool = True) -> Any:
     import altair as alt
 
     labelled = {"condition": {"test": "datum.label !== ''", "value": 0.7}, "value": 0}
-    return alt.Axis.from_dict(
-        {"format": "~g", "tickCount": 6, "grid": grid, "gridOpacity": labelled, "tickOpacity": labelled}
-    )
+    return alt.Axis(format="~g", tickCount=6, grid=grid, gridOpacity=labelled, tickOpacity=labelled)
 
 
 def spread_tooltip(name: str) -> list[Any]:

@@ -59,25 +59,10 @@ def figures(summary: Summary) -> list[Figure]:
         )
         for position, measure in enumerate(summary.measures[:2])
     ]
-    keys = [*summary.measures[:2], Metric("test_loss", "min"), *summary.measures[2:]]
-    for position, measure in enumerate(keys):
+    for position, measure in enumerate([*summary.measures[:2], Metric("test_loss", "min"), *summary.measures[2:]]):
         points, step = _curve_points(summary, measure)
         if points:
-            found.append(
-                Figure(
-                    name=f"curves-{_slug(measure, position)}",
-                    section="curves",
-                    title=measure_name(measure).capitalize(),
-                    caption="Line: mean over the final seeds; band: best to worst."
-                    + (
-                        " ×: a seed diverges there; mean and band are over the others."
-                        if _breaks(summary, measure)
-                        else ""
-                    )
-                    + (f" Every {step}th epoch is drawn; the download holds them all." if step > 1 else ""),
-                    panels=(_curve_panel(summary, measure, points),),
-                )
-            )
+            found.append(_curve_figure(summary, measure, points, step, _slug(measure, position)))
     if any(entry.tuning for entry in summary.entries):
         found.append(_tuning_figure(summary))
     if any(entry.reach for entry in summary.entries):
@@ -197,14 +182,56 @@ def _breaks(summary: Summary, measure: Metric) -> Rows:
     return rows
 
 
-def _curve_panel(summary: Summary, measure: Metric, points: Rows) -> Panel:
-    name, breaks = measure_name(measure), _breaks(summary, measure)
+def _curve_figure(summary: Summary, measure: Metric, points: Rows, step: int, slug: str) -> Figure:
+    breaks, domain = _breaks(summary, measure), _zoom(measure, points)
+    caption = "Line: mean over the final seeds; band: best to worst."
+    if breaks:
+        caption += " ×: after this epoch a seed diverged; mean and band are over the others."
+    if step > 1:
+        caption += f" One epoch in {step} is drawn; the download holds them all."
+    if domain:
+        caption += " The first epochs lie outside the axis."
+    return Figure(
+        name=f"curves-{slug}",
+        section="curves",
+        title=measure_name(measure).capitalize(),
+        caption=caption,
+        panels=(_curve_panel(summary, measure, points, breaks, domain),),
+    )
+
+
+def _zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
+    """Ends of the axis of a metric whose first epochs would squeeze all others; None where the whole range is shown.
+
+    Left out is what is worse than nine tenths of the means and than every final value, as long as that is at least
+    three tenths of the range.
+    """
+    if measure.name.endswith("_loss"):
+        return None
+    values = [row[end] for row in points for end in ("best", "worst")]
+    last = max(row["epoch"] for row in points)
+    ends = [row["worst"] for row in points if row["epoch"] == last]
+    worst_first = sorted((row["mean"] for row in points), reverse=measure.goal == "min")
+    limit, low, high = worst_first[len(worst_first) // 10], min(values), max(values)
+    limit = min(limit, *ends) if measure.goal == "max" else max(limit, *ends)
+    hidden = limit - low if measure.goal == "max" else high - limit
+    if hidden < 0.3 * (high - low):
+        return None
+    margin = 0.03 * (high - low - hidden)
+    return (limit, high + margin) if measure.goal == "max" else (low - margin, limit)
+
+
+def _curve_panel(
+    summary: Summary, measure: Metric, points: Rows, breaks: Rows, domain: tuple[float, float] | None
+) -> Panel:
+    name = measure_name(measure)
 
     def draw(theme: Theme, interactive: bool) -> Any:
         import altair as alt
 
         channels = Channels(summary, theme, interactive)
-        scale, kind = value_scale(measure, [row[end] for row in points for end in ("best", "worst")])
+        limits = {"domain": domain} if domain else {}
+        scale, kind = value_scale(measure, [row[end] for row in points for end in ("best", "worst")], **limits)
         x = alt.X(
             "epoch",
             type="quantitative",
@@ -215,31 +242,32 @@ def _curve_panel(summary: Summary, measure: Metric, points: Rows) -> Panel:
         axis = log_axis() if kind else alt.Axis(tickCount=6)
         mean = alt.Y("mean", type="quantitative", scale=scale, title=name + kind, axis=axis)
         base = channels.data(points).encode(x=x, color=channels.color("stroke"))
-        band = base.mark_area(stroke=None).encode(
+        band = base.mark_area(stroke=None, clip=True).encode(
             y=alt.Y("best", type="quantitative", scale=scale), y2="worst", opacity=channels.opacity(0.13)
         )
-        line = base.mark_line(strokeWidth=2, strokeJoin="round").encode(
+        line = base.mark_line(strokeWidth=2, strokeJoin="round", clip=True).encode(
             y=mean, strokeDash=channels.dash("stroke"), opacity=channels.opacity()
         )
-        crosses = (
-            channels.data(breaks)
-            .mark_point(shape="cross", angle=45, size=90, filled=True, opacity=1)
-            .encode(
-                x=x,
-                y=mean,
-                color=channels.color("stroke"),
-                tooltip=[
-                    alt.Tooltip("contender", type="nominal", title="optimizer"),
-                    alt.Tooltip("seed", type="nominal", title="diverged seed"),
-                    alt.Tooltip("epoch", type="quantitative", title="last whole epoch"),
-                ],
+        layers = [band, line]
+        if breaks:
+            layers.append(
+                channels.data(breaks)
+                .mark_point(shape="cross", angle=45, size=90, filled=True, opacity=1, clip=domain is not None)
+                .encode(
+                    x=x,
+                    y=mean,
+                    color=channels.color("stroke"),
+                    tooltip=[
+                        alt.Tooltip("contender", type="nominal", title="optimizer"),
+                        alt.Tooltip("seed", type="nominal", title="diverged seed"),
+                        alt.Tooltip("epoch", type="quantitative", title="last whole epoch"),
+                    ],
+                )
             )
-        )
-        layers = [band, line, crosses]
         if interactive:
             near = alt.selection_point(name="near", on="pointerover", nearest=True, empty=False, clear="pointerout")
             layers.append(
-                base.mark_point(filled=True, size=70, stroke=theme.background, strokeWidth=1)
+                base.mark_point(filled=True, size=70, stroke=theme.background, strokeWidth=1, clip=domain is not None)
                 .encode(
                     y=mean,
                     opacity=alt.condition(near, alt.value(1), alt.value(0)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib import resources
 from string import Template
 from typing import Any
@@ -96,6 +97,7 @@ def _resource(name: str) -> str:
     return resources.files("inna.experiments").joinpath(name).read_text(encoding="utf-8")
 
 
+@cache
 def _library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script that can stand inline, with the line ends a browser hashes."""
     import vl_convert
@@ -149,7 +151,7 @@ def _specifications(drawn: Iterable[Figure]) -> dict[str, Any]:
                         autosize={"type": "fit-x", "contains": "padding"},
                     )
                     .configure(**configuration(theme), background="transparent")
-                    .to_dict()
+                    .to_dict(validate=False)
                 )
                 # Altair names each data set by its content, so that panels and themes share them.
                 datasets |= specification.pop("datasets")
@@ -158,7 +160,7 @@ def _specifications(drawn: Iterable[Figure]) -> dict[str, Any]:
 
 
 def _figures(drawn: Iterable[Figure], section: str, *, titled: bool = False) -> str:
-    """The figures of a section; a caption that several share stands once, under the last."""
+    """The figures of a section; a caption that several share stands once, under the first."""
     chosen = [figure for figure in drawn if figure.section == section]
     captions = [figure.caption for figure in chosen]
     parts = []
@@ -171,7 +173,7 @@ def _figures(drawn: Iterable[Figure], section: str, *, titled: bool = False) -> 
             for position, panel in enumerate(figure.panels)
         )
         grid = f'<div class="grid">{panels}</div>' if len(figure.panels) > 1 else panels
-        caption = "" if figure.caption in captions[place + 1 :] else f"<figcaption>{text(figure.caption)}</figcaption>"
+        caption = "" if figure.caption in captions[:place] else f"<figcaption>{text(figure.caption)}</figcaption>"
         parts.append(f"<figure>{title}{grid}{caption}</figure>")
     return "".join(parts)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.util
 import inspect
 import sys
@@ -20,6 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from inna.experiments import datasets, models
+from inna.experiments.own_code import find_module, import_module
 from inna.experiments.randomness import derive, isolated
 from inna.experiments.study import Metric
 
@@ -226,7 +226,7 @@ def _builtin(name: str) -> Task:
 @lru_cache(maxsize=8)
 def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
     try:
-        module = _import_file(path, digest) if place.endswith(".py") else importlib.import_module(place)
+        module = _import_file(path, digest) if place.endswith(".py") else import_module(place)
     except Exception as error:
         raise ValueError(f"task {name}: importing {path} failed: {_summary(error)}") from error
     make = getattr(module, function, None)
@@ -262,15 +262,13 @@ def _import_file(path: Path, digest: str) -> ModuleType:
 
 
 def _module_file(module: str) -> Path:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
     try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError) as error:
+        path = find_module(module)
+    except ImportError as error:
         raise ValueError(f"task module {module!r} cannot be imported: {_summary(error)}") from None
-    if spec is None or spec.origin is None:
+    if path is None:
         raise ValueError(f"there is no module {module!r} for the task; a file is named with its ending .py")
-    return Path(spec.origin)
+    return path
 
 
 def _check_data(name: str, data: Any) -> None:

@@ -45,7 +45,7 @@ enum {
     INNA_PROP = 1,       /* rescale the gradients: INNAprop */
     INNA_MAXIMIZE = 2,   /* ascend */
     INNA_DECOUPLED = 4,  /* weight decay shrinks theta and leaves g alone */
-    INNA_SPEED = 8,      /* initial_speed is given; counts steps */
+    INNA_SPEED = 8,      /* initial_speed is given */
     INNA_SCALED = 16     /* gradients are multiplied by grad_scale first, and left so */
 };
 
@@ -61,7 +61,7 @@ struct inna_tensor {
     void *momentum;
     void *mean_square;  /* INNAprop */
     void *compensation; /* Kahan's, or NULL */
-    float *step;        /* where steps are counted, or NULL */
+    float *step;        /* where steps are counted, with INNA_PROP or INNA_SPEED */
     int64_t size;       /* in real numbers */
     int32_t kind;       /* of theta, its gradient and its compensation */
     int32_t momentum_kind;
@@ -210,7 +210,7 @@ EXPORTED void inna_step(const struct inna_tensor *tensors, void *const *grads, i
     int64_t total = 0;
     for (int64_t i = 0; i < count; i++) {
         total += tensors[i].size;
-        if (tensors[i].step != NULL) *tensors[i].step += 1;
+        if (settings->flags & (INNA_PROP | INNA_SPEED)) *tensors[i].step += 1;
     }
     if (threads > (total + SHARE - 1) / SHARE) threads = (total + SHARE - 1) / SHARE;
     if (threads <= 1) {

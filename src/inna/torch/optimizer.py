@@ -225,9 +225,21 @@ class InertialOptimizer(Optimizer):
         plan = None if torch.compiler.is_compiling() else self._plans.get(id(group))
         if plan is not None and not plan.holds(group, self.state):
             plan = None
-        lists = TensorLists() if plan else self._collect(group)
-        if not plan and not lists.params:
-            return
+        lists = TensorLists()
+        if plan is None:
+            self._init_group(
+                group,
+                lists.params,
+                lists.grads,
+                lists.momentums,
+                lists.exp_avg_sqs,
+                lists.compensations,
+                lists.steps,
+            )
+            if not lists.params:
+                return
+            if not self._counts(group):
+                lists.steps.clear()  # Left over from settings that counted.
         keep_tensors = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
         lr, alpha, beta = (_hyperparameter(name, group[name], keep_tensors) for name in ("lr", "alpha", "beta"))
         if not isinstance(lr, Tensor) and lr == 0:
@@ -248,8 +260,19 @@ class InertialOptimizer(Optimizer):
     def _fuses(self, group: dict[str, Any], lists: TensorLists) -> bool:
         return fused.choose(group["fused"], group["foreach"], lists, differentiable=group["differentiable"])
 
-    def _collect(self, group: dict[str, Any]) -> TensorLists:
-        lists = TensorLists()
+    # torch.compile knows this name: it runs the method instead of tracing it, so state is made outside the graph and
+    # the first step needs no graph of its own. It can fill lists only, hence the long signature.
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        momentums: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        compensations: list[Tensor | None],
+        steps: list[Tensor],
+    ) -> None:
+        """Append the tensors of one step of ``group`` to the lists of a `TensorLists`, making state that is missing."""
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -265,15 +288,14 @@ class InertialOptimizer(Optimizer):
                     continue
                 self._take_over_phase(param, state, group)
             self._fill_state(param, state, group)
-            lists.params.append(param)
-            lists.grads.append(grad)
-            lists.momentums.append(state["momentum"])
-            lists.compensations.append(state.get("compensation"))
+            params.append(param)
+            grads.append(grad)
+            momentums.append(state["momentum"])
+            compensations.append(state.get("compensation"))
             if "exp_avg_sq" in state:
-                lists.exp_avg_sqs.append(state["exp_avg_sq"])
+                exp_avg_sqs.append(state["exp_avg_sq"])
             if "step" in state:
-                lists.steps.append(state["step"])
-        return lists
+                steps.append(state["step"])
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Add what the state of ``param`` lacks: all of it at first, later what a changed setting asks for."""
@@ -281,7 +303,7 @@ class InertialOptimizer(Optimizer):
             # Where a momentum exists already, the initial velocity has had its time.
             state["step"] = _step_count(1.0 if "momentum" in state else 0.0, param, group)
         if "momentum" not in state:
-            state["momentum"] = zeros_like(param, group["momentum_dtype"])
+            state["momentum"] = zeros_like(param, momentum_dtype(param, group))
         kahan = group["kahan"]
         if kahan is None:
             kahan = param.dtype in LOW_PRECISION and not group["differentiable"]
@@ -293,7 +315,7 @@ class InertialOptimizer(Optimizer):
     def _take_over_phase(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         psi = state.pop("psi")
         state.pop("step", None)
-        state["momentum"] = zeros_like(param, group["momentum_dtype"])
+        state["momentum"] = zeros_like(param, momentum_dtype(param, group))
         with torch.no_grad():
             state["momentum"].copy_(momentum_from_phase(param, psi, group["alpha"], group["beta"]))
 
@@ -410,7 +432,18 @@ def _hyperparameter(name: str, value: float | Tensor, keep_tensor: bool) -> floa
         value = value.item()
     if not 0.0 <= value < math.inf:
         check_range(name, value, minimum=0.0)
+    if name == "lr" and torch.compiler.is_compiling():
+        # As a number it would be a constant of the graph, and every step of a scheduler would compile anew.
+        return value * torch.ones((), dtype=torch.float64)
     return value
+
+
+def momentum_dtype(param: Tensor, group: dict[str, Any]) -> torch.dtype:
+    """The dtype asked for; else that of ``param``, but float32 for bfloat16 and float16."""
+    dtype: torch.dtype | None = group["momentum_dtype"]
+    if dtype is None:
+        return torch.float32 if param.dtype in LOW_PRECISION else param.dtype
+    return dtype
 
 
 def zeros_like(param: Tensor, dtype: torch.dtype | None) -> Tensor:
