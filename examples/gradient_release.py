@@ -3,7 +3,7 @@
     python examples/gradient_release.py [--width 1024] [--layers 16] [--steps 3]
 
 An optimizer per parameter, stepped by a hook that runs when the parameter's gradient has been accumulated: there is
-never more than a gradient or two at one time. The weights after the last step are the same, bit for bit. What it costs: no
+never more than a gradient or two at once. The weights after the last step are the same, bit for bit. What it costs: no
 clipping by the norm of all gradients, no accumulation over several batches, and no GradScaler.
 
 Prints the peak memory of both ways of training. On the CPU each trains in a process of its own, and the peak is that of
