@@ -1,0 +1,13 @@
+"""The claims of the theory, each shown by a computation: what ``inna theory-check`` prints.
+
+>>> [finding] = run_demonstrations(["stable-window"])
+>>> finding.holds
+True
+"""
+
+from __future__ import annotations
+
+from inna.theory.demonstrations import continuous, kinks, networks
+from inna.theory.demonstrations.registry import Demonstration, Finding, names, run_demonstrations
+
+__all__ = ["Demonstration", "Finding", "continuous", "kinks", "names", "networks", "run_demonstrations"]
