@@ -2,8 +2,8 @@
 
     python examples/gradient_release.py [--width 1024] [--layers 16] [--steps 3]
 
-An optimizer per parameter, stepped by a hook that runs when the parameter's gradient has been accumulated: there is never
-more than a gradient or two at one time. The weights after the last step are the same, bit for bit. What it costs: no
+An optimizer per parameter, stepped by a hook that runs when the parameter's gradient has been accumulated: there is
+never more than a gradient or two at once. The weights after the last step are the same, bit for bit. What it costs: no
 clipping by the norm of all gradients, no accumulation over several batches, and no GradScaler.
 
 Prints the peak memory of both ways of training. On the CPU each trains in a process of its own, and the peak is that of
@@ -29,7 +29,7 @@ def network(width: int, layers: int, device: str) -> torch.nn.Module:
 
 
 def release_gradients(model: torch.nn.Module, **settings: Any) -> dict[torch.nn.Parameter, INNA]:
-    """Give each parameter of ``model`` an INNA that steps within backward; returns them, for schedulers and checkpoints."""
+    """Give each parameter of ``model`` an INNA that steps within backward; returns them, for schedulers."""
     optimizers = {param: INNA([param], **settings) for param in model.parameters()}
 
     def step_and_free(param: torch.nn.Parameter) -> None:

@@ -206,4 +206,4 @@ def test_a_reader_who_leaves_is_no_error():
 
 
 def test_commands_are_those_that_work():
-    assert {name for name in app if not name.startswith("-")} == {"compare", "train", "info", "report"}
+    assert {name for name in app if not name.startswith("-")} == {"compare", "train", "info", "report", "theory-check"}

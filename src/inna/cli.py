@@ -146,7 +146,12 @@ def compare(
         ),
     ] = (0.0, 0.5),
     budget: Annotated[
-        str, Parameter(help="At most so much, shared equally: 20m, 1.5h, 200runs, 3000epochs. [default: no limit]")
+        str,
+        Parameter(
+            help="At most so much, shared equally among the optimizers: 20m, 1.5h, 200runs, 3000epochs. "
+            "[default: no limit]",
+            show_default=False,
+        ),
     ] = "",
     reference: Annotated[
         str | None, Parameter(help="The contender that others are compared with. [default: sgd, or the first]")

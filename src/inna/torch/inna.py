@@ -10,6 +10,7 @@ from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
 from inna.dynamics import INNA_DEFAULTS
+from inna.torch import fused
 from inna.torch.optimizer import (
     LOW_PRECISION,
     InertialOptimizer,
@@ -58,7 +59,8 @@ class INNA(InertialOptimizer):
         capturable: no synchronisation with the host, as CUDA graphs need; give ``lr`` as a tensor on the device to
             change it between replays.
         differentiable: let autograd see the step (with respect to parameters, gradients, lr, alpha and beta).
-        fused: True insists on the fused kernels.
+        fused: step all tensors of a group by one compiled kernel, in one pass over memory. None takes it where there
+            is one for every tensor and neither ``foreach`` nor ``differentiable`` asks for another path; True insists.
 
     State per parameter: ``momentum``, shaped like it; ``step`` where ``initial_speed`` is given; ``compensation``
     where Kahan summation is on.
@@ -138,6 +140,19 @@ class INNA(InertialOptimizer):
         """
         return cls(params, *dynamics.from_sgd(lr, momentum, nesterov), **kwargs)
 
+    def _settings(
+        self, group: dict[str, Any], lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
+    ) -> fused.Settings:
+        return fused.Settings(
+            lr,
+            alpha,
+            beta,
+            weight_decay=group["weight_decay"],
+            initial_speed=group["initial_speed"],
+            decoupled_weight_decay=group["decoupled_weight_decay"],
+            maximize=group["maximize"],
+        )
+
     def _update(
         self, group: dict[str, Any], lists: TensorLists, lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
     ) -> None:
@@ -207,7 +222,10 @@ def move(
     differentiable: bool,
     **settings: Any,
 ) -> None:
-    """The step itself, by foreach or tensor by tensor; ``first`` says where the initial velocity is still to be set."""
+    """The step itself, by foreach or tensor by tensor; ``first`` says where the initial velocity is still to be set.
+
+    With ``temporary_grads`` the gradients are dropped from their list after their last use.
+    """
     if use_foreach(foreach, lists.params, differentiable=differentiable):
         update = _multi_tensor_inna
     else:
@@ -238,6 +256,7 @@ def _single_tensor_inna(
     decoupled_weight_decay: bool,
     maximize: bool,
     differentiable: bool,
+    temporary_grads: bool = False,
 ) -> None:
     sign = -1.0 if maximize else 1.0
     shrinkage, penalty = (weight_decay, 0.0) if decoupled_weight_decay else (0.0, weight_decay)
@@ -269,6 +288,8 @@ def _single_tensor_inna(
         # Not a factor 1 - alpha gamma: rounded to low precision, that would be another alpha.
         add_scaled(momentum, momentum, -a * gamma)
         add_scaled(momentum, grad, sign * gamma * (1 - a * b))
+        if temporary_grads:
+            grads[i] = param
         if compensation is not None:
             del grad
             total = rounded(param + compensation)
@@ -291,6 +312,7 @@ def _multi_tensor_inna(
     decoupled_weight_decay: bool,
     maximize: bool,
     differentiable: bool,
+    temporary_grads: bool = False,
 ) -> None:
     sign = -1.0 if maximize else 1.0
     shrinkage, penalty = (weight_decay, 0.0) if decoupled_weight_decay else (0.0, weight_decay)
@@ -311,6 +333,9 @@ def _multi_tensor_inna(
         foreach_add_scaled(target, g, -sign * gamma * b)
         foreach_add_scaled(m, m, -a * gamma)
         foreach_add_scaled(m, g, sign * gamma * (1 - a * b))
+        if temporary_grads:
+            for i in indices:
+                grads[i] = params[i]
         if held_back:
             del g
             total = [rounded(tensor) for tensor in torch._foreach_add(theta, held_back)]

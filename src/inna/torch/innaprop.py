@@ -12,6 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
 from inna.dynamics import INNAPROP_DEFAULTS
+from inna.torch import fused
 from inna.torch.inna import add_scaled, foreach_add_scaled, move
 from inna.torch.optimizer import (
     InertialOptimizer,
@@ -136,6 +137,20 @@ class INNAprop(InertialOptimizer):
     def _counts(self, group: dict[str, Any]) -> bool:
         return True
 
+    def _settings(
+        self, group: dict[str, Any], lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
+    ) -> fused.Settings:
+        return fused.Settings(
+            lr,
+            alpha,
+            beta,
+            weight_decay=group["weight_decay"],
+            initial_speed=group["initial_speed"],
+            maximize=group["maximize"],
+            sigma=group["sigma"],
+            eps=group["eps"],
+        )
+
     def _update(
         self, group: dict[str, Any], lists: TensorLists, lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
     ) -> None:
@@ -210,6 +225,7 @@ def innaprop(
         maximize=maximize,
         foreach=foreach,
         differentiable=differentiable,
+        temporary_grads=not differentiable,
     )
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
 from inna.dynamics import check_range, momentum_from_phase
+from inna.torch import fused
 
 __all__ = ["InertialOptimizer", "TensorLists", "param_groups"]
 
@@ -37,6 +38,18 @@ class TensorLists:
     compensations: list[Tensor | None] = field(default_factory=list)
     steps: list[Tensor] = field(default_factory=list)
 
+    def subset(self, indices: list[int]) -> TensorLists:
+        """The lists of some of the parameters; what stays empty stays empty."""
+        return TensorLists(*([tensors[i] for i in indices] if tensors else [] for tensors in self._all()))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> TensorLists:
+        """The lists with a function applied to each tensor."""
+        lists: list[list[Any]] = [[None if t is None else function(t) for t in tensors] for tensors in self._all()]
+        return TensorLists(*lists)
+
+    def _all(self) -> list[list[Any]]:
+        return [self.params, self.grads, self.momentums, self.exp_avg_sqs, self.compensations, self.steps]
+
 
 class InertialOptimizer(Optimizer):
     """The plumbing of both optimizers; a subclass names its hyper-parameters, fills its state and updates."""
@@ -52,6 +65,7 @@ class InertialOptimizer(Optimizer):
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         # Checked before torch reads the groups: a bad default is reported even where every group overrides it.
         self._check(defaults)
+        self._plans: dict[int, fused.Plan] = {}
         super().__init__(params, defaults)
 
     @classmethod
@@ -73,23 +87,30 @@ class InertialOptimizer(Optimizer):
             for flag in ("foreach", "fused", "kahan"):
                 if group[flag]:
                     raise ValueError(f"{flag}=True cannot be differentiated through; leave it None or False")
-        if group["fused"]:
-            if group["foreach"]:
-                raise ValueError("foreach=True and fused=True exclude each other; choose one, or leave both None")
-            raise RuntimeError("fused=True: this version has no fused kernels; leave fused=None")
+        if group["fused"] and group["foreach"]:
+            raise ValueError("foreach=True and fused=True exclude each other; choose one, or leave both None")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with settings of their own; settings that are left out are those of the constructor.
 
         Raises:
             ValueError: a setting is out of its range, or a parameter is already in another group.
+            RuntimeError: ``fused=True``, and no kernel takes one of the parameters.
         """
         if isinstance(param_group, dict):
             self._check({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if group["fused"]:
+            try:
+                fused.choose(True, None, TensorLists(params=group["params"]))
+            except RuntimeError:
+                self.param_groups.pop()
+                raise
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._plans = {}
         for group in self.param_groups:
             for name, value in self._signature_defaults().items():
                 group.setdefault(name, value)
@@ -161,7 +182,20 @@ class InertialOptimizer(Optimizer):
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """Whether the fused path, which honours GradScaler's ``grad_scale`` and ``found_inf``, will be taken."""
-        return False
+        for group in self.param_groups:
+            params = [param for param in group["params"] if param.grad is not None]
+            # What state there is; the rest will be laid out as the parameters are.
+            states = [self.state.get(param, {}) for param in params]
+            lists = TensorLists(
+                params=params,
+                grads=[param.grad for param in params if param.grad is not None],
+                momentums=[state.get("momentum") for state in states],
+                exp_avg_sqs=[state.get("exp_avg_sq") for state in states],
+                compensations=[state.get("compensation") for state in states],
+            )
+            if not self._fuses(group, lists):
+                return False
+        return True
 
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -176,7 +210,8 @@ class InertialOptimizer(Optimizer):
             What ``closure`` returned, else None.
 
         Raises:
-            RuntimeError: a gradient is sparse, or a CUDA graph is captured without ``capturable``.
+            RuntimeError: a gradient is sparse, a CUDA graph is captured without ``capturable``, or ``fused=True`` and a
+                tensor has no kernel.
             ValueError: a scheduler has set lr, alpha or beta out of range.
         """
         loss = None
@@ -185,7 +220,15 @@ class InertialOptimizer(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             _refuse_capture(group["capturable"])
-            lists = TensorLists()
+            self._step_group(group)
+        return loss
+
+    def _step_group(self, group: dict[str, Any]) -> None:
+        plan = None if torch.compiler.is_compiling() else self._plans.get(id(group))
+        if plan is not None and not plan.holds(group, self.state):
+            plan = None
+        lists = TensorLists()
+        if plan is None:
             self._init_group(
                 group,
                 lists.params,
@@ -195,12 +238,29 @@ class InertialOptimizer(Optimizer):
                 lists.compensations,
                 lists.steps,
             )
-            if lists.params:
-                keep_tensors = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
-                lr, alpha, beta = (_hyperparameter(name, group[name], keep_tensors) for name in ("lr", "alpha", "beta"))
-                if isinstance(lr, Tensor) or lr != 0:
-                    self._update(group, lists, lr, alpha, beta)
-        return loss
+            if not lists.params:
+                return
+            if not self._counts(group):
+                lists.steps.clear()  # Left over from settings that counted.
+        keep_tensors = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
+        lr, alpha, beta = (_hyperparameter(name, group[name], keep_tensors) for name in ("lr", "alpha", "beta"))
+        if not isinstance(lr, Tensor) and lr == 0:
+            return
+        if not plan and not self._fuses(group, lists):
+            self._update(group, lists, lr, alpha, beta)
+            return
+        settings = self._settings(group, lr, alpha, beta)
+        amp = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        if not plan and fused.Plan.possible(lists):
+            plan = self._plans[id(group)] = fused.Plan(group, self.state, lists)
+            plan.holds(group, self.state)
+        if plan:
+            plan.step(settings, *amp)
+        else:
+            fused.step(lists, settings, *amp)
+
+    def _fuses(self, group: dict[str, Any], lists: TensorLists) -> bool:
+        return fused.choose(group["fused"], group["foreach"], lists, differentiable=group["differentiable"])
 
     # torch.compile knows this name: it runs the method instead of tracing it, so state is made outside the graph and
     # the first step needs no graph of its own. It can fill lists only, hence the long signature.
@@ -266,10 +326,16 @@ class InertialOptimizer(Optimizer):
         return group["initial_speed"] is not None
 
     @abstractmethod
+    def _settings(
+        self, group: dict[str, Any], lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
+    ) -> fused.Settings:
+        """The group's hyper-parameters, as the fused kernels take them."""
+
+    @abstractmethod
     def _update(
         self, group: dict[str, Any], lists: TensorLists, lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
     ) -> None:
-        """Step the parameters in ``lists`` by the rule; lr is not the number 0."""
+        """Step the parameters in ``lists`` by the rule, single or foreach; lr is not the number 0."""
 
 
 def use_foreach(foreach: bool | None, params: Iterable[Tensor], *, differentiable: bool) -> bool:
