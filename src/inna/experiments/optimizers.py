@@ -7,7 +7,6 @@ A specification is ``name`` or ``name:setting=value,setting=value``, for instanc
 from __future__ import annotations
 
 import ast
-import importlib
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -18,6 +17,7 @@ import torch
 from torch import nn
 
 from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
+from inna.experiments.own_code import import_module
 from inna.experiments.rows import Run
 from inna.experiments.study import HALF_DECADES, Contender
 
@@ -142,7 +142,8 @@ def default_lr(specification: Specification) -> float:
 def _split(text: str) -> tuple[str, dict[str, Any]]:
     """``name:settings`` -> canonical name, settings; an importable class has a colon of its own."""
     head, colon, tail = text.strip().rpartition(":")
-    name, written = (head, tail) if colon and "=" in tail else (text.strip(), "")
+    settled = colon and ("=" in tail or head.lower() in names())
+    name, written = (head, tail) if settled else (text.strip(), "")
     if ":" not in name:
         name = name.lower()
     settings = {}
@@ -192,7 +193,7 @@ def _class(name: str) -> type[torch.optim.Optimizer]:
             ) from None
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(importlib.import_module(module), attribute, None)
+        found = getattr(import_module(module), attribute, None)
     except ImportError as error:
         raise ValueError(f"optimizer {name}: {error}") from None
     if not isinstance(found, type) or not issubclass(found, torch.optim.Optimizer):

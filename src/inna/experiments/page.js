@@ -17,6 +17,7 @@
         actions: false,
         ast: true,
         defaultStyle: false,
+        logLevel: 1, // errors only: a layer that the legend has emptied is nothing to warn of
         mode: "vega-lite",
         renderer: "svg",
         tooltip: { disableDefaultStyle: true },

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
+from functools import cache
 from importlib import resources
 from string import Template
 from typing import Any
 from urllib.parse import quote
 
 import inna
-from inna.experiments.drawing import FONT, configuration, vega_lite_version
-from inna.experiments.figures import Figure, figures
+from inna.experiments.drawing import FONT, vega_lite_version
+from inna.experiments.figures import Figure, figures, interactive
 from inna.experiments.markup import json_data, line_key, source_hash, text
 from inna.experiments.page_sections import (
     cards,
@@ -96,6 +97,7 @@ def _resource(name: str) -> str:
     return resources.files("inna.experiments").joinpath(name).read_text(encoding="utf-8")
 
 
+@cache
 def _library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script that can stand inline, with the line ends a browser hashes."""
     import vl_convert
@@ -138,27 +140,15 @@ def _specifications(drawn: Iterable[Figure]) -> dict[str, Any]:
     datasets: dict[str, Any] = {}
     for figure in drawn:
         for position, panel in enumerate(figure.panels):
-            title = " – ".join(each for each in (figure.title, panel.title) if each)
             for theme in (LIGHT, DARK):
-                specification = (
-                    panel.draw(theme, True)
-                    .properties(
-                        width="container",
-                        height=panel.height,
-                        description=f"{title}. {figure.caption}",
-                        autosize={"type": "fit-x", "contains": "padding"},
-                    )
-                    .configure(**configuration(theme), background="transparent")
-                    .to_dict()
-                )
-                # Altair names each data set by its content, so that panels and themes share them.
-                datasets |= specification.pop("datasets")
+                specification, data = interactive(figure, panel, theme)
                 panels.setdefault(_panel_id(figure, position), {})[theme.name] = specification
+                datasets |= data
     return {"panels": panels, "datasets": datasets}
 
 
 def _figures(drawn: Iterable[Figure], section: str, *, titled: bool = False) -> str:
-    """The figures of a section; a caption that several share stands once, under the last."""
+    """The figures of a section; a caption that several share stands once, under the first."""
     chosen = [figure for figure in drawn if figure.section == section]
     captions = [figure.caption for figure in chosen]
     parts = []
@@ -171,7 +161,7 @@ def _figures(drawn: Iterable[Figure], section: str, *, titled: bool = False) -> 
             for position, panel in enumerate(figure.panels)
         )
         grid = f'<div class="grid">{panels}</div>' if len(figure.panels) > 1 else panels
-        caption = "" if figure.caption in captions[place + 1 :] else f"<figcaption>{text(figure.caption)}</figcaption>"
+        caption = "" if figure.caption in captions[:place] else f"<figcaption>{text(figure.caption)}</figcaption>"
         parts.append(f"<figure>{title}{grid}{caption}</figure>")
     return "".join(parts)
 

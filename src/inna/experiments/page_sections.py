@@ -41,7 +41,7 @@ def lead(summary: Summary) -> str:
     return (
         f"{count(len(study.contenders), 'optimizer')} train {plain(study.model)} for {count(study.epochs, 'epoch')}; "
         f"{count(len(study.seeds), 'seed')} decide{'s' if len(study.seeds) == 1 else ''}. "
-        f"{count(len(rows), 'run')}, {lost or 'none'} of them diverged, {duration(seconds)} of training."
+        f"{count(len(rows), 'run')}, {lost or 'none'} of them diverged, {duration(seconds)} of computing."
     )
 
 
@@ -122,7 +122,7 @@ def provenance(summary: Summary) -> str:
         "Task": study.dataset,
         "Network": study.model,
         "Parameters": _distinct(f"{result['parameters']:,}" for _, result in rows if "parameters" in result),
-        "Batch size": study.batch_size,
+        "Batch size": study.batch_size or "the task’s own",
         "Device, precision": f"{study.device}, {study.precision}",
         "Threads a run": _distinct(result["threads"] for _, result in rows if "threads" in result),
         "Tuning": f"{count(study.tuning_epochs, 'epoch')}, {seeds([study.tuning_seed])}",

@@ -45,8 +45,8 @@ class Style:
 _SOLID = (1, 0)
 _DASHES = (_SOLID, (7, 3), (2, 2), (9, 3, 2, 3))
 _SHAPES = ("circle", "square", "diamond", "triangle-up")
-_BLUES = (("#0a2f7a", "#c3deff"), ("#0072b2", "#56b4e9"), ("#3f7fe0", "#6f9dff"), ("#5b8fb9", "#4a86c8"))
-_REFERENCE = ("#4a4a4a", "#c9c9c9")
+_BLUES = (("#0a2f7a", "#8fbcff"), ("#0072b2", "#3fb2f2"), ("#3f7fe0", "#7f8fff"), ("#5089b8", "#5f9fd0"))
+_REFERENCE = ("#4a4a4a", "#d6d6d6")
 _OTHERS = (
     ("#c2559d", "#e79cc9"),  # reddish purple
     ("#008a65", "#1fc796"),  # bluish green

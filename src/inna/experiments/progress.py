@@ -19,6 +19,7 @@ from inna.experiments.rows import Run
 from inna.experiments.running import read_running
 from inna.experiments.study import Study
 from inna.experiments.sweep import Outlook
+from inna.experiments.wording import divergence_sentence
 
 __all__ = ["LiveProgress", "PlainProgress", "TrainingProgress", "duration", "outcome", "watching"]
 
@@ -36,8 +37,6 @@ def duration(seconds: float) -> str:
     >>> duration(3.2), duration(75), duration(7300)
     ('3 s', '1 min 15 s', '2 h 01 min')
     """
-    if not math.isfinite(seconds):
-        return "?"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -52,29 +51,22 @@ def outcome(result: Mapping[str, Any]) -> list[str]:
         measured = [name for name in result if name == "train_loss" or name.startswith("test_")]
         lines = [", ".join(f"{name.replace('_', ' ')} {result[name]:.4g}" for name in measured)]
     else:
-        lines = [explain(result["divergence"])]
+        lines = [f"diverged. {divergence_sentence(result)}"]
     pace = f"{result['seconds_per_epoch']:.3g} s per epoch" if len(result["history"]) > 1 else "no epoch finished"
     return [*lines, f"{pace}, {result['state_bytes_per_parameter']:.3g} bytes of optimizer state per parameter"]
 
 
-def explain(divergence: Mapping[str, Any]) -> str:
-    """Where and how a run diverged, as a sentence."""
-    parameter = f", first seen in {divergence['parameter']}" if divergence["parameter"] else ""
-    return (
-        f"diverged at iteration {divergence['iteration']} in epoch {divergence['epoch']}: {divergence['reason']}"
-        f"{parameter}; γ was {divergence['lr']:.3g}, the last finite loss {divergence['last_finite_loss']:.3g}"
-    )
-
-
 class _Pace:
-    """Estimates the time left from the epochs done since the start."""
+    """Estimates the time left from the epochs done since the first run began."""
 
     def __init__(self, outlook: Outlook) -> None:
-        self.started = time.monotonic()
+        self.started = math.nan
         self.outlook = outlook
         self.epochs = 0
 
-    def advance(self, run: Run, outlook: Outlook) -> None:
+    def advance(self, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
+        if not self.epochs:  # processes take seconds to start; that tells nothing about the runs to come
+            self.started = time.monotonic() - result["seconds"]
         self.outlook = outlook
         self.epochs += run.epochs
 
@@ -90,7 +82,7 @@ class PlainProgress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.pace = _Pace(Outlook(0, 0, 0))
-        self.next = 0
+        self.before, self.lines = 0, 0
 
     def __enter__(self) -> PlainProgress:
         return self
@@ -102,15 +94,16 @@ class PlainProgress:
 
     def begin(self, study: Study, folder: Path, outlook: Outlook) -> None:
         """Say what there is to do."""
-        self.pace = _Pace(outlook)
-        self.next = outlook.done + max(1, outlook.left // PLAIN_LINES)
+        self.pace, self.before, self.lines = _Pace(outlook), outlook.done, 0
         _print(self.console, _headline(study, folder, outlook))
 
     def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
         """Say how far it is, at every tenth of the way."""
-        self.pace.advance(run, outlook)
-        if outlook.done >= self.next:
-            self.next = outlook.done + max(1, (outlook.done + outlook.left) // PLAIN_LINES)
+        self.pace.advance(run, result, outlook)
+        done = outlook.done - self.before
+        lines = PLAIN_LINES * done // (done + outlook.left)
+        if lines > self.lines:
+            self.lines = lines
             left = f", {duration(self.pace.seconds_left())} left" if outlook.left else ""
             _print(
                 self.console,
@@ -135,7 +128,6 @@ class LiveProgress:
         )
 
     def __enter__(self) -> LiveProgress:
-        self.live.start()
         return self
 
     def __exit__(
@@ -147,10 +139,11 @@ class LiveProgress:
         """Say what there is to do and start the display."""
         self.folder, self.pace = folder, _Pace(outlook)
         _print(self.console, _headline(study, folder, outlook))
+        self.live.start()
 
     def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
         """Take over the new state."""
-        self.pace.advance(run, outlook)
+        self.pace.advance(run, result, outlook)
         self.last = _outcome(label, run, result)
 
     def note(self, text: str) -> None:
@@ -159,12 +152,13 @@ class LiveProgress:
 
     def _render(self) -> RenderableType:
         outlook, states = self.pace.outlook, read_running(self.folder)
-        left = self.pace.seconds_left(sum(state.epoch for state in states))
+        seconds = self.pace.seconds_left(sum(state.epoch for state in states))
+        left = f"{duration(seconds)} left" if math.isfinite(seconds) else "starting"
         line = Table.grid(padding=(0, 2))
         line.add_row(
             ProgressBar(total=max(1, outlook.done + outlook.left), completed=outlook.done, width=30),
             Text(f"{outlook.done} of {outlook.done + outlook.left} runs"),
-            Text(f"{duration(left)} left" if outlook.left else "done"),
+            Text(left if outlook.left else "done"),
         )
         runs = Table.grid(padding=(0, 2))
         for state in states:
@@ -217,8 +211,9 @@ class TrainingProgress:
     def _render(self) -> RenderableType:
         if not self.entry:
             return Text("starting")
-        bar = ProgressBar(total=self.run.epochs, completed=self.entry["epoch"], width=30)
-        return Group(bar, Text(self._line()))
+        line = Table.grid(padding=(0, 2))
+        line.add_row(ProgressBar(total=self.run.epochs, completed=self.entry["epoch"], width=30), Text(self._line()))
+        return line
 
 
 def _headline(study: Study, folder: Path, outlook: Outlook) -> str:

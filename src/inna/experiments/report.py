@@ -7,7 +7,6 @@ JavaScript (Vega, Vega-Lite and Vega-Embed, 0.9 MB) and opens from disk without 
 from __future__ import annotations
 
 import dataclasses
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,8 +31,8 @@ PNG_SCALE = 3
 def write_report(folder: Path) -> Path:
     """Write report.html into ``folder`` from the rows and the study.json that lie there.
 
-    Rows of other studies are left out, damaged ones too (with a warning, and said so in the page). A comparison that
-    is not complete yet gives a page that names what is missing.
+    Rows of other studies are left out, damaged ones too; the page names them. A comparison that is not complete yet
+    gives a page that says what is missing.
 
     Returns:
         The path of the page, which is written under a temporary name first, then renamed.
@@ -73,7 +72,7 @@ def write_figures(folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     summary, _ = _read(folder)
     paths = []
     for figure in figures(summary):
-        specification = still(figure, LIGHT).to_json()
+        specification = still(figure, LIGHT)
         for format_ in dict.fromkeys(formats):
             path = folder / "figures" / f"{figure.name}.{format_}"
             if format_ == "png":
@@ -98,15 +97,12 @@ def _read(folder: Path) -> tuple[Summary, list[str]]:
         reference=plain(study.reference),
         contenders=tuple(dataclasses.replace(each, label=plain(each.label)) for each in study.contenders),
     )
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        rows = read_rows(folder)
-    for warning in caught:
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    damaged: list[str] = []
+    rows = read_rows(folder, on_damage=damaged.append)
     summary = summarize(study, rows)
     if not summary.rows():
         raise ValueError(f"{folder}: no run of the study is done yet; start `inna compare` again to go on")
-    notes = [f"Left out: {plain(str(warning.message))}" for warning in caught]
+    notes = [f"Left out: {plain(line)}" for line in damaged]
     strangers = len(rows) - len(summary.rows())
     if strangers:
         notes.append(f"{count(strangers, 'row')} in the folder not used here: of other settings, or of another study.")

@@ -11,6 +11,7 @@ from inna.experiments.study import Metric
 from inna.experiments.wording import (
     DASH,
     comparison_word,
+    decimals,
     difference_places,
     duration,
     fixed,
@@ -79,6 +80,7 @@ def _cells(summary: Summary, entry: Entry) -> list[_Cell]:
     cells = []
     for measure in summary.measures:
         cells += [_measure_cell(summary, entry, measure), _difference_cell(summary, entry, measure)]
+    seconds_places = decimals(each.seconds_per_epoch for each in summary.entries)
     budget, size = entry.budget, entry.state_bytes_per_parameter
     return [
         *cells,
@@ -87,7 +89,7 @@ def _cells(summary: Summary, entry: Entry) -> list[_Cell]:
         _Cell(
             f"{percent(entry.sensitivity)}<small>{entry.near_best} of {len(entry.tuning)}</small>", entry.sensitivity
         ),
-        _Cell(short(entry.seconds_per_epoch), entry.seconds_per_epoch),
+        _Cell(fixed(entry.seconds_per_epoch, seconds_places), entry.seconds_per_epoch),
         _Cell(short(size), size),
         _Cell(
             f"{budget.epochs:,}<small>{budget.runs:,} runs</small><small>{duration(budget.seconds)}</small>",

@@ -63,14 +63,17 @@ class Difference(NamedTuple):
 
 
 class Reach(NamedTuple):
-    """When a final run first had a training loss at most the reference's best on the same seed; None where never."""
+    """When a final run first had a training loss at most the reference's best on the same seed; None where never.
+
+    ``seconds`` are those of training alone; NaN where the rows do not say.
+    """
 
     epochs: int | None
     seconds: float | None
 
 
 class Budget(NamedTuple):
-    """What was spent: runs (tuning and final), epochs, and seconds of training."""
+    """What was spent: runs (tuning and final), epochs, and seconds of whole runs, measuring included."""
 
     runs: int
     epochs: int
@@ -128,10 +131,10 @@ def paired_difference(
     mean = math.fsum(differences) / n
     if n == 1:
         return Difference(mean, None, None, n)
-    from scipy import stats
+    from scipy.special import stdtrit  # the quantile of scipy.stats.t, without the second that stats takes to import
 
     deviation = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1))
-    margin = float(stats.t.ppf((1 + confidence) / 2, n - 1)) * deviation / math.sqrt(n)
+    margin = float(stdtrit(n - 1, (1 + confidence) / 2)) * deviation / math.sqrt(n)
     return Difference(mean, mean - margin, mean + margin, n)
 
 
@@ -173,6 +176,11 @@ class Entry:
         """The seeds whose final run diverged."""
         return tuple(seed for seed, (_, result) in self.finals.items() if result.get("status") == "diverged")
 
+    @property
+    def pending(self) -> bool:
+        """Whether final runs are still to come; not so where every tuning run diverged."""
+        return bool(self.missing) and (self.choice is not None or not self.tuning)
+
     def values(self, key: str) -> dict[int, float]:
         """Seed -> the finite number under ``key`` of each final run that finished, for instance of train_loss."""
         values = {seed: number(result.get(key)) for seed, (_, result) in self.finals.items() if finished(result)}
@@ -206,8 +214,8 @@ class Entry:
     @property
     def budget(self) -> Budget:
         """What tuning and final runs took together; a diverged run counts the epochs it began."""
-        spent = [(epochs_begun(run, result), number(result.get("seconds_per_epoch"))) for run, result in self.runs()]
-        seconds = math.fsum(epochs * each for epochs, each in spent if math.isfinite(each))
+        spent = [(epochs_begun(run, result), number(result.get("seconds"))) for run, result in self.runs()]
+        seconds = math.fsum(each for _, each in spent if math.isfinite(each))
         return Budget(len(spent), sum(epochs for epochs, _ in spent), seconds)
 
     def runs(self) -> Iterator[tuple[Run, Result]]:
@@ -250,7 +258,12 @@ class Summary:
         return paired_difference(entry.values(key), (reference or self.reference).values(key))
 
     def winner(self, measure: Metric) -> Entry | None:
-        """The best mean of ``measure`` among the contenders that have it on every seed of the study; None if none."""
+        """The best mean of ``measure`` among the contenders that have it on every seed of the study.
+
+        None if nobody has, or if final runs are still to come.
+        """
+        if any(entry.pending for entry in self.entries):
+            return None
         ranked = []
         for entry in self.entries:
             values = spread(entry.values(measure.name).values(), measure.goal)
@@ -331,7 +344,10 @@ def _best_loss(result: Result) -> float:
 
 
 def _reach(result: Result, target: float) -> Reach:
+    seconds = 0.0
     for epoch in history(result):
+        if epoch["epoch"] > 0:
+            seconds += number(epoch.get("seconds"))
         if number(epoch.get("train_loss")) <= target:
-            return Reach(int(epoch["epoch"]), epoch["epoch"] * number(result.get("seconds_per_epoch")))
+            return Reach(int(epoch["epoch"]), seconds)
     return Reach(None, None)

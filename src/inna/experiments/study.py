@@ -27,7 +27,6 @@ __all__ = [
     "Study",
     "choose",
     "spent",
-    "survivors",
     "tuning_plan",
 ]
 
@@ -283,18 +282,6 @@ def spent(study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, An
     return Spent(
         len(results), sum(_epochs(result) for result in results), math.fsum(r.get("seconds", 0.0) for r in results)
     )
-
-
-def survivors(study: Study, run: Run, rows: Mapping[Run, Mapping[str, Any]]) -> list[float]:
-    """The values of gamma_0, ascending, with which the tuning runs like ``run`` did not diverge: the same optimizer
-    and settings under the same schedule. Empty if ``run`` belongs to no contender of the study."""
-    return [
-        other.lr
-        for contender in study.contenders
-        if study.run(contender, run.lr, run.q, seed=run.seed, epochs=run.epochs) == run
-        for other, result in study.tuning_results(contender, rows)
-        if other.q == run.q and result.get("status") == "done"
-    ]
 
 
 def _coarse_to_fine(count: int) -> list[int]:

@@ -15,14 +15,14 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from inna.experiments.budget import parse_budget
 from inna.experiments.rows import Run, read_rows, write_row
-from inna.experiments.running import Announcement
+from inna.experiments.running import Announcement, read_running
 from inna.experiments.study import Contender, Study, choose, spent, tuning_plan
 from inna.experiments.tasks import Task, load_task
 from inna.experiments.training import checkpoint_path, measure
@@ -112,23 +112,25 @@ def sweep(
     """
     folder, progress = Path(folder), progress or SilentProgress()
     study.save(folder)
+    read_running(folder)  # which removes what a killed sweep left there
     rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
     failures: dict[Run, Failure] = {}
-    progress.begin(study, folder, outlook(study, rows, failures, jobs))
+    progress.begin(study, folder, outlook(study, rows, failures))
     with _delivery(study, folder, task) as delivery:
         while due := _due(study, rows, failures, jobs):
-            for ended in _execute([run for _, run in due], delivery, jobs):
-                for text in ended.notes:
-                    progress.note(text)
-                if ended.failure is not None:
-                    failures[ended.run] = ended.failure
-                    progress.note(f"a run raised {ended.failure.error}  [{describe(ended.run)}]")
-                    if ended.fatal:
+            labels = {run: label for label, run in due}
+            with contextlib.closing(_execute(list(labels), delivery, jobs)) as results:
+                for ended in results:
+                    for text in ended.notes:
+                        progress.note(text)
+                    if ended.failure is None:
+                        rows[ended.run] = ended.result
+                        progress.finished(labels[ended.run], ended.run, ended.result, outlook(study, rows, failures))
+                    elif ended.fatal:
                         raise SweepError(ended.failure.error)
-                else:
-                    rows[ended.run] = ended.result
-                    label = next(label for label, run in due if run == ended.run)
-                    progress.finished(label, ended.run, ended.result, outlook(study, rows, failures, jobs))
+                    else:
+                        failures[ended.run] = ended.failure
+                        progress.note(f"a run raised {ended.failure.error}  [{describe(ended.run)}]")
     return rows, list(failures.values())
 
 
@@ -140,9 +142,7 @@ def describe(run: Run) -> str:
     return f"{name} lr={run.lr:g} q={run.q:g} seed={run.seed} epochs={run.epochs}"
 
 
-def outlook(
-    study: Study, rows: Mapping[Run, Mapping[str, Any]], failed: Collection[Run] = (), jobs: int = 1
-) -> Outlook:
+def outlook(study: Study, rows: Mapping[Run, Mapping[str, Any]], failed: Collection[Run] = ()) -> Outlook:
     """How far ``study`` is. Extensions of grids are counted once they are due; a budget in time is not foreseen."""
     done, left, epochs = 0, 0, 0
     for contender in study.contenders:
@@ -218,7 +218,7 @@ def _delivery(study: Study, folder: Path, task: Task | None) -> Iterator[_Delive
     if task is None:
         yield plain
         return
-    from joblib.externals import cloudpickle
+    import cloudpickle
 
     with tempfile.TemporaryDirectory(prefix="inna-") as place:
         path = Path(place) / "task.pickle"
@@ -229,7 +229,7 @@ def _delivery(study: Study, folder: Path, task: Task | None) -> Iterator[_Delive
         yield _Delivery(plain.folder, plain.directory, plain.parent, path)
 
 
-def _execute(runs: list[Run], delivery: _Delivery, jobs: int) -> Iterable[_Ended]:
+def _execute(runs: list[Run], delivery: _Delivery, jobs: int) -> Generator[_Ended]:
     if jobs == 1:
         for run in runs:
             yield _work(run, delivery)
@@ -239,11 +239,16 @@ def _execute(runs: list[Run], delivery: _Delivery, jobs: int) -> Iterable[_Ended
     from joblib.externals.loky.process_executor import BrokenProcessPool
 
     parallel = Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1)
+    results = parallel(delayed(_work)(run, delivery) for run in runs)
     try:
-        yield from parallel(delayed(_work)(run, delivery) for run in runs)
+        for ended in results:  # noqa: UP028 - joblib's generator must be closed below, not by `yield from`
+            yield ended
     except BrokenProcessPool as error:
         raise SweepError("a worker process was killed (out of memory?); start again to go on") from error
     except (KeyboardInterrupt, GeneratorExit):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of tasks that are given up, which is what is wanted
+            results.close()
         get_reusable_executor().shutdown(wait=True, kill_workers=True)
         raise
 
@@ -251,8 +256,10 @@ def _execute(runs: list[Run], delivery: _Delivery, jobs: int) -> Iterable[_Ended
 def _work(run: Run, delivery: _Delivery) -> _Ended:
     """One run in a worker: its row is written here, so that it outlives everybody else."""
     worker = os.getpid() != delivery.parent
-    if worker and threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    if worker:
+        os.chdir(delivery.directory)  # workers outlive a sweep; the next may start elsewhere
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     notes: list[str] = []
     checkpoint = checkpoint_path(delivery.folder, run)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.util
 import inspect
 import sys
@@ -11,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Literal
 
 import torch
@@ -20,6 +19,7 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from inna.experiments import datasets, models
+from inna.experiments.own_code import find_module, import_module
 from inna.experiments.randomness import derive, isolated
 from inna.experiments.study import Metric
 
@@ -141,6 +141,8 @@ class Task:
                 if not isinstance(loss, Tensor) or loss.numel() != 1:
                     raise TypeError(f"it must return a tensor of one element, got {_kind(loss)}")
                 if attribute == "test":
+                    if self.metrics and not isinstance(outputs, Tensor):
+                        raise TypeError(f"metrics need a network that returns a tensor, got {_kind(outputs)}")
                     for name, (function, _) in self.metrics.items():
                         doing = f"the metric {name}"
                         float(function(outputs, targets))
@@ -199,15 +201,15 @@ def load_task(name: str, folder: Path | None = None) -> tuple[Task, str]:
 def fingerprint(task: Task) -> str:
     """A digest of a task that has no file: its data, the layout of its network, the code of its functions.
 
-    A DataLoader enters with its kind and length only.
+    The same in every process of one Python version. A DataLoader enters with its kind and length only, and of what
+    functions refer to elsewhere only the names.
     """
     digest = hashlib.sha256(repr((task.name, task.model_name, task.measures)).encode())
     with isolated(derive(0, "fingerprint")):
         network = task.model()
     digest.update(repr(network).encode())
-    for function in (task.loss, *(function for function, _ in task.metrics.values())):
-        code = getattr(function, "__code__", None)
-        digest.update(repr((code.co_code, code.co_names, code.co_consts) if code else _kind(function)).encode())
+    for function in (task.model, task.loss, *(function for function, _ in task.metrics.values())):
+        digest.update(_written(function).encode())
     for data in (task.train, task.test):
         if isinstance(data, DataLoader):
             digest.update(repr((_kind(data.dataset), len(data))).encode())
@@ -218,6 +220,20 @@ def fingerprint(task: Task) -> str:
     return digest.hexdigest()
 
 
+def _written(part: Any) -> str:
+    """A function, or a part of its code, as a text without addresses."""
+    if isinstance(part, CodeType):
+        constants = [_written(constant) for constant in part.co_consts]
+        return repr((part.co_name, part.co_code, part.co_names, part.co_varnames, constants))
+    if isinstance(part, FunctionType):
+        cells = [cell.cell_contents for cell in part.__closure__ or ()]
+        values = [_written(value) for value in (*cells, *(part.__defaults__ or ()))]
+        return repr((_written(part.__code__), values))
+    if isinstance(part, (nn.Module, int, float, complex, str, bytes, tuple, frozenset, type(None), type(...))):
+        return repr(part)
+    return _kind(part)
+
+
 @cache
 def _builtin(name: str) -> Task:
     return BUILTIN_TASKS[name]()
@@ -226,7 +242,7 @@ def _builtin(name: str) -> Task:
 @lru_cache(maxsize=8)
 def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
     try:
-        module = _import_file(path, digest) if place.endswith(".py") else importlib.import_module(place)
+        module = _import_file(path, digest) if place.endswith(".py") else import_module(place)
     except Exception as error:
         raise ValueError(f"task {name}: importing {path} failed: {_summary(error)}") from error
     make = getattr(module, function, None)
@@ -262,15 +278,13 @@ def _import_file(path: Path, digest: str) -> ModuleType:
 
 
 def _module_file(module: str) -> Path:
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
     try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError) as error:
+        path = find_module(module)
+    except ImportError as error:
         raise ValueError(f"task module {module!r} cannot be imported: {_summary(error)}") from None
-    if spec is None or spec.origin is None:
+    if path is None:
         raise ValueError(f"there is no module {module!r} for the task; a file is named with its ending .py")
-    return Path(spec.origin)
+    return path
 
 
 def _check_data(name: str, data: Any) -> None:

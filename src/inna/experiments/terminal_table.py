@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from inna.experiments.rows import Run
 from inna.experiments.statistics import CONFIDENCE, Entry, Summary, number, spread, summarize
@@ -41,14 +41,15 @@ def summary_table(study: Study, rows: Mapping[Run, Mapping[str, Any]]) -> pd.Dat
         lr, q, schedule, edge: the outcome of tuning, as in `Choice`;
         train_loss, then test_<metric> for each metric, the main one first: mean over the final seeds that finished;
             each followed by <name>_best, <name>_worst, by <name>_difference, <name>_low, <name>_high: the mean
-            difference to the reference, paired by seed, and the ends of its 95 % interval (Student t), and by
-            <name>_verdict: better, worse, cannot tell, or empty where there is no interval;
+            difference to the reference, paired by seed, and the ends of its 95 % interval (Student t), by
+            <name>_verdict: better, worse, cannot tell, or empty where there is no interval, and by <name>_finding:
+            on the line of the winner, what the seeds tell of its lead, as a sentence, else empty;
         epochs_to_reference, seconds_to_reference: mean over the seeds that reach the reference's best training loss;
             seeds_reaching: how many do;
         near_best of tuning_runs, sensitivity: tuning runs within 10 % of the best, and their share;
         seconds_per_epoch, state_bytes_per_parameter, runs, epochs, seconds: costs;
         seeds, diverged: final runs there are, and how many of them diverged;
-        findings, warnings: tuples of plain sentences.
+        warnings: a tuple of plain sentences.
     Numbers that do not exist are NaN.
     """
     import pandas as pd
@@ -66,7 +67,7 @@ def print_table(table: pd.DataFrame, console: Console) -> None:
     for columns in _pack(first, others, console.width):
         grid = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
         for column in columns:
-            grid.add_column(Text(column.head), justify="left" if column is first else "right", no_wrap=True)
+            grid.add_column(Text(column.head), justify=column.justify, no_wrap=True)
         for cells in zip(*(column.cells for column in columns), strict=True):
             grid.add_row(*(Text(cell) for cell in cells))
         console.print(grid)
@@ -78,6 +79,7 @@ def print_table(table: pd.DataFrame, console: Console) -> None:
 class _Column(NamedTuple):
     head: str
     cells: list[str]
+    justify: Literal["left", "right"] = "right"
 
     @property
     def width(self) -> int:
@@ -119,6 +121,7 @@ def _record(summary: Summary, entry: Entry) -> dict[str, Any]:
             f"{measure.name}_low": nan if difference is None or difference.low is None else difference.low,
             f"{measure.name}_high": nan if difference is None or difference.high is None else difference.high,
             f"{measure.name}_verdict": comparison_word(difference, measure),
+            f"{measure.name}_finding": _finding(summary, entry, measure),
         }
     reached = [reach for reach in entry.reach.values() if reach.epochs is not None]
     for unit in ("epochs", "seconds"):
@@ -136,23 +139,22 @@ def _record(summary: Summary, entry: Entry) -> dict[str, Any]:
         "seconds": budget.seconds,
         "seeds": len(entry.finals),
         "diverged": len(entry.diverged),
-        "findings": tuple(_findings(summary, entry)),
         "warnings": tuple(warnings_of(summary, entry)),
     }
 
 
-def _findings(summary: Summary, entry: Entry) -> Iterator[str]:
-    """Where ``entry`` leads a measure, what the seeds can tell of that; where nobody does, the reference says so."""
-    for measure in summary.measures[:2]:
-        winner = summary.winner(measure)
-        if entry is (winner or summary.reference):
-            name, sentence = headline(summary, measure)
-            lead = f"{name} has the {'lowest' if measure.goal == 'min' else 'highest'} {measure_name(measure)}. "
-            yield f"{lead if winner else ''}{sentence}"
+def _finding(summary: Summary, entry: Entry, measure: Metric) -> str:
+    """What the seeds tell of the lead of ``entry``; where nobody leads, the reference's line says so; else empty."""
+    winner = summary.winner(measure)
+    if entry is not (winner or summary.reference):
+        return ""
+    name, sentence = headline(summary, measure)
+    lead = f"{name} has the {'lowest' if measure.goal == 'min' else 'highest'} {measure_name(measure)}. "
+    return f"{lead if winner else ''}{sentence}"
 
 
 def _main_metric(table: pd.DataFrame) -> str:
-    return next(name.removesuffix("_best") for name in table.columns if str(name).startswith("test_"))
+    return next(str(name) for name in table.columns if str(name).startswith("test_"))
 
 
 def _columns(table: pd.DataFrame) -> list[_Column]:
@@ -162,23 +164,28 @@ def _columns(table: pd.DataFrame) -> list[_Column]:
     reference = next((plain(record["contender"]) for record in records if record["reference"]), "reference")
 
     def reach(record: dict[str, Any]) -> str:
-        partial = 0 < record["seeds_reaching"] < record["seeds"]
+        if record["seeds"] and not record["seeds_reaching"]:
+            return "never"
+        partial = record["seeds_reaching"] < record["seeds"]
         return fixed(record["epochs_to_reference"], 1) + (
             f" ({record['seeds_reaching']}/{record['seeds']})" if partial else ""
         )
 
+    seconds = [record["seconds_per_epoch"] for record in records]
+    places = decimals(seconds)
     measured = [
         column
         for name in ("train_loss", _main_metric(table))
         for column in (_spread_column(name, records), _difference_column(name, records, reference))
     ]
     return [
-        _Column("optimizer", [_name(record) for record in records]),
+        _Column("optimizer", [_name(record) for record in records], "left"),
         *measured,
-        _Column("γ₀, schedule", [f"{short(record['lr'])} {record['schedule']}".strip() for record in records]),
+        _Column("γ₀", [short(record["lr"]) for record in records]),
+        _Column("schedule", [record["schedule"] for record in records], "left"),
         _Column(f"epochs to\n{_cut(reference, 12)}'s best", [reach(record) for record in records]),
         _Column("grid\nnear best", [f"{record['near_best']} of {record['tuning_runs']}" for record in records]),
-        _Column("seconds\nan epoch", [short(record["seconds_per_epoch"]) for record in records]),
+        _Column("seconds\nan epoch", [fixed(second, places) for second in seconds]),
         _Column("state B/\nparameter", [short(record["state_bytes_per_parameter"]) for record in records]),
         _Column("runs", [f"{record['runs']:,}" for record in records]),
         _Column("epochs", [f"{record['epochs']:,}" for record in records]),
@@ -210,19 +217,25 @@ def _difference_column(name: str, records: Sequence[dict[str, Any]], reference: 
 
 def _sentences(table: pd.DataFrame) -> Iterator[str]:
     reference = next((plain(name) for name in table.loc[table["reference"], "contender"]), "the reference")
-    for findings in table["findings"]:
-        yield from findings
-    for name in ("train_loss", _main_metric(table)):
-        unclear = [plain(label) for label in table.loc[table[f"{name}_verdict"] == "cannot tell", "contender"]]
-        if unclear:
-            yield (
-                f"On {measure_name(Metric(name, 'min'))} the seeds cannot tell {enumerate_words(unclear, 'or')} "
-                f"from {reference}."
-            )
-    yield (
-        f"Differences are paired by seed, ± half their {percent(CONFIDENCE)} interval (Student t), each for its own "
-        f"pair: of {count(len(table) - 1, 'comparison')} some may be chance."
-    )
+    measures = ("train_loss", _main_metric(table))
+    for name in measures:
+        yield from (finding for finding in table[f"{name}_finding"] if finding)
+    for name in measures:
+        verdicts = table[f"{name}_verdict"]
+        unclear = [plain(label) for label in table.loc[verdicts == "cannot tell", "contender"]]
+        told = [plain(label) for label in table.loc[verdicts.isin(["better", "worse"]), "contender"]]
+        where = f"On {measure_name(Metric(name, 'min'))} the seeds"
+        if len(unclear) > 1 and not told:
+            yield f"{where} cannot tell any optimizer from {reference}."
+        elif len(unclear) > 3 and len(unclear) > len(told):
+            yield f"{where} tell only {enumerate_words(told)} from {reference}."
+        elif unclear:
+            yield f"{where} cannot tell {enumerate_words(unclear, 'or')} from {reference}."
+    if any(table[f"{name}_verdict"].any() for name in measures):
+        yield (
+            f"Differences are paired by seed, ± half their {percent(CONFIDENCE)} interval (Student t), each for its "
+            f"own pair: of {count(len(table) - 1, 'comparison')} a column some may be chance."
+        )
     for warnings in table["warnings"]:
         for warning in warnings:
             yield f"Warning: {warning}"

@@ -79,7 +79,7 @@ def train(
 
     >>> row = train(Run("digits", "small-cnn", "sgd", lr=0.1, epochs=1))
     >>> row["status"], row["parameters"], row["iterations"]
-    ('done', 5130, 45)
+    ('done', 8714, 45)
     """
     if task is None:
         task, source = load_task(run.dataset)

@@ -86,12 +86,15 @@ def fixed(value: float, places: int) -> str:
 
 
 def signed(value: float, places: int) -> str:
-    """As `fixed`, with a sign in front of every number but zero.
+    """A difference in ``places`` decimals, with its sign where any digit is left; a very large one as `short`.
 
-    >>> signed(0.5, 1), signed(-0.5, 1), signed(0.0, 1)
-    ('+0.5', '−0.5', '0.0')
+    >>> signed(0.5, 1), signed(-0.5, 1), signed(-0.001, 1), signed(2e7, 1)
+    ('+0.5', '−0.5', '0.0', '+2e7')
     """
-    return f"+{fixed(value, places)}" if value > 0 else fixed(value, places)
+    if not math.isfinite(value) or abs(value) >= 1e6:
+        return f"+{short(value)}" if value > 0 else short(value)
+    text = f"{abs(value):.{places}f}"
+    return f"{'' if float(text) == 0 else '+' if value > 0 else MINUS}{text}"
 
 
 def decimals(values: Iterable[float], spreads: Iterable[float] = ()) -> int:
@@ -188,8 +191,8 @@ def headline(summary: Summary, measure: Metric) -> tuple[str, str]:
     winner = summary.winner(measure)
     name, n = measure_name(measure), len(summary.study.seeds)
     if winner is None:
-        if any(entry.missing for entry in summary.entries):
-            return "", f"Final runs are missing, so nobody has won on {name} yet."
+        if any(entry.pending for entry in summary.entries):
+            return "", f"Final runs are still to come, so nobody has won on {name} yet."
         return "", f"No optimizer has a {name} on every seed, so nobody wins."
     label = plain(winner.label)
     others = [entry for entry in summary.entries if entry is not winner and entry.values(measure.name)]
@@ -203,6 +206,9 @@ def headline(summary: Summary, measure: Metric) -> tuple[str, str]:
         return label, f"The {n} seeds tell it apart from {beaten}."
     if len(rivals) == len(others) > 1:
         return label, f"The {n} seeds cannot tell it apart from any of the others."
+    if len(rivals) > 3 and len(rivals) > len(others) / 2:
+        told = [plain(entry.label) for entry in others if plain(entry.label) not in rivals]
+        return label, f"Of the {len(others)} others, the {n} seeds tell it apart from {enumerate_words(told)} only."
     return label, f"The {n} seeds cannot tell it apart from {enumerate_words(rivals, 'or')}."
 
 
@@ -294,13 +300,13 @@ def method_notes(summary: Summary) -> list[str]:
         f"Every interval is for its own pair. With {count(comparisons, 'comparison')} a column, if all optimizers were "
         f"equal and the comparisons independent, at least one interval would leave zero out in "
         f"{percent(false_alarm_rate(comparisons))} of studies; against that, demand intervals at "
-        f"{100 * corrected:.3g}\N{NO-BREAK SPACE}% (Bonferroni). A winner was picked by looking, which flatters its lead."
+        f"{100 * corrected:.3g}\N{NO-BREAK SPACE}% (Bonferroni). A winner was picked by looking: that flatters it."
     )
     costs = (
         f"“Epochs to {reference}’s best” is the first epoch after which the training loss is at most the least that "
         f"{reference} reaches on the same seed. “Grid near best” is the share of an optimizer’s own tuning runs whose "
-        f"training loss ends within {percent(NEAR)} of its best: the larger, the less γ₀ and schedule matter. Seconds "
-        "are those of training alone, on the machine named above."
+        f"training loss ends within {percent(NEAR)} of its best: the larger, the less γ₀ and schedule matter. "
+        "Seconds of an epoch or to a loss are of training alone; the time spent is that of whole runs."
     )
     return [tuning, numbers, intervals, chance, costs]
 

@@ -10,7 +10,9 @@ from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
 from inna.dynamics import INNA_DEFAULTS
+from inna.torch import fused
 from inna.torch.optimizer import (
+    LOW_PRECISION,
     InertialOptimizer,
     TensorLists,
     coefficient_dtype,
@@ -47,8 +49,8 @@ class INNA(InertialOptimizer):
             code; the paper's experiments use 1.
         decoupled_weight_decay: theta shrinks by (1 - lr * weight_decay) before the step, and the momentum is left
             alone. The fixed point is that of an L2 penalty alpha * weight_decay.
-        momentum_dtype: dtype of the momentum; None is the parameter's. For bfloat16 and float16 parameters
-            torch.float32 keeps small changes of the momentum that rounding would lose.
+        momentum_dtype: dtype of the momentum. None is the parameter's, but float32 for bfloat16 and float16 parameters:
+            where alpha * lr is below half their rounding, their own dtype would lose the momentum's decay.
         kahan: carry the rounding error of the parameters along in a tensor ``compensation``, so that updates smaller
             than their rounding add up. None turns it on for bfloat16 and float16 parameters.
         maximize: ascend instead.
@@ -57,7 +59,8 @@ class INNA(InertialOptimizer):
         capturable: no synchronisation with the host, as CUDA graphs need; give ``lr`` as a tensor on the device to
             change it between replays.
         differentiable: let autograd see the step (with respect to parameters, gradients, lr, alpha and beta).
-        fused: True insists on the fused kernels.
+        fused: step all tensors of a group by one compiled kernel, in one pass over memory. None takes it where there
+            is one for every tensor and neither ``foreach`` nor ``differentiable`` asks for another path; True insists.
 
     State per parameter: ``momentum``, shaped like it; ``step`` where ``initial_speed`` is given; ``compensation``
     where Kahan summation is on.
@@ -137,6 +140,19 @@ class INNA(InertialOptimizer):
         """
         return cls(params, *dynamics.from_sgd(lr, momentum, nesterov), **kwargs)
 
+    def _settings(
+        self, group: dict[str, Any], lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
+    ) -> fused.Settings:
+        return fused.Settings(
+            lr,
+            alpha,
+            beta,
+            weight_decay=group["weight_decay"],
+            initial_speed=group["initial_speed"],
+            decoupled_weight_decay=group["decoupled_weight_decay"],
+            maximize=group["maximize"],
+        )
+
     def _update(
         self, group: dict[str, Any], lists: TensorLists, lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
     ) -> None:
@@ -206,7 +222,10 @@ def move(
     differentiable: bool,
     **settings: Any,
 ) -> None:
-    """The step itself, by foreach or tensor by tensor; ``first`` says where the initial velocity is still to be set."""
+    """The step itself, by foreach or tensor by tensor; ``first`` says where the initial velocity is still to be set.
+
+    With ``temporary_grads`` the gradients are dropped from their list after their last use.
+    """
     if use_foreach(foreach, lists.params, differentiable=differentiable):
         update = _multi_tensor_inna
     else:
@@ -237,6 +256,7 @@ def _single_tensor_inna(
     decoupled_weight_decay: bool,
     maximize: bool,
     differentiable: bool,
+    temporary_grads: bool = False,
 ) -> None:
     sign = -1.0 if maximize else 1.0
     shrinkage, penalty = (weight_decay, 0.0) if decoupled_weight_decay else (0.0, weight_decay)
@@ -265,11 +285,14 @@ def _single_tensor_inna(
             add_scaled(target, param, -gamma * shrinkage)
         add_scaled(target, momentum, -gamma)
         add_scaled(target, grad, -sign * gamma * b)
-        momentum.mul_(1 - a * gamma)
+        # Not a factor 1 - alpha gamma: rounded to low precision, that would be another alpha.
+        add_scaled(momentum, momentum, -a * gamma)
         add_scaled(momentum, grad, sign * gamma * (1 - a * b))
+        if temporary_grads:
+            grads[i] = param
         if compensation is not None:
             del grad
-            total = param + compensation
+            total = rounded(param + compensation)
             compensation.add_(param.sub_(total))
             param.copy_(total)
 
@@ -289,13 +312,14 @@ def _multi_tensor_inna(
     decoupled_weight_decay: bool,
     maximize: bool,
     differentiable: bool,
+    temporary_grads: bool = False,
 ) -> None:
     sign = -1.0 if maximize else 1.0
     shrinkage, penalty = (weight_decay, 0.0) if decoupled_weight_decay else (0.0, weight_decay)
     for (device, *_), indices in group_alike(params, momentums, compensations).items():
         gamma, a, b = (on_device(device, value) for value in (lr, alpha, beta))
         theta, g, m = ([tensors[i] for i in indices] for tensors in (params, grads, momentums))
-        held_back = [c for i in indices if (c := compensations[i]) is not None]
+        held_back = [tensor for tensor in (compensations[i] for i in indices) if tensor is not None]
         if penalty:
             # The one temporary: the sign of maximize goes into the coefficients instead of a second one.
             g = list(torch._foreach_add(g, theta, alpha=sign * penalty))
@@ -307,11 +331,14 @@ def _multi_tensor_inna(
             foreach_add_scaled(target, theta, -gamma * shrinkage)
         foreach_add_scaled(target, m, -gamma)
         foreach_add_scaled(target, g, -sign * gamma * b)
-        torch._foreach_mul_(m, 1 - a * gamma)
+        foreach_add_scaled(m, m, -a * gamma)
         foreach_add_scaled(m, g, sign * gamma * (1 - a * b))
+        if temporary_grads:
+            for i in indices:
+                grads[i] = params[i]
         if held_back:
             del g
-            total = torch._foreach_add(theta, held_back)
+            total = [rounded(tensor) for tensor in torch._foreach_add(theta, held_back)]
             torch._foreach_sub_(theta, total)
             torch._foreach_add_(held_back, theta)
             torch._foreach_copy_(theta, total)
@@ -324,6 +351,16 @@ def _start(momentum: Tensor, grad: Tensor, first: bool | Tensor, scale: float | 
         momentum.addcmul_(grad, mask * scale)
     elif first:
         momentum.add_(grad, alpha=scale)
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    """``tensor`` itself. Its bits are looked at, since compilers keep low precision in float32 until it is stored.
+
+    Kahan summation needs the rounding error, which would be zero then.
+    """
+    if torch.compiler.is_compiling() and tensor.dtype in LOW_PRECISION:
+        return (tensor.view(torch.int16) & -1).view(tensor.dtype)
+    return tensor
 
 
 def add_scaled(target: Tensor, tensor: Tensor, scale: float | Tensor) -> None:

@@ -12,6 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
 from inna.dynamics import INNAPROP_DEFAULTS
+from inna.torch import fused
 from inna.torch.inna import add_scaled, foreach_add_scaled, move
 from inna.torch.optimizer import (
     InertialOptimizer,
@@ -20,6 +21,7 @@ from inna.torch.optimizer import (
     count_step,
     group_alike,
     host_may_look,
+    momentum_dtype,
     on_device,
     use_foreach,
     zeros_like,
@@ -51,7 +53,8 @@ class INNAprop(InertialOptimizer):
         eps: added to the root, >= 0.
         weight_decay: lambda >= 0, as published (decoupled from the rescaling).
         initial_speed: s sets the initial velocity -s ghat_0; None is s = beta, m_0 = 0.
-        momentum_dtype: dtype of the momentum and of the mean square; None is the parameter's.
+        momentum_dtype: dtype of the momentum and of the mean square; None as for `inna.torch.INNA`. Not float16:
+            squares of gradients vanish in it.
         kahan, maximize, foreach, capturable, differentiable, fused: as for `inna.torch.INNA`.
 
     State per parameter: ``step``, ``exp_avg_sq``, ``momentum``; ``compensation`` where Kahan summation is on.
@@ -120,14 +123,33 @@ class INNAprop(InertialOptimizer):
         super()._check(group)
         if group["weight_decay"] and group["beta"] == 0:
             raise ValueError(f"weight_decay={group['weight_decay']!r} needs beta > 0, got beta={group['beta']!r}")
+        if group["momentum_dtype"] is torch.float16:
+            raise ValueError(
+                "momentum_dtype must not be torch.float16 here: mean squares below 6e-8 would become 0 and the step "
+                "infinite; use torch.float32 or torch.bfloat16"
+            )
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         super()._fill_state(param, state, group)
         if "exp_avg_sq" not in state:
-            state["exp_avg_sq"] = zeros_like(param, group["momentum_dtype"])
+            state["exp_avg_sq"] = zeros_like(param, momentum_dtype(param, group))
 
     def _counts(self, group: dict[str, Any]) -> bool:
         return True
+
+    def _settings(
+        self, group: dict[str, Any], lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
+    ) -> fused.Settings:
+        return fused.Settings(
+            lr,
+            alpha,
+            beta,
+            weight_decay=group["weight_decay"],
+            initial_speed=group["initial_speed"],
+            maximize=group["maximize"],
+            sigma=group["sigma"],
+            eps=group["eps"],
+        )
 
     def _update(
         self, group: dict[str, Any], lists: TensorLists, lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
@@ -203,6 +225,7 @@ def innaprop(
         maximize=maximize,
         foreach=foreach,
         differentiable=differentiable,
+        temporary_grads=not differentiable,
     )
 
 
@@ -231,14 +254,14 @@ def _single_tensor_innaprop(
             if weight_decay:
                 _, m = dynamics.decay_innaprop(param.clone(), momentum.clone(), gamma, a, b, weight_decay)
                 momentum.copy_(m)
-            ghat, v = dynamics.rescale(grad, exp_avg_sq.clone(), step.item(), sigma, eps)
+            ghat, v = dynamics.rescale(grad, exp_avg_sq.clone(), max(step.item(), 1.0), sigma, eps)
             exp_avg_sq.copy_(v)
             rescaled.append(ghat)
             continue
         if weight_decay:
             add_scaled(momentum, param, gamma * weight_decay * (1 / b - a))
         if host:
-            exp_avg_sq.mul_(sigma).addcmul_(grad, grad, value=1 - sigma)
+            exp_avg_sq.add_(exp_avg_sq, alpha=sigma - 1).addcmul_(grad, grad, value=1 - sigma)
         else:
             _average_on_device(exp_avg_sq, grad, sigma, gamma)
         root = (exp_avg_sq / _bias_correction(exp_avg_sq, step, sigma, host)).sqrt_().add_(eps)
@@ -270,7 +293,7 @@ def _multi_tensor_innaprop(
             foreach_add_scaled(m, theta, gamma * weight_decay * (1 / b - a))
         corrections = [_bias_correction(exp_avg_sqs[i], steps[i], sigma, host) for i in indices]
         if host:
-            torch._foreach_mul_(v, sigma)
+            torch._foreach_add_(v, v, alpha=sigma - 1)
             torch._foreach_addcmul_(v, g, g, value=1 - sigma)
         else:
             for exp_avg_sq, grad in zip(v, g, strict=True):
@@ -289,7 +312,7 @@ def _multi_tensor_innaprop(
 def _average_on_device(exp_avg_sq: Tensor, grad: Tensor, sigma: float, lr: float | Tensor) -> None:
     moves = torch.as_tensor(lr != 0, dtype=coefficient_dtype(exp_avg_sq), device=exp_avg_sq.device)
     weight = (1 - sigma) * moves
-    exp_avg_sq.mul_(1 - weight)
+    add_scaled(exp_avg_sq, exp_avg_sq, -weight)
     add_scaled(exp_avg_sq, grad * grad, weight)
 
 

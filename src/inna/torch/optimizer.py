@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim.optimizer import Optimizer, ParamsT, _use_grad_for_differentiable
 
 from inna.dynamics import check_range, momentum_from_phase
+from inna.torch import fused
 
 __all__ = ["InertialOptimizer", "TensorLists", "param_groups"]
 
@@ -37,6 +38,18 @@ class TensorLists:
     compensations: list[Tensor | None] = field(default_factory=list)
     steps: list[Tensor] = field(default_factory=list)
 
+    def subset(self, indices: list[int]) -> TensorLists:
+        """The lists of some of the parameters; what stays empty stays empty."""
+        return TensorLists(*([tensors[i] for i in indices] if tensors else [] for tensors in self._all()))
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> TensorLists:
+        """The lists with a function applied to each tensor."""
+        lists: list[list[Any]] = [[None if t is None else function(t) for t in tensors] for tensors in self._all()]
+        return TensorLists(*lists)
+
+    def _all(self) -> list[list[Any]]:
+        return [self.params, self.grads, self.momentums, self.exp_avg_sqs, self.compensations, self.steps]
+
 
 class InertialOptimizer(Optimizer):
     """The plumbing of both optimizers; a subclass names its hyper-parameters, fills its state and updates."""
@@ -52,6 +65,7 @@ class InertialOptimizer(Optimizer):
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         # Checked before torch reads the groups: a bad default is reported even where every group overrides it.
         self._check(defaults)
+        self._plans: dict[int, fused.Plan] = {}
         super().__init__(params, defaults)
 
     @classmethod
@@ -61,7 +75,9 @@ class InertialOptimizer(Optimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         for name, bounds in self.ranges.items():
-            check_range(name, group[name], **bounds)
+            value = group[name]
+            # float() of a tensor that is differentiated with respect to warns.
+            check_range(name, value.detach() if isinstance(value, Tensor) else value, **bounds)
         if group["initial_speed"] is not None:
             check_range("initial_speed", group["initial_speed"])
         dtype = group["momentum_dtype"]
@@ -71,23 +87,30 @@ class InertialOptimizer(Optimizer):
             for flag in ("foreach", "fused", "kahan"):
                 if group[flag]:
                     raise ValueError(f"{flag}=True cannot be differentiated through; leave it None or False")
-        if group["fused"]:
-            if group["foreach"]:
-                raise ValueError("foreach=True and fused=True exclude each other; choose one, or leave both None")
-            raise RuntimeError("fused=True: this version has no fused kernels; leave fused=None")
+        if group["fused"] and group["foreach"]:
+            raise ValueError("foreach=True and fused=True exclude each other; choose one, or leave both None")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with settings of their own; settings that are left out are those of the constructor.
 
         Raises:
             ValueError: a setting is out of its range, or a parameter is already in another group.
+            RuntimeError: ``fused=True``, and no kernel takes one of the parameters.
         """
         if isinstance(param_group, dict):
             self._check({**self.defaults, **param_group})
         super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        if group["fused"]:
+            try:
+                fused.choose(True, None, TensorLists(params=group["params"]))
+            except RuntimeError:
+                self.param_groups.pop()
+                raise
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        self._plans = {}
         for group in self.param_groups:
             for name, value in self._signature_defaults().items():
                 group.setdefault(name, value)
@@ -159,7 +182,20 @@ class InertialOptimizer(Optimizer):
     @property
     def _step_supports_amp_scaling(self) -> bool:
         """Whether the fused path, which honours GradScaler's ``grad_scale`` and ``found_inf``, will be taken."""
-        return False
+        for group in self.param_groups:
+            params = [param for param in group["params"] if param.grad is not None]
+            # What state there is; the rest will be laid out as the parameters are.
+            states = [self.state.get(param, {}) for param in params]
+            lists = TensorLists(
+                params=params,
+                grads=[param.grad for param in params if param.grad is not None],
+                momentums=[state.get("momentum") for state in states],
+                exp_avg_sqs=[state.get("exp_avg_sq") for state in states],
+                compensations=[state.get("compensation") for state in states],
+            )
+            if not self._fuses(group, lists):
+                return False
+        return True
 
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -174,7 +210,8 @@ class InertialOptimizer(Optimizer):
             What ``closure`` returned, else None.
 
         Raises:
-            RuntimeError: a gradient is sparse, or a CUDA graph is captured without ``capturable``.
+            RuntimeError: a gradient is sparse, a CUDA graph is captured without ``capturable``, or ``fused=True`` and a
+                tensor has no kernel.
             ValueError: a scheduler has set lr, alpha or beta out of range.
         """
         loss = None
@@ -183,16 +220,61 @@ class InertialOptimizer(Optimizer):
                 loss = closure()
         for group in self.param_groups:
             _refuse_capture(group["capturable"])
-            lists = self._collect(group)
-            if lists.params:
-                keep_tensors = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
-                lr, alpha, beta = (_hyperparameter(name, group[name], keep_tensors) for name in ("lr", "alpha", "beta"))
-                if isinstance(lr, Tensor) or lr != 0:
-                    self._update(group, lists, lr, alpha, beta)
+            self._step_group(group)
         return loss
 
-    def _collect(self, group: dict[str, Any]) -> TensorLists:
+    def _step_group(self, group: dict[str, Any]) -> None:
+        plan = None if torch.compiler.is_compiling() else self._plans.get(id(group))
+        if plan is not None and not plan.holds(group, self.state):
+            plan = None
         lists = TensorLists()
+        if plan is None:
+            self._init_group(
+                group,
+                lists.params,
+                lists.grads,
+                lists.momentums,
+                lists.exp_avg_sqs,
+                lists.compensations,
+                lists.steps,
+            )
+            if not lists.params:
+                return
+            if not self._counts(group):
+                lists.steps.clear()  # Left over from settings that counted.
+        keep_tensors = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
+        lr, alpha, beta = (_hyperparameter(name, group[name], keep_tensors) for name in ("lr", "alpha", "beta"))
+        if not isinstance(lr, Tensor) and lr == 0:
+            return
+        if not plan and not self._fuses(group, lists):
+            self._update(group, lists, lr, alpha, beta)
+            return
+        settings = self._settings(group, lr, alpha, beta)
+        amp = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
+        if not plan and fused.Plan.possible(lists):
+            plan = self._plans[id(group)] = fused.Plan(group, self.state, lists)
+            plan.holds(group, self.state)
+        if plan:
+            plan.step(settings, *amp)
+        else:
+            fused.step(lists, settings, *amp)
+
+    def _fuses(self, group: dict[str, Any], lists: TensorLists) -> bool:
+        return fused.choose(group["fused"], group["foreach"], lists, differentiable=group["differentiable"])
+
+    # torch.compile knows this name: it runs the method instead of tracing it, so state is made outside the graph and
+    # the first step needs no graph of its own. It can fill lists only, hence the long signature.
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        momentums: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        compensations: list[Tensor | None],
+        steps: list[Tensor],
+    ) -> None:
+        """Append the tensors of one step of ``group`` to the lists of a `TensorLists`, making state that is missing."""
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -208,15 +290,14 @@ class InertialOptimizer(Optimizer):
                     continue
                 self._take_over_phase(param, state, group)
             self._fill_state(param, state, group)
-            lists.params.append(param)
-            lists.grads.append(grad)
-            lists.momentums.append(state["momentum"])
-            lists.compensations.append(state.get("compensation"))
+            params.append(param)
+            grads.append(grad)
+            momentums.append(state["momentum"])
+            compensations.append(state.get("compensation"))
             if "exp_avg_sq" in state:
-                lists.exp_avg_sqs.append(state["exp_avg_sq"])
+                exp_avg_sqs.append(state["exp_avg_sq"])
             if "step" in state:
-                lists.steps.append(state["step"])
-        return lists
+                steps.append(state["step"])
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Add what the state of ``param`` lacks: all of it at first, later what a changed setting asks for."""
@@ -224,7 +305,7 @@ class InertialOptimizer(Optimizer):
             # Where a momentum exists already, the initial velocity has had its time.
             state["step"] = _step_count(1.0 if "momentum" in state else 0.0, param, group)
         if "momentum" not in state:
-            state["momentum"] = zeros_like(param, group["momentum_dtype"])
+            state["momentum"] = zeros_like(param, momentum_dtype(param, group))
         kahan = group["kahan"]
         if kahan is None:
             kahan = param.dtype in LOW_PRECISION and not group["differentiable"]
@@ -236,7 +317,7 @@ class InertialOptimizer(Optimizer):
     def _take_over_phase(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         psi = state.pop("psi")
         state.pop("step", None)
-        state["momentum"] = zeros_like(param, group["momentum_dtype"])
+        state["momentum"] = zeros_like(param, momentum_dtype(param, group))
         with torch.no_grad():
             state["momentum"].copy_(momentum_from_phase(param, psi, group["alpha"], group["beta"]))
 
@@ -245,10 +326,16 @@ class InertialOptimizer(Optimizer):
         return group["initial_speed"] is not None
 
     @abstractmethod
+    def _settings(
+        self, group: dict[str, Any], lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
+    ) -> fused.Settings:
+        """The group's hyper-parameters, as the fused kernels take them."""
+
+    @abstractmethod
     def _update(
         self, group: dict[str, Any], lists: TensorLists, lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
     ) -> None:
-        """Step the parameters in ``lists`` by the rule; lr is not the number 0."""
+        """Step the parameters in ``lists`` by the rule, single or foreach; lr is not the number 0."""
 
 
 def use_foreach(foreach: bool | None, params: Iterable[Tensor], *, differentiable: bool) -> bool:
@@ -347,7 +434,18 @@ def _hyperparameter(name: str, value: float | Tensor, keep_tensor: bool) -> floa
         value = value.item()
     if not 0.0 <= value < math.inf:
         check_range(name, value, minimum=0.0)
+    if name == "lr" and torch.compiler.is_compiling():
+        # As a number it would be a constant of the graph, and every step of a scheduler would compile anew.
+        return value * torch.ones((), dtype=torch.float64)
     return value
+
+
+def momentum_dtype(param: Tensor, group: dict[str, Any]) -> torch.dtype:
+    """The dtype asked for; else that of ``param``, but float32 for bfloat16 and float16."""
+    dtype: torch.dtype | None = group["momentum_dtype"]
+    if dtype is None:
+        return torch.float32 if param.dtype in LOW_PRECISION else param.dtype
+    return dtype
 
 
 def zeros_like(param: Tensor, dtype: torch.dtype | None) -> Tensor:

@@ -1,0 +1,239 @@
+/* One step of INNA or INNAprop on all tensors of a group, in place, in a single pass over memory.
+
+   A plain shared library: no torch, no Python. inna.torch.fused loads it with ctypes and hands it a table of pointers.
+   What the pass must read and write (theta, m, g; theta, m) is all that moves: five streams, no temporaries.
+
+   The numbers of all tensors are laid end to end and divided evenly among the threads. Each number is worked on by
+   itself, so the division does not show in the result. */
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#if defined(_MSC_VER) && !defined(__clang__)
+#define ALWAYS_INLINE __forceinline
+#define EXPORTED __declspec(dllexport)
+#define VECTOR
+#else
+#define ALWAYS_INLINE inline __attribute__((always_inline))
+#define EXPORTED __attribute__((visibility("default")))
+#define VECTOR _Pragma("omp simd")
+#endif
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define DISPATCHED
+#endif
+
+#ifndef AHEAD
+#define AHEAD 1024
+#endif
+#ifdef __GNUC__
+#define PREFETCH(address) __builtin_prefetch((const void *)((uintptr_t)(address) + AHEAD))
+#else
+#define PREFETCH(address) (void)0
+#endif
+
+enum { KIND_F32, KIND_F64, KIND_BF16, KIND_F16 };
+static const int BYTES[] = {4, 8, 2, 2};
+
+enum {
+    INNA_PROP = 1,       /* rescale the gradients: INNAprop */
+    INNA_MAXIMIZE = 2,   /* ascend */
+    INNA_DECOUPLED = 4,  /* weight decay shrinks theta and leaves g alone */
+    INNA_SPEED = 8,      /* initial_speed is given */
+    INNA_SCALED = 16     /* gradients are multiplied by grad_scale first, and left so */
+};
+
+/* Numbers that pass through a cache of 32 KiB together, five buffers of doubles among them. */
+enum { BLOCK = 512 };
+/* Fewer numbers than this for a thread do not pay for waking it. */
+enum { SHARE = 16384 };
+/* Threads meet at multiples of this many numbers, so that no two write into one cache line. */
+enum { SEAM = 64 };
+
+struct inna_tensor {
+    void *theta;
+    void *momentum;
+    void *mean_square;  /* INNAprop */
+    void *compensation; /* Kahan's, or NULL */
+    float *step;        /* where steps are counted, with INNA_PROP or INNA_SPEED */
+    int64_t size;       /* in real numbers */
+    int32_t kind;       /* of theta, its gradient and its compensation */
+    int32_t momentum_kind;
+};
+
+struct inna_settings {
+    double lr, alpha, beta, weight_decay, initial_speed, sigma, eps;
+    double grad_scale; /* what gradients are multiplied with */
+    int64_t flags;
+};
+
+static double bias_correction(double sigma, double step) {
+    return sigma > 0 ? -expm1(step * log(sigma)) : 1.0; /* 1 - sigma^step */
+}
+
+static ALWAYS_INLINE float float_from_bits(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static ALWAYS_INLINE uint32_t bits_from_float(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static ALWAYS_INLINE float float_from_bf16(uint16_t h) { return float_from_bits((uint32_t)h << 16); }
+
+/* To the nearest, ties to even; a NaN stays one. */
+static ALWAYS_INLINE uint16_t bf16_from_float(float x) {
+    const uint32_t bits = bits_from_float(x);
+    const uint32_t nearest = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : nearest);
+}
+
+/* The exponent of binary16 is 112 below that of binary32. A product with 2^112 moves it, subnormals included. */
+static ALWAYS_INLINE float float_from_f16(uint16_t h) {
+    const uint32_t magnitude = (uint32_t)(h & 0x7fffu) << 13, sign = (uint32_t)(h & 0x8000u) << 16;
+    const uint32_t finite = bits_from_float(float_from_bits(magnitude) * 0x1p112f);
+    return float_from_bits(sign | (magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite));
+}
+
+static ALWAYS_INLINE uint16_t f16_from_float(float x) {
+    const uint32_t bits = bits_from_float(x), magnitude = bits & 0x7fffffffu, sign = bits >> 16 & 0x8000u;
+    const uint32_t normal = (magnitude + 0xfffu + (magnitude >> 13 & 1u) - 0x38000000u) >> 13;
+    /* Adding 1/2 leaves the multiple of 2^-24 in the low bits, rounded. */
+    const uint32_t subnormal = bits_from_float(float_from_bits(magnitude) + 0.5f) - 0x3f000000u;
+    uint32_t h = magnitude < 0x38800000u ? subnormal : normal;
+    h = magnitude >= 0x477ff000u ? 0x7c00u : h; /* 65520 and more */
+    h = magnitude > 0x7f800000u ? 0x7e00u : h;
+    return (uint16_t)(sign | h);
+}
+
+#define REAL float
+#define ROOT sqrtf
+#include "cpu_rule.h"
+#undef REAL
+#undef ROOT
+#define REAL double
+#define ROOT sqrt
+#include "cpu_rule.h"
+#undef REAL
+#undef ROOT
+
+/* Numbers begin to end - 1 of all tensors laid end to end. */
+static ALWAYS_INLINE void share(const struct inna_tensor *tensors, void *const *grads, int64_t count,
+                                const struct inna_settings *settings, int64_t begin, int64_t end) {
+    for (int64_t i = 0, first = 0; i < count && first < end; first += tensors[i].size, i++) {
+        const struct inna_tensor *const t = &tensors[i];
+        const int64_t from = begin > first ? begin - first : 0, to = end - first < t->size ? end - first : t->size;
+        if (from >= to) continue;
+        const double step = t->step != NULL ? *t->step : 0;
+        if (t->kind == KIND_F64 || t->momentum_kind == KIND_F64)
+            stretch_double(t, grads[i], settings, step, from, to);
+        else
+            stretch_float(t, grads[i], settings, step, from, to);
+    }
+}
+
+#define SHARE_FOR(name, attributes)                                                                                    \
+    attributes static void share_##name(const struct inna_tensor *tensors, void *const *grads, int64_t count,          \
+                                        const struct inna_settings *settings, int64_t begin, int64_t end) {            \
+        share(tensors, grads, count, settings, begin, end);                                                            \
+    }
+
+SHARE_FOR(baseline, )
+#ifdef DISPATCHED
+SHARE_FOR(avx2, __attribute__((target("avx2"))))
+SHARE_FOR(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
+#endif
+
+typedef void share_function(const struct inna_tensor *, void *const *, int64_t, const struct inna_settings *, int64_t,
+                            int64_t);
+
+static const struct {
+    const char *name;
+    share_function *share;
+} LEVELS[] = {
+    {"baseline", share_baseline},
+#ifdef DISPATCHED
+    {"AVX2", share_avx2},
+    {"AVX-512", share_avx512},
+#endif
+};
+
+static int best_level(void) {
+#ifdef DISPATCHED
+    __builtin_cpu_init();
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512vl"))
+        return 2;
+    if (__builtin_cpu_supports("avx2")) return 1;
+#endif
+    return 0;
+}
+
+/* The instruction set of a level, or NULL if this machine lacks it; levels count from 0, the plain one. */
+EXPORTED const char *inna_level_name(int64_t level) {
+    return level >= 0 && level <= best_level() ? LEVELS[level].name : NULL;
+}
+
+EXPORTED int64_t inna_best_level(void) { return best_level(); }
+
+EXPORTED int64_t inna_uses_openmp(void) {
+#ifdef _OPENMP
+    return 1;
+#else
+    return 0;
+#endif
+}
+
+/* Where thread `thread` of `threads` begins, among `total` numbers; thread `threads` begins at the end. */
+EXPORTED int64_t inna_seam(int64_t total, int64_t threads, int64_t thread) {
+    if (thread >= threads) return total;
+    const int64_t seams = total / SEAM, each = seams / threads, rest = seams % threads;
+    return (each * thread + (thread < rest ? thread : rest)) * SEAM;
+}
+
+/* One step on tensors[0..count), with grads[i] the gradient of tensors[i], by at most `threads` threads, with the
+   instructions of `level`. Step counts are raised first; what they then say decides the first step and the bias
+   correction. */
+EXPORTED void inna_step(const struct inna_tensor *tensors, void *const *grads, int64_t count,
+                        const struct inna_settings *settings, int64_t threads, int64_t level) {
+    share_function *const work = LEVELS[level].share;
+    int64_t total = 0;
+    for (int64_t i = 0; i < count; i++) {
+        total += tensors[i].size;
+        if (settings->flags & (INNA_PROP | INNA_SPEED)) *tensors[i].step += 1;
+    }
+    if (threads > (total + SHARE - 1) / SHARE) threads = (total + SHARE - 1) / SHARE;
+    if (threads <= 1) {
+        work(tensors, grads, count, settings, 0, total);
+        return;
+    }
+#ifdef _OPENMP
+#pragma omp parallel num_threads((int)threads)
+    {
+        const int64_t team = omp_get_num_threads(), thread = omp_get_thread_num();
+        work(tensors, grads, count, settings, inna_seam(total, team, thread), inna_seam(total, team, thread + 1));
+    }
+#else
+    work(tensors, grads, count, settings, 0, total);
+#endif
+}
+
+/* The conversions themselves, for whoever wants to check them. */
+EXPORTED void inna_convert(void *to, int64_t to_kind, const void *from, int64_t from_kind, int64_t size) {
+    double buffer[BLOCK];
+    for (int64_t at = 0; at < size; at += BLOCK) {
+        const int64_t n = size - at < BLOCK ? size - at : BLOCK;
+        load_double(buffer, (const char *)from + at * BYTES[from_kind], (int)from_kind, n);
+        store_double((char *)to + at * BYTES[to_kind], buffer, (int)to_kind, n);
+    }
+}

@@ -1,0 +1,184 @@
+"""The compiled CPU kernels (cpu_kernels.c): finding the library, and handing it a group's tensors."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import sys
+from array import array
+from ctypes import Structure, c_char_p, c_double, c_int32, c_int64, c_void_p
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from inna.torch.fused import Settings
+    from inna.torch.optimizer import TensorLists
+
+__all__ = ["KINDS", "LIBRARY", "LOG", "Table", "compiler_log", "instruction_sets", "library", "missing"]
+
+LIBRARY = Path(__file__).with_suffix({"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1"))
+LOG = Path(__file__).with_suffix(".log")
+
+# The names that cpu_kernels.c has for the precisions; complex numbers are pairs of reals.
+KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+_PROP, _MAXIMIZE, _DECOUPLED, _SPEED, _SCALED = 1, 2, 4, 8, 16
+
+
+class _Row(Structure):
+    _fields_ = [
+        ("theta", c_void_p),
+        ("momentum", c_void_p),
+        ("mean_square", c_void_p),
+        ("compensation", c_void_p),
+        ("step", c_void_p),
+        ("size", c_int64),
+        ("kind", c_int32),
+        ("momentum_kind", c_int32),
+    ]
+
+
+class _Settings(Structure):
+    _fields_ = [
+        *((name, c_double) for name in ("lr", "alpha", "beta", "weight_decay", "initial_speed", "sigma", "eps")),
+        ("grad_scale", c_double),
+        ("flags", c_int64),
+    ]
+
+
+@functools.cache
+def _load() -> tuple[ctypes.CDLL | None, str]:
+    """The library, or None and why not. Which instructions it may use is settled here, once."""
+    if not LIBRARY.exists():
+        said = f"; what the compiler said is in {LOG}" if LOG.exists() else ""
+        return None, f"the CPU kernels were not compiled when inna was installed{said}"
+    try:
+        # torch comes first, so that the library's threads are those of torch's own OpenMP.
+        loaded = ctypes.CDLL(os.fspath(LIBRARY))
+    except OSError as error:
+        return None, f"the CPU kernels do not load: {error}"
+    loaded.inna_step.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_int64]
+    loaded.inna_step.restype = None
+    loaded.inna_convert.argtypes = [c_void_p, c_int64, c_void_p, c_int64, c_int64]
+    loaded.inna_convert.restype = None
+    loaded.inna_seam.argtypes = [c_int64, c_int64, c_int64]
+    loaded.inna_level_name.argtypes = [c_int64]
+    loaded.inna_level_name.restype = c_char_p
+    for function in (loaded.inna_seam, loaded.inna_best_level, loaded.inna_uses_openmp):
+        function.restype = c_int64
+    return loaded, ""
+
+
+def library() -> ctypes.CDLL:
+    """The loaded library.
+
+    Raises:
+        RuntimeError: it was not compiled, or does not load.
+    """
+    loaded, why = _load()
+    if loaded is None:
+        raise RuntimeError(why)
+    return loaded
+
+
+def missing() -> str:
+    """Why there are no CPU kernels; empty where there are."""
+    return _load()[1]
+
+
+def instruction_sets() -> list[str]:
+    """The instruction sets that this machine can run the kernels with, the one in use last."""
+    kernels = library()
+    return [kernels.inna_level_name(level).decode() for level in range(kernels.inna_best_level() + 1)]
+
+
+def compiler_log() -> str:
+    """What the compiler said when inna was installed; empty where nothing was kept."""
+    return LOG.read_text(encoding="utf-8") if LOG.exists() else ""
+
+
+class Table:
+    """Where the tensors of one group lie, for the library; good until one of them moves.
+
+    Args:
+        lists: tensors on the CPU that `inna.torch.fused.refusal` has nothing against, in plain (local) form.
+    """
+
+    def __init__(self, lists: TensorLists) -> None:
+        self._library = library()
+        self._level = self._library.inna_best_level()
+        self._count = len(lists.params)
+        self._rows = (_Row * self._count)()
+        for i, (row, param, momentum) in enumerate(zip(self._rows, lists.params, lists.momentums, strict=True)):
+            row.theta, row.momentum = param.data_ptr(), momentum.data_ptr()
+            if lists.exp_avg_sqs:
+                row.mean_square = lists.exp_avg_sqs[i].data_ptr()
+            if lists.compensations and (compensation := lists.compensations[i]) is not None:
+                row.compensation = compensation.data_ptr()
+            if lists.steps:
+                row.step = lists.steps[i].data_ptr()
+            row.size = param.numel() * (2 if param.is_complex() else 1)
+            row.kind, row.momentum_kind = KINDS[param.dtype.to_real()], KINDS[momentum.dtype.to_real()]
+        self._settings = _Settings()
+        self._known: Settings | None = None
+        # Passed at every step: made once.
+        self._arguments = (self._rows, ctypes.byref(self._settings))
+
+    def launch(
+        self,
+        grads: list[int],
+        settings: Settings,
+        grad_scale: Tensor | None = None,
+        found_inf: Tensor | None = None,
+    ) -> None:
+        """One step of all tensors, in place; none with lr = 0 or where ``found_inf`` is not 0.
+
+        Args:
+            grads: the gradients' addresses.
+            settings: hyper-parameters.
+            grad_scale: GradScaler's; the gradients are divided by it and left so.
+            found_inf: GradScaler's.
+        """
+        if isinstance(settings.lr, Tensor) or isinstance(settings.alpha, Tensor) or isinstance(settings.beta, Tensor):
+            lr, alpha, beta = (float(value) for value in settings[:3])
+            settings = settings._replace(lr=lr, alpha=alpha, beta=beta)
+        if settings.lr == 0 or (found_inf is not None and found_inf.item() != 0):
+            return
+        if settings != self._known or grad_scale is not None:
+            self._set(settings, None if grad_scale is None else grad_scale.item())
+        addresses = array("Q", grads)
+        rows, passed = self._arguments
+        self._library.inna_step(
+            rows, addresses.buffer_info()[0], self._count, passed, torch.get_num_threads(), self._level
+        )
+
+    def _set(self, settings: Settings, grad_scale: float | None) -> None:
+        to = self._settings
+        to.lr, to.alpha, to.beta = settings.lr, settings.alpha, settings.beta
+        to.weight_decay, to.eps = settings.weight_decay, settings.eps
+        to.flags = (_MAXIMIZE if settings.maximize else 0) | (_DECOUPLED if settings.decoupled_weight_decay else 0)
+        if settings.initial_speed is not None:
+            to.initial_speed = settings.initial_speed
+            to.flags |= _SPEED
+        if settings.sigma is not None:
+            to.sigma = settings.sigma
+            to.flags |= _PROP
+        if grad_scale is not None:
+            to.grad_scale = 1 / grad_scale
+            to.flags |= _SCALED
+        self._known = settings if grad_scale is None else None
+
+
+def convert(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tensor`` in another precision, by the kernels' own conversion (the tests hold it against torch's).
+
+    Args:
+        tensor: contiguous, on the CPU, of a dtype in `KINDS`.
+        dtype: one of `KINDS`.
+    """
+    result = torch.empty_like(tensor, dtype=dtype)
+    library().inna_convert(result.data_ptr(), KINDS[dtype], tensor.data_ptr(), KINDS[tensor.dtype], tensor.numel())
+    return result

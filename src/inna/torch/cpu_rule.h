@@ -1,0 +1,231 @@
+/* The rule on numbers that lie side by side, in the arithmetic REAL (float or double); included once for each.
+
+   inna.dynamics holds the equations. Products and sums are rounded one by one (the build turns contraction off), so
+   that every instruction set, vector width and division among threads gives the same bits. */
+
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+#define NAMED(name) PASTE(name, REAL)
+
+struct NAMED(coefficients) {
+    REAL lr, beta;     /* theta' = theta - lr (m + beta g) */
+    REAL keep, gain;   /* m' = keep m + gain g; keep = 1 - alpha lr, gain = lr (1 - alpha beta) */
+    REAL sign;         /* of the gradient: -1 to ascend */
+    REAL scale;        /* 1/grad_scale */
+    REAL penalty;      /* g + penalty theta */
+    REAL shrinkage;    /* theta - shrinkage theta: lr weight_decay */
+    REAL pull;         /* m + pull theta: INNAprop's decay */
+    REAL start;        /* m_0 = start g_0, at the first step */
+    REAL sigma, news;  /* v' = sigma v + news g^2; news = 1 - sigma */
+    REAL unbias, eps;  /* ghat = g / (sqrt(unbias v') + eps) */
+};
+
+static ALWAYS_INLINE struct NAMED(coefficients) NAMED(coefficients)(const struct inna_settings *s, double step) {
+    const double speed_up = s->initial_speed - s->beta;
+    struct NAMED(coefficients) k;
+    k.lr = (REAL)s->lr;
+    k.beta = (REAL)s->beta;
+    k.keep = (REAL)(1 - s->alpha * s->lr);
+    k.gain = (REAL)(s->lr * (1 - s->alpha * s->beta));
+    k.sign = s->flags & INNA_MAXIMIZE ? (REAL)-1 : (REAL)1;
+    k.scale = (REAL)s->grad_scale;
+    k.penalty = s->flags & (INNA_PROP | INNA_DECOUPLED) ? (REAL)0 : (REAL)s->weight_decay;
+    k.shrinkage = s->flags & (INNA_PROP | INNA_DECOUPLED) ? (REAL)(s->lr * s->weight_decay) : (REAL)0;
+    k.pull = s->flags & INNA_PROP && s->weight_decay != 0
+                 ? (REAL)(s->lr * s->weight_decay * (1 / s->beta - s->alpha))
+                 : (REAL)0;
+    k.start = s->flags & INNA_SPEED && step == 1 ? (REAL)speed_up : (REAL)0;
+    k.sigma = (REAL)s->sigma;
+    k.news = (REAL)(1 - s->sigma);
+    k.unbias = s->flags & INNA_PROP ? (REAL)(1 / bias_correction(s->sigma, step)) : (REAL)1;
+    k.eps = (REAL)s->eps;
+    return k;
+}
+
+/* A factor of 0 is a term that is absent, not a product that would make a NaN of an infinity. */
+static ALWAYS_INLINE REAL NAMED(plus)(REAL x, REAL factor, REAL y) { return factor != 0 ? x + factor * y : x; }
+
+/* The nearest number that `kind` holds. */
+static ALWAYS_INLINE REAL NAMED(rounded)(REAL x, int kind) {
+    switch (kind) {
+    case KIND_F32: return (REAL)(float)x;
+    case KIND_BF16: return (REAL)float_from_bf16(bf16_from_float((float)x));
+    case KIND_F16: return (REAL)float_from_f16(f16_from_float((float)x));
+    default: return x;
+    }
+}
+
+static ALWAYS_INLINE void NAMED(load)(REAL *restrict to, const void *from, int kind, int64_t n) {
+    const float *f32 = from;
+    const double *f64 = from;
+    const uint16_t *half = from;
+    switch (kind) {
+    case KIND_F32:
+        VECTOR for (int64_t i = 0; i < n; i++) to[i] = (REAL)f32[i];
+        break;
+    case KIND_F64:
+        VECTOR for (int64_t i = 0; i < n; i++) to[i] = (REAL)f64[i];
+        break;
+    case KIND_BF16:
+        VECTOR for (int64_t i = 0; i < n; i++) to[i] = (REAL)float_from_bf16(half[i]);
+        break;
+    default:
+        VECTOR for (int64_t i = 0; i < n; i++) to[i] = (REAL)float_from_f16(half[i]);
+    }
+}
+
+static ALWAYS_INLINE void NAMED(store)(void *to, const REAL *restrict from, int kind, int64_t n) {
+    float *f32 = to;
+    double *f64 = to;
+    uint16_t *half = to;
+    switch (kind) {
+    case KIND_F32:
+        VECTOR for (int64_t i = 0; i < n; i++) f32[i] = (float)from[i];
+        break;
+    case KIND_F64:
+        VECTOR for (int64_t i = 0; i < n; i++) f64[i] = (double)from[i];
+        break;
+    case KIND_BF16:
+        VECTOR for (int64_t i = 0; i < n; i++) half[i] = bf16_from_float((float)from[i]);
+        break;
+    default:
+        VECTOR for (int64_t i = 0; i < n; i++) half[i] = f16_from_float((float)from[i]);
+    }
+}
+
+/* INNA with nothing switched on: the case that is measured against the limit of memory. */
+static ALWAYS_INLINE void NAMED(plain)(int64_t n, REAL *theta, const REAL *grad, REAL *momentum,
+                                       struct NAMED(coefficients) k) {
+    VECTOR for (int64_t i = 0; i < n; i++) {
+        const REAL g = grad[i] * k.sign, m = momentum[i];
+        theta[i] = theta[i] - k.lr * (m + k.beta * g);
+        momentum[i] = k.keep * m + k.gain * g;
+    }
+}
+
+/* Every option. `prop` and `kahan` are constants where this is called. With `kahan`, theta is left to `settle` and its
+   change is added to the compensation. */
+static ALWAYS_INLINE void NAMED(full)(int64_t n, REAL *theta, REAL *grad, REAL *momentum, REAL *mean_square,
+                                      REAL *compensation, struct NAMED(coefficients) k, int prop, int kahan) {
+    VECTOR for (int64_t i = 0; i < n; i++) {
+        const REAL x = theta[i];
+        REAL g = grad[i] * k.sign, m = momentum[i];
+        if (prop) {
+            const REAL v = k.sigma * mean_square[i] + k.news * (g * g);
+            mean_square[i] = v;
+            m = NAMED(plus)(m, k.pull, x);
+            g = g / (ROOT(k.unbias * v) + k.eps);
+        } else {
+            g = NAMED(plus)(g, k.penalty, x);
+        }
+        m = NAMED(plus)(m, k.start, g);
+        momentum[i] = k.keep * m + k.gain * g;
+        const REAL move = NAMED(plus)(k.lr * (m + k.beta * g), k.shrinkage, x);
+        if (kahan)
+            compensation[i] = compensation[i] - move;
+        else
+            theta[i] = x - move;
+    }
+}
+
+/* The two above, a cache line at a time, with what comes AHEAD bytes later asked for meanwhile: the processor's own
+   prefetching stops at the end of each page. A whole line has a fixed length, which compiles to plain vector code. */
+static ALWAYS_INLINE void NAMED(lines)(int64_t n, REAL *theta, REAL *grad, REAL *momentum, REAL *mean_square,
+                                       REAL *compensation, struct NAMED(coefficients) k, int plain, int prop, int kahan) {
+    enum { LINE = 64 / sizeof(REAL) };
+    int64_t i = 0;
+    for (; i + LINE <= n; i += LINE) {
+        PREFETCH(theta + i);
+        PREFETCH(grad + i);
+        PREFETCH(momentum + i);
+        if (prop) PREFETCH(mean_square + i);
+        if (kahan) PREFETCH(compensation + i);
+        if (plain)
+            NAMED(plain)(LINE, theta + i, grad + i, momentum + i, k);
+        else
+            NAMED(full)(LINE, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
+                        kahan ? compensation + i : NULL, k, prop, kahan);
+    }
+    if (plain)
+        NAMED(plain)(n - i, theta + i, grad + i, momentum + i, k);
+    else
+        NAMED(full)(n - i, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
+                    kahan ? compensation + i : NULL, k, prop, kahan);
+}
+
+/* Kahan's summation: what rounding to `kind` holds back of the step goes into the next one. */
+static ALWAYS_INLINE void NAMED(settle)(int64_t n, REAL *theta, REAL *compensation, int kind) {
+    VECTOR for (int64_t i = 0; i < n; i++) {
+        const REAL total = NAMED(rounded)(theta[i] + compensation[i], kind);
+        compensation[i] = compensation[i] + (theta[i] - total);
+        theta[i] = total;
+    }
+}
+
+/* Numbers begin to end - 1 of one tensor. What is held in another precision passes through buffers in the cache. */
+static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grads, const struct inna_settings *s,
+                                         double step, int64_t begin, int64_t end) {
+    const int native = sizeof(REAL) == sizeof(float) ? KIND_F32 : KIND_F64;
+    const int kind = t->kind, momentum_kind = t->momentum_kind;
+    const struct NAMED(coefficients) k = NAMED(coefficients)(s, step);
+    const int prop = (s->flags & INNA_PROP) != 0, write_grad = (s->flags & INNA_SCALED) != 0;
+    const int plain = !prop && !write_grad && t->compensation == NULL && k.penalty == 0 && k.shrinkage == 0 && k.start == 0;
+    REAL theta_buffer[BLOCK], grad_buffer[BLOCK], momentum_buffer[BLOCK], square_buffer[BLOCK], held_buffer[BLOCK];
+
+    /* One stretch where nothing is converted and no second pass follows. */
+    const int64_t block = kind == native && momentum_kind == native && t->compensation == NULL && !write_grad
+                              ? end - begin
+                              : BLOCK;
+
+    for (int64_t at = begin; at < end; at += block) {
+        const int64_t n = end - at < block ? end - at : block;
+        const ptrdiff_t offset = (ptrdiff_t)at * BYTES[kind], momentum_offset = (ptrdiff_t)at * BYTES[momentum_kind];
+        char *const theta_at = (char *)t->theta + offset, *const grad_at = (char *)grads + offset;
+        char *const momentum_at = (char *)t->momentum + momentum_offset;
+        char *const square_at = prop ? (char *)t->mean_square + momentum_offset : NULL;
+        char *const held_at = t->compensation != NULL ? (char *)t->compensation + offset : NULL;
+        REAL *theta = (REAL *)(void *)theta_at, *grad = (REAL *)(void *)grad_at, *held = (REAL *)(void *)held_at;
+        REAL *momentum = (REAL *)(void *)momentum_at, *square = (REAL *)(void *)square_at;
+        if (kind != native) {
+            NAMED(load)(theta = theta_buffer, theta_at, kind, n);
+            NAMED(load)(grad = grad_buffer, grad_at, kind, n);
+            if (held_at != NULL) NAMED(load)(held = held_buffer, held_at, kind, n);
+        }
+        if (momentum_kind != native) {
+            NAMED(load)(momentum = momentum_buffer, momentum_at, momentum_kind, n);
+            if (prop) NAMED(load)(square = square_buffer, square_at, momentum_kind, n);
+        }
+        if (write_grad) {
+            VECTOR for (int64_t i = 0; i < n; i++) grad[i] = grad[i] * k.scale;
+        }
+        if (plain)
+            NAMED(lines)(n, theta, grad, momentum, NULL, NULL, k, 1, 0, 0);
+        else if (prop && held_at != NULL)
+            NAMED(lines)(n, theta, grad, momentum, square, held, k, 0, 1, 1);
+        else if (prop)
+            NAMED(lines)(n, theta, grad, momentum, square, NULL, k, 0, 1, 0);
+        else if (held_at != NULL)
+            NAMED(lines)(n, theta, grad, momentum, NULL, held, k, 0, 0, 1);
+        else
+            NAMED(lines)(n, theta, grad, momentum, NULL, NULL, k, 0, 0, 0);
+        if (held_at != NULL) {
+            if (kind == KIND_F32) NAMED(settle)(n, theta, held, KIND_F32);
+            if (kind == KIND_F64) NAMED(settle)(n, theta, held, KIND_F64);
+            if (kind == KIND_BF16) NAMED(settle)(n, theta, held, KIND_BF16);
+            if (kind == KIND_F16) NAMED(settle)(n, theta, held, KIND_F16);
+        }
+        if (kind != native) {
+            NAMED(store)(theta_at, theta, kind, n);
+            if (write_grad) NAMED(store)(grad_at, grad, kind, n);
+            if (held_at != NULL) NAMED(store)(held_at, held, kind, n);
+        }
+        if (momentum_kind != native) {
+            NAMED(store)(momentum_at, momentum, momentum_kind, n);
+            if (prop) NAMED(store)(square_at, square, momentum_kind, n);
+        }
+    }
+}
+
+#undef NAMED
+#undef PASTE
+#undef PASTE_

@@ -1,0 +1,405 @@
+"""Picks a fused kernel for a group of tensors, or says which tensor has none and why.
+
+A fused step reads theta, m and g and writes theta and m, once, and needs no temporary. Eager code calls the kernels
+directly; under ``torch.compile`` they are the operator ``inna::fused_step``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from operator import is_
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from inna.torch.optimizer import TensorLists
+
+__all__ = ["Plan", "Settings", "available", "choose", "refusal", "step"]
+
+DTYPES = (
+    *(torch.float32, torch.float64, torch.bfloat16, torch.float16),
+    *(torch.complex64, torch.complex128, torch.complex32),
+)
+
+
+class Settings(NamedTuple):
+    """The hyper-parameters of one step, as `inna.torch.INNA` and `INNAprop` (where ``sigma`` is given) define them."""
+
+    lr: float | Tensor
+    alpha: float | Tensor
+    beta: float | Tensor
+    weight_decay: float = 0.0
+    initial_speed: float | None = None
+    decoupled_weight_decay: bool = False
+    maximize: bool = False
+    sigma: float | None = None
+    eps: float = 0.0
+
+
+def choose(fused: bool | None, foreach: bool | None, lists: TensorLists, *, differentiable: bool = False) -> bool:
+    """Whether the fused path is taken.
+
+    Args:
+        fused: True insists; None takes it where there is a kernel for every tensor and nothing else was asked for.
+        foreach: True or False is a wish for another path, where ``fused`` is None.
+        lists: the tensors of the group that have gradients. Their state may be missing: it will be as the parameters.
+        differentiable: autograd sees the step; no kernel can do that.
+
+    Raises:
+        RuntimeError: ``fused`` is True and a tensor has no kernel; the message names it and says why.
+    """
+    if fused is False or (fused is None and (foreach is not None or differentiable)):
+        return False
+    why = refusal(lists)
+    if why and fused:
+        raise RuntimeError(f"fused=True: {why}")
+    return not why
+
+
+def refusal(lists: TensorLists) -> str:
+    """The first tensor that no kernel takes, and why; empty where there is a kernel for all of them."""
+    for i, param in enumerate(lists.params):
+        kinds: tuple[tuple[str, Sequence[Tensor | None]], ...] = (
+            ("gradient", lists.grads),
+            ("momentum", lists.momentums),
+            ("exp_avg_sq", lists.exp_avg_sqs),
+            ("compensation", lists.compensations),
+        )
+        state = [(name, tensor) for name, tensors in kinds if tensors and (tensor := tensors[i]) is not None]
+        steps = lists.steps[i] if lists.steps else None
+        why = _refusal(param, state, steps)
+        if why:
+            return f"parameter {i}, of shape {tuple(param.shape)} and dtype {param.dtype}: {why}"
+    return ""
+
+
+def _refusal(param: Tensor, others: list[tuple[str, Tensor]], steps: Tensor | None) -> str:
+    for name, tensor in [("it", param), *others]:
+        if _is_dtensor(tensor) is not _is_dtensor(param):
+            return f"{name} is a {type(tensor).__name__} beside a parameter that is a {type(param).__name__}"
+        if _is_dtensor(tensor):
+            ours: Any = tensor
+            theirs: Any = param
+            if ours.placements != theirs.placements or ours.device_mesh != theirs.device_mesh:
+                return f"{name} is placed as {ours.placements}, the parameter as {theirs.placements}"
+            if any(placement.is_partial() for placement in ours.placements):
+                return f"{name} is a partial sum"
+        elif type(tensor) not in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling():
+            return f"{name} is a {type(tensor).__name__}, and only plain tensors and DTensors have kernels"
+        if tensor.layout is not torch.strided:
+            return f"{name} has layout {tensor.layout}"
+    local = to_local(param)
+    if why := unsupported(local):
+        return why
+    for name, tensor in others:
+        tensor = to_local(tensor)
+        if tensor.device != local.device:
+            return f"{name} is on {tensor.device}, the parameter on {local.device}"
+        if tensor.shape != local.shape:
+            return f"{name} has shape {tuple(tensor.shape)}"
+        in_own_precision = name in ("momentum", "exp_avg_sq")
+        if tensor.dtype not in DTYPES or tensor.is_complex() != local.is_complex():
+            return f"{name} has dtype {tensor.dtype}"
+        if not in_own_precision and tensor.dtype != local.dtype:
+            return f"{name} has dtype {tensor.dtype}, the parameter {local.dtype}"
+        if name == "exp_avg_sq" and any(tensor.dtype != other.dtype for kind, other in others if kind == "momentum"):
+            return "exp_avg_sq and momentum have different dtypes"
+        if not _same_layout(tensor, local):
+            return f"{name} is laid out with strides {tensor.stride()}, the parameter with {local.stride()}"
+        if tensor.is_conj() or tensor.is_neg():
+            return f"{name} is a view with a pending conjugation or sign"
+    if steps is not None:
+        count = to_local(steps)
+        on_host = count.device.type == "cpu" or count.device == local.device
+        if count.dtype is not torch.float32 or count.numel() != 1 or not on_host:
+            return f"its step count is {count.numel()} numbers of {count.dtype} on {count.device}"
+        if local.device.type == "cpu" and count.device.type != "cpu":
+            return f"its step count is on {count.device}"
+    return ""
+
+
+def unsupported(param: Tensor) -> str:
+    """Why no kernel takes a parameter like this one, whatever its gradient and state; empty where one does."""
+    if param.dtype not in DTYPES:
+        return f"there is no kernel for {param.dtype}"
+    if not _is_dense(param):
+        return f"its strides {param.stride()} leave gaps or overlap"
+    if param.is_conj() or param.is_neg():
+        return "it is a view with a pending conjugation or sign"
+    return available(param.device.type)
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def available(device_type: str) -> str:
+    """Why there are no kernels for a type of device ("cpu", "cuda"); empty where there are."""
+    if device_type == "cpu":
+        from inna.torch import cpu_kernels
+
+        return str(cpu_kernels.missing())
+    if device_type == "cuda":
+        from importlib.util import find_spec
+
+        return "" if find_spec("triton") else "Triton is not installed"
+    return f"there are no kernels for {device_type}"
+
+
+def step(
+    lists: TensorLists,
+    settings: Settings,
+    grad_scale: Tensor | None = None,
+    found_inf: Tensor | None = None,
+) -> None:
+    """One fused step on tensors that `choose` has said yes to, in place.
+
+    Args:
+        lists: the tensors of one group.
+        settings: lr, alpha and beta as floats, or as 0-dimensional tensors.
+        grad_scale: GradScaler's scale: gradients are divided by it, and left so.
+        found_inf: GradScaler's verdict: where it is not 0, nothing changes at all.
+    """
+    lists = _localized(lists)
+    if torch.compiler.is_compiling():
+        _step_compiled(lists, settings, grad_scale, found_inf)
+        return
+    by_device: dict[torch.device, list[int]] = defaultdict(list)
+    for i, param in enumerate(lists.params):
+        by_device[param.device].append(i)
+    for device, indices in by_device.items():
+        part = lists if len(by_device) == 1 else lists.subset(indices)
+        addresses = [grad.data_ptr() for grad in part.grads]
+        _table(device, part).launch(addresses, settings, grad_scale, found_inf)
+    _tell_autograd(lists.params, lists.grads if grad_scale is not None else [])
+
+
+def _table(device: torch.device, lists: TensorLists) -> Any:
+    """The launcher for tensors on one device."""
+    if device.type == "cpu":
+        from inna.torch import cpu_kernels
+
+        return cpu_kernels.Table(lists)
+    from inna.torch import cuda_kernels
+
+    return cuda_kernels.Table(lists)
+
+
+def _tell_autograd(params: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
+    """What autograd may have saved of these has changed, behind its back."""
+    torch.autograd.graph.increment_version(params)
+    if grads:
+        torch.autograd.graph.increment_version(grads)
+
+
+class Plan:
+    """What a group's last fused step found out, for the next one to use while nothing has moved.
+
+    Looking anew at every tensor costs more than stepping a small model. `holds` looks only at what may have changed.
+
+    Args:
+        group: the group, its settings as they are.
+        states: the optimizer's state.
+        lists: the tensors with gradients, accepted by `choose`.
+    """
+
+    def __init__(self, group: dict[str, Any], states: dict[Tensor, Any], lists: TensorLists) -> None:
+        self._group = group
+        self._params = list(group["params"])
+        self._flags = _flags(group)
+        self._table = _table(lists.params[0].device, lists)
+        self._moving = lists.params
+        self._grads: list[Tensor] = []
+        self._addresses: list[int] = []
+        moving = {id(param) for param in lists.params}
+        self._idle = [param for param in self._params if id(param) not in moving]
+        self._rows: list[tuple[Any, ...]] = []
+        for param in lists.params:
+            state = states[param]
+            kept = [(name, tensor, tensor.data_ptr()) for name, tensor in state.items() if isinstance(tensor, Tensor)]
+            strides = None if param.is_contiguous() else param.stride()
+            self._rows.append((param, param.data_ptr(), param.dtype, param.numel(), strides, state, len(state), kept))
+
+    @staticmethod
+    def possible(lists: TensorLists) -> bool:
+        """Whether a plan can see all that may change of the tensors: they are plain, real and on one device."""
+        device = lists.params[0].device
+        return not torch.compiler.is_compiling() and all(
+            type(param) in (Tensor, torch.nn.Parameter) and param.device == device and not param.is_complex()
+            for param in lists.params
+        )
+
+    def holds(self, group: dict[str, Any], states: dict[Tensor, Any]) -> bool:
+        """Whether all is where it was; takes note of the new gradients."""
+        params = group["params"]
+        if group is not self._group or _flags(group) != self._flags:
+            return False
+        if len(params) != len(self._params) or not all(map(is_, params, self._params)):
+            return False
+        for param in self._idle:
+            if param.grad is not None:
+                return False
+        grads, addresses = [], []
+        for param, address, dtype, size, strides, state, entries, kept in self._rows:
+            grad = param.grad
+            if (
+                grad is None
+                or type(grad) is not Tensor
+                or grad.layout is not torch.strided
+                or grad.dtype is not dtype
+                or param.dtype is not dtype
+                or param.data_ptr() != address
+                or param.numel() != size
+                or grad.numel() != size
+                or states.get(param) is not state
+                or len(state) != entries
+            ):
+                return False
+            if strides is None:
+                if not (grad.is_contiguous() and param.is_contiguous()):
+                    return False
+            elif grad.stride() != strides or param.stride() != strides or grad.shape != param.shape:
+                return False
+            for name, tensor, at in kept:
+                if state.get(name) is not tensor or tensor.data_ptr() != at:
+                    return False
+            grads.append(grad)
+            addresses.append(grad.data_ptr())
+        self._grads, self._addresses = grads, addresses
+        return True
+
+    def step(self, settings: Settings, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
+        """Step with the gradients that `holds` has just seen."""
+        grads, self._grads = self._grads, []
+        self._table.launch(self._addresses, settings, grad_scale, found_inf)
+        _tell_autograd(self._moving, grads if grad_scale is not None else [])
+
+
+def _flags(group: dict[str, Any]) -> tuple[Any, ...]:
+    """What decides the path and the state; a change of it makes a plan void."""
+    return (
+        group["fused"],
+        group["foreach"],
+        group["differentiable"],
+        group["kahan"],
+        group["momentum_dtype"],
+        group["capturable"],
+        group["initial_speed"] is None,
+    )
+
+
+def to_local(tensor: Tensor) -> Tensor:
+    """A DTensor's own shard; any other tensor itself."""
+    local: Tensor = getattr(tensor, "_local_tensor", tensor)
+    return local
+
+
+def _is_dtensor(tensor: Tensor) -> bool:
+    # Without an import of torch.distributed, which takes longer than many a first step.
+    return hasattr(tensor, "placements")
+
+
+def _localized(lists: TensorLists) -> TensorLists:
+    return lists.map(to_local) if any(map(_is_dtensor, lists.params)) else lists
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    """Whether the tensor fills a stretch of memory without gaps or overlaps, in whatever order of its dimensions."""
+    if tensor.is_contiguous():
+        return True
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _same_layout(tensor: Tensor, other: Tensor) -> bool:
+    """Whether entries lie at the same offsets in both; the stride of a dimension of size 1 says nothing."""
+    if tensor.numel() == 0:
+        return True
+    return all(a == b for a, b, size in zip(tensor.stride(), other.stride(), tensor.shape, strict=True) if size != 1)
+
+
+def _step_compiled(lists: TensorLists, settings: Settings, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
+    """The same as one operator per kind of state, which the compiler sees as a whole."""
+    if grad_scale is not None:
+        torch._foreach_mul_(lists.grads, grad_scale.reciprocal())
+    lr, alpha, beta = (
+        value if isinstance(value, Tensor) else torch.full((), value, dtype=torch.float64) for value in settings[:3]
+    )
+    compensations = lists.compensations or [None] * len(lists.params)
+    for with_kahan in (False, True):
+        indices = [i for i, held in enumerate(compensations) if (held is not None) is with_kahan]
+        if indices:
+            part = lists.subset(indices)
+            fused_step(
+                part.params,
+                part.grads,
+                part.momentums,
+                part.exp_avg_sqs,
+                [held for held in part.compensations if held is not None],
+                part.steps,
+                lr,
+                alpha,
+                beta,
+                found_inf,
+                *settings[3:],
+            )
+
+
+@torch.library.custom_op(
+    "inna::fused_step", mutates_args=("params", "momentums", "exp_avg_sqs", "compensations", "steps")
+)
+def fused_step(
+    params: list[Tensor],
+    grads: list[Tensor],
+    momentums: list[Tensor],
+    exp_avg_sqs: list[Tensor],
+    compensations: list[Tensor],
+    steps: list[Tensor],
+    lr: Tensor,
+    alpha: Tensor,
+    beta: Tensor,
+    found_inf: Tensor | None,
+    weight_decay: float,
+    initial_speed: float | None,
+    decoupled_weight_decay: bool,
+    maximize: bool,
+    sigma: float | None,
+    eps: float,
+) -> None:
+    """One fused step as an operator, for ``torch.compile``; the lists that are not used are empty."""
+    from inna.torch.optimizer import TensorLists
+
+    lists = TensorLists(params, grads, momentums, exp_avg_sqs, list(compensations), steps)
+    settings = Settings(lr, alpha, beta, weight_decay, initial_speed, decoupled_weight_decay, maximize, sigma, eps)
+    step(lists, settings, found_inf=found_inf)
+
+
+@fused_step.register_fake
+def _(*args: Any) -> None:
+    return None
+
+
+def describe() -> list[str]:
+    """What is available here, a line each, for ``inna info``."""
+    lines = []
+    why = available("cpu")
+    if why:
+        lines.append(f"CPU kernels: none ({why})")
+    else:
+        from inna.torch import cpu_kernels
+
+        threads = "OpenMP" if cpu_kernels.library().inna_uses_openmp() else "one thread, no OpenMP"
+        lines.append(f"CPU kernels: {cpu_kernels.instruction_sets()[-1]}, {threads}")
+    why = available("cuda") or ("" if torch.cuda.is_available() else "no CUDA device")
+    if why:
+        lines.append(f"CUDA kernels: none ({why})")
+    else:
+        names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+        lines.append(f"CUDA kernels: Triton, on {names}")
+    return lines

@@ -1,0 +1,214 @@
+"""The command line: exit statuses, one-line errors, and that what --help names works."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import inna
+import tiny_task
+from inna.cli import app, run
+from inna.experiments.rows import load_rows
+
+FEW = [
+    "--epochs",
+    "2",
+    "--tuning-epochs",
+    "1",
+    "--seeds",
+    "1,2",
+    "--grid",
+    "0.01,0.1",
+    "--schedules",
+    "0",
+    "--jobs",
+    "1",
+]
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setenv("PYTHONPATH", str(Path(inna.__file__).parents[1]))
+
+
+def test_compare_ends_with_the_table_and_the_report_which_needs_no_torch_to_be_made_again(capsys, tmp_path):
+    arguments = ["compare", "--task", tiny_task.PATH, "--optimizer", "sgd", "--optimizer", "inna:alpha=.5,beta=1", *FEW]
+    assert run(arguments) == 0
+    folder = tmp_path / "runs" / "tiny_task-make_task"
+    shown = capsys.readouterr()
+    assert shown.out.rstrip().endswith("report: runs/tiny_task-make_task/report.html")
+    assert "INNA (0.5, 1)" in shown.out
+    assert "worst" in shown.out
+    assert shown.err == ""
+    assert (folder / "report.html").stat().st_size > 0
+    frame = load_rows(folder)
+    assert set(frame["status"]) == {"done"}
+    assert {"test_loss", "test_worst_error", "seconds_per_epoch", "history", "versions", "hardware"} <= set(frame)
+
+    check = (
+        "import sys; from inna.cli import run; status = run(sys.argv[1:]); exit(status or 3 * ('torch' in sys.modules))"
+    )
+    (folder / "report.html").unlink()
+    alone = subprocess.run(
+        [sys.executable, "-c", check, "report", str(folder), "--figures", "svg,png"], capture_output=True, text=True
+    )
+    assert (alone.returncode, alone.stderr) == (0, "")
+    assert "SGD" in alone.stdout
+    assert (folder / "report.html").exists()
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".svg", ".png"}
+    assert run(["report", str(folder), "--figures", "gif"]) == 2
+    assert "formats must be of png and svg" in capsys.readouterr().err
+
+
+@pytest.fixture
+def quick_report(monkeypatch):
+    """Drawing figures takes seconds, and the tests with this fixture are not about them."""
+    monkeypatch.setattr("inna.experiments.report.write_report", lambda folder: folder / "report.html")
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_a_second_compare_runs_nothing_again(capsys, tmp_path):
+    arguments = ["compare", "--task", tiny_task.PATH, "--optimizer", "sgd", *FEW, "--out", "here"]
+    assert run(arguments) == 0
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "here").glob("*.row.json")}
+    capsys.readouterr()
+    assert run(arguments) == 0
+    assert f"{len(before)} runs done, 0 to do, rows in here" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "here").glob("*.row.json")} == before
+
+
+@pytest.mark.usefixtures("quick_report")
+def test_compare_reports_runs_that_raise_with_status_1(capsys):
+    few = [argument.replace("0.01,0.1", "0.1,0.5") for argument in FEW]
+    arguments = ["compare", "--task", tiny_task.PATH, "--optimizer", "tiny_task:Fragile", *few]
+    assert run(arguments) == 1
+    shown = capsys.readouterr()
+    assert "one half is too much" in shown.err
+    assert "Traceback" not in shown.out + shown.err
+    assert "report:" in shown.out
+    assert run([*arguments, "--debug"]) == 1
+    assert "in step" in capsys.readouterr().err
+
+
+def test_train_writes_row_and_checkpoint_and_does_not_train_twice(capsys, tmp_path):
+    arguments = ["train", "inna:alpha=.1,beta=.1", "--task", tiny_task.PATH, "--lr", "0.1", "--epochs", "3"]
+    assert run(arguments) == 0
+    out = capsys.readouterr().out
+    assert "epoch 3/3" in out
+    assert "bytes of optimizer state per parameter" in out
+    (row,) = tmp_path.rglob("*.row.json")
+    (checkpoint,) = tmp_path.rglob("*.checkpoint")
+    assert str(row.relative_to(tmp_path)) in out
+    assert str(checkpoint.relative_to(tmp_path)) in out
+    assert run(arguments) == 0
+    assert "done already" in capsys.readouterr().out
+
+
+def test_train_explains_divergence(capsys):
+    assert run(["train", "sgd", "--task", tiny_task.PATH, "--lr", "1e20", "--epochs", "2"]) == 0
+    out = capsys.readouterr().out
+    assert "diverged. First bad step at iteration" in out
+    assert "γ was" in out
+
+
+def test_info_names_what_there_is(capsys, monkeypatch, tmp_path):
+    monkeypatch.setenv("INNA_DATA", str(tmp_path / "elsewhere"))
+    assert run(["info"]) == 0
+    out = capsys.readouterr().out
+    for words in (
+        "torch",
+        "python",
+        "cores",
+        "path single on cpu",
+        "path foreach on cpu",
+        "path fused on cpu",
+        "elsewhere",
+    ):
+        assert words in out
+
+
+@pytest.mark.parametrize("command", [[], ["compare"], ["train"], ["info"], ["report"]])
+def test_help_and_version(capsys, command):
+    assert run([*command, "--help"]) == 0
+    assert "Usage: inna" in capsys.readouterr().out
+    assert run(["--version"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["compare", "--dataset", "nonsense"], "dataset must be one of digits"),
+        (["compare", "--dataset", "digits", "--task", "a.py:b"], "not both"),
+        (["compare", "--task", "a.py"], "my_task.py:make_task"),
+        (["compare", "--task", "nowhere.py:make"], "no such file"),
+        (["compare", "--task", tiny_task.PATH.replace("make_task", "make_trouble")], "no such luck"),
+        (["compare", "--task", tiny_task.PATH.replace("make_task", "make_nothing")], "must return"),
+        (["compare", "--optimizer", "nonsense"], "there are inna, innaprop, sgd"),
+        (["compare", "--optimizer", "inna:gamma=1"], "it has alpha, beta"),
+        (["compare", "--epochs", "-1"], "epochs must be a whole number >= 1, got -1"),
+        (["compare", "--epochs", "many"], "--epochs"),
+        (["compare", "--seeds", "0,1"], "seed 0 tunes"),
+        (["compare", "--seeds", "1.5"], "whole numbers"),
+        (["compare", "--grid", ""], "--grid"),
+        (["compare", "--grid", "-1"], "--grid|grid must"),
+        (["compare", "--budget", "soon"], "budget must be written like"),
+        (["compare", "--budget", "3runs"], "does not pay"),
+        (["compare", "--jobs", "0"], "jobs must be a whole number >= 1, got 0"),
+        (["compare", "--device", "abacus"], "device 'abacus'"),
+        (["compare", "--bogus"], "--bogus"),
+        (["train", "adam", "--lr", "-1"], "lr must be a finite number > 0"),
+        (["train", "nonsense"], "there is no optimizer"),
+        (["report", "nowhere"], "nowhere"),
+        (["report"], "folder|FOLDER"),
+        (["nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(capsys, arguments, words, tmp_path):
+    import re
+
+    assert run(arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("inna: ")
+    assert shown.err.count("\n") == 1
+    assert re.search(words, shown.err)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(capsys):
+    assert run(["--debug", "compare", "--dataset", "nonsense"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interruption_and_failure_are_status_1_and_one_line(capsys, monkeypatch):
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    def failed(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    for fault, words in ((interrupted, "goes on from there"), (failed, "No space left")):
+        monkeypatch.setattr("inna.experiments.sweep.sweep", fault)
+        assert run(["compare", "--task", tiny_task.PATH, "--optimizer", "sgd", *FEW]) == 1
+        error = capsys.readouterr().err
+        assert words in error
+        assert error.count("\n") == 1
+
+
+def test_a_reader_who_leaves_is_no_error():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([sys.executable, "-m", "inna", "--help"], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert "Traceback" not in done.stderr
+    assert done.returncode in (0, 1)
+
+
+def test_commands_are_those_that_work():
+    assert {name for name in app if not name.startswith("-")} == {"compare", "train", "info", "report", "theory-check"}

@@ -1,0 +1,89 @@
+"""Optimizers by name: what a specification means, and what is refused."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+import torch
+from torch import nn
+
+from inna.dynamics import INNA_DEFAULTS
+from inna.experiments import Run
+from inna.experiments.optimizers import NAMED, build, contender, default_lr, names, parse
+from inna.torch import INNA, INNAprop
+
+
+def built(text, lr=0.25):
+    spec = parse(text)
+    run = Run("d", "m", spec.name, lr, spec.alpha, spec.beta, settings=spec.settings)
+    return build(run, nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "values"),
+    [
+        ("inna", INNA, {"alpha": INNA_DEFAULTS.alpha, "beta": INNA_DEFAULTS.beta}),
+        ("INNA:alpha=.1,beta=2,initial_speed=1", INNA, {"alpha": 0.1, "beta": 2.0, "initial_speed": 1.0}),
+        ("innaprop:sigma=.9", INNAprop, {"sigma": 0.9, "alpha": 0.1, "beta": 0.9}),
+        ("sgd", torch.optim.SGD, {"momentum": 0}),
+        ("heavy-ball", torch.optim.SGD, {"momentum": 0.9, "nesterov": False}),
+        ("heavy-ball:momentum=.95", torch.optim.SGD, {"momentum": 0.95}),
+        ("nesterov", torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+        (
+            "adamw:weight_decay=.01,betas=(.8,.9),amsgrad=true",
+            torch.optim.AdamW,
+            {"betas": (0.8, 0.9), "amsgrad": True},
+        ),
+        ("RMSprop:alpha=.9", torch.optim.RMSprop, {"alpha": 0.9}),
+        ("torch.optim:NAdam:weight_decay=1e-3", torch.optim.NAdam, {"weight_decay": 1e-3}),
+        ("tiny_task:Fragile", None, {"momentum": 0}),
+    ],
+)
+def test_specifications(text, kind, values):
+    optimizer = built(text)
+    assert kind is None or type(optimizer) is kind
+    group = optimizer.param_groups[0]
+    assert group["lr"] == 0.25
+    assert {name: group[name] for name in values} == values
+
+
+def test_every_name_of_torch_is_a_name():
+    classes = [v for v in vars(torch.optim).values() if inspect.isclass(v) and issubclass(v, torch.optim.Optimizer)]
+    assert {c.__name__.lower() for c in classes} - {"optimizer"} <= set(names())
+    assert list(NAMED) == names()[: len(NAMED)]
+
+
+def test_labels_and_rows_name_what_deviates_only():
+    assert contender("heavy-ball:momentum=.9") == contender("heavy-ball")
+    assert contender("inna:alpha=.5,beta=1").label == "INNA (0.5, 1)"
+    assert contender("adamw:weight_decay=0").label == "AdamW (weight_decay=0)"
+    assert contender("adamw:weight_decay=0") == contender("adamw:weight_decay=0.0")
+    # Only INNA's alpha is a damping; that of RMSprop is a setting like others.
+    rmsprop = contender("rmsprop:alpha=.9")
+    assert (rmsprop.alpha, rmsprop.settings) == (None, (("alpha", 0.9),))
+
+
+def test_default_step_sizes_are_the_classes_own():
+    assert default_lr(parse("inna")) == INNA_DEFAULTS.lr
+    assert default_lr(parse("adam")) == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("nonsense", "there is no optimizer 'nonsense'; there are inna, innaprop, sgd"),
+        ("inna:gamma=1", "inna has no setting 'gamma'; it has alpha, beta"),
+        ("inna:alpha", "settings are written name=value"),
+        ("inna:alpha=", "name=value"),
+        ("inna:alpha=much", "alpha must be a number"),
+        ("sgd:lr=.1", "lr is no setting"),
+        ("no_such_module:Thing", "No module named"),
+        ("torch.optim:Nothing", "has no torch optimizer 'Nothing'"),
+        ("torch.nn:Linear", "has no torch optimizer 'Linear'"),
+    ],
+)
+def test_what_is_refused(text, words):
+    with pytest.raises(ValueError, match=words) as caught:
+        parse(text)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,443 @@
+"""The page, the table for the terminal and the figures, without a browser."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import html.parser
+import io
+import json
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import altair
+import pytest
+from altair.utils.schemapi import validate_jsonschema
+from rich.cells import cell_len
+from rich.console import Console
+
+from inna.experiments.figures import MAX_POINTS, Figure, figures, interactive, still
+from inna.experiments.palette import DARK, LIGHT, styles
+from inna.experiments.report import print_table, summary_table, write_figures, write_report
+from inna.experiments.rows import DamagedRowError, row_document, row_path
+from inna.experiments.statistics import paired_difference, spread, summarize
+from inna.experiments.study import Contender, Study
+from inna.experiments.wording import headline, plain, verdict
+from synthetic_study import HOSTILE, classification_study, hostile_study, regression_study, rows_of, save
+
+DIVERGING = "INNA (α=0.5, β=1)"
+
+
+class Page(html.parser.HTMLParser):
+    """What a browser would see of a page: its elements with their attributes, its texts, its scripts and styles."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.inline: list[tuple[str, dict[str, str | None], str]] = []
+        self.texts: list[str] = []
+        self._open: list[str] = []
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self.inline.append((tag, dict(attrs), ""))
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if self._open and self._open[-1] == tag:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            tag, attributes, before = self.inline[-1]
+            self.inline[-1] = (tag, attributes, before + data)
+        else:
+            self.texts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+    def data(self, name: str) -> Any:
+        return next(json.loads(source) for _, attributes, source in self.inline if attributes.get("id") == name)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    study = classification_study()
+    return save(tmp_path_factory.mktemp("digits"), study, rows_of(study, diverging_final=DIVERGING))
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Page:
+    return Page(write_report(folder).read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module")
+def hostile_page(tmp_path_factory: pytest.TempPathFactory) -> Page:
+    study = hostile_study()
+    path = write_report(save(tmp_path_factory.mktemp("hostile"), study, rows_of(study)))
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_is_written_whole(folder: Path, page: Page) -> None:
+    path = folder / "report.html"
+    assert path.stat().st_size < 2_000_000
+    assert not [each for each in folder.iterdir() if each.suffix == ".tmp"]
+    assert page.elements[0][0] == "html"
+
+
+def test_the_policy_allows_exactly_what_is_in_the_page(page: Page) -> None:
+    policy = next(a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    rules = dict(rule.strip().split(" ", 1) for rule in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert "unsafe" not in policy
+    assert "http" not in policy
+
+    def hashes(wanted: str) -> set[str]:
+        sources = (s for tag, a, s in page.inline if tag == wanted and a.get("type") != "application/json")
+        return {f"'sha256-{base64.b64encode(hashlib.sha256(each.encode()).digest()).decode()}'" for each in sources}
+
+    assert set(rules["script-src"].split()) == hashes("script")
+    assert set(rules["style-src"].split()) == hashes("style")
+    assert len(hashes("script")) == 2
+
+
+@pytest.mark.parametrize("name", ["page", "hostile_page"])
+def test_nothing_in_the_page_needs_the_network_or_an_inline_handler(name: str, request: pytest.FixtureRequest) -> None:
+    seen: Page = request.getfixturevalue(name)
+    for tag, attributes in seen.elements:
+        assert tag not in ("iframe", "object", "embed", "base", "form", "img")
+        assert not [each for each in attributes if each.startswith("on") or each in ("style", "srcdoc", "srcset")]
+        for link in ("src", "href"):
+            assert (attributes.get(link) or "#").startswith(("#", "data:image/svg+xml,"))
+
+
+def test_hostile_names_are_text_and_no_markup(hostile_page: Page) -> None:
+    assert HOSTILE in hostile_page.text
+    assert "<b>score</b>: a.b[0]" in hostile_page.text
+    assert "$name ${name} {{x}}" in hostile_page.text
+    assert [tag for tag, _ in hostile_page.elements].count("script") == 4
+    assert "\x1b" not in hostile_page.text
+    assert len(hostile_page.data("figures")["panels"]) > 6
+
+
+def test_the_rows_in_the_page_are_the_rows(folder: Path, page: Page) -> None:
+    rows = rows_of(classification_study(), diverging_final=DIVERGING)
+    held = page.data("rows")
+    assert {json.dumps(each, sort_keys=True) for each in held["rows"]} == {
+        json.dumps(row_document(*row), sort_keys=True) for row in rows.items()
+    }
+    assert held["study"]["reference"] == "SGD"
+
+
+def test_the_page_says_what_a_reader_needs(page: Page) -> None:
+    study = classification_study()
+    summary = summarize(study, rows_of(study, diverging_final=DIVERGING))
+    for measure in summary.measures:
+        assert headline(summary, measure)[1] in page.text
+        for entry in summary.entries:
+            assert " ".join(verdict(summary, entry, measure).split()) in page.text
+    assert f"{DIVERGING}: 1 of 3 final runs diverged (seed 3); its means are over the others." in page.text
+    assert "in parameter features.0.weight; γ was" in page.text
+    assert "the last finite loss" in page.text
+    assert "With the constant schedule γ₀ up to 0.316 survived tuning; 1 did not." in page.text
+    assert study.command in page.text
+    assert "Synthetic CPU @ 3.00 GHz" in page.text
+    assert "at least one interval would leave zero out in 30 % of studies" in page.text
+    assert "99.3 % (Bonferroni)" in page.text
+
+
+def data_names(specification: dict[str, Any]) -> set[str]:
+    return {each["data"]["name"] for each in (specification, *specification["layer"]) if "data" in each}
+
+
+def test_every_chart_follows_the_legend(page: Page) -> None:
+    held = page.data("figures")
+    assert {"chart-curves-training-loss-0", "chart-curves-test-accuracy-0", "chart-tuning-0", "chart-tuning-1"} <= set(
+        held["panels"]
+    )
+    for panel in held["panels"].values():
+        for theme in ("light", "dark"):
+            assert {each["name"] for each in panel[theme]["params"]} >= {"hidden", "focus"}
+            assert data_names(panel[theme]) <= set(held["datasets"])
+            filtered = [layer for layer in panel[theme]["layer"] if "hidden" in json.dumps(layer.get("transform", ""))]
+            assert len(filtered) >= 2
+
+
+@pytest.mark.parametrize("study", [classification_study(), regression_study()], ids=["classification", "regression"])
+def test_charts_are_valid_vega_lite(study: Study) -> None:
+    summary, schema = summarize(study, rows_of(study, diverging_final=study.contenders[1].label)), altair.load_schema()
+    for figure in figures(summary):
+        validate_jsonschema(still(figure, LIGHT), schema)
+        for panel in figure.panels:
+            specification, datasets = interactive(figure, panel, DARK)
+            validate_jsonschema(specification, schema)
+            assert data_names(specification) <= set(datasets)
+
+
+def curve_points(figure: Figure) -> list[dict[str, Any]]:
+    """What the first layer of a figure shows."""
+    specification, datasets = interactive(figure, figure.panels[0], LIGHT)
+    # Altair moves what all layers share to the top.
+    return datasets[(specification["layer"][0].get("data") or specification["data"])["name"]]
+
+
+def test_the_curves_are_mean_best_and_worst_of_the_seeds() -> None:
+    study = classification_study()
+    summary = summarize(study, rows_of(study))
+    figure = next(each for each in figures(summary) if each.name == "curves-test-accuracy")
+    drawn = curve_points(figure)
+    entry = summary.entries[0]
+    for point in (each for each in drawn if each["contender"] == entry.label):
+        values = [result["history"][point["epoch"]]["test_accuracy"] for _, result in entry.finals.values()]
+        assert (point["mean"], point["best"], point["worst"]) == pytest.approx(
+            (sum(values) / 3, max(values), min(values))
+        )
+    assert len(drawn) == len(study.contenders) * (study.epochs + 1)
+
+
+def test_a_zoomed_axis_holds_every_final_value() -> None:
+    study = classification_study(epochs=200)
+    summary = summarize(study, rows_of(study))
+    figure = next(each for each in figures(summary) if each.name == "curves-test-accuracy")
+    assert "outside the axis" in figure.caption
+    chart, _ = interactive(figure, figure.panels[0], LIGHT)
+    low, high = chart["layer"][1]["encoding"]["y"]["scale"]["domain"]
+    finals = [value for entry in summary.entries for value in entry.values("test_accuracy").values()]
+    assert low <= min(finals)
+    assert max(finals) <= high
+
+
+def test_long_histories_are_thinned_and_the_caption_says_so() -> None:
+    study = classification_study(contenders=classification_study().contenders[3:6], epochs=4000, seeds=(1, 2))
+    summary = summarize(study, rows_of(study))
+    figure = next(each for each in figures(summary) if each.name == "curves-training-loss")
+    drawn = curve_points(figure)
+    assert len(drawn) <= MAX_POINTS + len(study.contenders)
+    assert {each["epoch"] for each in drawn} >= {0, 4, 4000}
+    assert "One epoch in 4 is drawn" in figure.caption
+
+
+def test_losses_of_zero_or_less_do_not_break_the_log_axis() -> None:
+    study = classification_study(contenders=classification_study().contenders[3:6])
+    rows = rows_of(study)
+    for result in rows.values():
+        for point in (result, *result["history"]):
+            point["train_loss"] -= 0.5
+    for figure in figures(summarize(study, rows)):
+        validate_jsonschema(still(figure, LIGHT), altair.load_schema())
+    figure = next(each for each in figures(summarize(study, rows)) if each.name == "curves-training-loss")
+    assert "symmetric log" in json.dumps(still(figure, LIGHT))
+
+
+def test_figures_as_png_and_svg(tmp_path: Path) -> None:
+    study = classification_study(contenders=classification_study().contenders[3:6], epochs=3, seeds=(1, 2))
+    save(tmp_path, study, rows_of(study))
+    paths = write_figures(tmp_path, ["png", "svg"])
+    names = [each.name for each in figures(summarize(study, rows_of(study)))]
+    assert [path.name for path in paths] == [f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+    for path in paths:
+        if path.suffix == ".png":
+            assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+        else:
+            assert ElementTree.fromstring(path.read_text(encoding="utf-8")).tag == "{http://www.w3.org/2000/svg}svg"
+
+
+@pytest.mark.parametrize("formats", [["pdf"], ["png", "jpeg"], "png"])
+def test_unknown_formats_are_refused(tmp_path: Path, formats: Any) -> None:
+    with pytest.raises(ValueError, match="formats must be of png and svg"):
+        write_figures(tmp_path, formats)
+
+
+def test_folders_without_a_study_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no such folder"):
+        write_report(tmp_path / "absent")
+    with pytest.raises(FileNotFoundError, match=r"no study\.json here"):
+        write_report(tmp_path)
+    study = classification_study()
+    study.save(tmp_path)
+    with pytest.raises(ValueError, match="no run of the study is done yet"):
+        write_report(tmp_path)
+    (tmp_path / "study.json").write_text("{}")
+    with pytest.raises(DamagedRowError):
+        write_report(tmp_path)
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_a_study_under_way_says_what_is_missing_and_what_was_left_out(tmp_path: Path) -> None:
+    study = classification_study()
+    rows = rows_of(study, without=("Adam", "SGD"))
+    save(tmp_path, study, rows)
+    damaged = row_path(tmp_path, next(iter(rows)))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    stranger = classification_study(model="other")
+    save(tmp_path, stranger, dict(list(rows_of(stranger).items())[:2]))
+    study.save(tmp_path)
+    seen = Page(write_report(tmp_path).read_text(encoding="utf-8"))
+    assert "Adam: 3 final runs not there yet (seeds 1, 2 and 3)." in seen.text
+    assert "nobody" in seen.text
+    assert f"Left out: {damaged}" in seen.text
+    assert "2 rows in the folder not used here" in seen.text
+    assert "The reference has no finished final run yet." in seen.text
+
+
+def test_only_tuning_runs_still_give_a_page(tmp_path: Path) -> None:
+    study = classification_study()
+    labels = tuple(contender.label for contender in study.contenders)
+    seen = Page(write_report(save(tmp_path, study, rows_of(study, without=labels))).read_text(encoding="utf-8"))
+    assert "No final run is done yet." in seen.text
+
+
+def test_runs_of_different_machines_are_pointed_out(tmp_path: Path) -> None:
+    study = classification_study(contenders=classification_study().contenders[3:5])
+    rows = rows_of(study)
+    first = next(iter(rows))
+    rows[first] = rows[first] | {"hardware": {"cpu": "another"}}
+    seen = Page(write_report(save(tmp_path, study, rows)).read_text(encoding="utf-8"))
+    assert "The runs come from different hardware: their timings do not compare." in seen.text
+
+
+def test_the_table_holds_the_statistics() -> None:
+    study = classification_study()
+    rows = rows_of(study, diverging_final=DIVERGING)
+    table, summary = summary_table(study, rows), summarize(study, rows)
+    assert list(table["contender"]) == [contender.label for contender in study.contenders]
+    assert table.loc[table["reference"], "contender"].tolist() == ["SGD"]
+    for (_, line), entry in zip(table.iterrows(), summary.entries, strict=True):
+        for measure in summary.measures:
+            values = spread(entry.values(measure.name).values(), measure.goal)
+            assert values is not None
+            assert (line[measure.name], line[f"{measure.name}_best"], line[f"{measure.name}_worst"]) == values[:3]
+            if entry is not summary.reference:
+                difference = paired_difference(entry.values(measure.name), summary.reference.values(measure.name))
+                assert difference is not None
+                assert tuple(line[f"{measure.name}_{end}"] for end in ("difference", "low", "high")) == difference[:3]
+        assert line["runs"] == entry.budget.runs
+        assert line["sensitivity"] == entry.near_best / len(entry.tuning)
+    assert table.set_index("contender").loc[DIVERGING, "diverged"] == 1
+    assert math.isnan(table.set_index("contender").loc["SGD", "train_loss_difference"])
+
+
+@pytest.mark.parametrize("width", [60, 80, 120, 250])
+@pytest.mark.parametrize("make", [classification_study, regression_study, hostile_study])
+def test_the_printed_table_fits_and_cuts_nothing(width: int, make: Any) -> None:
+    study = make()
+    out = io.StringIO()
+    rows = rows_of(study, diverging_final=DIVERGING)
+    print_table(summary_table(study, rows), Console(file=out, width=width, color_system=None))
+    printed = out.getvalue()
+    assert max(cell_len(line) for line in printed.splitlines()) <= width
+    assert "\x1b" not in printed
+    for contender in study.contenders:
+        assert plain(contender.label)[:20] in printed
+    if make is not hostile_study:
+        assert "…" not in printed
+    assert "[worst, best]" in printed
+    if make is classification_study:
+        values = spread(summarize(study, rows).entries[0].values("train_loss").values(), "min")
+        assert values is not None
+        assert f"{values.mean:.5f} [{values.worst:.5f}, {values.best:.5f}]" in printed
+
+
+def test_the_printed_table_says_what_the_seeds_cannot_tell() -> None:
+    study = classification_study()
+    out = io.StringIO()
+    print_table(summary_table(study, rows_of(study, diverging_final=DIVERGING)), Console(file=out, width=300))
+    assert f"On training loss the seeds cannot tell {DIVERGING} from SGD." in out.getvalue()
+    assert f"Warning: {DIVERGING}: 1 of 3 final runs diverged" in out.getvalue()
+
+
+def test_a_choice_on_the_edge_of_the_grid_is_a_warning() -> None:
+    contenders = (Contender("INNA", "inna", 0.5, 0.1, grid=(1e-3, 0.1), qs=(0.0,)), Contender("SGD", "sgd"))
+    study = classification_study(contenders=contenders)
+    table = summary_table(study, rows_of(study))
+    assert table.loc[0, "warnings"] == (
+        "INNA: the chosen γ₀ = 0.1 is the largest tried with its schedule; a better one may lie beyond.",
+    )
+
+
+def test_one_seed_gives_no_interval() -> None:
+    study = classification_study(seeds=(1,))
+    table = summary_table(study, rows_of(study))
+    assert table["train_loss_low"].isna().all()
+    assert not table["train_loss_verdict"].any()
+    assert "One seed cannot tell chance from merit" in " ".join(table["train_loss_finding"])
+
+
+# Simulated sight without red or green cones: linear RGB matrices of Viénot, Brettel and Mollon (1999).
+SIGHT = {
+    "full": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    "protanopia": ((0.11238, 0.88762, 0), (0.11238, 0.88762, 0), (0.00401, -0.00401, 1)),
+    "deuteranopia": ((0.29275, 0.70725, 0), (0.29275, 0.70725, 0), (-0.02234, 0.02234, 1)),
+}
+
+
+def linear(color: str) -> list[float]:
+    parts = [int(color[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    return [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+
+
+def luminance(color: str) -> float:
+    return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear(color), strict=True))
+
+
+def lab(rgb: list[float]) -> tuple[float, float, float]:
+    to_xyz = ((0.4124, 0.3576, 0.1805), (0.2126, 0.7152, 0.0722), (0.0193, 0.1192, 0.9505))
+    xyz = [sum(m * max(part, 0) for m, part in zip(line, rgb, strict=True)) for line in to_xyz]
+    x, y, z = (
+        (value / white) ** (1 / 3) if value / white > 0.008856 else 7.787 * value / white + 16 / 116
+        for value, white in zip(xyz, (0.9505, 1.0, 1.089), strict=True)
+    )
+    return 116 * y - 16, 500 * (x - y), 200 * (y - z)
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("sight", SIGHT)
+def test_contenders_are_told_apart(theme: Any, sight: str) -> None:
+    chosen = list(styles(classification_study()).values())
+    for position, one in enumerate(chosen):
+        ratio = sorted(luminance(color) + 0.05 for color in (one.color(theme), theme.background))
+        assert ratio[1] / ratio[0] >= 3
+        for other in chosen[position + 1 :]:
+            seen = []
+            for style in (one, other):
+                rgb = linear(style.color(theme))
+                seen.append(lab([sum(m * part for m, part in zip(line, rgb, strict=True)) for line in SIGHT[sight]]))
+            # A difference of 10 in CIE 1976 is plain to see; where colours are nearer, the dash differs.
+            assert math.dist(*seen) >= 10 or one.dash != other.dash
+
+
+def test_styles_do_not_repeat_for_many_contenders() -> None:
+    contenders = tuple(Contender(f"{name} {k}", name) for name in ("inna", "adam") for k in range(16))
+    chosen = styles(classification_study(contenders=contenders, reference="adam 0"))
+    assert len({(style.light, style.dash) for style in chosen.values()}) == len(contenders)
+
+
+def test_the_page_carries_the_version_of_vega_lite_that_altair_writes(page: Page) -> None:
+    schema = next(iter(page.data("figures")["panels"].values()))["light"]["$schema"]
+    assert schema.endswith(f"{altair.SCHEMA_VERSION}.json")
+
+
+def test_labels_that_look_alike_on_one_line_are_refused(tmp_path: Path) -> None:
+    study = classification_study(contenders=(Contender("a\x00", "sgd"), Contender("a\x01", "adam")), reference="a\x00")
+    save(tmp_path, study, rows_of(study))
+    with pytest.raises(ValueError, match="same label"):
+        write_report(tmp_path)
+
+
+def test_the_study_in_the_page_is_the_study(page: Page) -> None:
+    held = page.data("rows")["study"]
+    assert held == json.loads(json.dumps(dataclasses.asdict(classification_study())))
+
+
+def test_numbers_in_the_page_use_true_minus_signs_and_no_nan(page: Page) -> None:
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", page.text)
+    assert re.search(r"−0\.\d+", page.text)

@@ -1,0 +1,68 @@
+"""Row files: they hold what was written, or say that they are damaged."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inna.experiments.rows import Run, load_rows, read_row, read_rows, row_path, write_row
+
+RUN = Run("digits", "cnn", "adam", 0.1, settings=(("betas", (0.9, 0.99)), ("amsgrad", True), ("eps", None)))
+RESULT = {"status": "diverged", "train_loss": math.nan, "history": [{"epoch": 0, "lr": 0.1, "train_loss": math.inf}]}
+
+
+def test_a_row_survives_its_file(tmp_path):
+    run, result = read_row(write_row(tmp_path, RUN, RESULT))
+    assert run == RUN
+    assert hash(run) == hash(RUN)
+    assert math.isnan(result.pop("train_loss"))
+    assert result == {name: value for name, value in RESULT.items() if name != "train_loss"}
+
+
+def test_equal_runs_have_one_key_however_their_numbers_are_written():
+    assert Run("d", "m", "inna", 1, 1, 0, 0).key == Run("d", "m", "inna", 1.0, 1.0, 0.0, 0.0).key
+    assert Run("d", "m", "adam", 1.0, settings=(("betas", [0.9, 0.99]),)) == Run(
+        "d", "m", "adam", 1.0, settings=(("betas", (0.9, 0.99)),)
+    )
+
+
+@given(st.binary(min_size=1, max_size=3), st.floats(0, 1, exclude_max=True))
+def test_any_changed_bytes_are_noticed(tmp_path_factory, noise, place):
+    folder, named = tmp_path_factory.mktemp("rows"), []
+    path = write_row(folder, RUN, RESULT)
+    content = path.read_bytes()
+    start = int(place * len(content))
+    path.write_bytes(content[:start] + noise + content[start + len(noise) :])
+    found = read_rows(folder, on_damage=named.append)
+    # Either it is noticed, and the file is named, or only white space was written otherwise.
+    assert len(found) + len(named) == 1
+    assert all(str(path) in line for line in named)
+    assert all(json.dumps(result) == json.dumps(RESULT) for result in found.values())
+
+
+@pytest.mark.parametrize("length", [0, 1, 100])
+def test_a_row_that_was_cut_short_is_left_out_and_named(tmp_path, length):
+    whole = write_row(tmp_path, Run("digits", "cnn", "sgd", 0.1), RESULT)
+    cut = write_row(tmp_path, RUN, RESULT)
+    cut.write_bytes(cut.read_bytes()[:length])
+    with pytest.warns(UserWarning, match=cut.name):
+        assert [row_path(tmp_path, run) for run in read_rows(tmp_path)] == [whole]
+
+
+def test_load_rows_has_a_line_per_run(tmp_path):
+    write_row(tmp_path, RUN, {"status": "done", "train_loss": 0.5})
+    frame = load_rows(tmp_path)
+    assert frame[["dataset", "lr", "status", "train_loss"]].values.tolist() == [["digits", 0.1, "done", 0.5]]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"lr": 0.0}, {"lr": math.nan}, {"q": -1.0}, {"alpha": -0.5}, {"epochs": 0}, {"seed": -1}, {"epochs": 1.5}],
+)
+def test_runs_out_of_range_are_refused(changes):
+    with pytest.raises(ValueError, match=f"{next(iter(changes))} must be"):
+        Run(**{"dataset": "d", "model": "m", "optimizer": "sgd", "lr": 0.1} | changes)

@@ -1,0 +1,281 @@
+"""The numbers of a report against closed forms, scipy, and what must not change them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from inna.experiments.rows import Run
+from inna.experiments.statistics import (
+    Budget,
+    Entry,
+    Reach,
+    Spread,
+    Summary,
+    false_alarm_rate,
+    paired_difference,
+    spread,
+    summarize,
+)
+from inna.experiments.study import Contender, Metric, Study
+from synthetic_study import classification_study, rows_of
+
+quick = settings(derandomize=True, deadline=None, max_examples=60)
+numbers = st.floats(-1e3, 1e3, allow_nan=False).map(lambda x: round(x, 6))
+pairs = st.lists(st.tuples(numbers, numbers), min_size=2, max_size=9)
+ACCURACY = Metric("test_accuracy", "max")
+LOSS = Metric("train_loss", "min")
+
+
+def by_seed(values: list[float]) -> dict[int, float]:
+    return dict(enumerate(values))
+
+
+@quick
+@given(pairs, st.sampled_from([0.5, 0.9, 0.95, 0.99]))
+def test_the_interval_is_that_of_scipys_paired_t_test(drawn: list[tuple[float, float]], confidence: float) -> None:
+    ours, theirs = zip(*drawn, strict=True)
+    found = paired_difference(by_seed(list(ours)), by_seed(list(theirs)), confidence)
+    differences = [a - b for a, b in drawn]
+    assert found is not None
+    assert found.n == len(drawn)
+    assert found.mean == pytest.approx(sum(differences) / len(drawn), abs=1e-9)
+    if len(set(differences)) == 1:
+        assert found[:3] == pytest.approx((differences[0],) * 3, rel=1e-12)
+        return
+    interval = stats.ttest_rel(ours, theirs).confidence_interval(confidence)
+    scale = max(abs(value) for value in differences)
+    assert found.low == pytest.approx(interval.low, rel=1e-7, abs=1e-7 * scale)
+    assert found.high == pytest.approx(interval.high, rel=1e-7, abs=1e-7 * scale)
+
+
+def test_two_seeds_have_the_cauchy_quantile() -> None:
+    # With one degree of freedom Student's t is Cauchy's law, whose 97.5 % quantile is tan(0.475 pi).
+    found = paired_difference({1: 1.0, 2: 3.0}, {1: 0.0, 2: 0.0})
+    assert found is not None
+    assert found.mean == 2.0
+    assert found.high == pytest.approx(2 + math.tan(0.475 * math.pi), rel=1e-12)
+    assert found.low == pytest.approx(2 - math.tan(0.475 * math.pi), rel=1e-12)
+    assert not found.tells
+
+
+def test_fewer_than_two_pairs_have_no_interval() -> None:
+    assert paired_difference({1: 1.0}, {2: 1.0}) is None
+    found = paired_difference({1: 1.0, 2: 5.0}, {1: 3.0, 9: 0.0})
+    assert found == (-2.0, None, None, 1)
+    assert found is not None
+    assert not found.tells
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, -0.5, math.nan])
+def test_a_confidence_outside_its_range_is_refused(confidence: float) -> None:
+    with pytest.raises(ValueError, match="confidence must be in"):
+        paired_difference({}, {}, confidence)
+
+
+@quick
+@given(pairs, numbers)
+def test_differences_turn_sign_with_their_order_and_ignore_a_common_shift(
+    drawn: list[tuple[float, float]], shift: float
+) -> None:
+    ours, theirs = (by_seed(list(side)) for side in zip(*drawn, strict=True))
+    found, turned = paired_difference(ours, theirs), paired_difference(theirs, ours)
+    shifted = paired_difference(
+        {seed: value + shift for seed, value in ours.items()}, {seed: value + shift for seed, value in theirs.items()}
+    )
+    assert found is not None
+    assert turned is not None
+    assert shifted is not None
+    assert found.low is not None
+    assert (turned.mean, turned.low, turned.high) == pytest.approx((-found.mean, -found.high, -found.low), abs=1e-9)
+    assert (shifted.mean, shifted.low, shifted.high) == pytest.approx((found.mean, found.low, found.high), abs=1e-6)
+
+
+@quick
+@given(pairs, st.sampled_from([(0.5, 0.9), (0.9, 0.99)]))
+def test_more_confidence_never_gives_a_narrower_interval(
+    drawn: list[tuple[float, float]], levels: tuple[float, float]
+) -> None:
+    ours, theirs = (by_seed(list(side)) for side in zip(*drawn, strict=True))
+    narrow, wide = (paired_difference(ours, theirs, level) for level in levels)
+    assert narrow is not None
+    assert wide is not None
+    assert wide.low <= narrow.low <= narrow.high <= wide.high
+
+
+@quick
+@given(st.lists(numbers, min_size=1, max_size=9), st.sampled_from(["min", "max"]), st.randoms(use_true_random=False))
+def test_a_spread_holds_its_mean_and_ignores_order(values: list[float], goal: Any, random: Any) -> None:
+    found = spread(values, goal)
+    assert found is not None
+    low, high = sorted((found.best, found.worst))
+    assert low <= found.mean <= high
+    assert (found.best, found.worst) == (
+        (max if goal == "max" else min)(values),
+        (min if goal == "max" else max)(values),
+    )
+    shuffled = list(values)
+    random.shuffle(shuffled)
+    assert spread(shuffled, goal) == found
+    assert spread((-value for value in values), "min" if goal == "max" else "max") == pytest.approx(
+        Spread(-found.mean, -found.best, -found.worst, found.n)
+    )
+
+
+def test_a_spread_of_nothing_is_none() -> None:
+    assert spread([], "min") is None
+
+
+@pytest.mark.parametrize(("comparisons", "rate"), [(0, 0.0), (1, 0.05), (2, 0.0975)])
+def test_false_alarms_add_up(comparisons: int, rate: float) -> None:
+    assert false_alarm_rate(comparisons) == pytest.approx(rate)
+
+
+# A study small enough to compute by hand: two contenders, three step sizes, two seeds, three epochs.
+GRID = (0.01, 0.1, 1.0)
+HAND = Study(
+    dataset="digits",
+    model="small-cnn",
+    contenders=(
+        Contender("INNA", "inna", 0.5, 0.1, grid=GRID, qs=(0.0,)),
+        Contender("SGD", "sgd", grid=GRID, qs=(0.0,)),
+    ),
+    reference="SGD",
+    tuning_epochs=1,
+    epochs=3,
+    seeds=(1, 2),
+)
+
+
+def row(losses: list[float], accuracy: float = 0.5, seconds: float = 2.0, status: str = "done") -> dict[str, Any]:
+    return {
+        "status": status,
+        "train_loss": losses[-1] if status == "done" else math.nan,
+        "test_accuracy": accuracy,
+        "seconds_per_epoch": seconds,
+        "seconds": 3.0,
+        "state_bytes_per_parameter": 4.0,
+        "history": [{"epoch": epoch, "train_loss": loss, "seconds": seconds} for epoch, loss in enumerate(losses)],
+    }
+
+
+def hand_rows() -> dict[Run, dict[str, Any]]:
+    inna, sgd = HAND.contenders
+    rows = {
+        HAND.tuning_run(inna, 0.01, 0.0): row([2.0, 1.0]),
+        HAND.tuning_run(inna, 0.1, 0.0): row([2.0, 1.1]),
+        HAND.tuning_run(inna, 1.0, 0.0): row([2.0], status="diverged"),
+        HAND.tuning_run(sgd, 0.01, 0.0): row([2.0, 1.9]),
+        HAND.tuning_run(sgd, 0.1, 0.0): row([2.0, 0.9]),
+        HAND.tuning_run(sgd, 1.0, 0.0): row([2.0, 1.5]),
+    }
+    for seed, inna_losses, sgd_losses in (
+        (1, [2, 0.5, 0.4, 0.1], [2, 1, 0.5, 0.6]),
+        (2, [2, 1, 0.9, 0.8], [2, 1, 0.7, 0.7]),
+    ):
+        rows[HAND.run(inna, 0.01, 0.0, seed=seed, epochs=3)] = row([float(x) for x in inna_losses], 0.8 + seed / 100)
+        rows[HAND.run(sgd, 0.1, 0.0, seed=seed, epochs=3)] = row([float(x) for x in sgd_losses], 0.9 + seed / 100)
+    return rows
+
+
+def entries(rows: dict[Run, dict[str, Any]]) -> tuple[Summary, Entry, Entry]:
+    summary = summarize(HAND, rows)
+    return summary, *summary.entries
+
+
+def test_a_study_by_hand() -> None:
+    summary, inna, sgd = entries(hand_rows())
+    assert inna.choice is not None
+    assert (inna.choice.lr, inna.choice.edge) == (0.01, -1)
+    assert sgd.choice is not None
+    assert (sgd.choice.lr, sgd.choice.edge) == (0.1, 0)
+    assert spread(inna.values("train_loss").values(), "min") == (pytest.approx(0.45), 0.1, 0.8, 2)
+    # Within 10 % of 1.0 are 1.0 and 1.1; the diverged run counts in the grid.
+    assert (inna.near_best, inna.sensitivity) == (2, pytest.approx(2 / 3))
+    assert (sgd.near_best, sgd.sensitivity) == (1, pytest.approx(1 / 3))
+    # SGD's best losses are .5 on seed 1 (epoch 2, before it rises) and .7 on seed 2 (epoch 2).
+    assert inna.reach == {1: Reach(1, 2.0), 2: Reach(None, None)}
+    assert sgd.reach == {1: Reach(2, 4.0), 2: Reach(2, 4.0)}
+    # Two tuning epochs and one begun, then two final runs of three epochs; three seconds a run.
+    assert inna.budget == Budget(5, 9, 15.0)
+    difference = summary.difference(inna, "train_loss")
+    assert difference is not None
+    assert difference.mean == pytest.approx((0.1 - 0.6 + 0.8 - 0.7) / 2)
+    assert summary.winner(LOSS) is inna
+    assert summary.winner(ACCURACY) is sgd
+    # The accuracies differ by .1 on both seeds, so the interval has no width; the losses by -.5 and +.1.
+    assert summary.rivals(ACCURACY) == []
+    assert summary.rivals(LOSS) == [sgd]
+    assert inna.survivors(0.0) == [0.01, 0.1]
+
+
+def test_a_diverged_final_run_keeps_its_optimizer_from_winning() -> None:
+    rows = hand_rows()
+    run = HAND.run(HAND.contenders[0], 0.01, 0.0, seed=2, epochs=3)
+    rows[run] = row([2.0, 0.2], status="diverged")
+    summary, inna, sgd = entries(rows)
+    assert inna.diverged == (2,)
+    assert inna.values("train_loss") == {1: 0.1}
+    assert summary.winner(LOSS) is sgd
+    assert inna.reach[2] == Reach(1, 2.0)
+    assert inna.budget.epochs == 3 + 3 + 2
+
+
+def test_a_diverged_reference_leaves_its_seed_without_target() -> None:
+    rows = hand_rows()
+    rows[HAND.run(HAND.contenders[1], 0.1, 0.0, seed=1, epochs=3)] = row([2.0], status="diverged")
+    _, inna, _ = entries(rows)
+    assert set(inna.reach) == {2}
+
+
+def test_missing_runs_are_missing() -> None:
+    rows = hand_rows()
+    del rows[HAND.run(HAND.contenders[0], 0.01, 0.0, seed=1, epochs=3)]
+    summary, inna, sgd = entries(rows)
+    assert inna.missing == (1,)
+    assert inna.pending
+    assert not sgd.pending
+    assert summary.winner(LOSS) is None
+    summary, inna, sgd = entries({})
+    assert inna.choice is None
+    assert summary.winner(LOSS) is None
+    assert math.isnan(inna.sensitivity)
+    assert summary.rows() == []
+
+
+def test_an_optimizer_that_always_diverges_does_not_keep_others_from_winning() -> None:
+    inna = HAND.contenders[0]
+    rows = {run: result for run, result in hand_rows().items() if run.optimizer != "inna"}
+    rows |= {HAND.tuning_run(inna, lr, 0.0): row([2.0], status="diverged") for lr in GRID}
+    summary, lost, sgd = entries(rows)
+    assert lost.choice is None
+    assert not lost.pending
+    assert summary.winner(LOSS) is sgd
+    assert (lost.near_best, lost.sensitivity) == (0, 0.0)
+
+
+def test_numbers_that_are_not_finite_are_left_out() -> None:
+    rows = hand_rows()
+    rows[HAND.run(HAND.contenders[1], 0.1, 0.0, seed=1, epochs=3)]["test_accuracy"] = math.nan
+    summary, _, sgd = entries(rows)
+    assert sgd.values("test_accuracy") == {2: 0.92}
+    assert summary.winner(ACCURACY) is summary.entries[0]
+
+
+def test_rows_of_other_studies_are_left_out() -> None:
+    rows = hand_rows()
+    strangers = rows_of(classification_study(batch_size=64, epochs=2, tuning_epochs=1))
+    assert summarize(HAND, rows | strangers) == summarize(HAND, rows)
+
+
+def test_every_row_is_counted_once() -> None:
+    study = classification_study()
+    rows = rows_of(study)
+    summary = summarize(study, rows)
+    assert dict(summary.rows()) == rows
+    assert sum(entry.budget.runs for entry in summary.entries) == len(rows)

@@ -1,0 +1,240 @@
+"""Sweeps: the same rows whatever the processes, whatever was killed, whatever raised."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import tiny_task
+from inna.experiments import compare
+from inna.experiments.comparison import DEFAULT_OPTIMIZERS, make_run, make_study
+from inna.experiments.optimizers import contender
+from inna.experiments.rows import read_rows, row_path
+from inna.experiments.running import Announcement, read_running
+from inna.experiments.study import Study, choose, spent
+from inna.experiments.sweep import Outlook, SilentProgress, SweepError, outlook, sweep
+from timeless import without_times
+
+SMALL = {"epochs": 3, "tuning_epochs": 2, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.0, 0.5)}
+
+
+class Watch(SilentProgress):
+    def __init__(self):
+        self.notes, self.outlooks = [], []
+
+    def begin(self, study, folder, outlook):
+        self.outlooks.append(outlook)
+
+    def finished(self, label, run, result, outlook):
+        self.outlooks.append(outlook)
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+def small_study(*optimizers, **changes):
+    return make_study(tiny_task.PATH, optimizers or ("sgd", "inna"), **SMALL | changes)
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A whole sweep in this process, its folder and rows."""
+    folder = tmp_path_factory.mktemp("done")
+    rows, failures = sweep(small_study(), folder)
+    assert failures == []
+    return folder, rows
+
+
+def test_the_study_is_carried_out(done):
+    folder, rows = done
+    study = Study.load(folder)
+    assert study == small_study()
+    expected = set()
+    for entry in study.contenders:
+        tuned = dict(study.tuning_results(entry, rows))
+        assert {run.lr for run in tuned} >= {0.01, 0.1}
+        expected |= tuned.keys() | set(study.final_runs(entry, choose(study, entry, rows)))
+        assert spent(study, entry, rows).runs == len(tuned) + 2
+    assert rows.keys() == expected
+    assert outlook(study, rows) == Outlook(len(rows), 0, 0)
+    assert {p.suffix for p in folder.iterdir()} == {".json"}  # no checkpoint, nothing temporary
+
+
+def test_rows_agree_bit_for_bit_in_other_processes_and_beside_others(done, tmp_path):
+    _, rows = done
+    others, failures = sweep(small_study(), tmp_path, jobs=2)
+    assert failures == []
+    assert {run: without_times(result) for run, result in others.items()} == {
+        run: without_times(result) for run, result in rows.items()
+    }
+
+
+def test_tasks_from_python_need_no_file_and_the_process_does_not_matter(tmp_path):
+    task = tiny_task.make_task()
+    alone = compare(task, ["sgd"], **SMALL | {"grid": (0.1,)})
+    beside = compare(task, ["sgd"], jobs=2, folder=tmp_path, **SMALL | {"grid": (0.1,)})
+    columns = ["dataset", "lr", "q", "seed", "train_loss", "test_worst_error", "status"]
+    order = ["q", "seed"]
+    assert alone.sort_values(order)[columns].values.tolist() == beside.sort_values(order)[columns].values.tolist()
+    assert len(alone) == 4
+    with pytest.raises(SweepError, match="one half is too much"):
+        compare(task, ["tiny_task:Fragile"], **SMALL | {"grid": (0.1, 0.5)})
+
+
+def test_a_second_start_runs_what_is_missing_or_damaged_and_nothing_else(done, tmp_path):
+    _, rows = done
+    study, watch = small_study(), Watch()
+    sweep(study, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.row.json")}
+    gone, damaged, *_ = before
+    gone.unlink()
+    damaged.write_text(damaged.read_text()[:50])
+    again, _ = sweep(study, tmp_path, progress=watch)
+    changed = {path for path in before if path.stat().st_mtime_ns != before[path]}
+    assert changed == {gone, damaged}
+    assert len(watch.notes) == 1
+    assert str(damaged) in watch.notes[0]
+    assert {run: without_times(result) for run, result in again.items()} == {
+        run: without_times(result) for run, result in rows.items()
+    }
+
+
+def test_a_run_that_raises_is_reported_and_loses_no_other(tmp_path):
+    study = small_study("tiny_task:Fragile", "sgd", grid=(0.1, 0.5), schedules=(0.0,))
+    watch = Watch()
+    rows, failures = sweep(study, tmp_path, progress=watch)
+    assert [failure.run.lr for failure in failures] == [0.5]
+    assert failures[0].error == "ArithmeticError: one half is too much"
+    assert "in step" in failures[0].traceback
+    assert [note for note in watch.notes if "one half is too much" in note and "lr=0.5" in note]
+    for entry in study.contenders:
+        assert all(run in rows for run in study.final_runs(entry, choose(study, entry, rows)))
+
+
+def test_progress_foresees_what_is_left(tmp_path):
+    watch = Watch()
+    study = small_study(grid=(0.1,))
+    rows, _ = sweep(study, tmp_path, progress=watch)
+    # Two contenders under two schedules with one step size: four tuning runs of 2 epochs, four final runs of 3.
+    assert watch.outlooks[0] == (0, 8, 4 * 2 + 4 * 3)
+    assert [now.done for now in watch.outlooks] == list(range(9))
+    assert all(now.done + now.left == 8 for now in watch.outlooks)
+    assert len(rows) == 8
+
+
+def test_ctrl_c_keeps_the_rows(tmp_path):
+    class Impatient(Watch):
+        def finished(self, label, run, result, outlook):
+            if outlook.done == 3:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sweep(small_study(), tmp_path, jobs=2, progress=Impatient())
+    assert len(read_rows(tmp_path)) >= 3
+    sweep(small_study(), tmp_path)
+
+
+def test_kill_minus_nine_loses_at_most_the_runs_in_progress(done, tmp_path):
+    _, whole = done
+    study = f"inna.experiments.comparison.make_study({tiny_task.PATH!r}, ('sgd', 'inna'), **{SMALL!r})"
+    code = (
+        f"import inna.experiments.comparison, inna.experiments.sweep as s; s.sweep({study}, {str(tmp_path)!r}, jobs=2)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(list(tmp_path.glob("*.row.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL, "the sweep was over before it could be killed"
+    damaged = []
+    kept = read_rows(tmp_path, on_damage=damaged.append)
+    assert damaged == []
+    assert 3 <= len(kept) < len(whole)
+    rows, failures = sweep(small_study(), tmp_path)
+    assert failures == []
+    assert {run: without_times(result) for run, result in rows.items()} == {
+        run: without_times(result) for run, result in whole.items()
+    }
+
+
+@pytest.mark.parametrize("budget", ["6runs", "24epochs"])
+def test_budgets_limit_every_contender_alike(tmp_path, budget):
+    study = small_study(budget=budget)
+    rows, _ = sweep(study, tmp_path)
+    costs = [spent(study, entry, rows) for entry in study.contenders]
+    # 6 runs: 3 each, 2 of them final. 24 epochs: 12 each, 6 of them final, so 3 tuning runs of 2.
+    assert [(cost.runs, cost.epochs) for cost in costs] == ([(3, 8)] * 2 if budget == "6runs" else [(5, 12)] * 2)
+
+
+def test_a_budget_in_time_is_kept_or_refused(tmp_path):
+    generous, tight = small_study(budget="1h"), small_study(budget="0.0001s")
+    rows, _ = sweep(generous, tmp_path / "a")
+    assert len(rows) > 12
+    with pytest.raises(SweepError, match="final runs need about"):
+        sweep(tight, tmp_path / "b")
+    assert len(read_rows(tmp_path / "b")) == 2  # one tuning run each, and no more
+
+
+def test_runs_under_way_are_announced_while_they_last(tmp_path):
+    run = make_run("sgd", tiny_task.PATH, lr=0.1)
+    with Announcement(tmp_path, run) as announcement:
+        announcement.due = 0.0
+        announcement.update({"epoch": 2, "train_loss": 0.25})
+        assert read_running(tmp_path)[0][2:] == (2, run.epochs, 0.25)
+    assert read_running(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_default_comparison_is_the_papers_and_equally_tuned():
+    study = make_study()
+    assert study.reference == "SGD"
+    inna = [(entry.alpha, entry.beta) for entry in study.contenders if entry.optimizer == "inna"]
+    assert inna == [(0.1, 0.1), (0.5, 0.1), (0.5, 0.5), (0.5, 1.0)]
+    assert [entry.label for entry in study.contenders[4:]] == ["SGD", "heavy ball", "AdaGrad", "Adam"]
+    assert len({(entry.grid, entry.qs) for entry in study.contenders}) == 1
+    assert study.contenders == tuple(contender(text) for text in DEFAULT_OPTIMIZERS)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimizers": []}, "at least one"),
+        ({"optimizers": ["muon"]}, "Muon"),
+        ({"optimizers": ["inna:alpha=-1"]}, "alpha must be"),
+        ({"optimizers": ["sgd"], "reference": "adam"}, "reference must be one of SGD"),
+        ({"optimizers": ["sgd", "SGD"]}, "same label"),
+        ({"grid": ()}, "grid must hold at least one"),
+        ({"grid": (-1.0,)}, "grid must be a finite number > 0"),
+        ({"schedules": (-0.5,)}, "schedules must be"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"precision": "half"}, "precision must be one of"),
+        ({"seeds": (0,)}, "seed 0 tunes"),
+    ],
+)
+def test_studies_that_are_refused_before_anything_runs(changes, words):
+    arguments = {"task": tiny_task.PATH, "optimizers": ["sgd"]} | SMALL | changes
+    with pytest.raises(ValueError, match=words):
+        make_study(**arguments)
+
+
+def test_a_loader_brings_its_batch_size():
+    name = tiny_task.PATH.replace("make_task", "make_loader_task")
+    assert make_study(name, ["sgd"]).batch_size == 16
+    with pytest.raises(ValueError, match="has its own, 16; got 8"):
+        make_study(name, ["sgd"], batch_size=8)
+
+
+def test_an_own_task_keeps_versions_apart(tmp_path):
+    path = tmp_path / "task.py"
+    path.write_text(Path(tiny_task.__file__).read_text())
+    before = make_run("sgd", f"{path}:make_task", lr=0.1)
+    path.write_text(path.read_text().replace("nn.Tanh()", "nn.ReLU()"))
+    after = make_run("sgd", f"{path}:make_task", lr=0.1)
+    assert before.source != after.source
+    assert row_path(tmp_path, before) != row_path(tmp_path, after)

@@ -1,0 +1,96 @@
+"""What a step takes beyond the parameters, gradients and state: nothing when fused, else one temporary at the most."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from inna.torch import cpu_kernels
+
+SETTINGS = [
+    {},
+    {"weight_decay": 0.1},
+    {"kahan": True, "weight_decay": 0.1},
+    {"initial_speed": 1.0, "maximize": True},
+    {"weight_decay": 0.1, "capturable": True},
+]
+PATHS = {
+    "single": {"fused": False, "foreach": False},
+    "foreach": {"foreach": True},
+    "fused": {"fused": True},
+}
+COUNT, SIZE = 8, 1 << 20  # float32 tensors of 4 MiB
+
+# One process for all: to import torch takes longer than the measurements. Freed memory goes back to the system at once
+# (see MALLOC_MMAP_THRESHOLD_), so that the peak shows every temporary.
+MEASURE = """
+import json, sys, torch, inna.torch
+
+def memory(field):
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith(field)) * 1024
+
+def extra(name, count, size, **flags):
+    if flags.get("capturable"):
+        flags["lr"] = torch.tensor(0.01)
+    params = [torch.nn.Parameter(torch.ones(size)) for _ in range(count)]
+    for param in params:
+        param.grad = torch.ones(size)
+    optimizer = getattr(inna.torch, name)(params, **flags)
+    for _ in range(2):
+        optimizer.step()
+    peaks = []
+    for _ in range(2):
+        with open("/proc/self/clear_refs", "w") as peak:
+            peak.write("5")
+        before = memory("VmRSS")
+        optimizer.step()
+        peaks.append(memory("VmHWM") - before)
+    return min(peaks)
+
+print(json.dumps([extra(name, count, size, **flags) for name, flags, count, size in json.load(sys.stdin)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def extra() -> dict[tuple[str, str, int], int]:
+    """Bytes that resident memory grows by during a step, at its peak: by optimizer, path and entry of SETTINGS."""
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        pytest.skip("no peak of resident memory to be read")
+    keys = [
+        (name, path, i)
+        for name in ("INNA", "INNAprop")
+        for path in PATHS
+        for i in range(len(SETTINGS))
+        if path != "fused" or not cpu_kernels.missing()
+    ]
+    runs = [(name, {**SETTINGS[i], **PATHS[path]}, COUNT, SIZE) for name, path, i in keys]
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE],
+        input=json.dumps(runs),
+        capture_output=True,
+        text=True,
+        env={**os.environ, "MALLOC_MMAP_THRESHOLD_": "65536"},
+    )
+    assert done.returncode == 0, done.stderr
+    return dict(zip(keys, json.loads(done.stdout), strict=True))
+
+
+@pytest.mark.parametrize("name", ["INNA", "INNAprop"])
+@pytest.mark.parametrize("path", PATHS)
+def test_no_step_takes_more_than_one_temporary_and_a_fused_one_none(extra, path, name):
+    if path == "fused" and cpu_kernels.missing():
+        pytest.skip(cpu_kernels.missing())
+    noise, tensor, group = 2 << 20, 4 * SIZE, 4 * SIZE * COUNT
+    # Tensor by tensor, INNAprop holds its rescaled gradients and Kahan's sums of one tensor.
+    allowed = {"fused": 0, "foreach": group, "single": group + 2 * tensor if name == "INNAprop" else 2 * tensor}[path]
+    for i, settings in enumerate(SETTINGS):
+        assert extra[name, path, i] <= allowed + noise, settings
+
+
+def test_the_measurement_sees_a_temporary(extra):
+    assert extra["INNAprop", "foreach", 0] > 4 * SIZE * COUNT * 0.9
