@@ -1,4 +1,4 @@
-"""Every port makes the iterates recorded from the authors' published code."""
+"""Every port makes the iterates recorded from the authors' published code, in float64 to 1e-12."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 
 from inna import dynamics
+from keras_backends import BACKENDS, in_a_process
 from recorded import INNA_CASES, INNAPROP_CASES, Case, gradient, step_size, theta0
 
+Iterates = dict[int, tuple[np.ndarray, np.ndarray]]
 
-def rule(case: Case) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """dynamics.py itself, on NumPy arrays."""
+
+def rule(case: Case) -> Iterates:
+    """dynamics.py itself, on NumPy arrays; the authors' decay of INNA is lambda/beta theta in the gradient."""
     theta = theta0()
     momentum, exp_avg_sq = np.zeros_like(theta), np.zeros_like(theta)
     made = {}
@@ -22,15 +25,103 @@ def rule(case: Case) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         else:
             grad = grad + case.weight_decay / case.beta * theta
         theta, momentum = dynamics.step(theta, momentum, grad, lr, case.alpha, case.beta)
-        made[k + 1] = theta, dynamics.phase_from_momentum(theta, momentum, case.alpha, case.beta)
+        made[k + 1] = theta, momentum
     return made
 
 
-@pytest.mark.parametrize("case", [*INNA_CASES, *INNAPROP_CASES], ids=str)
-@pytest.mark.parametrize("port", [rule])
+def torch(case: Case, *, foreach: bool) -> Iterates:
+    torch = pytest.importorskip("torch")
+    from inna.torch import INNA, INNAprop
+
+    theta = torch.nn.Parameter(torch.from_numpy(theta0()))
+    if case.optimizer == "INNAprop":
+        settings = {"sigma": case.sigma, "eps": case.eps, "weight_decay": case.weight_decay}
+        optimizer = INNAprop([theta], 1.0, case.alpha, case.beta, **settings, foreach=foreach)
+    else:
+        decay = case.weight_decay / case.beta
+        optimizer = INNA([theta], 1.0, case.alpha, case.beta, weight_decay=decay, foreach=foreach)
+    made = {}
+    for k in range(max(case.iterates)):
+        optimizer.param_groups[0]["lr"] = step_size(case, k)
+        theta.grad = torch.from_numpy(gradient(theta.detach()))
+        optimizer.step()
+        made[k + 1] = theta.detach().numpy().copy(), optimizer.state[theta]["momentum"].numpy().copy()
+    return made
+
+
+def torch_foreach(case: Case) -> Iterates:
+    return torch(case, foreach=True)
+
+
+def torch_single(case: Case) -> Iterates:
+    return torch(case, foreach=False)
+
+
+def optax_scheduled(case: Case) -> Iterates:
+    """The learning rate a schedule: the form that reads the old momentum."""
+    return _optax(case, lambda k: case.gamma0 * (k + 1.0) ** -case.q)
+
+
+def optax_bounded(case: Case) -> Iterates:
+    """A bound on the schedule allows the form that reads the new momentum, where alpha gamma <= 1/2."""
+    return _optax(case, lambda k: case.gamma0 * (k + 1.0) ** -case.q, max_learning_rate=case.gamma0)
+
+
+def _optax(case: Case, rate: object, **options: float) -> Iterates:
+    jax = pytest.importorskip("jax")
+    pytest.importorskip("optax")
+    from inna.optax import inna, innaprop
+
+    with jax.enable_x64(True):
+        if case.optimizer == "INNAprop":
+            settings = (case.alpha, case.beta, case.sigma, case.eps, case.weight_decay)
+            optimizer = innaprop(rate, *settings, **options)
+        else:
+            optimizer = inna(rate, case.alpha, case.beta, weight_decay=case.weight_decay / case.beta, **options)
+        theta = jax.numpy.asarray(theta0())
+        state, update = optimizer.init(theta), jax.jit(optimizer.update)
+        made = {}
+        for k in range(max(case.iterates)):
+            updates, state = update(jax.numpy.asarray(gradient(theta)), state, theta)
+            theta = theta + updates
+            made[k + 1] = np.asarray(theta), np.asarray(state.momentum)
+        return made
+
+
+def assert_recorded(case: Case, made: Iterates) -> None:
+    for k, (theta, momentum) in made.items():
+        assert theta.dtype == momentum.dtype == np.float64
+        psi = dynamics.phase_from_momentum(theta, momentum, case.alpha, case.beta)
+        for ours, theirs in zip((theta, psi), case.iterates[k], strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * np.abs(theirs).max(), err_msg=f"iterate {k}")
+
+
+CASES = [*INNA_CASES, *INNAPROP_CASES]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("port", [rule, torch_single, torch_foreach, optax_scheduled, optax_bounded])
 def test_the_recorded_iterates(port, case):
     made = port(case)
-    for k, recorded in case.iterates.items():
-        for ours, theirs in zip(made[k], recorded, strict=True):
-            scale = max(np.abs(recorded[0]).max(), np.abs(theirs).max())
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * scale, err_msg=f"iterate {k}")
+    assert_recorded(case, {k: made[k] for k in case.iterates})
+
+
+@pytest.fixture(scope="module", params=BACKENDS)
+def backend(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=[20, pytest.param(500, marks=pytest.mark.slow)], ids="{}-steps".format)
+def keras_iterates(backend, request, tmp_path_factory):
+    """All cases of one backend, up to a number of steps, from one process."""
+    path = tmp_path_factory.mktemp("keras") / f"{backend}.npz"
+    done = in_a_process(backend, "tests/keras_iterates.py", str(path), str(request.param))
+    assert done.returncode == 0, done.stderr
+    with np.load(path) as rows:
+        return request.param, dict(rows)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_recorded_iterates_in_keras(keras_iterates, case):
+    steps, rows = keras_iterates
+    assert_recorded(case, {k: tuple(rows[f"{case}/{k}"]) for k in case.iterates if k <= steps})

@@ -16,10 +16,11 @@ from typing import Any
 
 import altair
 import pytest
+from altair.utils.schemapi import validate_jsonschema
 from rich.cells import cell_len
 from rich.console import Console
 
-from inna.experiments.figures import MAX_POINTS, figures, still
+from inna.experiments.figures import MAX_POINTS, Figure, figures, interactive, still
 from inna.experiments.palette import DARK, LIGHT, styles
 from inna.experiments.report import print_table, summary_table, write_figures, write_report
 from inna.experiments.rows import DamagedRowError, row_document, row_path
@@ -154,6 +155,10 @@ def test_the_page_says_what_a_reader_needs(page: Page) -> None:
     assert "99.3 % (Bonferroni)" in page.text
 
 
+def data_names(specification: dict[str, Any]) -> set[str]:
+    return {each["data"]["name"] for each in (specification, *specification["layer"]) if "data" in each}
+
+
 def test_every_chart_follows_the_legend(page: Page) -> None:
     held = page.data("figures")
     assert {"chart-curves-training-loss-0", "chart-curves-test-accuracy-0", "chart-tuning-0", "chart-tuning-1"} <= set(
@@ -162,25 +167,34 @@ def test_every_chart_follows_the_legend(page: Page) -> None:
     for panel in held["panels"].values():
         for theme in ("light", "dark"):
             assert {each["name"] for each in panel[theme]["params"]} >= {"hidden", "focus"}
-            assert {layer["data"]["name"] for layer in panel[theme]["layer"]} <= set(held["datasets"])
+            assert data_names(panel[theme]) <= set(held["datasets"])
             filtered = [layer for layer in panel[theme]["layer"] if "hidden" in json.dumps(layer.get("transform", ""))]
             assert len(filtered) >= 2
 
 
 @pytest.mark.parametrize("study", [classification_study(), regression_study()], ids=["classification", "regression"])
 def test_charts_are_valid_vega_lite(study: Study) -> None:
-    summary = summarize(study, rows_of(study, diverging_final=study.contenders[1].label))
+    summary, schema = summarize(study, rows_of(study, diverging_final=study.contenders[1].label)), altair.load_schema()
     for figure in figures(summary):
-        still(figure, LIGHT).to_dict(validate=True)
+        validate_jsonschema(still(figure, LIGHT), schema)
         for panel in figure.panels:
-            panel.draw(DARK, True).to_dict(validate=True)
+            specification, datasets = interactive(figure, panel, DARK)
+            validate_jsonschema(specification, schema)
+            assert data_names(specification) <= set(datasets)
+
+
+def curve_points(figure: Figure) -> list[dict[str, Any]]:
+    """What the first layer of a figure shows."""
+    specification, datasets = interactive(figure, figure.panels[0], LIGHT)
+    # Altair moves what all layers share to the top.
+    return datasets[(specification["layer"][0].get("data") or specification["data"])["name"]]
 
 
 def test_the_curves_are_mean_best_and_worst_of_the_seeds() -> None:
     study = classification_study()
     summary = summarize(study, rows_of(study))
     figure = next(each for each in figures(summary) if each.name == "curves-test-accuracy")
-    drawn = next(iter(figure.panels[0].draw(LIGHT, True).to_dict()["datasets"].values()))
+    drawn = curve_points(figure)
     entry = summary.entries[0]
     for point in (each for each in drawn if each["contender"] == entry.label):
         values = [result["history"][point["epoch"]]["test_accuracy"] for _, result in entry.finals.values()]
@@ -195,7 +209,7 @@ def test_a_zoomed_axis_holds_every_final_value() -> None:
     summary = summarize(study, rows_of(study))
     figure = next(each for each in figures(summary) if each.name == "curves-test-accuracy")
     assert "outside the axis" in figure.caption
-    chart = figure.panels[0].draw(LIGHT, True).to_dict()
+    chart, _ = interactive(figure, figure.panels[0], LIGHT)
     low, high = chart["layer"][1]["encoding"]["y"]["scale"]["domain"]
     finals = [value for entry in summary.entries for value in entry.values("test_accuracy").values()]
     assert low <= min(finals)
@@ -206,7 +220,7 @@ def test_long_histories_are_thinned_and_the_caption_says_so() -> None:
     study = classification_study(contenders=classification_study().contenders[3:6], epochs=4000, seeds=(1, 2))
     summary = summarize(study, rows_of(study))
     figure = next(each for each in figures(summary) if each.name == "curves-training-loss")
-    drawn = next(iter(figure.panels[0].draw(LIGHT, True).to_dict()["datasets"].values()))
+    drawn = curve_points(figure)
     assert len(drawn) <= MAX_POINTS + len(study.contenders)
     assert {each["epoch"] for each in drawn} >= {0, 4, 4000}
     assert "One epoch in 4 is drawn" in figure.caption
@@ -219,9 +233,9 @@ def test_losses_of_zero_or_less_do_not_break_the_log_axis() -> None:
         for point in (result, *result["history"]):
             point["train_loss"] -= 0.5
     for figure in figures(summarize(study, rows)):
-        still(figure, LIGHT).to_dict(validate=True)
+        validate_jsonschema(still(figure, LIGHT), altair.load_schema())
     figure = next(each for each in figures(summarize(study, rows)) if each.name == "curves-training-loss")
-    assert "symmetric log" in json.dumps(figure.panels[0].draw(LIGHT, True).to_dict())
+    assert "symmetric log" in json.dumps(still(figure, LIGHT))
 
 
 def test_figures_as_png_and_svg(tmp_path: Path) -> None:

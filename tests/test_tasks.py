@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +20,14 @@ from inna.experiments.randomness import isolated
 from inna.experiments.tasks import BUILTIN_TASKS, fingerprint, load_task
 
 HERE = Path(tiny_task.__file__)
+
+
+class Pair(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 1)
+
+    def forward(self, inputs):
+        return super().forward(inputs), inputs
 
 
 def test_digits_are_split_once_stratified_and_whole():
@@ -43,7 +54,7 @@ def test_builtin_tasks_are_tasks_and_fit_together(name):
 
 
 @pytest.mark.parametrize("function", ["make_task", "make_loader_task", "make_language_task"])
-def test_own_tasks_by_file_and_by_module(function, monkeypatch):
+def test_own_tasks_by_file_and_by_module(function):
     by_file, digest = load_task(f"tiny_task.py:{function}", HERE.parent)
     by_module, again = load_task(f"tiny_task:{function}")
     assert digest == again
@@ -78,12 +89,42 @@ def test_data_drawn_by_a_task_are_the_same_in_every_process(tmp_path):
     assert first.train[0].equal(second.train[0])
 
 
+def test_the_example_in_the_documentation_works(tmp_path):
+    lines = inspect.getdoc(Task).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.endswith("::")) + 2
+    code = [line[4:] for line in lines[start : next(i for i in range(start, len(lines)) if lines[i] == "Attributes:")]]
+    (tmp_path / "sine.py").write_text("\n".join(code))
+    task, _ = load_task("sine.py:make_task", tmp_path)
+    task.check()
+    assert (task.name, [*task.metrics]) == ("sine", ["worst_error"])
+    assert len([line for line in code if line.strip()]) <= 10
+
+
+FINGERPRINT = """
+import torch
+from inna.experiments.tasks import Task, fingerprint
+ones = torch.ones(3, 1)
+error = lambda outputs, targets: max((lambda: 1)(), 2)
+metrics = {"error": (error, "min")}
+made = fingerprint(Task("t", lambda: torch.nn.Linear(1, 1), (ones, ones), (ones, ones), torch.nn.MSELoss(), metrics))
+"""
+
+
+def test_fingerprints_are_the_same_in_every_process():
+    here = {}
+    exec(FINGERPRINT, here)
+    code = f"{FINGERPRINT}\nprint(made)"
+    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert there.strip() == here["made"]
+
+
 def test_fingerprints_tell_tasks_apart():
     task = tiny_task.make_task()
     x, y = task.train
     others = [
         replace(task, train=(x + 1, y)),
         replace(task, loss=nn.functional.l1_loss),
+        *(replace(task, loss=lambda o, t, scale=scale: scale * (o - t).abs().mean()) for scale in (1.0, 2.0)),
         replace(task, model=tiny_task.network_with_dropout),
         replace(task, metrics={"error": (lambda o, t: (o - t).abs().mean(), "min")}),
         replace(task, metrics={"error": (lambda o, t: (o - t).abs().sum(), "min")}),
@@ -160,6 +201,7 @@ def test_tasks_that_are_refused(changes, error, words):
         ({"model": lambda: nn.Linear(5, 1)}, "the network on the train data: RuntimeError"),
         ({"model": lambda: 3}, "must return a torch.nn.Module, got builtins.int"),
         ({"loss": lambda o, t: (o - t) ** 2}, "the loss on the train data: TypeError: it must return a tensor of one"),
+        ({"model": Pair, "loss": lambda o, t: (o[0] - t).abs().mean()}, "metrics need a network that returns a tensor"),
         ({"metrics": {"error": (lambda o, t: o, "min")}}, "the metric error: (Runtime|Value)Error"),
     ],
 )

@@ -1,7 +1,7 @@
 """Low precision: what rounding loses, what Kahan summation and a float32 momentum keep; checkpoints of every dtype.
 
-The task of the first tests is least squares, with the gradients rounded to the dtype under test. An iterate "follows" the
-float32 run as long as it is within one rounding, eps max|theta|, of it; a run "stalls" that ends many roundings off.
+The task of the first tests is least squares, with the gradients rounded to the dtype under test. An iterate "follows"
+the float32 run if it is within one rounding, eps max|theta|, of it; a run "stalls" that ends many roundings off.
 """
 
 from __future__ import annotations

@@ -6,10 +6,12 @@ An interactive panel follows two parameters that the page's legend sets: ``hidde
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from inna.experiments.palette import Style, Theme, styles
 from inna.experiments.statistics import Summary
@@ -18,8 +20,8 @@ from inna.experiments.study import Metric
 __all__ = [
     "FONT",
     "Channels",
+    "Drawing",
     "Panel",
-    "chart_of",
     "configuration",
     "log_axis",
     "log_scale",
@@ -41,12 +43,19 @@ def vega_lite_version() -> str:
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
+class Drawing(NamedTuple):
+    """An Altair chart without size and configuration, and its data sets by the names under which it asks for them."""
+
+    chart: Any
+    datasets: dict[str, Rows]
+
+
 @dataclass(frozen=True)
 class Panel:
-    """One coordinate system; ``draw(theme, interactive)`` gives an Altair chart without size and configuration."""
+    """One coordinate system, which ``draw(theme, interactive)`` draws."""
 
     title: str
-    draw: Callable[[Theme, bool], Any]
+    draw: Callable[[Theme, bool], Drawing]
     height: int = 300
 
 
@@ -74,13 +83,6 @@ def configuration(theme: Theme) -> dict[str, Any]:
     }
 
 
-def chart_of(rows: Rows) -> Any:
-    """A chart of ``rows``, which hold finite numbers and texts."""
-    import altair as alt
-
-    return alt.Chart(alt.InlineData(values=rows))
-
-
 class Channels:
     """The encodings that every panel shares: who is drawn how, who is hidden, who stands out."""
 
@@ -89,10 +91,20 @@ class Channels:
         self.theme = theme
         self.labels = [entry.label for entry in summary.entries]
         self._styles: Mapping[str, Style] = styles(summary.study)
+        self._datasets: dict[str, Rows] = {}
+
+    def fixed(self, rows: Rows) -> Any:
+        """A chart of ``rows``, which hold finite numbers and texts; the legend leaves it alone."""
+        import altair as alt
+
+        # Named by its content, a data set is held once, however many layers, panels and themes show it.
+        name = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
+        self._datasets[name] = rows
+        return alt.Chart(alt.NamedData(name=name))
 
     def data(self, rows: Rows) -> Any:
-
-        chart = chart_of(rows)
+        """As `fixed`, of rows with a ``contender``, which the legend filters."""
+        chart = self.fixed(rows)
         return chart.transform_filter("indexof(hidden, datum.contender) < 0") if self.interactive else chart
 
     def color(self, legend: str = "") -> Any:
@@ -112,13 +124,14 @@ class Channels:
             return alt.value(full)
         return alt.condition("focus === '' || focus === datum.contender", alt.value(full), alt.value(0.12 * full))
 
-    def finish(self, *layers: Any) -> Any:
+    def finish(self, *layers: Any) -> Drawing:
+        """The layers on top of each other."""
         import altair as alt
 
         chart = alt.layer(*layers)
         if self.interactive:
             chart = chart.add_params(alt.param(name="hidden", value=[]), alt.param(name="focus", value=""))
-        return chart
+        return Drawing(chart, self._datasets)
 
     def _channel(self, kind: str, values: Sequence[Any], legend: str) -> Any:
         import altair as alt

@@ -12,9 +12,9 @@ from typing import Any
 
 from inna.experiments.drawing import (
     Channels,
+    Drawing,
     Panel,
     Rows,
-    chart_of,
     configuration,
     log_axis,
     log_scale,
@@ -28,7 +28,7 @@ from inna.experiments.statistics import Entry, Summary, finished, history, numbe
 from inna.experiments.study import Metric
 from inna.experiments.wording import count, initial_loss, measure_name, plain, schedule
 
-__all__ = ["MAX_POINTS", "Figure", "figures", "still"]
+__all__ = ["MAX_POINTS", "Figure", "figures", "interactive", "still"]
 
 # More points than this in one panel are thinned, by whole epochs; the caption says so.
 MAX_POINTS = 4000
@@ -58,6 +58,7 @@ def figures(summary: Summary) -> list[Figure]:
             panels=(_final_panel(summary, measure),),
         )
         for position, measure in enumerate(summary.measures[:2])
+        if any(entry.values(measure.name) for entry in summary.entries)
     ]
     for position, measure in enumerate([*summary.measures[:2], Metric("test_loss", "min"), *summary.measures[2:]]):
         points, step = _curve_points(summary, measure)
@@ -70,16 +71,34 @@ def figures(summary: Summary) -> list[Figure]:
     return found
 
 
-def still(figure: Figure, theme: Theme) -> Any:
-    """The figure as an Altair chart with its own size, legend and colours, to be saved as PNG or SVG."""
+def still(figure: Figure, theme: Theme) -> dict[str, Any]:
+    """The figure as a Vega-Lite specification with its own size, legend and data, to be saved as PNG or SVG."""
     import altair as alt
 
+    drawings = [panel.draw(theme, False) for panel in figure.panels]
     panels = [
-        panel.draw(theme, False).properties(title=panel.title or figure.title, width=400, height=panel.height)
-        for panel in figure.panels
+        drawing.chart.properties(title=panel.title or figure.title, width=400, height=panel.height)
+        for panel, drawing in zip(figure.panels, drawings, strict=True)
     ]
     chart = alt.hconcat(*panels, spacing=28) if len(panels) > 1 else panels[0]
-    return chart.configure(**configuration(theme), background=theme.background)
+    specification: dict[str, Any] = chart.configure(**configuration(theme), background=theme.background).to_dict()
+    return specification | {"datasets": {name: rows for drawing in drawings for name, rows in drawing.datasets.items()}}
+
+
+def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, Any], dict[str, Rows]]:
+    """A panel as a Vega-Lite specification that fills its place in the page, and its data sets by name."""
+    drawing = panel.draw(theme, True)
+    title = " – ".join(each for each in (figure.title, panel.title) if each)
+    chart = drawing.chart.properties(
+        width="container",
+        height=panel.height,
+        description=f"{title}. {figure.caption}",
+        autosize={"type": "fit-x", "contains": "padding"},
+        # Room for the half of the last label that stands beyond the axis.
+        padding={"left": 2, "right": 14, "top": 5, "bottom": 2},
+    ).configure(**configuration(theme), background="transparent")
+    # The tests validate these specifications against Vega-Lite's schema; here it would take seconds.
+    return chart.to_dict(validate=False), drawing.datasets
 
 
 def _final_panel(summary: Summary, measure: Metric) -> Panel:
@@ -96,7 +115,7 @@ def _final_panel(summary: Summary, measure: Metric) -> Panel:
     reference = [row for row in means if row["contender"] == summary.study.reference]
     name = measure_name(measure)
 
-    def draw(theme: Theme, interactive: bool) -> Any:
+    def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
         channels = Channels(summary, theme, interactive)
@@ -132,7 +151,7 @@ def _final_panel(summary: Summary, measure: Metric) -> Panel:
             )
         )
         rule = (
-            chart_of(reference)
+            channels.fixed(reference)
             .mark_rule(strokeDash=[3, 3], color=theme.muted, opacity=0.7)
             .encode(x=alt.X("mean", type="quantitative", scale=scale))
         )
@@ -203,7 +222,7 @@ def _curve_figure(summary: Summary, measure: Metric, points: Rows, step: int, sl
 def _zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
     """Ends of the axis of a metric whose first epochs would squeeze all others; None where the whole range is shown.
 
-    Left out is what is worse than nine tenths of the means and than every final value, as long as that is at least
+    Left out is what is worse than four fifths of the means and than every final value, as long as that is at least
     three tenths of the range.
     """
     if measure.name.endswith("_loss"):
@@ -212,7 +231,7 @@ def _zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
     last = max(row["epoch"] for row in points)
     ends = [row["worst"] for row in points if row["epoch"] == last]
     worst_first = sorted((row["mean"] for row in points), reverse=measure.goal == "min")
-    limit, low, high = worst_first[len(worst_first) // 10], min(values), max(values)
+    limit, low, high = worst_first[len(worst_first) // 5], min(values), max(values)
     limit = min(limit, *ends) if measure.goal == "max" else max(limit, *ends)
     hidden = limit - low if measure.goal == "max" else high - limit
     if hidden < 0.3 * (high - low):
@@ -226,7 +245,7 @@ def _curve_panel(
 ) -> Panel:
     name = measure_name(measure)
 
-    def draw(theme: Theme, interactive: bool) -> Any:
+    def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
         channels = Channels(summary, theme, interactive)
@@ -243,7 +262,7 @@ def _curve_panel(
         mean = alt.Y("mean", type="quantitative", scale=scale, title=name + kind, axis=axis)
         base = channels.data(points).encode(x=x, color=channels.color("stroke"))
         band = base.mark_area(stroke=None, clip=True).encode(
-            y=alt.Y("best", type="quantitative", scale=scale), y2="worst", opacity=channels.opacity(0.13)
+            y=alt.Y("best", type="quantitative", scale=scale), y2="worst", opacity=channels.opacity(0.1)
         )
         line = base.mark_line(strokeWidth=2, strokeJoin="round", clip=True).encode(
             y=mean, strokeDash=channels.dash("stroke"), opacity=channels.opacity()
@@ -294,19 +313,25 @@ def _tuning_figure(summary: Summary) -> Figure:
         if finished(result) and math.isfinite(number(result.get("train_loss")))
     ]
     limit = CEILING * start if math.isfinite(start) and start > 0 else math.inf
-    ceiling = max((loss for loss in losses if loss <= limit), default=limit)
-    domain = (min(losses, default=1.0), ceiling)
+    shown = [loss for loss in losses if loss <= limit] or [start if math.isfinite(start) else 1.0]
+    caption = (
+        f"Training loss after {count(summary.study.tuning_epochs, 'tuning epoch')} against γ₀; a ring marks the chosen."
+    )
+    strip = len(losses) < sum(len(entry.tuning) for entry in summary.entries) or max(losses, default=0.0) > max(shown)
+    if strip:
+        caption += " In the strip on top: × diverged, ▲ ended above the axis."
     return Figure(
         name="tuning",
         section="tuning",
         title="How much the step size matters",
-        caption=f"Training loss after {count(summary.study.tuning_epochs, 'tuning epoch')} against γ₀; a ring marks "
-        "the chosen one. In the strip on top: × diverged, ▲ ended above the axis.",
-        panels=tuple(_tuning_panel(summary, q, qs, domain) for q in qs),
+        caption=caption,
+        panels=tuple(_tuning_panel(summary, q, qs, (min(shown), max(shown)), strip) for q in qs),
     )
 
 
-def _tuning_panel(summary: Summary, q: float, qs: Sequence[float], domain: tuple[float, float]) -> Panel:
+def _tuning_panel(
+    summary: Summary, q: float, qs: Sequence[float], domain: tuple[float, float], with_strip: bool
+) -> Panel:
     low, ceiling = domain
     log = low > 0
     # The strip above the axis gives each contender a line of its own, so that no mark covers another.
@@ -325,9 +350,9 @@ def _tuning_panel(summary: Summary, q: float, qs: Sequence[float], domain: tuple
     lost = [row for row in rows if row["state"] != "done"]
     rates = [run.lr for entry in summary.entries for run, _ in entry.tuning]
     title = f"Schedule: {schedule(q)}" if len(qs) > 1 else ""
-    top = max(strip.values(), default=ceiling)
+    top = max(strip.values()) if with_strip else ceiling
 
-    def draw(theme: Theme, interactive: bool) -> Any:
+    def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
         channels = Channels(summary, theme, interactive)
@@ -376,7 +401,7 @@ def _tuning_panel(summary: Summary, q: float, qs: Sequence[float], domain: tuple
                 .encode(x=x, y=y, color=channels.color("shape"), opacity=channels.opacity(), tooltip=tooltip)
             )
         rule = (
-            chart_of([{"shown": ceiling * (math.exp(height * 0.02) if log else 1)}])
+            channels.fixed([{"shown": ceiling * (math.exp(height * 0.02) if log else 1)}])
             .mark_rule(color=theme.muted, opacity=0.5 if lost else 0)
             .encode(y=y)
         )
@@ -437,7 +462,7 @@ def _reach_panel(summary: Summary, unit: str) -> Panel:
         if reached is not None and math.isfinite(reached.mean):
             means.append({"contender": entry.label, "mean": reached.mean, "low": reached.best, "high": reached.worst})
 
-    def draw(theme: Theme, interactive: bool) -> Any:
+    def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
         channels = Channels(summary, theme, interactive)

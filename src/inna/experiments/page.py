@@ -16,8 +16,8 @@ from typing import Any
 from urllib.parse import quote
 
 import inna
-from inna.experiments.drawing import FONT, configuration, vega_lite_version
-from inna.experiments.figures import Figure, figures
+from inna.experiments.drawing import FONT, vega_lite_version
+from inna.experiments.figures import Figure, figures, interactive
 from inna.experiments.markup import json_data, line_key, source_hash, text
 from inna.experiments.page_sections import (
     cards,
@@ -140,22 +140,10 @@ def _specifications(drawn: Iterable[Figure]) -> dict[str, Any]:
     datasets: dict[str, Any] = {}
     for figure in drawn:
         for position, panel in enumerate(figure.panels):
-            title = " – ".join(each for each in (figure.title, panel.title) if each)
             for theme in (LIGHT, DARK):
-                specification = (
-                    panel.draw(theme, True)
-                    .properties(
-                        width="container",
-                        height=panel.height,
-                        description=f"{title}. {figure.caption}",
-                        autosize={"type": "fit-x", "contains": "padding"},
-                    )
-                    .configure(**configuration(theme), background="transparent")
-                    .to_dict(validate=False)
-                )
-                # Altair names each data set by its content, so that panels and themes share them.
-                datasets |= specification.pop("datasets")
+                specification, data = interactive(figure, panel, theme)
                 panels.setdefault(_panel_id(figure, position), {})[theme.name] = specification
+                datasets |= data
     return {"panels": panels, "datasets": datasets}
 
 

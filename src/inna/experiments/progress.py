@@ -37,8 +37,6 @@ def duration(seconds: float) -> str:
     >>> duration(3.2), duration(75), duration(7300)
     ('3 s', '1 min 15 s', '2 h 01 min')
     """
-    if not math.isfinite(seconds):
-        return "?"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -130,7 +128,6 @@ class LiveProgress:
         )
 
     def __enter__(self) -> LiveProgress:
-        self.live.start()
         return self
 
     def __exit__(
@@ -142,6 +139,7 @@ class LiveProgress:
         """Say what there is to do and start the display."""
         self.folder, self.pace = folder, _Pace(outlook)
         _print(self.console, _headline(study, folder, outlook))
+        self.live.start()
 
     def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
         """Take over the new state."""
@@ -154,12 +152,13 @@ class LiveProgress:
 
     def _render(self) -> RenderableType:
         outlook, states = self.pace.outlook, read_running(self.folder)
-        left = self.pace.seconds_left(sum(state.epoch for state in states))
+        seconds = self.pace.seconds_left(sum(state.epoch for state in states))
+        left = f"{duration(seconds)} left" if math.isfinite(seconds) else "starting"
         line = Table.grid(padding=(0, 2))
         line.add_row(
             ProgressBar(total=max(1, outlook.done + outlook.left), completed=outlook.done, width=30),
             Text(f"{outlook.done} of {outlook.done + outlook.left} runs"),
-            Text(f"{duration(left)} left" if outlook.left else "done"),
+            Text(left if outlook.left else "done"),
         )
         runs = Table.grid(padding=(0, 2))
         for state in states:
@@ -212,8 +211,9 @@ class TrainingProgress:
     def _render(self) -> RenderableType:
         if not self.entry:
             return Text("starting")
-        bar = ProgressBar(total=self.run.epochs, completed=self.entry["epoch"], width=30)
-        return Group(bar, Text(self._line()))
+        line = Table.grid(padding=(0, 2))
+        line.add_row(ProgressBar(total=self.run.epochs, completed=self.entry["epoch"], width=30), Text(self._line()))
+        return line
 
 
 def _headline(study: Study, folder: Path, outlook: Outlook) -> str:

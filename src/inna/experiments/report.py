@@ -72,7 +72,7 @@ def write_figures(folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
     summary, _ = _read(folder)
     paths = []
     for figure in figures(summary):
-        specification = still(figure, LIGHT).to_json()
+        specification = still(figure, LIGHT)
         for format_ in dict.fromkeys(formats):
             path = folder / "figures" / f"{figure.name}.{format_}"
             if format_ == "png":

@@ -36,7 +36,6 @@ class Announcement:
         self.due = 0.0
 
     def __enter__(self) -> Announcement:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._write(0, None)
         return self
 
@@ -60,6 +59,7 @@ class Announcement:
         }
         temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
         with contextlib.suppress(OSError):  # a display only: a full disk is reported where the row is written
+            self.path.parent.mkdir(parents=True, exist_ok=True)
             temporary.write_text(json.dumps(body), encoding="utf-8")
             temporary.replace(self.path)
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 from inna.experiments.budget import parse_budget
 from inna.experiments.rows import Run, read_rows, write_row
-from inna.experiments.running import Announcement
+from inna.experiments.running import Announcement, read_running
 from inna.experiments.study import Contender, Study, choose, spent, tuning_plan
 from inna.experiments.tasks import Task, load_task
 from inna.experiments.training import checkpoint_path, measure
@@ -112,6 +112,7 @@ def sweep(
     """
     folder, progress = Path(folder), progress or SilentProgress()
     study.save(folder)
+    read_running(folder)  # which removes what a killed sweep left there
     rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
     failures: dict[Run, Failure] = {}
     progress.begin(study, folder, outlook(study, rows, failures))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, Literal
 
 import torch
@@ -141,6 +141,8 @@ class Task:
                 if not isinstance(loss, Tensor) or loss.numel() != 1:
                     raise TypeError(f"it must return a tensor of one element, got {_kind(loss)}")
                 if attribute == "test":
+                    if self.metrics and not isinstance(outputs, Tensor):
+                        raise TypeError(f"metrics need a network that returns a tensor, got {_kind(outputs)}")
                     for name, (function, _) in self.metrics.items():
                         doing = f"the metric {name}"
                         float(function(outputs, targets))
@@ -199,15 +201,15 @@ def load_task(name: str, folder: Path | None = None) -> tuple[Task, str]:
 def fingerprint(task: Task) -> str:
     """A digest of a task that has no file: its data, the layout of its network, the code of its functions.
 
-    A DataLoader enters with its kind and length only.
+    The same in every process of one Python version. A DataLoader enters with its kind and length only, and of what
+    functions refer to elsewhere only the names.
     """
     digest = hashlib.sha256(repr((task.name, task.model_name, task.measures)).encode())
     with isolated(derive(0, "fingerprint")):
         network = task.model()
     digest.update(repr(network).encode())
-    for function in (task.loss, *(function for function, _ in task.metrics.values())):
-        code = getattr(function, "__code__", None)
-        digest.update(repr((code.co_code, code.co_names, code.co_consts) if code else _kind(function)).encode())
+    for function in (task.model, task.loss, *(function for function, _ in task.metrics.values())):
+        digest.update(_written(function).encode())
     for data in (task.train, task.test):
         if isinstance(data, DataLoader):
             digest.update(repr((_kind(data.dataset), len(data))).encode())
@@ -216,6 +218,20 @@ def fingerprint(task: Task) -> str:
                 digest.update(repr((tensor.dtype, tensor.shape)).encode())
                 digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _written(part: Any) -> str:
+    """A function, or a part of its code, as a text without addresses."""
+    if isinstance(part, CodeType):
+        constants = [_written(constant) for constant in part.co_consts]
+        return repr((part.co_name, part.co_code, part.co_names, part.co_varnames, constants))
+    if isinstance(part, FunctionType):
+        cells = [cell.cell_contents for cell in part.__closure__ or ()]
+        values = [_written(value) for value in (*cells, *(part.__defaults__ or ()))]
+        return repr((_written(part.__code__), values))
+    if isinstance(part, (nn.Module, int, float, complex, str, bytes, tuple, frozenset, type(None), type(...))):
+        return repr(part)
+    return _kind(part)
 
 
 @cache

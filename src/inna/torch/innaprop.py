@@ -254,7 +254,7 @@ def _single_tensor_innaprop(
             if weight_decay:
                 _, m = dynamics.decay_innaprop(param.clone(), momentum.clone(), gamma, a, b, weight_decay)
                 momentum.copy_(m)
-            ghat, v = dynamics.rescale(grad, exp_avg_sq.clone(), step.item(), sigma, eps)
+            ghat, v = dynamics.rescale(grad, exp_avg_sq.clone(), max(step.item(), 1.0), sigma, eps)
             exp_avg_sq.copy_(v)
             rescaled.append(ghat)
             continue

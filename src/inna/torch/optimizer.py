@@ -75,7 +75,9 @@ class InertialOptimizer(Optimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         for name, bounds in self.ranges.items():
-            check_range(name, group[name], **bounds)
+            value = group[name]
+            # float() of a tensor that is differentiated with respect to warns.
+            check_range(name, value.detach() if isinstance(value, Tensor) else value, **bounds)
         if group["initial_speed"] is not None:
             check_range("initial_speed", group["initial_speed"])
         dtype = group["momentum_dtype"]

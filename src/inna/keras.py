@@ -1,0 +1,284 @@
+"""INNA and INNAprop for Keras 3, on JAX, TensorFlow and PyTorch alike, and the paper's step sizes as a schedule.
+
+    model.compile(optimizer=INNA(PowerDecay(0.1, 0.5), alpha=0.5, beta=0.1), loss=...)
+
+The rule is `inna.dynamics.step`, on Keras tensors. What every Keras optimizer takes is taken here with Keras's own
+meaning: clipping, EMA, ``weight_decay`` (decoupled; see each class) with ``exclude_from_weight_decay``, loss scaling
+and gradient accumulation. Under accumulation Keras shows schedules the micro-steps: see `PowerDecay`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from inna import dynamics
+from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS, check_range
+from inna.schedules import power_decay
+
+__all__ = ["INNA", "INNAprop", "PowerDecay"]
+
+
+@keras.saving.register_keras_serializable("inna")
+class PowerDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
+    """The paper's step sizes gamma_k = gamma_0 (k + 1)^-q, k = 0, 1, 2, ... (section 5).
+
+    Keras counts micro-steps where gradients are accumulated. Give the optimizer's ``gradient_accumulation_steps`` here
+    too, and k counts updates of the weights: n accumulated batches then follow the steps of one batch n times as large.
+
+    Args:
+        initial_learning_rate: gamma_0 >= 0.
+        power: q >= 0; the paper's 1/2 to 1/16, 0 is a constant step.
+        gradient_accumulation_steps: micro-steps to an update, >= 1.
+        name: of the schedule.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    >>> float(PowerDecay(0.1, 0.5)(3))
+    0.05...
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float = INNA_DEFAULTS.lr,
+        power: float = 0.5,
+        gradient_accumulation_steps: int = 1,
+        name: str = "PowerDecay",
+    ) -> None:
+        super().__init__()
+        self.initial_learning_rate = check_range("initial_learning_rate", initial_learning_rate, minimum=0.0)
+        self.power = check_range("power", power, minimum=0.0)
+        self.gradient_accumulation_steps = int(
+            check_range("gradient_accumulation_steps", gradient_accumulation_steps, minimum=1)
+        )
+        if self.gradient_accumulation_steps != gradient_accumulation_steps:
+            raise ValueError(f"gradient_accumulation_steps must be an integer, got {gradient_accumulation_steps!r}")
+        self.name = name
+
+    def __call__(self, step: Any) -> Any:
+        """gamma at micro-step ``step``, a 0-dimensional tensor in Keras's float type."""
+        k = ops.floor_divide(ops.convert_to_tensor(step), self.gradient_accumulation_steps)
+        return self.initial_learning_rate * power_decay(self.power)(ops.cast(k, keras.config.floatx()))
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "power": self.power,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+            "name": self.name,
+        }
+
+
+class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
+    """What INNA and INNAprop share: arguments, momentum, initial velocity, steps that change nothing."""
+
+    def __init__(
+        self,
+        learning_rate: Any,
+        alpha: float,
+        beta: float,
+        initial_speed: float | None,
+        weight_decay: float | None,
+        **kwargs: Any,
+    ) -> None:
+        if not callable(learning_rate):
+            learning_rate = check_range("learning_rate", learning_rate, minimum=0.0)
+        if weight_decay is not None:
+            weight_decay = check_range("weight_decay", weight_decay, minimum=0.0)
+        alpha, beta = check_range("alpha", alpha, minimum=0.0), check_range("beta", beta, minimum=0.0)
+        if initial_speed is not None:
+            initial_speed = check_range("initial_speed", initial_speed)
+        super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
+        self.alpha = alpha
+        self.beta = beta
+        self.initial_speed = initial_speed
+
+    @property
+    def _counts_steps(self) -> bool:
+        return self.initial_speed is not None
+
+    def build(self, variables: list[Any]) -> None:
+        """Make the state: a momentum of zeros like each variable, and where it matters the steps it has taken."""
+        if self.built:
+            return
+        super().build(variables)
+        self._momentums = self.add_optimizer_variables(variables, "momentum")
+        if self._counts_steps:
+            self._steps = [self.add_variable((), dtype="int32", name=f"steps_{i}") for i in range(len(variables))]
+
+    def _apply_weight_decay(self, variables: list[Any]) -> None:
+        """Nothing: `update_step` decays, because INNAprop's momentum needs the variable as it was before."""
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """One step of one variable; Keras calls it. With a learning rate of 0 nothing changes.
+
+        Args:
+            gradient: like ``variable``.
+            variable: updated in place, and its state with it.
+            learning_rate: gamma, 0-dimensional.
+        """
+        index = self._get_variable_index(variable)
+        momentum = self._momentums[index]
+        # 16-bit variables get their step in single precision. (Keras's result_type is no help: it takes float64 down.)
+        dtype = keras.backend.standardize_dtype(variable.dtype)
+        dtype = "float32" if dtype in ("bfloat16", "float16") else dtype
+        if hasattr(gradient, "dense_shape"):  # TensorFlow's IndexedSlices, from an embedding
+            gradient = ops.add(ops.zeros_like(variable), gradient)
+        theta, m, g, lr = (ops.convert_to_tensor(x, dtype) for x in (variable, momentum, gradient, learning_rate))
+        moves = ops.not_equal(lr, 0)
+        count = None
+        if self._counts_steps:
+            count = ops.convert_to_tensor(self._steps[index]) + ops.cast(moves, "int32")
+        decay = self.weight_decay if self.weight_decay and self._use_weight_decay(variable) else 0.0
+        start, m_start, g = self._prepare(index, theta, m, g, lr, decay, moves, count)
+        if self.initial_speed is not None:
+            first = ops.cast(ops.equal(count, 1), dtype)
+            m_start = m_start + first * dynamics.initial_momentum(g, self.beta, self.initial_speed)
+        new_theta, new_m = dynamics.step(start, m_start, g, lr, self.alpha, self.beta)
+        self._keep(variable, new_theta, theta, moves)
+        self._keep(momentum, new_m, m, moves)
+        if count is not None:
+            self.assign(self._steps[index], count)
+
+    def _keep(self, variable: Any, new: Any, old: Any, moves: Any) -> None:
+        self.assign(variable, ops.cast(ops.where(moves, new, old), variable.dtype))
+
+    def _prepare(
+        self, index: int, theta: Any, momentum: Any, grad: Any, lr: Any, decay: float, moves: Any, count: Any
+    ) -> tuple[Any, Any, Any]:
+        """What the step sees of (theta, momentum, grad)."""
+        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for ``from_config``."""
+        ours = {"alpha": self.alpha, "beta": self.beta, "initial_speed": self.initial_speed}
+        return {**super().get_config(), **ours}
+
+
+@keras.saving.register_keras_serializable("inna")
+class INNA(_InertialOptimizer):
+    """INNA, the inertial Newton algorithm:
+
+        theta_{k+1} = theta_k - gamma_k (m_k + beta g_k)
+        m_{k+1}     = (1 - alpha gamma_k) m_k + gamma_k (1 - alpha beta) g_k
+
+    One variable of state per weight. A step with a learning rate of 0 changes nothing.
+
+    Args:
+        learning_rate: step size gamma_k >= 0, a schedule (`PowerDecay` is the paper's) or a function of no arguments.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
+        initial_speed: s, which makes the initial velocity -s g_0; the paper's experiments use 1. None is s = beta,
+            which leaves the momentum at 0, as in the authors' PyTorch code.
+        weight_decay: Keras's: theta shrinks by (1 - gamma lambda) before the step and the momentum is left alone, which
+            has the fixed point of an L2 penalty with alpha lambda. None or lambda >= 0. The authors' decay, which adds
+            lambda/beta theta to the gradient, is that penalty in the loss, or a ``kernel_regularizer``.
+        **kwargs: those of ``keras.optimizers.Optimizer``: ``clipnorm``, ``clipvalue``, ``global_clipnorm``,
+            ``use_ema``, ``ema_momentum``, ``ema_overwrite_frequency``, ``loss_scale_factor``,
+            ``gradient_accumulation_steps``, ``name``.
+
+    Raises:
+        ValueError: an argument is out of range or unknown.
+
+    Source: Castera, Bolte, Févotte, Pauwels, JMLR 22(134), 2021, eq. (12).
+
+    >>> weight = keras.Variable([1.0, -2.0])
+    >>> optimizer = INNA(learning_rate=0.1, alpha=0.5, beta=0.1)
+    >>> for _ in range(200):
+    ...     optimizer.apply([2 * weight.value], [weight])
+    >>> bool(ops.max(ops.abs(weight)) < 0.02)
+    True
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = INNA_DEFAULTS.lr,
+        alpha: float = INNA_DEFAULTS.alpha,
+        beta: float = INNA_DEFAULTS.beta,
+        initial_speed: float | None = None,
+        weight_decay: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(learning_rate, alpha, beta, initial_speed, weight_decay, **kwargs)
+
+    def _prepare(
+        self, index: int, theta: Any, momentum: Any, grad: Any, lr: Any, decay: float, moves: Any, count: Any
+    ) -> tuple[Any, Any, Any]:
+        return (1 - lr * decay) * theta if decay else theta, momentum, grad
+
+
+@keras.saving.register_keras_serializable("inna")
+class INNAprop(_InertialOptimizer):
+    """INNAprop: the step of `INNA` on RMSprop's gradient,
+
+        v_{k+1} = sigma v_k + (1 - sigma) g_k²        ghat_k = g_k / (sqrt(v_{k+1}/(1 - sigma^(k+1))) + eps)
+
+    Two variables of state per weight, as AdamW.
+
+    Args:
+        learning_rate, alpha, beta, initial_speed: as in `INNA`.
+        sigma: memory of v, in [0, 1).
+        eps: added to the root, >= 0.
+        weight_decay: lambda >= 0 or None, as published: theta shrinks by (1 - gamma lambda) and the momentum gains
+            gamma lambda (1/beta - alpha) theta, before the step; beta > 0 is needed then.
+        **kwargs: as in `INNA`.
+
+    Raises:
+        ValueError: an argument is out of range or unknown, or beta = 0 with weight decay.
+
+    Source: Bolte, Boustany, Pauwels, Purica, arXiv 2410.05871, 2024.
+
+    >>> weight = keras.Variable([1.0, -2.0])
+    >>> optimizer = INNAprop(learning_rate=0.1, weight_decay=None)
+    >>> optimizer.apply([2 * weight.value], [weight])
+    >>> bool(ops.all(ops.abs(weight - ops.array([0.91, -1.91])) < 1e-4))  # gamma beta against the gradient's sign
+    True
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = INNAPROP_DEFAULTS.lr,
+        alpha: float = INNAPROP_DEFAULTS.alpha,
+        beta: float = INNAPROP_DEFAULTS.beta,
+        sigma: float = INNAPROP_DEFAULTS.sigma,
+        eps: float = INNAPROP_DEFAULTS.eps,
+        weight_decay: float | None = INNAPROP_DEFAULTS.weight_decay,
+        initial_speed: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        sigma = check_range("sigma", sigma, minimum=0.0, below=1.0)
+        eps = check_range("eps", eps, minimum=0.0)
+        super().__init__(learning_rate, alpha, beta, initial_speed, weight_decay, **kwargs)
+        self.sigma = sigma
+        self.eps = eps
+        if self.weight_decay and self.beta == 0:
+            raise ValueError(f"beta must be > 0 with weight_decay (1/beta is taken), got {beta!r}")
+
+    @property
+    def _counts_steps(self) -> bool:
+        return True
+
+    def build(self, variables: list[Any]) -> None:
+        """Make the state: that of `INNA`, and the mean of g² of each variable."""
+        if self.built:
+            return
+        super().build(variables)
+        self._exp_avg_sqs = self.add_optimizer_variables(variables, "exp_avg_sq")
+
+    def _prepare(
+        self, index: int, theta: Any, momentum: Any, grad: Any, lr: Any, decay: float, moves: Any, count: Any
+    ) -> tuple[Any, Any, Any]:
+        old = ops.convert_to_tensor(self._exp_avg_sqs[index], grad.dtype)
+        grad, exp_avg_sq = dynamics.rescale(grad, old, ops.cast(count, grad.dtype), self.sigma, self.eps)
+        self._keep(self._exp_avg_sqs[index], exp_avg_sq, old, moves)
+        if decay:
+            theta, momentum = dynamics.decay_innaprop(theta, momentum, lr, self.alpha, self.beta, decay)
+        return theta, momentum, grad
+
+    def get_config(self) -> dict[str, Any]:
+        """The constructor's arguments, for ``from_config``."""
+        return {**super().get_config(), "sigma": self.sigma, "eps": self.eps}

@@ -1,0 +1,323 @@
+"""INNA and INNAprop for Optax: gradient transformations that own the learning rate, since gamma enters the state.
+
+    params, state = ...;  updates, state = optimizer.update(grads, state, params);  optax.apply_updates(params, updates)
+
+The rule is `inna.dynamics.step`. The same iterates come out of a second form, which reads the new momentum m' where
+the rule reads the old one:
+
+    u = -gamma (m + beta g) = -gamma/(1 - alpha gamma) (m' + (beta - gamma) g)
+
+With donated buffers XLA on the CPU then writes m' over m; in the first form it copies m, which doubles the time of a
+step. The division is the price: the second form is taken only where |1 - alpha gamma| >= 1/2 is known beforehand.
+"""
+
+from collections.abc import Callable
+from copy import copy
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from optax import ScalarOrSchedule
+
+from inna import dynamics
+from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS, check_range
+
+__all__ = ["InertialState", "inna", "innaprop"]
+
+# A tree of bools like the parameters or a prefix of it, or a function from the parameters to one.
+Mask = Any
+
+
+class InertialState(NamedTuple):
+    """State of `inna` and `innaprop`.
+
+    ``count`` (int32, shape ()) is the number of calls, which is the schedules' argument; ``steps`` leaves out those
+    with lr = 0. ``momentum`` is m, like the parameters; ``exp_avg_sq`` is INNAprop's running mean of g², like the
+    parameters but in float32 at least, and None for INNA.
+    """
+
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as Optax's own states do
+    steps: jax.Array
+    momentum: optax.Updates
+    exp_avg_sq: optax.Updates | None
+
+
+def inna(
+    learning_rate: ScalarOrSchedule = INNA_DEFAULTS.lr,
+    alpha: ScalarOrSchedule = INNA_DEFAULTS.alpha,
+    beta: ScalarOrSchedule = INNA_DEFAULTS.beta,
+    *,
+    initial_speed: float | jax.Array | None = None,
+    weight_decay: float | jax.Array = 0.0,
+    mask: Mask | None = None,
+    decoupled_weight_decay: bool = False,
+    momentum_dtype: Any | None = None,
+    max_learning_rate: float | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""INNA, the inertial Newton algorithm, as a gradient transformation.
+
+    .. math::
+        u_k &= -\gamma_k (m_k + \beta g_k) \\
+        m_{k+1} &= (1 - \alpha\gamma_k) m_k + \gamma_k (1 - \alpha\beta) g_k
+
+    A step with a learning rate of 0 leaves parameters and momentum as they are; the schedules' count goes on.
+    To maximise, put ``optax.scale(-1.0)`` before it in a chain.
+
+    Args:
+        learning_rate: step size gamma_k >= 0, or a schedule. It is applied here: add no ``scale_by_learning_rate``.
+        alpha: viscous damping >= 0, or a schedule.
+        beta: Newtonian damping >= 0, or a schedule.
+        initial_speed: s, which makes the initial velocity -s g_0; the paper's experiments use 1. None is s = beta,
+            which leaves the momentum at 0, as in the authors' code.
+        weight_decay: lambda >= 0; lambda theta is added to the gradient.
+        mask: where to decay: a tree of bools like the parameters, a prefix of one, or a function that makes it.
+        decoupled_weight_decay: shrink theta by (1 - gamma lambda) instead and leave the momentum alone, which has
+            the fixed point of an L2 penalty with alpha lambda.
+        momentum_dtype: dtype of the momentum; None is that of each parameter. Arithmetic is in float32 at least.
+        max_learning_rate: a bound at which a schedule or traced rate is clipped. Where it and alpha are numbers with
+            alpha max_learning_rate <= 1/2, the faster of the two forms above serves schedules too.
+
+    Returns:
+        The transformation. ``update`` needs ``params`` where there is weight decay.
+
+    Raises:
+        ValueError: an argument is out of range. Schedules and traced values are not checked.
+        TypeError: a parameter is not floating or complex.
+
+    Examples:
+        >>> import jax, jax.numpy as jnp, optax
+        >>> from inna.optax import inna
+        >>> optimizer = inna(learning_rate=0.1, alpha=0.5, beta=0.1)
+        >>> params = jnp.array([1.0, -2.0])
+        >>> state = optimizer.init(params)
+        >>> for _ in range(200):
+        ...     grads = jax.grad(lambda x: jnp.sum(x**2))(params)
+        ...     updates, state = optimizer.update(grads, state, params)
+        ...     params = optax.apply_updates(params, updates)
+        >>> bool(jnp.abs(params).max() < 0.02)
+        True
+
+    References:
+        Castera, Bolte, Févotte, Pauwels, An Inertial Newton Algorithm for Deep Learning, JMLR 22(134), 2021, eq. (12).
+    """
+    rates = _Rates(learning_rate, alpha, beta, weight_decay, initial_speed, max_learning_rate)
+
+    def prepare(theta: Any, momentum: Any, exp_avg_sq: Any, grad: Any, now: _Rates, steps: Any) -> tuple[Any, ...]:
+        if now.weight_decay is None:
+            return theta, momentum, exp_avg_sq, grad
+        if decoupled_weight_decay:
+            return (1 - now.learning_rate * now.weight_decay) * theta, momentum, exp_avg_sq, grad
+        return theta, momentum, exp_avg_sq, grad + now.weight_decay * theta
+
+    return _transformation("inna", rates, prepare, mask, momentum_dtype, averages_squares=False)
+
+
+def innaprop(
+    learning_rate: ScalarOrSchedule = INNAPROP_DEFAULTS.lr,
+    alpha: ScalarOrSchedule = INNAPROP_DEFAULTS.alpha,
+    beta: ScalarOrSchedule = INNAPROP_DEFAULTS.beta,
+    sigma: float | jax.Array = INNAPROP_DEFAULTS.sigma,
+    eps: float | jax.Array = INNAPROP_DEFAULTS.eps,
+    weight_decay: float | jax.Array = INNAPROP_DEFAULTS.weight_decay,
+    *,
+    initial_speed: float | jax.Array | None = None,
+    mask: Mask | None = None,
+    momentum_dtype: Any | None = None,
+    max_learning_rate: float | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    r"""INNAprop: INNA on RMSprop's gradient.
+
+    .. math::
+        v_{k+1} &= \sigma v_k + (1 - \sigma) g_k^2 \\
+        \hat g_k &= g_k / (\sqrt{v_{k+1} / (1 - \sigma^{k+1})} + \epsilon)
+
+    and the step of `inna` with :math:`\hat g_k`. Complex gradients are rescaled by their real and imaginary parts.
+
+    Args:
+        learning_rate, alpha, beta, initial_speed, mask, momentum_dtype, max_learning_rate: as in `inna`.
+        sigma: memory of g², in [0, 1).
+        eps: added to the root, >= 0.
+        weight_decay: lambda >= 0, as published: theta shrinks by (1 - gamma lambda) and the momentum gains
+            gamma lambda (1/beta - alpha) theta; beta > 0 is needed then.
+
+    Returns:
+        The transformation. ``update`` needs ``params`` where there is weight decay.
+
+    Raises:
+        ValueError: an argument is out of range, or beta = 0 with weight decay.
+        TypeError: a parameter is not floating or complex.
+
+    Examples:
+        >>> import jax.numpy as jnp
+        >>> from inna.optax import innaprop
+        >>> optimizer = innaprop(learning_rate=0.1, weight_decay=0.0)
+        >>> params = jnp.array([1.0, -2.0])
+        >>> updates, state = optimizer.update(2 * params, optimizer.init(params), params)
+        >>> print(updates.round(4))  # the first step is gamma beta against the sign of the gradient
+        [-0.09  0.09]
+
+    References:
+        Bolte, Boustany, Pauwels, Purica, A second-order-like optimizer with adaptive gradient scaling for deep
+        learning, arXiv 2410.05871, 2024.
+    """
+    rates = _Rates(learning_rate, alpha, beta, weight_decay, initial_speed, max_learning_rate)
+    sigma = _checked("sigma", sigma, minimum=0.0, below=1.0)
+    eps = _checked("eps", eps, minimum=0.0)
+    if rates.weight_decay is not None and isinstance(rates.beta, float) and rates.beta == 0:
+        raise ValueError(f"beta must be > 0 with weight_decay (1/beta is taken), got {beta!r}")
+
+    def rescale(grad: Any, exp_avg_sq: Any, steps: Any) -> tuple[Any, Any]:
+        if jnp.iscomplexobj(grad):
+            real, real_sq = rescale(grad.real, exp_avg_sq.real, steps)
+            imag, imag_sq = rescale(grad.imag, exp_avg_sq.imag, steps)
+            return jax.lax.complex(real, imag), jax.lax.complex(real_sq, imag_sq)
+        return dynamics.rescale(grad, exp_avg_sq, steps.astype(grad.dtype), sigma, eps)
+
+    def prepare(theta: Any, momentum: Any, exp_avg_sq: Any, grad: Any, now: _Rates, steps: Any) -> tuple[Any, ...]:
+        grad, exp_avg_sq = rescale(grad, exp_avg_sq, steps)
+        if now.weight_decay is not None:
+            theta, momentum = dynamics.decay_innaprop(
+                theta, momentum, now.learning_rate, now.alpha, now.beta, now.weight_decay
+            )
+        return theta, momentum, exp_avg_sq, grad
+
+    return _transformation("innaprop", rates, prepare, mask, momentum_dtype, averages_squares=True)
+
+
+class _Rates:
+    """The hyper-parameters: floats where they are known beforehand, and then checked; else tracers or schedules.
+
+    No weight decay is None.
+    """
+
+    def __init__(
+        self, learning_rate: Any, alpha: Any, beta: Any, weight_decay: Any, initial_speed: Any, max_learning_rate: Any
+    ) -> None:
+        self.learning_rate = _checked("learning_rate", learning_rate, schedule=True, minimum=0.0)
+        self.alpha = _checked("alpha", alpha, schedule=True, minimum=0.0)
+        self.beta = _checked("beta", beta, schedule=True, minimum=0.0)
+        self.weight_decay = _checked("weight_decay", weight_decay, minimum=0.0)
+        if isinstance(self.weight_decay, float) and self.weight_decay == 0:
+            self.weight_decay = None
+        self.initial_speed = None if initial_speed is None else _checked("initial_speed", initial_speed)
+        self.max_learning_rate = None
+        if max_learning_rate is not None:
+            self.max_learning_rate = _checked("max_learning_rate", max_learning_rate, minimum=0.0)
+
+    def divisible(self) -> bool:
+        """Whether |1 - alpha gamma| >= 1/2 at every step: dividing by it then costs one bit at most."""
+        if not isinstance(self.alpha, float):
+            return False
+        if isinstance(self.learning_rate, float) and self.max_learning_rate is None:
+            return abs(1 - self.alpha * self.learning_rate) >= 0.5
+        return isinstance(self.max_learning_rate, float) and self.alpha * self.max_learning_rate <= 0.5
+
+    def at(self, count: jax.Array) -> "_Rates":
+        """The hyper-parameters of one step: floats and 0-dimensional arrays."""
+        now = copy(self)
+        now.learning_rate, now.alpha, now.beta = (
+            value(count) if callable(value) else value for value in (self.learning_rate, self.alpha, self.beta)
+        )
+        if self.max_learning_rate is not None:
+            now.learning_rate = jnp.minimum(now.learning_rate, self.max_learning_rate)
+        return now
+
+    def for_array(self, dtype: Any, decays: Any) -> "_Rates":
+        """These for one array of parameters: arrays cast to the real ``dtype``, no decay where ``decays`` says so.
+
+        Floats stay as they are, so that their products are rounded once.
+        """
+        now = copy(self)
+        if self.weight_decay is not None and isinstance(decays, (bool, np.bool_)):
+            now.weight_decay = self.weight_decay if decays else None
+        elif self.weight_decay is not None:
+            now.weight_decay = self.weight_decay * decays
+        for name, value in vars(now).items():
+            if value is not None and not isinstance(value, float):
+                setattr(now, name, jnp.asarray(value, dtype))
+        return now
+
+
+def _transformation(
+    name: str,
+    rates: _Rates,
+    prepare: Callable[..., tuple[Any, ...]],
+    mask: Mask | None,
+    momentum_dtype: Any | None,
+    *,
+    averages_squares: bool,
+) -> optax.GradientTransformationExtraArgs:
+    """What both share. ``prepare`` takes (theta, momentum, exp_avg_sq, grad, rates, steps) to the four that step."""
+    if momentum_dtype is not None:
+        momentum_dtype = jax.dtypes.canonicalize_dtype(momentum_dtype)
+        if not jnp.issubdtype(momentum_dtype, jnp.inexact):
+            raise ValueError(f"momentum_dtype must be a floating or complex dtype or None, got {momentum_dtype}")
+
+    def init(params: optax.Params) -> InertialState:
+        for param in jax.tree.leaves(params):
+            if not jnp.issubdtype(jnp.result_type(param), jnp.inexact):
+                raise TypeError(f"{name} moves floating or complex parameters, got {jnp.result_type(param)}")
+        exp_avg_sq = None
+        if averages_squares:
+            exp_avg_sq = jax.tree.map(lambda p: jnp.zeros_like(p, _at_least_single(p)), params)
+        # Two arrays, not one twice: a buffer can be donated only once.
+        count, steps = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
+        return InertialState(count, steps, optax.tree.zeros_like(params, dtype=momentum_dtype), exp_avg_sq)
+
+    def update(
+        grads: optax.Updates, state: InertialState, params: optax.Params | None = None, **_: Any
+    ) -> tuple[optax.Updates, InertialState]:
+        if params is None:
+            if rates.weight_decay is not None:
+                raise ValueError(f"{name} with weight decay needs the parameters: call update(grads, state, params)")
+            params = grads  # for their shapes and dtypes alone
+        now = rates.at(state.count)
+        moves = now.learning_rate != 0
+        steps = state.steps + jnp.asarray(moves, jnp.int32)
+
+        def move(decays: Any, theta: Any, grad: Any, momentum: Any, exp_avg_sq: Any = None) -> tuple[Any, Any, Any]:
+            dtype = jnp.promote_types(_at_least_single(theta), momentum.dtype)
+            rates_here = now.for_array(jnp.zeros([], dtype).real.dtype, decays)
+            lr, alpha, beta = rates_here.learning_rate, rates_here.alpha, rates_here.beta
+            p, g, m = (x.astype(dtype) for x in (theta, grad, momentum))
+            shrunk, m, v, g = prepare(p, m, exp_avg_sq, g, rates_here, state.steps + 1)
+            if rates.initial_speed is not None:
+                m = m + jnp.where(state.steps == 0, dynamics.initial_momentum(g, beta, rates_here.initial_speed), 0)
+            u, m = dynamics.step(0.0, m, g, lr, alpha, beta)
+            m = jnp.where(moves, m.astype(momentum.dtype), momentum)
+            if rates.divisible() and m.dtype == dtype:
+                u = -lr / (1 - alpha * lr) * (m + (beta - lr) * g)
+            if shrunk is not p:
+                u = u + (shrunk - p)
+            if v is not None:
+                v = jnp.where(moves, v, exp_avg_sq)
+            return jnp.where(moves, u, 0).astype(theta.dtype), m, v
+
+        tree: Any = jax.tree.structure(params)
+        trees = [params, grads, state.momentum, *([state.exp_avg_sq] if averages_squares else [])]
+        columns = [tree.flatten_up_to(x) for x in trees]
+        decays = tree.flatten_up_to(_broadcast(mask, params))
+        moved = [move(row_decays, *row) for row_decays, *row in zip(decays, *columns, strict=True)]
+        updates, momentum, exp_avg_sq = (tree.unflatten([row[i] for row in moved]) for i in range(3))
+        return updates, InertialState(
+            optax.safe_increment(state.count), steps, momentum, exp_avg_sq if averages_squares else None
+        )
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _broadcast(mask: Mask | None, params: optax.Params) -> Any:
+    mask = True if mask is None else mask(params) if callable(mask) else mask
+    return jax.tree.map(lambda decays, below: jax.tree.map(lambda _: decays, below), mask, params)
+
+
+def _at_least_single(x: jax.Array) -> Any:
+    return jnp.promote_types(x.dtype, jnp.float32)
+
+
+def _checked(name: str, value: Any, *, schedule: bool = False, **bounds: Any) -> Any:
+    if isinstance(value, jax.core.Tracer) or (schedule and callable(value)):
+        return value
+    return check_range(name, value, **bounds)

@@ -1,0 +1,330 @@
+"""inna.keras on the backend that KERAS_BACKEND names; tests/test_keras_backends.py runs this on each."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from inna import dynamics
+from inna.keras import INNA, INNAprop, PowerDecay
+from inna.schedules import power_decay
+
+# Keras's variables predate NumPy 2's __array__.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+BACKEND = keras.backend.backend()
+START = np.linspace(-1.5, 2.0, 6)
+BOTH = pytest.mark.parametrize("make", [INNA, INNAprop])
+
+
+@pytest.fixture
+def double():
+    """Keras in float64."""
+    before = keras.config.floatx()
+    keras.config.set_floatx("float64")
+    if BACKEND == "jax":
+        import jax
+
+        with jax.enable_x64(True):
+            yield
+    else:
+        yield
+    keras.config.set_floatx(before)
+
+
+@pytest.fixture(autouse=True)
+def same_weights_every_time():
+    keras.utils.set_random_seed(7)
+
+
+def bowl(theta):
+    return np.arange(1.0, 1.0 + theta.size).reshape(theta.shape) * theta - 0.5
+
+
+def as_array(x):
+    return np.array(ops.convert_to_numpy(x))
+
+
+def run(optimizer, starts, steps, grad=bowl):
+    variables = [keras.Variable(x, name=name) for name, x in starts.items()]
+    optimizer.build(variables)
+    for _ in range(steps):
+        optimizer.apply([ops.convert_to_tensor(grad(as_array(v)).astype(str(v.dtype))) for v in variables])
+    return {v.name: as_array(v) for v in variables}
+
+
+def small_model(optimizer, **compile_options):
+    keras.utils.set_random_seed(3)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(5, activation="tanh"), keras.layers.Dense(1)])
+    model.compile(optimizer=optimizer, loss="mse", **compile_options)
+    return model
+
+
+def data(n=32):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 4)).astype("float32")
+    return x, np.sin(x.sum(1, keepdims=True))
+
+
+@pytest.mark.parametrize("initial_speed", [None, 1.0])
+@pytest.mark.parametrize("decay", [None, 0.1])
+@pytest.mark.parametrize("sigma", [None, 0.9])
+def test_the_rule_with_decay_and_exclusions(double, sigma, decay, initial_speed):
+    starts = {"kernel": START.reshape(2, 3), "bias": START[:2]}
+    rate = PowerDecay(0.1, 0.5)
+    shared = {"initial_speed": initial_speed, "weight_decay": decay}
+    optimizer = INNAprop(rate, 0.5, 0.2, sigma, 1e-7, **shared) if sigma else INNA(rate, 0.5, 0.2, **shared)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    made = run(optimizer, starts, 12)
+    for name, theta in starts.items():
+        m, v = np.zeros_like(theta), np.zeros_like(theta)
+        weight_decay = (decay or 0.0) if name == "kernel" else 0.0
+        for k in range(12):
+            lr, g = 0.1 * power_decay(0.5)(k), bowl(theta)
+            if sigma:
+                g, v = dynamics.rescale(g, v, k + 1, sigma, 1e-7)
+            if k == 0:
+                m = dynamics.initial_momentum(g, 0.2, initial_speed)
+            if sigma:
+                theta, m = dynamics.decay_innaprop(theta, m, lr, 0.5, 0.2, weight_decay)
+            else:
+                theta = (1 - lr * weight_decay) * theta
+            theta, m = dynamics.step(theta, m, g, lr, 0.5, 0.2)
+        np.testing.assert_allclose(made[name], theta, rtol=0, atol=1e-13)
+
+
+@BOTH
+def test_all_weights_may_be_excluded_from_decay(double, make):
+    optimizer = make(0.1, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["weight"])
+    made = run(optimizer, {"weight": START}, 3)["weight"]
+    np.testing.assert_array_equal(made, run(make(0.1, weight_decay=None), {"weight": START}, 3)["weight"])
+
+
+@pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.875, False), (0.875, True)])
+def test_from_sgd_makes_the_iterates_of_keras_sgd(double, momentum, nesterov):
+    """With numbers that float32 holds exactly: Keras's SGD rounds its settings to it on TensorFlow."""
+    ours = run(INNA(*dynamics.from_sgd(1 / 64, momentum, nesterov)), {"w": START}, 40)["w"]
+    theirs = run(keras.optimizers.SGD(1 / 64, momentum=momentum, nesterov=nesterov), {"w": START}, 40)["w"]
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-13)
+
+
+def test_power_decay_is_the_schedule_of_the_paper(double):
+    rate = PowerDecay(0.3, 0.25)
+    for k in (0, 1, 10, 12345):
+        assert float(rate(k)) == pytest.approx(0.3 * (k + 1) ** -0.25, rel=1e-14)
+        assert float(rate(ops.convert_to_tensor(k))) == pytest.approx(0.3 * (k + 1) ** -0.25, rel=1e-14)
+
+
+@BOTH
+def test_accumulated_gradients_are_one_large_batch(double, make):
+    """Keras shows the schedule micro-steps; PowerDecay, told how many, counts updates."""
+    grads = np.random.default_rng(1).normal(size=(5, 3, 6))
+    options = {"initial_speed": 1.0, "weight_decay": 0.1}
+    small = make(PowerDecay(0.1, 0.5, gradient_accumulation_steps=3), gradient_accumulation_steps=3, **options)
+    large = make(PowerDecay(0.1, 0.5), **options)
+    micro, whole = keras.Variable(START), keras.Variable(START)
+    for group in grads:
+        before = as_array(micro)
+        for i, g in enumerate(group):
+            np.testing.assert_array_equal(as_array(micro), before, err_msg=f"micro-step {i}")
+            small.apply([ops.convert_to_tensor(g)], [micro])
+        large.apply([ops.convert_to_tensor(group.mean(0))], [whole])
+        np.testing.assert_allclose(as_array(micro), as_array(whole), rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("clipping", [{"clipnorm": 0.5}, {"clipvalue": 0.3}, {"global_clipnorm": 0.7}])
+def test_clipping_is_a_step_with_the_clipped_gradient(double, clipping):
+    g = {"a": np.array([3.0, -0.1]), "b": np.array([[0.2, -4.0]])}
+    name, most = next(iter(clipping.items()))
+    whole = np.sqrt(sum((x**2).sum() for x in g.values()))
+    clipped = {
+        "clipnorm": lambda x: x * min(1.0, most / np.linalg.norm(x)),
+        "clipvalue": lambda x: np.clip(x, -most, most),
+        "global_clipnorm": lambda x: x * min(1.0, most / whole),
+    }[name]
+    variables = [keras.Variable(np.zeros_like(x)) for x in g.values()]
+    INNA(0.1, 0.5, 0.2, **clipping).apply([ops.convert_to_tensor(x) for x in g.values()], variables)
+    for variable, x in zip(variables, g.values(), strict=True):
+        np.testing.assert_allclose(as_array(variable), -0.1 * 0.2 * clipped(x), rtol=1e-6)
+
+
+def test_ema_averages_the_iterates(double):
+    weight = keras.Variable(START)
+    optimizer = INNA(0.1, use_ema=True, ema_momentum=0.5)
+    average = None
+    for _ in range(4):
+        optimizer.apply([ops.convert_to_tensor(bowl(as_array(weight)))], [weight])
+        now = as_array(weight)
+        average = now if average is None else 0.5 * average + 0.5 * now
+    optimizer.finalize_variable_values([weight])
+    np.testing.assert_allclose(as_array(weight), average, rtol=1e-12)
+
+
+@BOTH
+def test_loss_scaling_changes_no_iterate_and_skips_overflow(double, make):
+    plain = run(make(0.1, initial_speed=1.0), {"w": START}, 3)["w"]
+    scaled = keras.optimizers.LossScaleOptimizer(make(0.1, initial_speed=1.0), initial_scale=1024.0)
+    weight = keras.Variable(START)
+    scaled.build([weight])
+
+    def apply(g):
+        if BACKEND != "jax":
+            scaled.apply([ops.convert_to_tensor(g)])
+            return
+        # Keras's loss scaling is for jitted steps there.
+        values = [v.value for v in scaled.variables]
+        (theta,), values = scaled.stateless_apply(values, [ops.convert_to_tensor(g)], [weight.value])
+        weight.assign(theta)
+        for variable, value in zip(scaled.variables, values, strict=True):
+            variable.assign(value)
+
+    for k in range(4):
+        before = [as_array(v) for v in (weight, *scaled.inner_optimizer.variables)]
+        scale = float(scaled.scale_loss(1.0))
+        if k == 1:
+            apply(np.full(6, np.inf))
+            for old, new in zip(before, (weight, *scaled.inner_optimizer.variables), strict=True):
+                np.testing.assert_array_equal(old, as_array(new))
+        else:
+            apply(scale * bowl(as_array(weight)))
+    np.testing.assert_allclose(as_array(weight), plain, rtol=0, atol=1e-13)
+    fixed = run(make(0.1, initial_speed=1.0, loss_scale_factor=8.0), {"w": START}, 3, grad=lambda x: 8 * bowl(x))["w"]
+    np.testing.assert_allclose(fixed, plain, rtol=0, atol=1e-13)
+
+
+@BOTH
+def test_a_step_with_lr_zero_changes_nothing(make):
+    weight = keras.Variable(START.astype("float32"))
+    optimizer = make(0.1, initial_speed=1.0, weight_decay=0.1)
+    optimizer.build([weight])
+    for rate in (0.0, 0.1, 0.0):
+        optimizer.learning_rate = rate
+        before = {v.path: as_array(v) for v in (weight, *optimizer.variables)}
+        g = np.full(6, np.nan if rate == 0 else 1.0, "float32")
+        optimizer.apply([ops.convert_to_tensor(g)])
+        after = {v.path: as_array(v) for v in (weight, *optimizer.variables)}
+        changed = {path for path in before if not np.array_equal(before[path], after[path])}
+        if rate == 0:
+            assert changed == {path for path in before if "iteration" in path}
+    # the initial velocity has waited for the first step that moves: theta_1 = theta_0 - gamma s g_0
+    if make is INNA:
+        expected = START * (1 - 0.1 * 0.1) - 0.1 * 1.0
+        np.testing.assert_allclose(as_array(weight), expected, rtol=1e-5)
+
+
+@BOTH
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_a_16_bit_weight_gets_its_step_in_single_precision(make, dtype):
+    """One step from equal values is that of float32, rounded once."""
+    coarse = keras.Variable(START, dtype=dtype)
+    fine = keras.Variable(ops.cast(coarse.value, "float32"), dtype="float32")
+    for weight in (coarse, fine):
+        g = ops.cast(ops.convert_to_tensor(bowl(START).astype("float32")), dtype)
+        make(0.1, initial_speed=1.0).apply([ops.cast(g, weight.dtype)], [weight])
+    rounded = ops.cast(fine.value, dtype)
+    np.testing.assert_array_equal(*(as_array(ops.cast(x, "float32")) for x in (coarse.value, rounded)))
+
+
+@BOTH
+def test_saved_in_mid_training_and_resumed(tmp_path, make):
+    x, y = data()
+
+    def optimizer():
+        return make(PowerDecay(0.05, 0.5), initial_speed=1.0, weight_decay=0.01, clipnorm=1.0)
+
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    whole = small_model(optimizer())
+    whole.fit(x, y, epochs=4, **options)
+    first = small_model(optimizer())
+    first.fit(x, y, epochs=2, **options)
+    first.save(tmp_path / "half.keras")
+    second = keras.models.load_model(tmp_path / "half.keras")
+    assert type(second.optimizer) is make
+    assert second.optimizer.get_config() == first.optimizer.get_config()
+    second.fit(x, y, epochs=2, **options)
+    for ours, theirs in zip(
+        [*second.weights, *second.optimizer.variables], [*whole.weights, *whole.optimizer.variables], strict=True
+    ):
+        np.testing.assert_array_equal(as_array(ours), as_array(theirs))
+
+
+@BOTH
+def test_fit_is_the_loop_over_apply(make):
+    """Compiled by the backend (jit_compile where it is XLA) or not, the weights are those of the rule."""
+    x, y = data()
+    compiled = small_model(make(PowerDecay(0.05, 0.5), initial_speed=1.0), jit_compile=BACKEND != "torch")
+    compiled.fit(x, y, epochs=5, batch_size=32, shuffle=False, verbose=0)
+    model = small_model(make(PowerDecay(0.05, 0.5), initial_speed=1.0), run_eagerly=True, jit_compile=False)
+    model.fit(x, y, epochs=5, batch_size=32, shuffle=False, verbose=0)
+    for ours, theirs in zip(compiled.weights, model.weights, strict=True):
+        np.testing.assert_allclose(as_array(ours), as_array(theirs), rtol=1e-4, atol=1e-6)
+
+
+def test_rows_of_an_embedding_that_no_example_names_keep_moving(double):
+    """TensorFlow hands over sparse gradients there; the momentum moves every row all the same."""
+    layer = keras.layers.Embedding(4, 2, dtype="float64")
+    model = keras.Sequential([keras.Input((1,), dtype="int32"), layer, keras.layers.Flatten(dtype="float64")])
+    model.compile(optimizer=INNA(0.1, 0.5, 0.1), loss="mse", run_eagerly=BACKEND == "tensorflow", jit_compile=False)
+    x, y = np.array([[1]]), np.array([[3.0, 3.0]])
+    theta, m = as_array(layer.embeddings), np.zeros((4, 2))
+    for name in (1, 2, 1):
+        model.fit(x * name, y, epochs=1, verbose=0)
+        g = np.zeros((4, 2))
+        g[name] = theta[name] - 3.0
+        theta, m = dynamics.step(theta, m, g, 0.1, 0.5, 0.1)
+    np.testing.assert_allclose(as_array(layer.embeddings), theta, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        PowerDecay(0.3, 0.25, gradient_accumulation_steps=4),
+        INNA(0.3, 2.0, 0.5, initial_speed=1.0, weight_decay=0.1, clipnorm=1.0, name="mine"),
+        INNA(PowerDecay(0.3, 0.25)),
+        INNAprop(0.3, 2.0, 0.5, 0.9, 1e-6, 0.1, initial_speed=0.5, use_ema=True),
+        INNAprop(keras.optimizers.schedules.CosineDecay(0.1, 100), weight_decay=None),
+    ],
+    ids=lambda thing: type(thing).__name__,
+)
+def test_configurations_survive_json(thing):
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(thing)))
+    assert config["registered_name"] == f"inna>{type(thing).__name__}"
+    again = keras.saving.deserialize_keras_object(config)
+    assert type(again) is type(thing)
+    assert json.dumps(again.get_config()) == json.dumps(thing.get_config())
+
+
+@pytest.mark.parametrize("make", [INNA, INNAprop])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("learning_rate", -0.1),
+        ("learning_rate", float("nan")),
+        ("learning_rate", "fast"),
+        ("alpha", -1.0),
+        ("beta", float("inf")),
+        ("initial_speed", "1"),
+        ("weight_decay", -1e-3),
+    ],
+)
+def test_arguments_out_of_range(make, name, value):
+    with pytest.raises(ValueError, match=rf"^{name} must be a finite number.*, got "):
+        make(**{name: value})
+
+
+def test_other_bad_input():
+    with pytest.raises(ValueError, match=r"^sigma must be a finite number >= 0 and < 1, got 1\.0"):
+        INNAprop(sigma=1.0)
+    with pytest.raises(ValueError, match=r"^eps must be a finite number >= 0, got -1"):
+        INNAprop(eps=-1)
+    with pytest.raises(ValueError, match=r"^beta must be > 0 with weight_decay .* got 0\.0"):
+        INNAprop(beta=0.0)
+    INNAprop(beta=0.0, weight_decay=None)
+    with pytest.raises(ValueError, match="not recognized"):
+        INNA(momentum=0.9)
+    with pytest.raises(ValueError, match=r"^power must be a finite number >= 0, got -1"):
+        PowerDecay(0.1, -1)
+    with pytest.raises(ValueError, match=r"^gradient_accumulation_steps must be an integer, got 1.5"):
+        PowerDecay(0.1, 0.5, 1.5)

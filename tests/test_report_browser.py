@@ -1,0 +1,295 @@
+"""The page in a real browser, headless: what it shows, what it does, and that it asks for nothing.
+
+Without Chromium on the PATH (or at $CHROMIUM) these tests are skipped; where INNA_REQUIRE_BROWSER=1 they fail.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from inna.experiments.report import write_report
+from inna.experiments.rows import row_document
+from synthetic_study import HOSTILE, classification_study, hostile_study, regression_study, rows_of, save
+
+SCREENSHOTS = Path(__file__).parent.parent / "docs" / "screenshots.py"
+SIZES = [(1280, 800), (390, 844)]
+SCHEMES = ["light", "dark"]
+
+
+def load_screenshots() -> Any:
+    specification = importlib.util.spec_from_file_location("screenshots", SCREENSHOTS)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["screenshots"] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    screenshots = load_screenshots()
+    executable = screenshots.find_chromium()
+    reason = "" if executable else "no Chromium on the PATH"
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        reason = "playwright is not installed"
+    if reason:
+        if os.environ.get("INNA_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"INNA_REQUIRE_BROWSER=1, but {reason}")
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=executable, args=screenshots.FLAGS)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    paths = {}
+    for study in (classification_study(), regression_study(), hostile_study()):
+        name = {"digits": "digits", "diabetes": "regression"}.get(study.dataset, "hostile")
+        rows = rows_of(study, diverging_final="INNA (α=0.5, β=1)")
+        paths[name] = write_report(save(tmp_path_factory.mktemp(name), study, rows))
+    return paths
+
+
+@dataclass
+class Visit:
+    """An open page, with everything it said and asked for."""
+
+    page: Any
+    said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def count(self, selector: str) -> int:
+        found: int = self.page.locator(selector).count()
+        return found
+
+    def column(self, position: int) -> list[str]:
+        texts: list[str] = self.page.eval_on_selector_all(
+            "table.results tbody tr", "(lines, i) => lines.map(line => line.children[i].dataset.value)", position
+        )
+        return texts
+
+
+@pytest.fixture
+def visit(browser: Any, reports: dict[str, Path]) -> Iterator[Any]:
+    contexts = []
+
+    def go(name: str = "digits", size: tuple[int, int] = SIZES[0], scheme: str = "light") -> Visit:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
+        contexts.append(context)
+        seen = Visit(context.new_page())
+        seen.page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))
+        seen.page.on("pageerror", lambda error: seen.said.append(f"error: {error}"))
+        seen.page.on("dialog", lambda dialog: seen.said.append(f"dialog: {dialog.message}"))
+        seen.page.on("request", lambda request: seen.asked.append(request.url))
+        seen.page.goto(reports[name].as_uri())
+        drawn(seen, scheme)
+        return seen
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+def drawn(seen: Visit, scheme: str) -> None:
+    seen.page.wait_for_selector(f"html[data-drawn={scheme}]", timeout=30_000)
+
+
+def settle(seen: Visit) -> None:
+    seen.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
+    seen.page.wait_for_timeout(150)
+
+
+def scrolls_sideways(seen: Visit) -> bool:
+    found: bool = seen.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    return found
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", SIZES, ids=["1280", "390"])
+@pytest.mark.parametrize("name", ["digits", "regression", "hostile"])
+def test_the_page_is_quiet_fits_and_asks_for_nothing(
+    visit: Any, reports: dict[str, Path], name: str, size: tuple[int, int], scheme: str
+) -> None:
+    seen = visit(name, size, scheme)
+    assert seen.said == []
+    assert seen.asked == [reports[name].as_uri()]
+    assert not scrolls_sideways(seen)
+    assert seen.count(".chart") == seen.count(".chart svg.marks") > 5
+    widths = seen.page.eval_on_selector_all(".chart svg", "all => all.map(each => each.getBoundingClientRect().width)")
+    assert all(0.7 * min(size[0] - 32, 520) < width <= size[0] for width in widths)
+    background = seen.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 24, 29)")
+
+
+INTRUSIONS = """
+    document.body.append(Object.assign(document.createElement("script"), { textContent: "window.inserted = 1" }));
+    document.body.append(Object.assign(document.createElement("style"), { textContent: "body { opacity: 0.5 }" }));
+    document.body.setAttribute("onclick", "window.clicked = 1");
+    document.body.click();
+    setTimeout("window.evaluated = 1", 0);
+"""
+
+
+def test_the_policy_is_in_force(visit: Any) -> None:
+    seen = visit()
+    seen.page.evaluate(INTRUSIONS)
+    settle(seen)
+    assert seen.page.evaluate("[window.inserted, window.clicked, window.evaluated]") == [None, None, None]
+    assert seen.page.evaluate("getComputedStyle(document.body).opacity") == "1"
+    assert seen.page.evaluate("fetch('data:,x').then(() => 'fetched', () => 'refused')") == "refused"
+
+
+LINES = "#chart-curves-training-loss-0 .mark-line path"
+
+
+def test_a_click_on_the_legend_takes_curves_away_everywhere_and_brings_them_back(visit: Any) -> None:
+    seen = visit()
+    study = classification_study()
+    points = "#chart-tuning-0 .mark-symbol path"
+    before, symbols = seen.count(LINES), seen.count(points)
+    assert before == len(study.contenders)
+    adam = seen.page.locator('.legend button[data-contender="Adam"]')
+    show_all = seen.page.locator("#show-all")
+    assert not show_all.is_visible()
+    adam.click()
+    settle(seen)
+    assert adam.get_attribute("aria-pressed") == "false"
+    assert seen.count(LINES) == before - 1
+    assert seen.count(points) < symbols
+    adam.click()
+    settle(seen)
+    assert seen.count(LINES) == before
+    adam.dblclick()
+    settle(seen)
+    assert seen.count(LINES) == 1
+    show_all.click()
+    settle(seen)
+    assert seen.count(LINES) == before
+    assert adam.get_attribute("aria-pressed") == "true"
+    assert seen.said == []
+
+
+def test_the_legend_works_with_the_keyboard_and_lets_one_stand_out(visit: Any) -> None:
+    seen = visit()
+    seen.page.locator('.legend button[data-contender="SGD"]').focus()
+    settle(seen)
+    opacities = seen.page.eval_on_selector_all(LINES, "all => all.map(each => each.getAttribute('opacity') ?? '1')")
+    assert sorted(set(opacities)) == ["0.12", "1"]
+    assert opacities.count("1") == 1
+    seen.page.keyboard.press("Space")
+    settle(seen)
+    assert seen.count(LINES) == len(classification_study().contenders) - 1
+
+
+def test_hovering_over_a_curve_shows_its_numbers(visit: Any) -> None:
+    seen = visit("hostile")
+    chart = seen.page.locator("#chart-curves-training-loss-0 svg")
+    chart.scroll_into_view_if_needed()
+    box = chart.bounding_box()
+    seen.page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
+    tooltip = seen.page.locator("#vg-tooltip-element.visible")
+    tooltip.wait_for(timeout=5000)
+    assert "training loss, mean" in tooltip.inner_text()
+    assert tooltip.locator("img, script, b").count() == 0
+    assert seen.said == []
+
+
+def test_the_table_sorts_by_click_and_by_keyboard(visit: Any) -> None:
+    seen = visit()
+    heads = seen.page.locator("table.results thead th")
+    assert heads.nth(1).get_attribute("aria-sort") == "ascending"
+    losses = [float(value) for value in seen.column(1)]
+    assert losses == sorted(losses)
+    heads.nth(3).locator("button").click()
+    accuracies = [float(value) for value in seen.column(3)]
+    assert heads.nth(3).get_attribute("aria-sort") == "descending"
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert seen.count("table.results th[aria-sort]") == 1
+    heads.nth(3).locator("button").focus()
+    seen.page.keyboard.press("Enter")
+    assert heads.nth(3).get_attribute("aria-sort") == "ascending"
+    assert [float(value) for value in seen.column(3)] == accuracies[::-1]
+    # The reference has no difference to itself: it stays last, whichever way round.
+    for _ in range(2):
+        heads.nth(2).locator("button").click()
+        assert seen.column(2)[-1] == ""
+        known = [float(value) for value in seen.column(2)[:-1]]
+        ascending = heads.nth(2).get_attribute("aria-sort") == "ascending"
+        assert known == sorted(known, reverse=not ascending)
+    heads.nth(0).locator("button").click()
+    assert seen.column(0)[0] == "AdaGrad"
+
+
+def test_the_download_holds_the_rows(visit: Any, tmp_path: Path) -> None:
+    seen = visit()
+    with seen.page.expect_download() as waiting:
+        seen.page.locator("#download").click()
+    assert waiting.value.suggested_filename == "inna-digits-rows.json"
+    waiting.value.save_as(tmp_path / "rows.json")
+    held = json.loads((tmp_path / "rows.json").read_text(encoding="utf-8"))
+    rows = rows_of(classification_study(), diverging_final="INNA (α=0.5, β=1)")
+    key = json.JSONEncoder(sort_keys=True).encode
+    assert sorted(held["rows"], key=key) == sorted((row_document(*row) for row in rows.items()), key=key)
+    assert seen.said == []
+
+
+def test_hostile_names_are_inert(visit: Any) -> None:
+    seen = visit("hostile")
+    assert seen.count("img") == 0
+    assert seen.count(".legend button") == len(hostile_study().contenders) + 1
+    button = seen.page.locator(".legend button").first
+    assert button.get_attribute("data-contender") == HOSTILE
+    before = seen.count(LINES)
+    button.click()
+    settle(seen)
+    assert seen.count(LINES) == before - 1
+    assert seen.said == []
+
+
+def test_the_charts_follow_a_change_of_theme_and_width(visit: Any) -> None:
+    seen = visit()
+    seen.page.locator('.legend button[data-contender="Adam"]').click()
+    color = "#chart-curves-training-loss-0 .mark-line path"
+    light = seen.page.locator(color).first.get_attribute("stroke")
+    seen.page.emulate_media(color_scheme="dark")
+    drawn(seen, "dark")
+    assert seen.page.locator(color).first.get_attribute("stroke") != light
+    # What the legend has hidden stays hidden.
+    assert seen.count(LINES) == len(classification_study().contenders) - 1
+    seen.page.set_viewport_size({"width": 390, "height": 844})
+    settle(seen)
+    assert not scrolls_sideways(seen)
+    assert seen.said == []
+
+
+def test_the_four_pictures(browser: Any, reports: dict[str, Path], tmp_path: Path) -> None:
+    screenshots = load_screenshots()
+    script = [
+        sys.executable,
+        str(SCREENSHOTS),
+        str(reports["regression"]),
+        str(tmp_path / "shots" / "one"),
+        "--first-screen",
+    ]
+    done = subprocess.run(script, capture_output=True, text=True, check=True)
+    names = [f"one-{scheme}-{width}.png" for scheme in SCHEMES for width in screenshots.WIDTHS]
+    assert [Path(line).name for line in done.stdout.splitlines()] == names
+    for name in names:
+        picture = (tmp_path / "shots" / name).read_bytes()
+        assert picture.startswith(b"\x89PNG\r\n\x1a\n")
+        assert int.from_bytes(picture[16:20], "big") == 2 * int(name.split("-")[2].removesuffix(".png"))
