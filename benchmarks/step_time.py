@@ -335,8 +335,10 @@ def tables(result: dict[str, Any]) -> str:
     """The rows and the promises as Markdown."""
     about = result["machine"]
     lines = [
-        f"Measured on {about['name']} ({about['device']}, {about['threads']} threads), torch {about['torch']}, "
-        f"Python {about['python']}, {about['date']}; medians of {result['rounds']} rounds, float32.",
+        (
+            f"Measured on {about['name']} ({about['device']}, {about['threads']} threads), torch {about['torch']}, "
+            f"Python {about['python']}, {about['date']}; medians of {result['rounds']} rounds, float32."
+        ),
         "",
         "| promise | measured | allowed | kept |",
         "|---|---:|---|---|",
