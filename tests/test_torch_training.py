@@ -16,7 +16,14 @@ from inna.torch import INNA, INNAprop, param_groups
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 KINDS = pytest.mark.parametrize("kind", [INNA, INNAprop])
-PATHS = pytest.mark.parametrize("path", [pytest.param({"foreach": False}, id="single"), pytest.param({}, id="foreach")])
+PATHS = pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param({"foreach": False}, id="single"),
+        pytest.param({"foreach": True}, id="foreach"),
+        pytest.param({}, id="default"),  # fused where there is a kernel
+    ],
+)
 
 
 def network(seed=0):
