@@ -68,7 +68,8 @@ def refusal(lists: TensorLists) -> str:
             ("exp_avg_sq", lists.exp_avg_sqs),
             ("compensation", lists.compensations),
         )
-        state = [(name, tensor) for name, tensors in kinds if tensors and (tensor := tensors[i]) is not None]
+        beside = [(name, tensors[i]) for name, tensors in kinds if tensors]
+        state = [(name, tensor) for name, tensor in beside if tensor is not None]
         steps = lists.steps[i] if lists.steps else None
         why = _refusal(param, state, steps)
         if why:

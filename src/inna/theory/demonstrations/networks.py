@@ -95,7 +95,7 @@ def _suggest_lr() -> Outcome:
 @demonstration(
     "energy-warns",
     statement="EnergyMonitor warns of a step size that is too large in training, and stays silent below",
-    expected="silent for 400 iterations at 0.9 of the largest stable step; at 1.1 a warning after the first 20",
+    expected="silent for 400 iterations at 0.9 of the largest stable step; at 1.1 a warning within 20",
     source="paper, section 3.4: E only falls along the flow",
 )
 def _energy_warns() -> Outcome:
