@@ -404,12 +404,12 @@ def main() -> int:
             parser.error("--device cuda: torch sees no CUDA device")
         if arguments.threads:
             torch.set_num_threads(arguments.threads)
-        rows = []
+        result = {"machine": machine(arguments.device), "rounds": arguments.rounds, "rows": []}
         for name in arguments.shapes:
-            rows += measure(name, arguments.device, arguments.rounds, not arguments.no_compiled)
-        result = {"machine": machine(arguments.device), "rounds": arguments.rounds, "rows": rows}
-    if arguments.json:
-        replace(arguments.json, json.dumps(result, indent=1) + "\n")
+            result["rows"] += measure(name, arguments.device, arguments.rounds, not arguments.no_compiled)
+            if arguments.json:
+                # After each set of shapes: a run that is stopped keeps what it has.
+                replace(arguments.json, json.dumps(result, indent=1) + "\n")
     if arguments.docs:
         write_docs(arguments.docs, result)
     print(tables(result))
