@@ -55,10 +55,15 @@ def test_compare_ends_with_the_table_and_the_report_which_needs_no_torch_to_be_m
         "import sys; from inna.cli import run; status = run(sys.argv[1:]); exit(status or 3 * ('torch' in sys.modules))"
     )
     (folder / "report.html").unlink()
-    alone = subprocess.run([sys.executable, "-c", check, "report", str(folder)], capture_output=True, text=True)
+    alone = subprocess.run(
+        [sys.executable, "-c", check, "report", str(folder), "--figures", "svg,png"], capture_output=True, text=True
+    )
     assert (alone.returncode, alone.stderr) == (0, "")
     assert "SGD" in alone.stdout
     assert (folder / "report.html").exists()
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".svg", ".png"}
+    assert run(["report", str(folder), "--figures", "gif"]) == 2
+    assert "formats must be of png and svg" in capsys.readouterr().err
 
 
 @pytest.fixture

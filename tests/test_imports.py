@@ -5,6 +5,7 @@ from __future__ import annotations
 import pkgutil
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import pytest
 
@@ -58,8 +59,10 @@ def rule_for(module: str) -> str:
 def test_modules_import_only_what_they_may(rule):
     # Modules under one rule share an interpreter: what none of them may import must be absent at the end.
     modules = [module for module in ["inna", *MODULES] if rule_for(module) == rule]
+    if find_spec("triton") is None:
+        modules = [module for module in modules if module != "inna.torch.cuda_kernels"]
     if not modules:
-        pytest.skip(f"{rule} is not there yet")
+        pytest.skip(f"{rule} is not there, or not what it needs")
     backend = "import os; os.environ['KERAS_BACKEND'] = 'jax'; " if rule == "inna.keras" else ""
     assert not imported_with(f"{backend}import {', '.join(modules)}") & FORBIDDEN[rule]
 

@@ -22,6 +22,14 @@ from inna.experiments.tasks import BUILTIN_TASKS, fingerprint, load_task
 HERE = Path(tiny_task.__file__)
 
 
+class Pair(nn.Linear):
+    def __init__(self):
+        super().__init__(3, 1)
+
+    def forward(self, inputs):
+        return super().forward(inputs), inputs
+
+
 def test_digits_are_split_once_stratified_and_whole():
     from sklearn.datasets import load_digits
 
@@ -193,6 +201,7 @@ def test_tasks_that_are_refused(changes, error, words):
         ({"model": lambda: nn.Linear(5, 1)}, "the network on the train data: RuntimeError"),
         ({"model": lambda: 3}, "must return a torch.nn.Module, got builtins.int"),
         ({"loss": lambda o, t: (o - t) ** 2}, "the loss on the train data: TypeError: it must return a tensor of one"),
+        ({"model": Pair, "loss": lambda o, t: (o[0] - t).abs().mean()}, "metrics need a network that returns a tensor"),
         ({"metrics": {"error": (lambda o, t: o, "min")}}, "the metric error: (Runtime|Value)Error"),
     ],
 )

@@ -72,6 +72,19 @@ def test_min_norm_point_never_lists_the_sum() -> None:
     assert min_norm_point([*cube, 0.5 * np.ones((1, 20))]).distance < 1e-14
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_min_norm_point_of_points_that_nearly_coincide(seed: int) -> None:
+    """What sampling a smooth network near a kink gives: clusters of radius 1e-8 to 1e-6 at a few pieces of size 10."""
+    rng = np.random.default_rng(seed)
+    pieces = 10 / np.sqrt(200) + rng.standard_normal((3, 200)) * 0.3
+    spread = np.logspace(0, -12, 200)
+    radii = 10.0 ** -rng.integers(6, 9, size=(400, 1))
+    points = pieces[rng.integers(3, size=400)] + radii * spread * rng.standard_normal((400, 200))
+    found = min_norm_point([points])
+    assert found.gap <= 1e-12
+    assert found.distance == pytest.approx(distance_by_nnls(points), abs=1e-9)
+
+
 def test_min_norm_point_in_many_dimensions() -> None:
     rng = np.random.default_rng(1)
     points = rng.standard_normal((300, 100)) + 0.4

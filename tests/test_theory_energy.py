@@ -209,6 +209,29 @@ def test_monitor_warns_above_the_largest_stable_step(alpha: float, beta: float) 
     assert len(caught) == 1
 
 
+@pytest.mark.parametrize(("lr", "trains"), [(0.1, True), (0.3, True), (1.0, False)])
+def test_monitor_tells_step_sizes_apart_on_mini_batches(lr: float, trains: bool) -> None:
+    """Two epochs of digits in batches of 32: where the energy rises, the network ends at chance."""
+    digits = pytest.importorskip("sklearn.datasets").load_digits()
+    images, labels = torch.tensor(digits.data / 16, dtype=torch.float32), torch.tensor(digits.target)
+    cross_entropy = torch.nn.functional.cross_entropy
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 10))
+    optimizer = INNA(model.parameters(), lr, 0.5, 0.1)
+    monitor = EnergyMonitor(optimizer, window=56)  # an epoch
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StepSizeWarning)
+        for indices in torch.cat([torch.randperm(1792) for _ in range(2)]).split(32):
+            optimizer.zero_grad()
+            loss = cross_entropy(model(images[indices]), labels[indices])
+            loss.backward()
+            monitor(loss)
+            optimizer.step()
+    assert monitor.warned is not trains
+    accuracy = (model(images).argmax(dim=1) == labels).double().mean().item()
+    assert accuracy > 0.7 if trains else accuracy < 0.2
+
+
 def test_monitor_weighs_groups_so_that_the_sum_falls() -> None:
     """Groups with dampings of their own, followed by small steps: E falls by its rate, the weighted sum of theirs."""
     torch.manual_seed(1)

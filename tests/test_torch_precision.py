@@ -157,6 +157,7 @@ def test_momentum_in_another_dtype_makes_the_same_iterates(kind):
 
 
 PATHS = {
+    "default, fused where there is a kernel": {},
     "single": {"foreach": False},
     "foreach": {"foreach": True},
     "capturable single": {"foreach": False, "capturable": True},

@@ -283,18 +283,34 @@ def info() -> int:
 
 
 @app.command
-def report(folder: Annotated[Path, Parameter(help="A folder that inna compare wrote, such as runs/digits.")], /) -> int:
+def report(
+    folder: Annotated[Path, Parameter(help="A folder that inna compare wrote, such as runs/digits.")],
+    /,
+    *,
+    figures: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Also write the figures into FOLDER/figures: png, svg or both. [default: none]",
+            consume_multiple=True,
+            show_default=False,
+        ),
+    ] = (),
+) -> int:
     """Write report.html anew from the rows of a folder, and show the table. Needs no torch."""
     console = Console()
     with _checking():
-        from inna.experiments.report import print_table, summary_table, write_report
+        from inna.experiments.report import print_table, summary_table, write_figures, write_report
         from inna.experiments.rows import read_rows
         from inna.experiments.study import Study
 
         study = Study.load(folder)
         rows = read_rows(folder, on_damage=lambda text: _say(console, text))
+        page = write_report(folder)
+        drawn = write_figures(folder, [name for listed in figures for name in listed.split(",")]) if figures else []
     print_table(summary_table(study, rows), console)
-    _say(console, f"report: {write_report(folder)}")
+    _say(console, f"report: {page}")
+    for path in drawn:
+        _say(console, f"figure: {path}")
     return 0
 
 

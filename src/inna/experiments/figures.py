@@ -94,6 +94,8 @@ def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, A
         height=panel.height,
         description=f"{title}. {figure.caption}",
         autosize={"type": "fit-x", "contains": "padding"},
+        # Room for the half of the last label that stands beyond the axis.
+        padding={"left": 2, "right": 14, "top": 5, "bottom": 2},
     ).configure(**configuration(theme), background="transparent")
     # The tests validate these specifications against Vega-Lite's schema; here it would take seconds.
     return chart.to_dict(validate=False), drawing.datasets

@@ -41,7 +41,7 @@ def lead(summary: Summary) -> str:
     return (
         f"{count(len(study.contenders), 'optimizer')} train {plain(study.model)} for {count(study.epochs, 'epoch')}; "
         f"{count(len(study.seeds), 'seed')} decide{'s' if len(study.seeds) == 1 else ''}. "
-        f"{count(len(rows), 'run')}, {lost or 'none'} of them diverged, {duration(seconds)} of running."
+        f"{count(len(rows), 'run')}, {lost or 'none'} of them diverged, {duration(seconds)} of computing."
     )
 
 

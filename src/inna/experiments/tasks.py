@@ -141,6 +141,8 @@ class Task:
                 if not isinstance(loss, Tensor) or loss.numel() != 1:
                     raise TypeError(f"it must return a tensor of one element, got {_kind(loss)}")
                 if attribute == "test":
+                    if self.metrics and not isinstance(outputs, Tensor):
+                        raise TypeError(f"metrics need a network that returns a tensor, got {_kind(outputs)}")
                     for name, (function, _) in self.metrics.items():
                         doing = f"the metric {name}"
                         float(function(outputs, targets))

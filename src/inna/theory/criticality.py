@@ -22,10 +22,11 @@ from inna.theory.minnorm import min_norm_point
 __all__ = ["Criticality", "criticality"]
 
 Floats = NDArray[np.float64]
+DEFAULT_SAMPLES = 128
 # A sampled direction is turned by this much, so that it does not lie on a kink exactly.
 JITTER = 1e-3
 # Rounds that look along the nearest points found so far; piecewise-linear functions settle after a few.
-MOST_ROUNDS = 20
+MOST_ROUNDS = 10
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,8 @@ def criticality(
             `inna.theory.modules.sample_gradients` for a torch module and data. It is never asked at theta itself.
         theta: (P,), float64.
         radius: of the ball, > 0; None: 1e-6 (1 + |theta|).
-        samples: points per radius, >= 2; None: max(64, 2 (P + 1)). About 3 N samples P numbers are held.
+        samples: points per radius, >= 2; None: 128. What counts is how many pieces meet at
+            theta, not P. About 3 N samples P numbers are held.
         seed: of the points.
 
     Raises:
@@ -100,7 +102,7 @@ def criticality(
         reach = 1e-6 * (1 + float(np.linalg.norm(center)))
     else:
         reach = check_range("radius", radius, minimum=0.0, exclusive=True)
-    count = max(64, 2 * (center.size + 1)) if samples is None else samples
+    count = DEFAULT_SAMPLES if samples is None else samples
     if isinstance(count, bool) or not isinstance(count, int) or count < 2:
         raise ValueError(f"samples must be an integer >= 2, got {samples!r}")
     if np.all(center + reach / 100 == center):

@@ -20,6 +20,8 @@ Floats = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
 # A duality gap above this share of the squared size of the hulls is a failure.
 LARGEST_GAP = 1e-10
+# Steps without a smaller gap after which rounding is taken to have the last word.
+LONGEST_STALL = 100
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,26 +81,32 @@ def min_norm_point(hulls: Sequence[ArrayLike], *, max_iterations: int = 10_000) 
 
     x = least(np.sum([rows.mean(axis=0) for rows in points], axis=0))
     corral, weights = x[None, :], np.ones(1)
-    gap = 0.0
+    best, least_gap, stalled = (x, 1), np.inf, 0
     for _ in range(max_iterations):
-        vertex = least(x)
-        norm = float(np.linalg.norm(x))
-        gap = float(x @ (x - vertex))
+        vertex, norm = least(x), float(np.linalg.norm(x))
+        gap = max(0.0, float(x @ (x - vertex)))
+        if gap < least_gap:
+            best, least_gap, stalled = (x, len(weights)), gap, 0
+        else:
+            stalled += 1
         # The gap is known to about EPS |x| size; a distance is then known to about EPS size.
-        if norm <= 8 * EPS * size or gap <= 8 * EPS * norm * size or np.any(np.all(corral == vertex, axis=1)):
+        if norm <= 8 * EPS * size or gap <= 8 * EPS * norm * size or stalled == LONGEST_STALL:
             break
-        grown, shares = _shrink(np.vstack([corral, vertex]), np.append(weights, 0.0))
-        candidate = shares @ grown
-        if np.linalg.norm(candidate) >= norm:  # rounding has the last word
-            break
-        corral, weights, x = grown, shares, candidate
-    gap = max(gap, 0.0)
-    if gap > LARGEST_GAP * size**2:
+        known = np.all(corral == vertex, axis=1)
+        wider = np.vstack([corral[~known], vertex])
+        start = np.append(weights[~known], weights[known].sum())
+        # Near the end a step lowers the norm by less than its rounding, while the gap still shows its progress.
+        shrunk, shares = _exchange(wider, start) if known.any() else _shrink(wider, start)
+        if np.linalg.norm(shares @ shrunk) > norm * (1 + 4 * EPS):
+            shrunk, shares = _exchange(wider, start)
+        corral, weights = shrunk, shares
+        x = weights @ corral
+    if least_gap > LARGEST_GAP * size**2:
         raise RuntimeError(
-            f"the point of least norm was not found: duality gap {gap:.3g} for hulls of size {size:.3g} "
+            f"the point of least norm was not found: duality gap {least_gap:.3g} for hulls of size {size:.3g} "
             f"(allowed: {LARGEST_GAP:g} of its square) within {max_iterations} iterations"
         )
-    return LeastNorm(x, float(np.linalg.norm(x)), gap, len(weights))
+    return LeastNorm(best[0], float(np.linalg.norm(best[0])), least_gap, best[1])
 
 
 def _shrink(corral: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -115,6 +123,23 @@ def _shrink(corral: Floats, weights: Floats) -> tuple[Floats, Floats]:
         kept = weights > EPS
         kept[np.argmin(np.where(leaving, weights, np.inf))] = False
         corral, weights = corral[kept], weights[kept] / weights[kept].sum()
+
+
+def _exchange(corral: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Moves weight from the corral's worst vertex to its last as far as that lowers the norm.
+
+    A step without a linear system, for vertices so close together that the affine weights are all rounding.
+    """
+    x = weights @ corral
+    worst = int(np.argmax(np.where(weights > 0, corral @ x, -np.inf)))
+    along = corral[-1] - corral[worst]
+    length = float(along @ along)
+    share = min(float(weights[worst]), max(0.0, -float(x @ along) / length)) if length > 0 else 0.0
+    moved = weights.copy()
+    moved[worst] -= share
+    moved[-1] += share
+    kept = moved > 0
+    return corral[kept], moved[kept] / moved[kept].sum()
 
 
 def _affine_weights(corral: Floats) -> Floats:

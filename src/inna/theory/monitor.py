@@ -33,7 +33,8 @@ class EnergyMonitor:
 
     Call it with the loss of the step, after ``backward`` and before ``optimizer.step()``, so that the loss and the
     momentum belong to the same iteration. The flow only loses energy; if the mean of E over a window rises above
-    ``factor`` times the lowest mean of any earlier window, it warns, once, that the step size is too large.
+    ``factor`` times its first value or the lowest mean of an earlier window, it warns, once, that the step size is too
+    large.
 
     Groups of parameters with different (alpha_i, beta_i) each weigh their kinetic energy, so that the sum falls too:
     E = (1 + alpha_0 beta_0) (2 J + sum_i |m_i|²/(1 + alpha_i beta_i)), which is the paper's E for one group. J is the
@@ -128,6 +129,7 @@ class EnergyMonitor:
             self._warn(f"the energy is {newest} at iteration {len(self.records) - 1}")
             return
         if len(self.records) == 1:
+            self._lowest = newest - base
             self._floor = 1e-9 * abs(newest - base)  # below this, rounding decides
         if len(self.records) % self.window:
             return

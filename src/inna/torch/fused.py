@@ -68,7 +68,8 @@ def refusal(lists: TensorLists) -> str:
             ("exp_avg_sq", lists.exp_avg_sqs),
             ("compensation", lists.compensations),
         )
-        state = [(name, tensor) for name, tensors in kinds if tensors and (tensor := tensors[i]) is not None]
+        beside = [(name, tensors[i]) for name, tensors in kinds if tensors]
+        state = [(name, tensor) for name, tensor in beside if tensor is not None]
         steps = lists.steps[i] if lists.steps else None
         why = _refusal(param, state, steps)
         if why:
@@ -129,7 +130,7 @@ def unsupported(param: Tensor) -> str:
         return f"its strides {param.stride()} leave gaps or overlap"
     if param.is_conj() or param.is_neg():
         return "it is a view with a pending conjugation or sign"
-    return available(param.device.type)
+    return str(available(param.device.type))
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
@@ -240,7 +241,7 @@ class Plan:
             if param.grad is not None:
                 return False
         grads, addresses = [], []
-        for param, address, dtype, size, strides, state, entries, kept in self._rows:
+        for param, address, dtype, size, strides, values, entries, kept in self._rows:
             grad = param.grad
             if (
                 grad is None
@@ -251,8 +252,8 @@ class Plan:
                 or param.data_ptr() != address
                 or param.numel() != size
                 or grad.numel() != size
-                or states.get(param) is not state
-                or len(state) != entries
+                or not is_(states.get(param), values)
+                or len(values) != entries
             ):
                 return False
             if strides is None:
@@ -261,7 +262,7 @@ class Plan:
             elif grad.stride() != strides or param.stride() != strides or grad.shape != param.shape:
                 return False
             for name, tensor, at in kept:
-                if state.get(name) is not tensor or tensor.data_ptr() != at:
+                if values.get(name) is not tensor or tensor.data_ptr() != at:
                     return False
             grads.append(grad)
             addresses.append(grad.data_ptr())

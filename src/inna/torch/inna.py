@@ -12,6 +12,7 @@ from inna import dynamics
 from inna.dynamics import INNA_DEFAULTS
 from inna.torch import fused
 from inna.torch.optimizer import (
+    LOW_PRECISION,
     InertialOptimizer,
     TensorLists,
     coefficient_dtype,
@@ -291,7 +292,7 @@ def _single_tensor_inna(
             grads[i] = param
         if compensation is not None:
             del grad
-            total = param + compensation
+            total = rounded(param + compensation)
             compensation.add_(param.sub_(total))
             param.copy_(total)
 
@@ -337,7 +338,7 @@ def _multi_tensor_inna(
                 grads[i] = params[i]
         if held_back:
             del g
-            total = torch._foreach_add(theta, held_back)
+            total = [rounded(tensor) for tensor in torch._foreach_add(theta, held_back)]
             torch._foreach_sub_(theta, total)
             torch._foreach_add_(held_back, theta)
             torch._foreach_copy_(theta, total)
@@ -350,6 +351,16 @@ def _start(momentum: Tensor, grad: Tensor, first: bool | Tensor, scale: float | 
         momentum.addcmul_(grad, mask * scale)
     elif first:
         momentum.add_(grad, alpha=scale)
+
+
+def rounded(tensor: Tensor) -> Tensor:
+    """``tensor`` itself. Its bits are looked at, since compilers keep low precision in float32 until it is stored.
+
+    Kahan summation needs the rounding error, which would be zero then.
+    """
+    if torch.compiler.is_compiling() and tensor.dtype in LOW_PRECISION:
+        return (tensor.view(torch.int16) & -1).view(tensor.dtype)
+    return tensor
 
 
 def add_scaled(target: Tensor, tensor: Tensor, scale: float | Tensor) -> None:

@@ -227,9 +227,9 @@ class InertialOptimizer(Optimizer):
         plan = None if torch.compiler.is_compiling() else self._plans.get(id(group))
         if plan is not None and not plan.holds(group, self.state):
             plan = None
-        lists = TensorLists()
+        lists, fuses = TensorLists(), True
         if plan is None:
-            self._init_group(
+            fuses = self._init_group(
                 group,
                 lists.params,
                 lists.grads,
@@ -240,13 +240,11 @@ class InertialOptimizer(Optimizer):
             )
             if not lists.params:
                 return
-            if not self._counts(group):
-                lists.steps.clear()  # Left over from settings that counted.
         keep_tensors = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
         lr, alpha, beta = (_hyperparameter(name, group[name], keep_tensors) for name in ("lr", "alpha", "beta"))
         if not isinstance(lr, Tensor) and lr == 0:
             return
-        if not plan and not self._fuses(group, lists):
+        if not fuses:
             self._update(group, lists, lr, alpha, beta)
             return
         settings = self._settings(group, lr, alpha, beta)
@@ -262,8 +260,8 @@ class InertialOptimizer(Optimizer):
     def _fuses(self, group: dict[str, Any], lists: TensorLists) -> bool:
         return fused.choose(group["fused"], group["foreach"], lists, differentiable=group["differentiable"])
 
-    # torch.compile knows this name: it runs the method instead of tracing it, so state is made outside the graph and
-    # the first step needs no graph of its own. It can fill lists only, hence the long signature.
+    # torch.compile knows this name: it runs the method instead of tracing it, so state is made and the path is chosen
+    # outside the graph, and the first step needs no graph of its own. It can fill lists only, hence the long signature.
     def _init_group(
         self,
         group: dict[str, Any],
@@ -273,8 +271,12 @@ class InertialOptimizer(Optimizer):
         exp_avg_sqs: list[Tensor],
         compensations: list[Tensor | None],
         steps: list[Tensor],
-    ) -> None:
-        """Append the tensors of one step of ``group`` to the lists of a `TensorLists`, making state that is missing."""
+    ) -> bool:
+        """Append the tensors of one step of ``group`` to the lists of a `TensorLists`, making state that is missing.
+
+        Returns:
+            Whether the fused path takes them.
+        """
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -296,8 +298,9 @@ class InertialOptimizer(Optimizer):
             compensations.append(state.get("compensation"))
             if "exp_avg_sq" in state:
                 exp_avg_sqs.append(state["exp_avg_sq"])
-            if "step" in state:
+            if self._counts(group):
                 steps.append(state["step"])
+        return self._fuses(group, TensorLists(params, grads, momentums, exp_avg_sqs, compensations, steps))
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Add what the state of ``param`` lacks: all of it at first, later what a changed setting asks for."""

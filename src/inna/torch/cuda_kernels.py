@@ -1,0 +1,404 @@
+"""The fused step on a CUDA device, in Triton: one launch for all tensors of a group that share their dtypes.
+
+A program works on ``BLOCK`` numbers of one tensor. Which tensor, and which of its blocks, stands in a map; where the
+tensors lie stands in a table of addresses. Both stay on the device. The gradients' addresses, the step counts and the
+hyper-parameters are sent anew where they have changed, in one small copy. Hyper-parameters that are tensors on the
+device are read there, so that a captured graph follows them.
+
+Imported only by `inna.torch.fused`, and only when used: this needs Triton.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from inna.torch.fused import Settings
+    from inna.torch.optimizer import TensorLists
+
+__all__ = ["Table"]
+
+BLOCK = 2048
+WARPS = 8
+
+_TYPES = {
+    torch.float32: tl.float32,
+    torch.float64: tl.float64,
+    torch.bfloat16: tl.bfloat16,
+    torch.float16: tl.float16,
+}
+# A captured graph reads these again at each replay, for as long as the process may replay it.
+_captured: list[Tensor] = []
+
+
+class Table:
+    """Where the tensors of one group lie, on the device; good until one of them moves.
+
+    Args:
+        lists: tensors on one device that `inna.torch.fused.refusal` has nothing against, in plain (local) form.
+    """
+
+    def __init__(self, lists: TensorLists) -> None:
+        self._device = lists.params[0].device
+        self._steps = lists.steps
+        alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        for i, (param, momentum) in enumerate(zip(lists.params, lists.momentums, strict=True)):
+            if param.numel():
+                kahan = bool(lists.compensations) and lists.compensations[i] is not None
+                alike[param.dtype.to_real(), momentum.dtype.to_real(), kahan].append(i)
+        self._launches = [_Launch(lists, indices, *key) for key, indices in alike.items()]
+        self._sent: list[float | int] = []
+        self._on_device: Tensor | None = None
+        self._aligned = False
+        # A copy inside a captured graph needs memory of its own; to have it ready avoids an allocation in the capture.
+        size = 3 * len(lists.params) + _SETTINGS
+        self._for_capture: tuple[Tensor, Tensor] | None = (
+            _host_buffer(size, self._device),
+            torch.empty(size, dtype=torch.int64, device=self._device),
+        )
+
+    def launch(
+        self,
+        grads: list[int],
+        settings: Settings,
+        grad_scale: Tensor | None = None,
+        found_inf: Tensor | None = None,
+    ) -> None:
+        """One step of all tensors, in place; none with lr = 0 or where ``found_inf`` is not 0.
+
+        Args:
+            grads: the gradients' addresses.
+            settings: hyper-parameters; tensors among them are read on the device.
+            grad_scale: GradScaler's; the gradients are divided by it and left so.
+            found_inf: GradScaler's. Where steps are counted on the host, the host must wait for it.
+        """
+        lr, alpha, beta = (self._device_or_host(value) for value in settings[:3])
+        if not isinstance(lr, Tensor) and lr == 0:
+            return
+        counts: Tensor | None = None
+        if settings.sigma is None and settings.initial_speed is None:
+            host_counts = []
+        elif self._steps[0].device.type == "cpu" and self._device.type != "cpu":
+            if (found_inf is not None and found_inf.item() != 0) or (isinstance(lr, Tensor) and lr.item() == 0):
+                return
+            torch._foreach_add_(self._steps, 1.0)
+            host_counts = [step.item() for step in self._steps]
+        else:
+            host_counts = []
+            counts = self._count_on_device(lr, found_inf)
+        scalars = [value if not isinstance(value, Tensor) else 0.0 for value in (lr, alpha, beta)]
+        values = [*scalars, settings.weight_decay, settings.initial_speed or 0.0, settings.sigma or 0.0, settings.eps]
+        sent = self._send(grads, host_counts, values, settings.sigma)
+        n = len(grads)
+        numbers = sent.view(torch.float64)
+        unbiases = numbers[2 * n : 3 * n]
+        if counts is None:
+            counts = numbers[n : 2 * n]
+        elif settings.sigma is not None:
+            unbiases = 1 / _bias_correction(counts, settings.sigma)
+        amp = [
+            None if value is None else value.to(self._device, non_blocking=True) for value in (grad_scale, found_inf)
+        ]
+        for launch in self._launches:
+            launch.run(sent[:n], counts, unbiases, numbers[3 * n :], (lr, alpha, beta), amp, settings, self._aligned)
+
+    def _device_or_host(self, value: float | Tensor) -> float | Tensor:
+        if not isinstance(value, Tensor):
+            return value
+        return value if value.device == self._device else value.item()
+
+    def _count_on_device(self, lr: float | Tensor, found_inf: Tensor | None) -> Tensor:
+        """Count one step, unless lr or found_inf says that there is none; returns the counts, float64."""
+        moves: Any = 1.0
+        if isinstance(lr, Tensor):
+            moves = (lr != 0).float()
+        if found_inf is not None:
+            moves = moves * (found_inf.to(self._device, non_blocking=True) == 0).float().reshape(())
+        torch._foreach_add_(self._steps, moves)
+        return torch.stack([step.reshape(()) for step in self._steps]).double()
+
+    def _send(self, grads: list[int], counts: list[float], settings: list[float], sigma: float | None) -> Tensor:
+        """Addresses, step counts, what lifts their bias, and settings, on the device; sent where they have changed."""
+        lifts = [1 / (-math.expm1(t * math.log(sigma)) if sigma else 1.0) for t in counts] if sigma is not None else []
+        padding = [0.0] * len(grads)
+        floats = [*(counts or padding), *(lifts or padding), *settings]
+        values: list[float | int] = [*grads, *floats]
+        capturing = self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        if self._on_device is not None and values == self._sent and not capturing:
+            return self._on_device
+        if capturing and self._for_capture is not None:
+            host, target = self._for_capture
+            self._for_capture = None
+        else:
+            # The host must not write where an earlier copy may still read: the allocator of pinned memory sees to it.
+            host = _host_buffer(len(values), self._device)
+            if self._on_device is None or capturing:
+                target = torch.empty(len(values), dtype=torch.int64, device=self._device)
+            else:
+                target = self._on_device
+        self._aligned = all(address % 16 == 0 for address in grads)
+        host[: len(grads)] = torch.tensor(grads, dtype=torch.int64)
+        host[len(grads) :].view(torch.float64).copy_(torch.tensor(floats, dtype=torch.float64))
+        target.copy_(host, non_blocking=True)
+        if capturing:
+            _captured.extend((host, target))
+        else:
+            self._on_device, self._sent = target, values
+        return target
+
+
+class _Launch:
+    """The tensors of one launch: those of equal dtypes, all with or all without Kahan summation."""
+
+    def __init__(
+        self,
+        lists: TensorLists,
+        indices: list[int],
+        dtype: torch.dtype,
+        momentum_dtype: torch.dtype,
+        kahan: bool,
+    ) -> None:
+        device = lists.params[0].device
+        rows, owners, blocks = [], [], []
+        aligned = True
+        for row, i in enumerate(indices):
+            param, momentum = lists.params[i], lists.momentums[i]
+            size = param.numel() * (2 if param.is_complex() else 1)
+            square = lists.exp_avg_sqs[i].data_ptr() if lists.exp_avg_sqs else 0
+            held = lists.compensations[i] if kahan else None
+            addresses = [param.data_ptr(), momentum.data_ptr(), square, 0 if held is None else held.data_ptr()]
+            aligned = aligned and all(address % 16 == 0 for address in addresses)
+            rows.append([*addresses, size, i])
+            count = triton.cdiv(size, BLOCK)
+            owners.append(torch.full((count,), row, dtype=torch.int32))
+            blocks.append(torch.arange(count, dtype=torch.int32))
+        self._rows = _upload(torch.tensor(rows, dtype=torch.int64), device)
+        self._owners, self._blocks = _upload(torch.cat(owners), device), _upload(torch.cat(blocks), device)
+        self._indices = indices
+        self._aligned = aligned
+        wide = torch.float64 in (dtype, momentum_dtype)
+        self._kinds = {
+            "THETA": _TYPES[dtype],
+            "MOMENTUM": _TYPES[momentum_dtype],
+            "REAL": tl.float64 if wide else tl.float32,
+            "KAHAN": kahan,
+        }
+
+    def run(
+        self,
+        grads: Tensor,
+        counts: Tensor,
+        unbiases: Tensor,
+        numbers: Tensor,
+        hyperparameters: tuple[float | Tensor, ...],
+        amp: list[Tensor | None],
+        settings: Settings,
+        aligned: bool,
+    ) -> None:
+        device = self._rows.device
+        lr, alpha, beta = (value if isinstance(value, Tensor) else numbers for value in hyperparameters)
+        grad_scale, found_inf = (numbers if value is None else value for value in amp)
+        with torch.cuda.device(device if device.type == "cuda" else -1):
+            _kernel[(self._owners.numel(),)](
+                self._rows,
+                grads,
+                counts,
+                unbiases,
+                numbers,
+                lr,
+                alpha,
+                beta,
+                grad_scale,
+                found_inf,
+                self._owners,
+                self._blocks,
+                **self._kinds,
+                LR_ON_DEVICE=isinstance(hyperparameters[0], Tensor),
+                ALPHA_ON_DEVICE=isinstance(hyperparameters[1], Tensor),
+                BETA_ON_DEVICE=isinstance(hyperparameters[2], Tensor),
+                SCALED=amp[0] is not None,
+                GUARDED=amp[1] is not None,
+                PROP=settings.sigma is not None,
+                SPEED=settings.initial_speed is not None,
+                DECAY=settings.weight_decay != 0,
+                DECOUPLED=settings.decoupled_weight_decay,
+                MAXIMIZE=settings.maximize,
+                ALIGNED=self._aligned and aligned,
+                BLOCK=BLOCK,
+                num_warps=WARPS,
+            )
+
+
+_SETTINGS = 7  # lr, alpha, beta, weight decay, initial speed, sigma, eps
+
+
+def _host_buffer(size: int, device: torch.device) -> Tensor:
+    return torch.empty(size, dtype=torch.int64, pin_memory=device.type == "cuda")
+
+
+def _upload(tensor: Tensor, device: torch.device) -> Tensor:
+    if device.type != "cuda":
+        return tensor
+    pinned = tensor.pin_memory()
+    uploaded = pinned.to(device, non_blocking=True)
+    if torch.cuda.is_current_stream_capturing():
+        _captured.extend((pinned, uploaded))
+    return uploaded
+
+
+def _bias_correction(counts: Tensor, sigma: float) -> Tensor:
+    """1 - sigma^t, and 1 before the first step."""
+    return -torch.expm1(counts.clamp(min=1) * (math.log(sigma) if sigma else -math.inf))
+
+
+@triton.jit
+def _kernel(
+    rows,
+    grads,
+    counts,
+    unbiases,
+    numbers,
+    lr_at,
+    alpha_at,
+    beta_at,
+    scale_at,
+    inf_at,
+    owners,
+    blocks,
+    THETA: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    REAL: tl.constexpr,
+    KAHAN: tl.constexpr,
+    LR_ON_DEVICE: tl.constexpr,
+    ALPHA_ON_DEVICE: tl.constexpr,
+    BETA_ON_DEVICE: tl.constexpr,
+    SCALED: tl.constexpr,
+    GUARDED: tl.constexpr,
+    PROP: tl.constexpr,
+    SPEED: tl.constexpr,
+    DECAY: tl.constexpr,
+    DECOUPLED: tl.constexpr,
+    MAXIMIZE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    program = tl.program_id(0)
+    row = tl.load(owners + program)
+    start = tl.load(blocks + program).to(tl.int64) * BLOCK
+    at = rows + row * 6
+    size = tl.load(at + 4)
+    index = tl.load(at + 5)
+    # Coefficients in float64: they are a handful, and 1 - alpha lr cancels.
+    lr = tl.load(lr_at).to(tl.float64) if LR_ON_DEVICE else tl.load(numbers)
+    alpha = tl.load(alpha_at).to(tl.float64) if ALPHA_ON_DEVICE else tl.load(numbers + 1)
+    beta = tl.load(beta_at).to(tl.float64) if BETA_ON_DEVICE else tl.load(numbers + 2)
+    moves = lr != 0
+    if GUARDED:
+        moves = moves & (tl.load(inf_at) == 0)
+    if moves:
+        theta = tl.load(at).to(tl.pointer_type(THETA))
+        momentum = tl.load(at + 1).to(tl.pointer_type(MOMENTUM))
+        square = tl.load(at + 2).to(tl.pointer_type(MOMENTUM))
+        held = tl.load(at + 3).to(tl.pointer_type(THETA))
+        grad = tl.load(grads + index).to(tl.pointer_type(THETA))
+        if ALIGNED:
+            theta = tl.multiple_of(theta, 16)
+            grad = tl.multiple_of(grad, 16)
+            momentum = tl.multiple_of(momentum, 16)
+            square = tl.multiple_of(square, 16)
+            held = tl.multiple_of(held, 16)
+        offsets = start + tl.arange(0, BLOCK)
+        decay = tl.load(numbers + 3)
+        speed_up = tl.load(numbers + 4) - beta
+        first = tl.load(counts + index) == 1 if SPEED else False
+        unbias = tl.load(unbiases + index) if PROP else lr
+        sigma = tl.load(numbers + 5)
+        eps = tl.load(numbers + 6)
+        scale = tl.load(scale_at).to(tl.float64) if SCALED else lr
+        # Whole blocks need no mask, and without one loads are as wide as the device has them.
+        if start + BLOCK <= size:
+            _block(
+                theta, grad, momentum, square, held, offsets, size, lr, alpha, beta, decay, speed_up, first, unbias,
+                sigma, eps, scale, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED, MAXIMIZE, False,
+            )  # fmt: skip
+        else:
+            _block(
+                theta, grad, momentum, square, held, offsets, size, lr, alpha, beta, decay, speed_up, first, unbias,
+                sigma, eps, scale, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED, MAXIMIZE, True,
+            )  # fmt: skip
+
+
+@triton.jit
+def _block(
+    theta,
+    grad,
+    momentum,
+    square,
+    held,
+    offsets,
+    size,
+    lr,
+    alpha,
+    beta,
+    decay,
+    speed_up,
+    first,
+    unbias,
+    sigma,
+    eps,
+    scale,
+    THETA: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    REAL: tl.constexpr,
+    KAHAN: tl.constexpr,
+    SCALED: tl.constexpr,
+    PROP: tl.constexpr,
+    SPEED: tl.constexpr,
+    DECAY: tl.constexpr,
+    DECOUPLED: tl.constexpr,
+    MAXIMIZE: tl.constexpr,
+    MASKED: tl.constexpr,
+):
+    mask = offsets < size if MASKED else None
+    x = tl.load(theta + offsets, mask=mask).to(REAL)
+    g = tl.load(grad + offsets, mask=mask).to(REAL)
+    m = tl.load(momentum + offsets, mask=mask).to(REAL)
+    if SCALED:
+        g = (g * (1 / scale).to(REAL)).to(THETA)
+        tl.store(grad + offsets, g, mask=mask)
+        g = g.to(REAL)
+    if MAXIMIZE:
+        g = -g
+    if PROP:
+        v = sigma.to(REAL) * tl.load(square + offsets, mask=mask).to(REAL) + (1 - sigma).to(REAL) * (g * g)
+        tl.store(square + offsets, v.to(MOMENTUM), mask=mask)
+        if DECAY:
+            m = m + (lr * decay * (1 / beta - alpha)).to(REAL) * x
+        g = g / (tl.sqrt(unbias.to(REAL) * v) + eps.to(REAL))
+    elif DECAY and not DECOUPLED:
+        g = g + decay.to(REAL) * x
+    if SPEED:
+        m = tl.where(first, m + speed_up.to(REAL) * g, m)
+    tl.store(
+        momentum + offsets,
+        ((1 - alpha * lr).to(REAL) * m + (lr * (1 - alpha * beta)).to(REAL) * g).to(MOMENTUM),
+        mask=mask,
+    )
+    move = lr.to(REAL) * (m + beta.to(REAL) * g)
+    if DECAY and (PROP or DECOUPLED):
+        move = move + (lr * decay).to(REAL) * x
+    if KAHAN:
+        # What rounding holds back of the step goes into the next one.
+        change = tl.load(held + offsets, mask=mask).to(REAL) - move
+        total = (x + change).to(THETA)
+        tl.store(theta + offsets, total, mask=mask)
+        tl.store(held + offsets, (change + (x - total.to(REAL))).to(THETA), mask=mask)
+    else:
+        tl.store(theta + offsets, (x - move).to(THETA), mask=mask)

@@ -1,0 +1,243 @@
+"""The Triton kernels: under Triton's interpreter on the CPU as far as it goes, and on a GPU where there is one."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from inna.torch import INNA, INNAprop, fused
+from inna.torch.fused import Settings
+from inna.torch.optimizer import TensorLists
+
+TRITON = importlib.util.find_spec("triton") is not None
+needs_triton = pytest.mark.skipif(not TRITON, reason="Triton is not installed")
+needs_gpu = pytest.mark.skipif(not (TRITON and torch.cuda.is_available()), reason="no CUDA device, or no Triton for it")
+
+SETTINGS: list[tuple[type[INNA] | type[INNAprop], dict[str, Any]]] = [
+    (INNA, {}),
+    (INNA, {"weight_decay": 0.1, "initial_speed": 1.0}),
+    (INNA, {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True, "kahan": True}),
+    (INNA, {"momentum_dtype": torch.float32, "beta": 0.0}),
+    (INNAprop, {"momentum_dtype": torch.float32}),
+    (INNAprop, {"momentum_dtype": torch.float32, "initial_speed": 2.0, "maximize": True, "sigma": 0.0, "eps": 1e-3}),
+]
+TOLERANCE = {
+    torch.float64: 1e-13,
+    torch.complex128: 1e-13,
+    torch.float32: 3e-6,
+    torch.complex64: 3e-6,
+    torch.bfloat16: 0.05,
+    torch.float16: 0.007,
+}
+SHAPES = [(3, 5), (0,), (), (17,), (2047,), (2048,), (2049,), (3, 2, 4)]
+
+
+# Triton decides at its import whether it interprets, and torch may have imported it: hence a process for these tests.
+NAMES = "interpreted_kernels or settings_on_the_device or grad_scaler or addresses_are_sent"
+INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETING, reason="this is the process of the interpreter")
+def test_the_interpreted_tests_pass():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", NAMES, __file__]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+@pytest.fixture
+def interpreted(monkeypatch):
+    """The kernels, run by Triton's interpreter on tensors of the CPU."""
+    if not INTERPRETING:
+        pytest.skip("run by test_the_interpreted_tests_pass in a process of its own")
+    from inna.torch import cuda_kernels
+
+    monkeypatch.setattr(fused, "_table", lambda device, lists: cuda_kernels.Table(lists))
+    monkeypatch.setattr(fused, "available", lambda device: "")
+    return cuda_kernels
+
+
+def compare(cls: type[INNA] | type[INNAprop], kwargs: dict[str, Any], dtype: torch.dtype, device: str) -> None:
+    """Three steps, fused and tensor by tensor, on sizes around a block's, permuted and unaligned views among them."""
+    sides = []
+    for flags in ({"fused": True}, {"fused": False, "foreach": False}):
+        torch.manual_seed(0)
+        tensors = [
+            torch.randn(shape, dtype=dtype.to_complex() if dtype.is_complex else torch.float64) for shape in SHAPES
+        ]
+        tensors = [tensor.to(dtype=dtype, device=device) for tensor in tensors]
+        tensors.append(tensors[-1].clone().permute(2, 0, 1))
+        storage = torch.randn(101).to(dtype=dtype, device=device)
+        tensors.append(storage[1:])
+        params = [tensor.requires_grad_() for tensor in tensors]
+        optimizer = cls(params, **flags, **kwargs)
+        for _ in range(3):
+            for param in params:
+                param.grad = torch.empty_like(param).copy_(torch.randn(param.shape))
+            optimizer.step()
+        sides.append((params, optimizer))
+    (ours, optimizer), (theirs, reference) = sides
+    for x, y in zip(ours, theirs, strict=True):
+        if x.numel():
+            tolerance = max(TOLERANCE[x.dtype], TOLERANCE[reference.state[y]["momentum"].dtype])
+            assert (x - y).abs().max().item() <= tolerance * max(1.0, y.detach().abs().max().item())
+            assert set(optimizer.state[x]) == set(reference.state[y])
+
+
+@needs_triton
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("cls", "kwargs"), SETTINGS)
+def test_interpreted_kernels_make_the_step_of_the_single_path(interpreted, cls, kwargs, dtype):
+    compare(cls, kwargs, dtype, "cpu")
+
+
+def group(prop: bool, size: int = 5) -> tuple[TensorLists, Any]:
+    lists = TensorLists([torch.ones(size)], [torch.ones(size)], [torch.zeros(size)])
+    if prop:
+        lists.exp_avg_sqs.append(torch.zeros(size))
+        lists.steps.append(torch.zeros(()))
+    return lists, (0.9 if prop else None)
+
+
+@needs_triton
+@pytest.mark.parametrize("prop", [False, True], ids=["INNA", "INNAprop"])
+def test_settings_on_the_device_are_read_there(interpreted, prop):
+    on_device, sigma = group(prop)
+    on_host, _ = group(prop)
+    values = [torch.tensor(0.1), torch.tensor(0.5, dtype=torch.float64), torch.tensor(0.2)]
+    tables = [interpreted.Table(lists) for lists in (on_device, on_host)]
+    for lr in (0.1, 0.0, 0.3):
+        values[0].fill_(lr)
+        tables[0].launch([on_device.grads[0].data_ptr()], Settings(*values, sigma=sigma, eps=1e-8))
+        tables[1].launch([on_host.grads[0].data_ptr()], Settings(*(v.item() for v in values), sigma=sigma, eps=1e-8))
+    for ours, theirs in zip(on_device._all(), on_host._all(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    if prop:
+        assert on_device.steps[0].item() == 2.0
+
+
+@needs_triton
+@pytest.mark.parametrize("prop", [False, True], ids=["INNA", "INNAprop"])
+def test_the_verdict_and_the_scale_of_grad_scaler(interpreted, prop):
+    lists, sigma = group(prop)
+    plain, _ = group(prop)
+    table = interpreted.Table(lists)
+    lists.grads[0].mul_(8)
+    address = [lists.grads[0].data_ptr()]
+    before = [[t.clone() for t in tensors] for tensors in lists._all()]
+    scale = torch.tensor(8.0)
+    table.launch(address, Settings(0.1, 0.5, 0.1, sigma=sigma, eps=1e-8), scale, torch.tensor(1.0))
+    for now, then in zip(lists._all(), before, strict=True):
+        torch.testing.assert_close(now, then, rtol=0, atol=0)
+    table.launch(address, Settings(0.1, 0.5, 0.1, sigma=sigma, eps=1e-8), scale, torch.tensor(0.0))
+    interpreted.Table(plain).launch([plain.grads[0].data_ptr()], Settings(0.1, 0.5, 0.1, sigma=sigma, eps=1e-8))
+    for ours, theirs in zip(lists._all(), plain._all(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@needs_triton
+def test_addresses_are_sent_again_only_where_they_have_changed(interpreted):
+    lists, _ = group(False)
+    table = interpreted.Table(lists)
+    settings = Settings(0.1, 0.5, 0.1)
+    address = [lists.grads[0].data_ptr()]
+    sent = []
+    copy = Tensor.copy_
+    table.launch(address, settings)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Tensor, "copy_", lambda self, *args, **kw: sent.append(1) or copy(self, *args, **kw))
+        table.launch(address, settings)
+        assert not sent
+        moved = torch.full((5,), 2.0)
+        table.launch([moved.data_ptr()], settings)
+        assert sent
+    expected = torch.ones(5), torch.zeros(5)
+    from inna.dynamics import step
+
+    for grad in (1.0, 1.0, 2.0):
+        expected = step(*expected, grad, 0.1, 0.5, 0.1)
+    torch.testing.assert_close(lists.params[0], expected[0])
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize(("cls", "kwargs"), SETTINGS)
+def test_the_kernels_on_a_gpu_make_the_step_of_the_single_path(cls, kwargs, dtype):
+    compare(cls, kwargs, dtype, "cuda")
+
+
+@needs_gpu
+@pytest.mark.parametrize("cls", [INNA, INNAprop])
+def test_a_captured_graph_follows_the_step_size_on_the_device(cls):
+    sides = []
+    for captured in (False, True):
+        torch.manual_seed(0)
+        lr = torch.tensor(0.1, device="cuda")
+        params = [torch.randn(n, device="cuda", requires_grad=True) for n in (5, 3000)]
+        for param in params:
+            param.grad = torch.randn_like(param)
+        optimizer = cls(params, lr=lr, capturable=True, fused=True, initial_speed=1.0)
+        stream = torch.cuda.Stream()
+        with torch.cuda.stream(stream):
+            optimizer.step()
+        torch.cuda.current_stream().wait_stream(stream)
+        step: Any = optimizer.step
+        if captured:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                optimizer.step()
+            step = graph.replay
+        for value in (0.1, 0.0, 0.3):
+            lr.fill_(value)
+            for param in params:
+                param.grad.mul_(-0.9)
+            step()
+        sides.append(params)
+    for ours, theirs in zip(*sides, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+@needs_gpu
+def test_grad_scaler_steps_and_skips_on_a_gpu():
+    param = torch.ones(300, device="cuda", requires_grad=True)
+    optimizer = INNA([param], lr=0.1)
+    scaler = torch.amp.GradScaler("cuda", init_scale=1024.0)
+    assert optimizer._step_supports_amp_scaling
+    for factor in (1.0, torch.inf):
+        before = param.detach().clone()
+        param.grad = None
+        scaler.scale((param**2).sum() * factor).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        assert torch.equal(param, before) == (factor == torch.inf)
+
+
+@needs_gpu
+def test_a_fused_step_on_a_gpu_allocates_nothing_of_the_groups_size():
+    params = [torch.ones(1 << 20, device="cuda", requires_grad=True) for _ in range(8)]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer = INNA(params, fused=True)
+    optimizer.step()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    optimizer.step()
+    assert torch.cuda.max_memory_allocated() - before < 1 << 16
+
+
+@needs_gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="one CUDA device only")
+def test_a_group_on_several_devices():
+    params = [torch.ones(10, device=f"cuda:{i}", requires_grad=True) for i in range(2)]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    INNA(params, fused=True).step()
+    assert torch.equal(params[0].cpu(), params[1].cpu())
