@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 
-.PHONY: setup demo test test-all lint clean
+.PHONY: setup demo test test-all bench lint clean
 
 setup: .venv/.runtime
 
@@ -15,6 +15,9 @@ test: .venv/.dev
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python benchmarks/step_time.py --json results/cpu/step_time.json --docs docs/performance.md
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
@@ -32,7 +35,7 @@ clean:
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	touch $@
 
-.venv/.runtime: .venv/.pip pyproject.toml constraints.txt
+.venv/.runtime: .venv/.pip pyproject.toml constraints.txt setup.py $(wildcard src/inna/torch/cpu_*.[ch])
 	@$(BIN)/python tools/announce_download.py constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[experiments,theory]"
 	touch $@

@@ -1,6 +1,11 @@
-"""What the test run leaves out: Keras settles on one backend per process, so its tests run where one is named."""
+"""What the test run leaves out of the doctests: modules whose framework is not there or is another's."""
 
+import importlib.util
 import os
 
-# tests/test_keras_backends.py runs these in a process per backend.
-collect_ignore = [] if "KERAS_BACKEND" in os.environ else ["src/inna/keras.py", "tests/test_keras.py"]
+collect_ignore = []
+if "KERAS_BACKEND" not in os.environ:
+    # Keras settles on one backend per process: tests/test_keras_backends.py runs these in a process per backend.
+    collect_ignore += ["src/inna/keras.py", "tests/test_keras.py"]
+if importlib.util.find_spec("triton") is None:
+    collect_ignore += ["src/inna/torch/cuda_kernels.py"]

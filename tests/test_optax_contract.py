@@ -19,7 +19,6 @@ from optax._src import alias
 from inna.optax import inna, innaprop
 
 OURS = [
-    {"opt_name": "inna", "opt_kwargs": {"learning_rate": 0.02, "alpha": 1.0, "beta": 0.05}},
     {"opt_name": "inna", "opt_kwargs": {"learning_rate": 0.02, "alpha": 3.0, "beta": 0.05, "initial_speed": 0.1}},
     {"opt_name": "innaprop", "opt_kwargs": {"learning_rate": 1e-2, "weight_decay": 0.0}},
 ]
@@ -59,8 +58,7 @@ def teardown_module():
 ContribTest = load_tests(
     "optax.contrib._common_test", {"_MAIN_OPTIMIZERS_UNDER_TEST": OURS, "_BASE_OPTIMIZERS": []}, "ContribTest"
 )
-AliasTest = load_tests("optax._src.alias_test", {"_OPTIMIZERS_UNDER_TEST": OURS}, "AliasTest")
+# Largely the same tests, with complex numbers, and 10,000 steps in a Python loop.
+AliasTest = pytest.mark.slow(load_tests("optax._src.alias_test", {"_OPTIMIZERS_UNDER_TEST": OURS}, "AliasTest"))
 for name in [name for name in vars(AliasTest) if name.startswith("test_explicit_dtype")]:
     delattr(AliasTest, name)  # names its optimizers itself
-for name in [name for name in vars(AliasTest) if name.startswith("test_optimization")]:
-    setattr(AliasTest, name, pytest.mark.slow(getattr(AliasTest, name)))  # 10,000 steps in a Python loop each

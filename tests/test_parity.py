@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -57,32 +60,56 @@ def torch_single(case: Case) -> Iterates:
     return torch(case, foreach=False)
 
 
-def optax_scheduled(case: Case) -> Iterates:
-    """The learning rate a schedule: the form that reads the old momentum."""
-    return _optax(case, lambda k: case.gamma0 * (k + 1.0) ** -case.q)
+def optax_traced(case: Case) -> Iterates:
+    """All hyper-parameters traced, one compiled step for all cases: the form that reads the old momentum."""
+    pytest.importorskip("jax")
+    rates = [case.alpha, case.beta, *([case.sigma, case.eps] if case.sigma else []), _decay(case)]
+    update = _traced_update(case.optimizer)
+    return _optax(case, lambda k, *at: update(*at, step_size(case, k), *rates))
 
 
 def optax_bounded(case: Case) -> Iterates:
     """A bound on the schedule allows the form that reads the new momentum, where alpha gamma <= 1/2."""
-    return _optax(case, lambda k: case.gamma0 * (k + 1.0) ** -case.q, max_learning_rate=case.gamma0)
-
-
-def _optax(case: Case, rate: object, **options: float) -> Iterates:
     jax = pytest.importorskip("jax")
+    rates = [case.alpha, case.beta, *([case.sigma, case.eps] if case.sigma else [])]
+    optimizer = _make(case.optimizer)(
+        lambda k: case.gamma0 * (k + 1.0) ** -case.q, *rates, weight_decay=_decay(case), max_learning_rate=case.gamma0
+    )
+    update = jax.jit(optimizer.update)
+    return _optax(case, lambda k, *at: update(*at))
+
+
+def _decay(case: Case) -> float:
+    return case.weight_decay if case.optimizer == "INNAprop" else case.weight_decay / case.beta
+
+
+def _make(optimizer: str) -> Any:
     pytest.importorskip("optax")
     from inna.optax import inna, innaprop
 
+    return innaprop if optimizer == "INNAprop" else inna
+
+
+@functools.cache
+def _traced_update(optimizer: str) -> Any:
+    import jax
+
+    @jax.jit
+    def update(grads: Any, state: Any, params: Any, *rates: Any) -> Any:
+        *rates, weight_decay = rates
+        return _make(optimizer)(*rates, weight_decay=weight_decay).update(grads, state, params)
+
+    return update
+
+
+def _optax(case: Case, update: Any) -> Iterates:
+    jax = pytest.importorskip("jax")
     with jax.enable_x64(True):
-        if case.optimizer == "INNAprop":
-            settings = (case.alpha, case.beta, case.sigma, case.eps, case.weight_decay)
-            optimizer = innaprop(rate, *settings, **options)
-        else:
-            optimizer = inna(rate, case.alpha, case.beta, weight_decay=case.weight_decay / case.beta, **options)
         theta = jax.numpy.asarray(theta0())
-        state, update = optimizer.init(theta), jax.jit(optimizer.update)
+        state = _make(case.optimizer)().init(theta)
         made = {}
         for k in range(max(case.iterates)):
-            updates, state = update(jax.numpy.asarray(gradient(theta)), state, theta)
+            updates, state = update(k, jax.numpy.asarray(gradient(theta)), state, theta)
             theta = theta + updates
             made[k + 1] = np.asarray(theta), np.asarray(state.momentum)
         return made
@@ -100,7 +127,7 @@ CASES = [*INNA_CASES, *INNAPROP_CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-@pytest.mark.parametrize("port", [rule, torch_single, torch_foreach, optax_scheduled, optax_bounded])
+@pytest.mark.parametrize("port", [rule, torch_single, torch_foreach, optax_traced, optax_bounded])
 def test_the_recorded_iterates(port, case):
     made = port(case)
     assert_recorded(case, {k: made[k] for k in case.iterates})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import subprocess
 import sys
 from typing import Any
 
@@ -37,19 +39,30 @@ TOLERANCE = {
 SHAPES = [(3, 5), (0,), (), (17,), (2047,), (2048,), (2049,), (3, 2, 4)]
 
 
+# Triton decides at its import whether it interprets, and torch may have imported it: hence a process for these tests.
+NAMES = "interpreted_kernels or settings_on_the_device or grad_scaler or addresses_are_sent"
+INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETING, reason="this is the process of the interpreter")
+def test_the_interpreted_tests_pass():
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", NAMES, __file__]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
 @pytest.fixture
 def interpreted(monkeypatch):
     """The kernels, run by Triton's interpreter on tensors of the CPU."""
-    monkeypatch.setenv("TRITON_INTERPRET", "1")
-    before = sys.modules.pop("inna.torch.cuda_kernels", None)
+    if not INTERPRETING:
+        pytest.skip("run by test_the_interpreted_tests_pass in a process of its own")
     from inna.torch import cuda_kernels
 
     monkeypatch.setattr(fused, "_table", lambda device, lists: cuda_kernels.Table(lists))
     monkeypatch.setattr(fused, "available", lambda device: "")
-    yield cuda_kernels
-    sys.modules.pop("inna.torch.cuda_kernels", None)
-    if before is not None:
-        sys.modules["inna.torch.cuda_kernels"] = before
+    return cuda_kernels
 
 
 def compare(cls: type[INNA] | type[INNAprop], kwargs: dict[str, Any], dtype: torch.dtype, device: str) -> None:

@@ -1,0 +1,420 @@
+"""How long one step of an optimizer takes, what it keeps and what it takes besides.
+
+    python benchmarks/step_time.py                                 a table per set of shapes, and the promises
+    python benchmarks/step_time.py --shapes lenet many --rounds 50
+    python benchmarks/step_time.py --json results/cpu/step_time.json --docs docs/performance.md
+    PYTHONPATH=src python benchmarks/step_time.py --device cuda --json results/gpu/step_time.json
+    python benchmarks/step_time.py --from results/cpu/step_time.json --docs docs/performance.md    no run: the tables
+
+All sides take turns in one process, on the same parameters and gradients; the times are medians. State is shared by
+sides that keep the same kind of it, so that 124 million parameters fit. The exit status is 1 where a promise is broken.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import json
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inna.dynamics import INNA_DEFAULTS, field
+from inna.torch import INNA, INNAprop
+
+GPT2 = [
+    (50257, 768),
+    (1024, 768),
+    *(
+        shape
+        for _ in range(12)
+        for shape in (
+            *((768,), (768,), (2304, 768), (2304,), (768, 768), (768,)),
+            *((768,), (768,), (3072, 768), (3072,), (768, 3072), (768,)),
+        )
+    ),
+    *((768,), (768,)),
+]
+LENET = [(6, 1, 5, 5), (6,), (16, 6, 5, 5), (16,), (120, 400), (120,), (84, 120), (84,), (10, 84), (10,)]
+SHAPES: dict[str, list[tuple[int, ...]]] = {
+    "one": [(40_000_000,)],
+    "layers": [(156_250,)] * 160,
+    "gpt2": GPT2,
+    "lenet": LENET,
+    "many": [(1000,)] * 1000,
+}
+TITLES = {
+    "one": "40 M in one tensor",
+    "layers": "160 tensors, 25 M",
+    "gpt2": "GPT-2 small, 124 M",
+    "lenet": "LeNet, 62 k",
+    "many": "1,000 tensors of 1 k",
+}
+LARGE = ("one", "layers", "gpt2")
+REFERENCE = "AdamW fused"
+FLOOR = "floor (C loop)"
+# what, numerator, denominator, at most (or at least, where negative), shapes
+PROMISES: dict[str, list[tuple[str, str, float, tuple[str, ...]]]] = {
+    "cpu": [
+        ("INNA fused", REFERENCE, 0.66, LARGE),
+        ("INNA fused", FLOOR, 1.10, LARGE),
+        ("INNA fused", "SGD momentum fused", 1.0, LARGE),
+        ("ψ form", "INNA fused", -8.0, ("one",)),
+        ("ψ form", "INNA fused", -3.5, ("layers",)),
+        ("INNA foreach", REFERENCE, 1.8, LARGE),
+        ("INNA fused", REFERENCE, 0.35, ("lenet",)),
+        ("INNAprop fused", REFERENCE, 1.05, LARGE),
+    ],
+    "cuda": [
+        ("INNA fused", REFERENCE, 0.78, ("gpt2",)),
+        ("INNA fused", "copy", 5 / 2 / 0.9, ("gpt2",)),
+        ("INNA fused", REFERENCE, 1.0, ("many",)),
+    ],
+}
+
+
+class Psi(torch.optim.Optimizer):
+    """The paper's form, as one writes it down: a phase variable per parameter, tensor by tensor."""
+
+    def __init__(self, params: list[torch.Tensor]) -> None:
+        super().__init__(params, {"differentiable": False})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        lr, alpha, beta = INNA_DEFAULTS
+        for group in self.param_groups:
+            for theta in group["params"]:
+                state = self.state[theta]
+                if not state:
+                    state["psi"] = (1 - alpha * beta) * theta.detach()
+                dtheta, dpsi = field(theta, state["psi"], theta.grad, alpha, beta)
+                theta.add_(lr * dtheta)
+                state["psi"].add_(lr * dpsi)
+
+
+class Sides:
+    """Everything that is timed on one set of shapes: name -> a callable that takes a step."""
+
+    def __init__(self, shapes: list[tuple[int, ...]], device: str, compiled: bool) -> None:
+        torch.manual_seed(0)
+        self.params = self._parameters(shapes, device)
+        self.size = sum(param.numel() for param in self.params)
+        self.state_bytes: dict[str, float] = {}
+        self.steps: dict[str, Callable[[], Any]] = {}
+        self._shared: dict[tuple[int, bool], torch.Tensor] = {}
+        self._add_inna(INNA, "INNA", compiled)
+        self._add_inna(INNAprop, "INNAprop", compiled)
+        self._add("ψ form", Psi(self._parameters(shapes, device)), share=False)
+        for kind, flags in (("fused", {"fused": True}), ("default", {})):
+            momentum = {"lr": 1e-3, "momentum": 0.95, **flags}
+            self._add(f"SGD momentum {kind}", torch.optim.SGD(self.params, **momentum))
+            self._add(f"SGD nesterov {kind}", torch.optim.SGD(self.params, nesterov=True, **momentum))
+            self._add(f"AdamW {kind}", torch.optim.AdamW(self.params, lr=1e-6, **flags))
+            if kind == "default" or device == "cpu":
+                self._add(f"Adagrad {kind}", torch.optim.Adagrad(self.params, lr=1e-6, **flags))
+        grads = [param.grad for param in self.params if param.grad is not None]
+        plain = [param.detach() for param in self.params]
+        self._references(plain, grads, device)
+
+    @staticmethod
+    def _parameters(shapes: list[tuple[int, ...]], device: str) -> list[torch.Tensor]:
+        params: list[torch.Tensor] = [torch.nn.Parameter(torch.randn(shape, device=device)) for shape in shapes]
+        for param in params:
+            param.grad = torch.randn_like(param).mul_(1e-3).detach()
+        return params
+
+    def _add_inna(self, cls: type[INNA] | type[INNAprop], name: str, compiled: bool) -> None:
+        self._add(f"{name} single", cls(self.params, fused=False, foreach=False))
+        self._add(f"{name} foreach", cls(self.params, foreach=True))
+        try:
+            self._add(f"{name} fused", cls(self.params, fused=True))
+        except RuntimeError as error:
+            warnings.warn(f"{name} fused is left out: {error}", stacklevel=2)
+        if compiled:
+            optimizer = cls(self.params, lr=torch.tensor(INNA_DEFAULTS.lr), foreach=True, fused=False)
+            self._add(f"{name} compiled", optimizer, torch.compile(optimizer.step))
+
+    def _add(
+        self, name: str, optimizer: torch.optim.Optimizer, step: Callable[[], Any] | None = None, share: bool = True
+    ) -> None:
+        try:
+            optimizer.step()
+        except RuntimeError as error:
+            warnings.warn(f"{name} is left out: {error}", stacklevel=2)
+            return
+        states = optimizer.state.items()
+        self.state_bytes[name] = sum(
+            value.numel() * value.element_size()
+            for _, state in states
+            for value in state.values()
+            if isinstance(value, torch.Tensor)
+        ) / max(1, self.size)
+        for param, state in states if share else []:
+            for key, value in state.items():
+                if isinstance(value, torch.Tensor) and value.shape == param.shape and param.ndim:
+                    # Mean squares stay positive whoever adds to them; momentums stay bounded.
+                    positive = key in ("exp_avg_sq", "sum")
+                    state[key] = self._shared.setdefault((id(param), positive), value)
+        self.steps[name] = step or optimizer.step
+
+    def _references(self, params: list[torch.Tensor], grads: list[torch.Tensor], device: str) -> None:
+        self.steps["p.add_(g), times 5/3"] = lambda: torch._foreach_add_(params, grads, alpha=1e-9)
+        others = [torch.empty_like(param) for param in params]
+        self.steps["copy"] = lambda: torch._foreach_copy_(others, params)
+        library = floor_library() if device == "cpu" else None
+        if library is not None:
+            threads = torch.get_num_threads()
+            # As bits, not as numbers: what the loop makes of them would be all NaN.
+            theta, momentum = ([torch.zeros_like(g) for g in grads] for _ in range(2))
+            rows = [
+                (*(ctypes.c_void_p(t.data_ptr()) for t in (x, g, m)), ctypes.c_int64(x.numel()), threads)
+                for x, g, m in zip(theta, grads, momentum, strict=True)
+            ]
+            self._kept = theta, momentum
+
+            def floor() -> None:
+                for row in rows:
+                    library.floor_step(*row)
+
+            self.steps[FLOOR] = floor
+
+
+def floor_library() -> ctypes.CDLL | None:
+    """The C loop, compiled for this machine; None without a compiler."""
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    folder = Path(tempfile.mkdtemp(prefix="inna-floor-"))
+    source, library = Path(__file__).with_name("floor.c"), folder / "floor.so"
+    command = [*compiler, "-O3", "-march=native", "-fopenmp", "-shared", "-fPIC", str(source), "-o", str(library)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        warnings.warn(f"no floor: {error}", stacklevel=2)
+        return None
+    return ctypes.CDLL(str(library))
+
+
+def timed(step: Callable[[], Any], repeats: int, device: str) -> float:
+    """Milliseconds per step."""
+    if device == "cpu":
+        begin = time.perf_counter()
+        for _ in range(repeats):
+            step()
+        return (time.perf_counter() - begin) / repeats * 1e3
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    for _ in range(repeats):
+        step()
+    end.record()
+    torch.cuda.synchronize()
+    return start.elapsed_time(end) / repeats
+
+
+def extra_memory(step: Callable[[], Any], device: str) -> float | None:
+    """Bytes that a step takes at its peak, beside what is there already; None where that cannot be read."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        torch.cuda.synchronize()
+        return torch.cuda.max_memory_allocated() - before
+    if not os.access("/proc/self/clear_refs", os.W_OK):
+        return None
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    before = _resident("VmRSS")
+    step()
+    return max(0, _resident("VmHWM") - before)
+
+
+def _resident(field_name: str) -> int:
+    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+        if line.startswith(field_name):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError(f"/proc/self/status has no {field_name}")
+
+
+def measure(name: str, device: str, rounds: int, compiled: bool) -> list[dict[str, Any]]:
+    """The rows of one set of shapes."""
+    sides = Sides(SHAPES[name], device, compiled)
+    repeats = max(1, min(20, 2_000_000 // sides.size))
+    times: dict[str, list[float]] = {side: [] for side in sides.steps}
+    gc.disable()
+    for side, step in sides.steps.items():
+        print(f"\r{TITLES[name]}: {side:30}", end="", file=sys.stderr, flush=True)
+        step()
+        step()
+    for turn in range(rounds):
+        print(f"\r{TITLES[name]}: round {turn + 1} of {rounds}{'':20}", end="", file=sys.stderr, flush=True)
+        for side, step in sides.steps.items():
+            if repeats > 1:
+                step()
+            times[side].append(timed(step, repeats, device))
+    print(file=sys.stderr)
+    gc.enable()
+    if device == "cpu" and sys.platform == "linux":
+        # From here on freed memory goes back at once, so that each step's peak shows.
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "mallopt"):
+            libc.mallopt(-3, 65536)
+            libc.malloc_trim(0)
+    medians = {side: statistics.median(values) for side, values in times.items()}
+    medians["p.add_(g), times 5/3"] *= 5 / 3
+    rows = []
+    for side, value in medians.items():
+        for _ in range(2):
+            extra = extra_memory(sides.steps[side], device)
+        rows.append(
+            {
+                "shapes": name,
+                "side": side,
+                "ms": value,
+                "to_adamw_fused": value / medians[REFERENCE],
+                "to_floor": value / medians[FLOOR] if FLOOR in medians else None,
+                "of_copy_bandwidth": 5 / 2 * medians["copy"] / value if side.startswith("INNA ") else None,
+                "state_bytes_per_parameter": sides.state_bytes.get(side),
+                "extra_bytes": extra,
+                "parameters": sides.size,
+            }
+        )
+    return rows
+
+
+def machine(device: str) -> dict[str, Any]:
+    """What the times belong to."""
+    if device == "cuda":
+        name = torch.cuda.get_device_name()
+    else:
+        name = platform.processor() or platform.machine()
+        if Path("/proc/cpuinfo").exists():
+            lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            name = next((line.split(": ")[1] for line in lines if line.startswith("model name")), name)
+    return {
+        "device": device,
+        "name": name,
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def kept_promises(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Each promise that the rows can decide: what, measured, allowed, whether it is kept."""
+    ms = {(row["shapes"], row["side"]): row["ms"] for row in result["rows"]}
+    verdicts = []
+    for numerator, denominator, limit, shapes in PROMISES[result["machine"]["device"]]:
+        for name in shapes:
+            if (name, numerator) in ms and (name, denominator) in ms:
+                ratio = ms[name, numerator] / ms[name, denominator]
+                kept = ratio <= limit if limit > 0 else ratio >= -limit
+                verdicts.append(
+                    {
+                        "promise": f"{numerator} / {denominator}, {TITLES[name]}",
+                        "measured": ratio,
+                        "allowed": f"{'at most' if limit > 0 else 'at least'} {abs(limit):.3g}",
+                        "kept": kept,
+                    }
+                )
+    return verdicts
+
+
+def tables(result: dict[str, Any]) -> str:
+    """The rows and the promises as Markdown."""
+    about = result["machine"]
+    lines = [
+        (
+            f"Measured on {about['name']} ({about['device']}, {about['threads']} threads), torch {about['torch']}, "
+            f"Python {about['python']}, {about['date']}; medians of {result['rounds']} rounds, float32."
+        ),
+        "",
+        "| promise | measured | allowed | kept |",
+        "|---|---:|---|---|",
+    ]
+    for verdict in kept_promises(result):
+        kept = "yes" if verdict["kept"] else "**no**"
+        lines.append(f"| {verdict['promise']} | {verdict['measured']:.2f} | {verdict['allowed']} | {kept} |")
+    for name in dict.fromkeys(row["shapes"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["shapes"] == name]
+        lines += [
+            "",
+            f"### {TITLES[name]}",
+            "",
+            "| | ms | to AdamW fused | to the floor | state, bytes per parameter | peak extra memory, MB |",
+            "|---|---:|---:|---:|---:|---:|",
+        ]
+        for row in sorted(rows, key=lambda row: row["ms"]):
+            cells = [
+                f"{row['ms']:.3g}" if row["ms"] < 100 else f"{row['ms']:.0f}",
+                f"{row['to_adamw_fused']:.2f}",
+                "" if row["to_floor"] is None else f"{row['to_floor']:.2f}",
+                "" if row["state_bytes_per_parameter"] is None else f"{row['state_bytes_per_parameter']:.3g}",
+                "" if row["extra_bytes"] is None else f"{row['extra_bytes'] / 1e6:.1f}",
+            ]
+            lines.append(f"| {row['side']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def write_docs(path: Path, result: dict[str, Any]) -> None:
+    """Put the tables between the marks that name the device in ``path``."""
+    text = path.read_text(encoding="utf-8")
+    begin, end = (f"<!-- step_time {result['machine']['device']}: {mark} -->" for mark in ("begin", "end"))
+    if begin not in text or end not in text:
+        raise SystemExit(f"{path} lacks the marks {begin} and {end}")
+    head, rest = text.split(begin, 1)
+    replace(path, head + begin + "\n" + tables(result) + "\n" + end + rest.split(end, 1)[1])
+
+
+def replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="which sets of shapes")
+    parser.add_argument("--rounds", type=int, default=15, help="turns of each side (default 15)")
+    parser.add_argument("--device", choices=PROMISES, default="cpu")
+    parser.add_argument("--threads", type=int, help="threads on the CPU (default: torch's)")
+    parser.add_argument("--no-compiled", action="store_true", help="leave torch.compile out: it takes minutes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="put the tables between the marks in this page")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="take the rows of an earlier run")
+    arguments = parser.parse_args()
+    if arguments.rounds < 1:
+        parser.error(f"--rounds must be at least 1, got {arguments.rounds}")
+    if arguments.source:
+        result = json.loads(arguments.source.read_text(encoding="utf-8"))
+    else:
+        if arguments.device == "cuda" and not torch.cuda.is_available():
+            parser.error("--device cuda: torch sees no CUDA device")
+        if arguments.threads:
+            torch.set_num_threads(arguments.threads)
+        result = {"machine": machine(arguments.device), "rounds": arguments.rounds, "rows": []}
+        for name in arguments.shapes:
+            result["rows"] += measure(name, arguments.device, arguments.rounds, not arguments.no_compiled)
+            if arguments.json:
+                # After each set of shapes: a run that is stopped keeps what it has.
+                replace(arguments.json, json.dumps(result, indent=1) + "\n")
+    if arguments.docs:
+        write_docs(arguments.docs, result)
+    print(tables(result))
+    return 0 if all(verdict["kept"] for verdict in kept_promises(result)) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
