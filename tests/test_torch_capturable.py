@@ -118,7 +118,7 @@ def test_a_captured_step_with_lr_zero_changes_nothing_at_all(kind, settings, pat
 
 def test_states_from_before_capturable_was_asked_for_go_on():
     params = parameters()
-    optimizer = INNA(params, **tensors(), initial_speed=1.0)
+    optimizer = INNA(params, **tensors(), initial_speed=1.0, foreach=True)
     give_gradients(params, 0)
     optimizer.step()
     optimizer.param_groups[0]["capturable"] = True

@@ -516,12 +516,12 @@ class TestMachinery(TestCase):
             self.assertNotEqual(id(clone.param_groups[0]["params"][0]), id(params[0]))
 
     @optims(INFOS)
-    def test_defaults_changed_to_foreach(self, device, dtype, optim_info):
+    def test_without_kernels_the_default_is_foreach(self, device, dtype, optim_info):
         kind = optim_info.optim_cls
         path = f"{kind.__module__}._multi_tensor_{kind.__name__.lower()}"
         for (kwargs, desc), foreach in itertools.product(cases(optim_info, device), (None, True, False)):
             params, closure = least_squares(device, dtype)
-            optimizer = kind(params, foreach=foreach, **kwargs)
+            optimizer = kind(params, foreach=foreach, fused=False, **kwargs)
             closure()
             with patch(path, side_effect=lambda params, grads, *args, **kwargs: grads) as multi_tensor:
                 optimizer.step()

@@ -228,7 +228,7 @@ def test_training_resumes_bit_for_bit(kind, path, dtype):
 
 
 @pytest.mark.parametrize("kind", [INNA, INNAprop])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, pytest.param(torch.float32, marks=pytest.mark.slow)], ids=str)
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
 def test_compiled_training_resumes_bit_for_bit(kind, dtype):
     def wrap(step):
