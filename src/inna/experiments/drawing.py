@@ -176,7 +176,15 @@ def log_axis(grid: bool = True) -> Any:
     import altair as alt
 
     labelled = {"condition": {"test": "datum.label !== ''", "value": 0.7}, "value": 0}
-    return alt.Axis(format="~g", tickCount=6, grid=grid, gridOpacity=labelled, tickOpacity=labelled)
+    return alt.Axis(
+        format="~g",
+        tickCount=6,
+        grid=grid,
+        gridOpacity=labelled,
+        tickOpacity=labelled,
+        labelOverlap="greedy",
+        labelSeparation=12,
+    )
 
 
 def spread_tooltip(name: str) -> list[Any]:
