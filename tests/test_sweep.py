@@ -163,6 +163,26 @@ def test_kill_minus_nine_loses_at_most_the_runs_in_progress(done, tmp_path):
     }
 
 
+def test_an_impatient_ctrl_c_is_one_line_and_status_1(tmp_path):
+    arguments = ["compare", "--task", tiny_task.PATH, "--epochs", "400", "--tuning-epochs", "400", "--jobs", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "inna", *arguments, "--out", str(tmp_path)],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not any((tmp_path / ".running").glob("*.json")) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    for _ in range(3):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.05)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert errors == "inna: stopped; what is done is kept, the same command goes on from there\n"
+
+
 @pytest.mark.parametrize("budget", ["6runs", "24epochs"])
 def test_budgets_limit_every_contender_alike(tmp_path, budget):
     study = small_study(budget=budget)
