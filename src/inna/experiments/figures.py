@@ -251,12 +251,15 @@ def _curve_panel(
         channels = Channels(summary, theme, interactive)
         limits = {"domain": domain} if domain else {}
         scale, kind = value_scale(measure, [row[end] for row in points for end in ("best", "worst")], **limits)
+        last = max(row["epoch"] for row in points)
+        # A few epochs are named each: ticks between them would be rounded to labels that stand there twice.
+        ticks = {"values": list(range(last + 1))} if last < 10 else {"tickMinStep": 1}
         x = alt.X(
             "epoch",
             type="quantitative",
             title="epoch",
-            scale=alt.Scale(domain=[0, max(row["epoch"] for row in points)], nice=False),
-            axis=alt.Axis(tickMinStep=1, grid=False, format="d"),
+            scale=alt.Scale(domain=[0, last], nice=False),
+            axis=alt.Axis(grid=False, format="d", **ticks),
         )
         axis = log_axis() if kind else alt.Axis(tickCount=6)
         mean = alt.Y("mean", type="quantitative", scale=scale, title=name + kind, axis=axis)
