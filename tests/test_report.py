@@ -216,6 +216,13 @@ def test_a_zoomed_axis_holds_every_final_value() -> None:
     assert max(finals) <= high
 
 
+def test_the_epochs_of_a_short_run_are_named_once_each() -> None:
+    study = classification_study(epochs=2)
+    summary = summarize(study, rows_of(study))
+    figure = next(each for each in figures(summary) if each.name == "curves-training-loss")
+    assert '"values": [0, 1, 2]' in json.dumps(still(figure, LIGHT))
+
+
 def test_long_histories_are_thinned_and_the_caption_says_so() -> None:
     study = classification_study(contenders=classification_study().contenders[3:6], epochs=4000, seeds=(1, 2))
     summary = summarize(study, rows_of(study))
