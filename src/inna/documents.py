@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
 import secrets
+import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DamagedFileError", "canonical", "read_document", "write_document", "write_whole"]
+__all__ = [
+    "DamagedFileError",
+    "canonical",
+    "is_alive",
+    "read_document",
+    "remove_abandoned",
+    "write_document",
+    "write_whole",
+]
 
 
 class DamagedFileError(ValueError):
@@ -48,7 +58,7 @@ def read_document(path: Path) -> dict[str, Any]:
 def write_whole(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` (its folder made if missing), under a temporary name first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(content)
@@ -58,6 +68,25 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that `write_whole` left in ``folder`` where its process was killed on this machine."""
+    for path in folder.glob(f".{glob.escape(socket.gethostname())}-*-*.tmp"):
+        writer = path.name.rsplit("-", 2)[1]
+        if writer.isdecimal() and not is_alive(int(writer)):
+            path.unlink(missing_ok=True)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has the number ``pid``."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def canonical(value: Any) -> str:
