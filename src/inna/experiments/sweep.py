@@ -292,7 +292,7 @@ def _work(run: Run, delivery: _Delivery) -> _Ended:
 def _task(run: Run, delivery: _Delivery) -> Task:
     if delivery.pickled is not None:
         return _unpickled(delivery.pickled)
-    task, source = load_task(run.dataset, delivery.directory)
+    task, source = load_task(run.dataset, delivery.directory, model=run.model)
     if source != run.source:
         raise ValueError(f"{run.dataset} was changed while the sweep was under way")
     return task
