@@ -8,6 +8,7 @@ from pathlib import Path
 from string import Template
 
 import inna
+from inna.documents import write_whole
 from inna.experiments.chart_page import (
     ICON,
     chart_style,
@@ -23,7 +24,6 @@ from inna.experiments.landscapes import contenders
 from inna.experiments.landscapes.portrait import Portrait, figure, still, travels
 from inna.experiments.markup import json_data, scrolling_table, text
 from inna.experiments.palette import LIGHT
-from inna.experiments.rows import write_whole
 from inna.experiments.wording import count, enumerate_words
 
 __all__ = ["FORMATS", "check_formats", "write_portrait"]
