@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from inna.experiments.palette import Style, Theme, styles
-from inna.experiments.statistics import Summary
+from inna.experiments.palette import Style, Theme
 from inna.experiments.study import Metric
 
 __all__ = [
@@ -86,11 +85,11 @@ def configuration(theme: Theme) -> dict[str, Any]:
 class Channels:
     """The encodings that every panel shares: who is drawn how, who is hidden, who stands out."""
 
-    def __init__(self, summary: Summary, theme: Theme, interactive: bool) -> None:
+    def __init__(self, styles: Mapping[str, Style], theme: Theme, interactive: bool) -> None:
         self.interactive = interactive
         self.theme = theme
-        self.labels = [entry.label for entry in summary.entries]
-        self._styles: Mapping[str, Style] = styles(summary.study)
+        self.labels = list(styles)
+        self._styles = styles
         self._datasets: dict[str, Rows] = {}
 
     def fixed(self, rows: Rows) -> Any:

@@ -22,13 +22,13 @@ from inna.experiments.drawing import (
     spread_tooltip,
     value_scale,
 )
-from inna.experiments.palette import Theme
+from inna.experiments.palette import Style, Theme, styles
 from inna.experiments.rows import Run
 from inna.experiments.statistics import Entry, Summary, finished, history, number, spread
 from inna.experiments.study import Metric
 from inna.experiments.wording import count, initial_loss, measure_name, plain, schedule
 
-__all__ = ["MAX_POINTS", "Figure", "figures", "interactive", "still"]
+__all__ = ["MAX_POINTS", "Figure", "contender_styles", "figures", "interactive", "still"]
 
 # More points than this in one panel are thinned, by whole epochs; the caption says so.
 MAX_POINTS = 4000
@@ -101,6 +101,12 @@ def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, A
     return chart.to_dict(validate=False), drawing.datasets
 
 
+def contender_styles(summary: Summary) -> dict[str, Style]:
+    """Of the contenders, in the order of the table."""
+    chosen = styles(summary.study)
+    return {entry.label: chosen[entry.label] for entry in summary.entries}
+
+
 def _final_panel(summary: Summary, measure: Metric) -> Panel:
     rows: Rows = [
         {"contender": entry.label, "seed": seed, "value": value}
@@ -118,7 +124,7 @@ def _final_panel(summary: Summary, measure: Metric) -> Panel:
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
-        channels = Channels(summary, theme, interactive)
+        channels = Channels(contender_styles(summary), theme, interactive)
         scale, kind = value_scale(measure, [row["value"] for row in rows], padding=12)
         axis = log_axis() if kind else alt.Axis(tickCount=6)
         x = alt.X("value", type="quantitative", scale=scale, title=name + kind, axis=axis)
@@ -248,7 +254,7 @@ def _curve_panel(
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
-        channels = Channels(summary, theme, interactive)
+        channels = Channels(contender_styles(summary), theme, interactive)
         limits = {"domain": domain} if domain else {}
         scale, kind = value_scale(measure, [row[end] for row in points for end in ("best", "worst")], **limits)
         last = max(row["epoch"] for row in points)
@@ -358,7 +364,7 @@ def _tuning_panel(
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
-        channels = Channels(summary, theme, interactive)
+        channels = Channels(contender_styles(summary), theme, interactive)
         scale, kind = log_scale([low], domain=[low * 0.8 if log else low, top * 1.05 if log else top], nice=False)
         x = alt.X(
             "lr",
@@ -468,7 +474,7 @@ def _reach_panel(summary: Summary, unit: str) -> Panel:
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
-        channels = Channels(summary, theme, interactive)
+        channels = Channels(contender_styles(summary), theme, interactive)
         scale = alt.Scale(domain=[0, beyond * 1.02], nice=False)
         title = "epochs" if unit == "epochs" else "seconds of training"
         x = alt.X("value", type="quantitative", scale=scale, title=title, axis=alt.Axis(tickMinStep=1, tickCount=6))
