@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import tiny_task
-from inna.experiments import Task
+from inna.experiments import Run, Task, train
 from inna.experiments.randomness import isolated
 from inna.experiments.tasks import BUILTIN_TASKS, fingerprint, load_task
 
@@ -46,11 +46,53 @@ def test_digits_are_split_once_stratified_and_whole():
     assert load_task("digits")[0].train[0].equal(images)
 
 
-@pytest.mark.parametrize("name", BUILTIN_TASKS)
-def test_builtin_tasks_are_tasks_and_fit_together(name):
-    task, _ = load_task(name)
+@pytest.mark.parametrize(
+    ("name", "model"), [(name, model) for name in BUILTIN_TASKS for model in BUILTIN_TASKS[name].models]
+)
+def test_builtin_tasks_are_tasks_and_fit_together(name, model):
+    try:
+        task, _ = load_task(name, model=model)
+    except FileNotFoundError as error:
+        pytest.skip(f"the data are not here: {error}")
     assert type(task) is Task
+    assert task.model_name == model
     task.check()
+
+
+def test_a_model_that_a_task_does_not_have_is_refused():
+    with pytest.raises(ValueError, match="the networks for digits are small-cnn; got 'lenet5'"):
+        load_task("digits", model="lenet5")
+    with pytest.raises(ValueError, match=r"has the network .*, not 'lenet5'"):
+        load_task("tiny_task.py:make_task", HERE.parent, model="lenet5")
+
+
+def test_channels_last_changes_the_layout_and_nothing_else():
+    x = torch.rand(64, 3, 8, 8)
+    y = torch.arange(64) % 10
+
+    def model():
+        return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+
+    results = []
+    for channels_last in (False, True):
+        task = Task(
+            "t", model, (x, y), (x, y), nn.functional.cross_entropy, model_name="m", channels_last=channels_last
+        )
+        run = Run("t", "m", "sgd", lr=0.1, epochs=3, precision="float64")
+        results.append(train(run, task=task)["train_loss"])
+    assert results[0] == pytest.approx(results[1], rel=1e-12)
+
+
+def test_channels_last_needs_images():
+    with pytest.raises(ValueError, match=r"channels_last needs inputs of shape \(N, channels, height, width\)"):
+        Task(
+            "t",
+            Pair,
+            (torch.rand(4, 3), torch.rand(4)),
+            (torch.rand(4, 3), torch.rand(4)),
+            nn.MSELoss(),
+            channels_last=True,
+        )
 
 
 @pytest.mark.parametrize("function", ["make_task", "make_loader_task", "make_language_task"])

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from inna.documents import remove_abandoned
 from inna.experiments.budget import parse_budget
 from inna.experiments.rows import Run, read_rows, write_row
 from inna.experiments.running import Announcement, read_running
@@ -112,7 +113,8 @@ def sweep(
     """
     folder, progress = Path(folder), progress or SilentProgress()
     study.save(folder)
-    read_running(folder)  # which removes what a killed sweep left there
+    remove_abandoned(folder)  # what a killed sweep left there
+    read_running(folder)  # which removes its announcements
     rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
     failures: dict[Run, Failure] = {}
     progress.begin(study, folder, outlook(study, rows, failures))
@@ -292,7 +294,7 @@ def _work(run: Run, delivery: _Delivery) -> _Ended:
 def _task(run: Run, delivery: _Delivery) -> Task:
     if delivery.pickled is not None:
         return _unpickled(delivery.pickled)
-    task, source = load_task(run.dataset, delivery.directory)
+    task, source = load_task(run.dataset, delivery.directory, model=run.model)
     if source != run.source:
         raise ValueError(f"{run.dataset} was changed while the sweep was under way")
     return task

@@ -8,10 +8,10 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from inna.experiments.own_code import find_module, import_module
 from inna.experiments.randomness import derive, isolated
 from inna.experiments.study import Metric
 
-__all__ = ["BUILTIN_TASKS", "Data", "Task", "accuracy", "fingerprint", "load_task"]
+__all__ = ["BUILTIN_TASKS", "BuiltinTask", "Data", "Task", "accuracy", "fingerprint", "load_task"]
 
 Data = tuple[Tensor, Tensor] | DataLoader[Any]
 
@@ -55,6 +55,8 @@ class Task:
             the main one first. A function takes the outputs and targets of the whole test set and returns a number.
             The loss on the test set is always measured; without metrics it is the main one.
         model_name: the network's name in rows; by default the name of the factory, where it has one.
+        channels_last: whether network and inputs take torch's channels-last memory layout, which convolutions over
+            images run faster in. It rounds differently, so it is part of what decides a run.
 
     Raises:
         TypeError: an attribute is of the wrong type.
@@ -68,6 +70,7 @@ class Task:
     loss: Callable[[Any, Any], Tensor]
     metrics: Mapping[str, tuple[Callable[[Tensor, Tensor], Any], Literal["max", "min"]]] = field(default_factory=dict)
     model_name: str = ""
+    channels_last: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -80,7 +83,7 @@ class Task:
                 "Task.model must be a function that makes the network, got a network; each run needs new weights"
             )
         for attribute in ("train", "test"):
-            _check_data(attribute, getattr(self, attribute))
+            _check_data(attribute, getattr(self, attribute), self.channels_last)
         if not isinstance(self.metrics, Mapping):
             raise TypeError(f"Task.metrics must map names to (function, direction), got {_kind(self.metrics)}")
         for name, metric in self.metrics.items():
@@ -159,15 +162,24 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
     return (outputs.argmax(1) == targets).double().mean()
 
 
-def _digits() -> Task:
-    train, test = datasets.digits()
-    return Task("digits", models.small_cnn, train, test, functional.cross_entropy, {"accuracy": (accuracy, "max")})
+class BuiltinTask(NamedTuple):
+    """A built-in data set: what loads it, and the networks that can be trained on it, the default one first."""
+
+    data: Callable[[], tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]
+    models: Mapping[str, Callable[[], nn.Module]]
+    channels_last: bool = True
 
 
-BUILTIN_TASKS: Mapping[str, Callable[[], Task]] = {"digits": _digits}
+BUILTIN_TASKS: Mapping[str, BuiltinTask] = {
+    "digits": BuiltinTask(datasets.digits, {"small-cnn": models.small_cnn}, channels_last=False),
+    "mnist": BuiltinTask(
+        datasets.mnist,
+        {"lenet5": models.lenet5, "nin": partial(models.network_in_network, channels=1, padding=2)},
+    ),
+}
 
 
-def load_task(name: str, folder: Path | None = None) -> tuple[Task, str]:
+def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tuple[Task, str]:
     """The task that ``name`` stands for, and the digest of its source.
 
     Args:
@@ -175,6 +187,8 @@ def load_task(name: str, folder: Path | None = None) -> tuple[Task, str]:
             arguments and returns a `Task`. It is called under a fixed seed, so data that it draws are the same in
             every process.
         folder: where a relative file lies; by default the working directory.
+        model: which of a built-in task's networks; empty for its first. A task of one's own has one network, and no
+            other may be asked for.
 
     Returns:
         The task, and the SHA-256 digest of the bytes of the file that defines it (empty for a built-in task). Other
@@ -189,13 +203,16 @@ def load_task(name: str, folder: Path | None = None) -> tuple[Task, str]:
             raise ValueError(
                 f"dataset must be one of {known}, or a task of one's own as file.py:function; got {name!r}"
             )
-        return _builtin(name), ""
+        return _builtin(name, model or next(iter(BUILTIN_TASKS[name].models))), ""
     place, _, function = name.rpartition(":")
     path = (folder or Path.cwd()) / Path(place).expanduser() if place.endswith(".py") else _module_file(place)
     if not path.is_file():
         raise ValueError(f"task {name}: no such file: {path}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return _own(name, place, path.resolve(), digest, function), digest
+    task = _own(name, place, path.resolve(), digest, function)
+    if model not in ("", task.model_name):
+        raise ValueError(f"task {name} has the network {task.model_name}, not {model!r}")
+    return task, digest
 
 
 def fingerprint(task: Task) -> str:
@@ -204,7 +221,7 @@ def fingerprint(task: Task) -> str:
     The same in every process of one Python version. A DataLoader enters with its kind and length only, and of what
     functions refer to elsewhere only the names.
     """
-    digest = hashlib.sha256(repr((task.name, task.model_name, task.measures)).encode())
+    digest = hashlib.sha256(repr((task.name, task.model_name, task.measures, task.channels_last)).encode())
     with isolated(derive(0, "fingerprint")):
         network = task.model()
     digest.update(repr(network).encode())
@@ -235,8 +252,26 @@ def _written(part: Any) -> str:
 
 
 @cache
-def _builtin(name: str) -> Task:
-    return BUILTIN_TASKS[name]()
+def _builtin(name: str, model: str) -> Task:
+    builtin = BUILTIN_TASKS[name]
+    if model not in builtin.models:
+        raise ValueError(f"the networks for {name} are {', '.join(builtin.models)}; got {model!r}")
+    train, test = _builtin_data(name)
+    return Task(
+        name,
+        builtin.models[model],
+        train,
+        test,
+        functional.cross_entropy,
+        {"accuracy": (accuracy, "max")},
+        model_name=model,
+        channels_last=builtin.channels_last,
+    )
+
+
+@cache
+def _builtin_data(name: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    return BUILTIN_TASKS[name].data()
 
 
 @lru_cache(maxsize=8)
@@ -287,7 +322,7 @@ def _module_file(module: str) -> Path:
     return path
 
 
-def _check_data(name: str, data: Any) -> None:
+def _check_data(name: str, data: Any, channels_last: bool) -> None:
     if isinstance(data, DataLoader):
         return
     if not (isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
@@ -295,6 +330,11 @@ def _check_data(name: str, data: Any) -> None:
     lengths = [len(part) if part.ndim else 0 for part in data]
     if lengths[0] != lengths[1] or not lengths[0]:
         raise ValueError(f"Task.{name}: inputs and targets must have one length > 0, got {lengths[0]} and {lengths[1]}")
+    if channels_last and data[0].ndim != 4:
+        raise ValueError(
+            f"Task.channels_last needs inputs of shape (N, channels, height, width); Task.{name} has "
+            f"{tuple(data[0].shape)}"
+        )
 
 
 def _kind(value: Any) -> str:

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from inna.documents import remove_abandoned
 from inna.experiments import optimizers
 from inna.experiments.checkpoints import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from inna.experiments.machine import hardware, versions
@@ -82,10 +83,13 @@ def train(
     ('done', 8714, 45)
     """
     if task is None:
-        task, source = load_task(run.dataset)
+        task, source = load_task(run.dataset, model=run.model)
         if source != run.source:
             raise ValueError(f"{run.dataset} is not the version that the run names: its source differs")
-    checkpoint = checkpoint_path(Path(folder), run) if folder is not None else None
+    checkpoint = None
+    if folder is not None:
+        checkpoint = checkpoint_path(Path(folder), run)
+        remove_abandoned(Path(folder))
     result = measure(run, task, checkpoint=checkpoint, on_epoch=on_epoch, on_note=on_note)
     if folder is not None:
         write_row(Path(folder), run, result)
@@ -149,7 +153,9 @@ class _Training:
             raise ValueError(f"batch_size must be a whole number >= 1, got {run.batch_size}")
         self.run, self.task, self.device = run, task, device
         self.dtype = PRECISIONS[run.precision]
-        self.network = task.model().to(device, self.dtype)
+        self.layout = torch.channels_last if task.channels_last else torch.preserve_format
+        network = task.model().to(device, self.dtype)
+        self.network: torch.nn.Module = network.to(memory_format=self.layout)  # type: ignore[call-overload]
         self.optimizer = optimizers.build(run, self.network)
         self.closure = optimizers.closure_needed(self.optimizer)
         self.train_data, self.test_data = (_resident(data, device, self.dtype) for data in (task.train, task.test))
@@ -220,7 +226,7 @@ class _Training:
 
         def backward() -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
-            loss = self.task.loss(self.network(inputs), targets)
+            loss = self.task.loss(self.network(inputs.to(memory_format=self.layout)), targets)
             value = loss.item()
             if not math.isfinite(value):
                 self._explain_loss(loss, value, epoch)
@@ -307,7 +313,7 @@ class _Training:
         total, count = 0.0, 0
         outputs, aims = [], []
         for inputs, targets in batches:
-            output = self.network(inputs)
+            output = self.network(inputs.to(memory_format=self.layout))
             total += self.task.loss(output, targets).item() * len(targets)
             count += len(targets)
             if scored and self.task.metrics:

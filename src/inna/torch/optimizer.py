@@ -284,7 +284,10 @@ class InertialOptimizer(Optimizer):
         if not isinstance(settings.lr, Tensor) and settings.lr == 0:
             return
         if not fuses:
+            # Shards are stepped as the plain tensors they are: faster, and foreach takes them together with plain
+            # parameters. Only autograd has to see the DTensors themselves.
             flags = {name: group[name] for name in ("foreach", "capturable", "differentiable")}
+            lists = lists if group["differentiable"] else fused.localized(lists)
             self._update(lists, **{name: getattr(settings, name) for name in self.settings}, **flags)
         elif fused.Plan.possible(lists):
             plan = self._plans[id(group)] = fused.Plan(group, self.state, lists)
@@ -328,7 +331,7 @@ class InertialOptimizer(Optimizer):
                 self._take_over_phase(param, state, group)
             self._fill_state(param, state, group)
             params.append(param)
-            grads.append(grad)
+            grads.append(fused.placed_like(param, grad))
             momentums.append(state["momentum"])
             compensations.append(state.get("compensation"))
             if "exp_avg_sq" in state:
