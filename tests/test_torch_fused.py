@@ -329,6 +329,46 @@ def test_subclasses_of_tensor_have_no_kernel(monkeypatch):
     assert not used(INNA([param]), monkeypatch)
 
 
+@pytest.fixture
+def mesh():
+    """A mesh of one process, this one; training on several is test_distributed.py's."""
+    distributed = torch.distributed
+    if not distributed.is_available():
+        pytest.skip("this torch has no torch.distributed")
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield distributed.device_mesh.init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("cls", [INNA, INNAprop])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_shards_and_plain_tensors_of_one_group_go_through_the_kernels_together(cls, dtype, mesh, monkeypatch):
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    plans = (None, [Shard(0)], [Replicate()], [Shard(1)])
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(4, 6, generator=generator).to(dtype) for _ in plans]
+    # The C code is the same for both; their ways to it are not.
+    expected = [torch.nn.Parameter(tensor.clone()) for tensor in tensors]
+    params = [
+        torch.nn.Parameter(tensor.clone() if plan is None else distribute_tensor(tensor.clone(), mesh, plan))
+        for tensor, plan in zip(tensors, plans, strict=True)
+    ]
+    sides = [cls(group, initial_speed=1.0, fused=True) for group in (params, expected)]
+    for _ in range(3):
+        for param, plain, plan in zip(params, expected, plans, strict=True):
+            plain.grad = torch.randn(4, 6, generator=generator).to(dtype)
+            param.grad = plain.grad.clone() if plan is None else distribute_tensor(plain.grad, mesh, plan)
+        assert all(used(side, monkeypatch) for side in sides)
+    for param, plain, plan in zip(params, expected, plans, strict=True):
+        whole = param if plan is None else param.full_tensor()
+        assert torch.equal(whole, plain)
+    loss = (params[1] ** 3).sum()
+    sides[0].step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 # What a step remembers of the one before.
 
 
