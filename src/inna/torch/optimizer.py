@@ -200,8 +200,7 @@ class InertialOptimizer(Optimizer):
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             self = args[0]
             if (
-                torch.compiler.is_compiling()
-                or _profiler_enabled()
+                (not torch.compiler.is_compiling() and _profiler_enabled())
                 or self._optimizer_step_pre_hooks
                 or self._optimizer_step_post_hooks
                 or _global_optimizer_pre_hooks
