@@ -27,6 +27,7 @@ __all__ = [
     "Quantity",
     "Value",
     "best_damping",
+    "log10_loss",
 ]
 
 # A run is at chance where its training loss is at least this share of ln C, the loss of a uniform guess among C
@@ -105,8 +106,8 @@ class OurRows:
         mean = math.fsum(raw.values()) / len(raw)
         if quantity == ACCURACY:
             return Value(mean, min(raw.values()), max(raw.values()), raw)
-        logs = {seed: _log10(loss) for seed, loss in raw.items()}
-        return Value(_log10(mean), max(logs.values()), min(logs.values()), logs)
+        logs = {seed: log10_loss(loss) for seed, loss in raw.items()}
+        return Value(log10_loss(mean), max(logs.values()), min(logs.values()), logs)
 
 
 class PaperCurves:
@@ -141,7 +142,8 @@ def _at(entry: Entry, seed: int, key: str, epoch: int) -> float:
     return value if math.isfinite(value) else values.get(0, math.nan)
 
 
-def _log10(loss: float) -> float:
+def log10_loss(loss: float) -> float:
+    """log₁₀, of what single precision calls zero too."""
     return math.log10(max(loss, LOSS_FLOOR))
 
 
