@@ -51,10 +51,9 @@ def report(
         reproduced = is_reproduction(folder)
         # Where Figure 1 is all there is, there is no study to report on.
         if not reproduced or (folder / MANIFEST).is_file():
-            study = Study.load(folder)
-            rows = read_rows(folder, on_damage=lambda text: say(console, text))
             pages.append(write_report(folder))
-            table = summary_table(study, rows)
+            rows = read_rows(folder, on_damage=lambda text: say(console, text))
+            table = summary_table(Study.load(folder), rows)
         if reproduced:
             pages += write_reproduction(folder)
         drawn = write_figures(folder, [name for listed in figures for name in listed.split(",")]) if figures else []

@@ -208,7 +208,7 @@ def _better(
         if best.by_seed:
             unit = "log₁₀ of the mean training loss" if quantity == LOSS else "mean test accuracy"
             finding.sentences.append(
-                f"{who} against {rival}: {unit} {signed(best.mean - other.mean, 3 if quantity == LOSS else 4)}, "
+                f"{who} against {rival}: {signed(best.mean - other.mean, 3 if quantity == LOSS else 4)} in {unit}, "
                 f"{word} on {wins} of {len(best.by_seed)} seeds{_interval(best, other, quantity)}."
             )
 

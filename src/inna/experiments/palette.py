@@ -82,16 +82,16 @@ def assign(contenders: Iterable[tuple[str, str]], reference: str) -> dict[str, S
 
 # Of the paper's protocol, by label: nobody is dashed, since a dashed line there is the paper's, so each has a colour.
 _PROTOCOL = {
-    "INNA (0.1, 0.1)": ("#0072b2", "#3fb2f2"),
-    "INNA (0.5, 0.1)": ("#0a2f7a", "#c3d5ff"),
+    "INNA (0.1, 0.1)": ("#008bd1", "#3fb2f2"),
+    "INNA (0.5, 0.1)": ("#0a2f7a", "#b2ccff"),
     "INNA (0.5, 0.5)": ("#008a65", "#1fc796"),
     "INNA (0.5, 1)": ("#c2559d", "#e79cc9"),
     "SGD": _REFERENCE,
     "AdaGrad": ("#a87b00", "#f0c000"),
-    "Adam": ("#d55e00", "#ff8b3d"),
-    "heavy ball": ("#8a4b2a", "#d2a07a"),
+    "Adam": ("#ad3a00", "#ff8b3d"),
+    "heavy ball": ("#8a4b2a", "#d58f6d"),
     "AdamW": ("#5f6b00", "#c0d13a"),
-    "INNAprop": ("#7a5195", "#b794f4"),
+    "INNAprop": ("#6b1f5e", "#8f8fff"),
     "INNA (0.5, 0.1), q = 1/4": ("#008f99", "#39d0d8"),
     "INNA (0.5, 0.1), q = 1/8": ("#a3246f", "#ff8ac4"),
     "INNA (0.5, 0.1), q = 1/16": ("#8f7a00", "#e0c341"),
