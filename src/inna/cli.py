@@ -98,7 +98,22 @@ def _listed(kind: type) -> Any:
     return convert
 
 
-Dataset = Annotated[str | None, Parameter(help="A built-in task: digits. [default: digits]")]
+Dataset = Annotated[
+    str | None,
+    Parameter(help="A built-in task: digits, mnist, fashion-mnist, cifar10 or cifar100. [default: digits]"),
+]
+Model = Annotated[
+    str,
+    Parameter(
+        help="Its network: lenet5 or nin for mnist and fashion-mnist; nin for cifar10 and cifar100; small-cnn for "
+        "digits. [default: the first of these]",
+        show_default=False,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    Parameter(help="Folder of the data sets. [default: the variable INNA_DATA, or else the user's cache folder]"),
+]
 OwnTask = Annotated[
     str | None, Parameter(name="--task", help="A task of your own: my_task.py:make_task or package.module:make_task.")
 ]
@@ -111,6 +126,7 @@ Precision = Annotated[Literal["float32", "float64"], Parameter(help="Arithmetic 
 def compare(
     *,
     dataset: Dataset = None,
+    model: Model = "",
     task: OwnTask = None,
     optimizer: Annotated[
         tuple[str, ...],
@@ -160,6 +176,7 @@ def compare(
     device: Device = "cpu",
     precision: Precision = "float32",
     jobs: Annotated[int | None, Parameter(help="Runs at once. [default: as many as cores, 1 on a GPU]")] = None,
+    data_dir: DataDir = None,
     out: Annotated[Path | None, Parameter(help="Folder of rows and report. [default: runs/NAME]")] = None,
 ) -> int:
     """Compare optimizers fairly on a task: tune each, run the seeds, show the table, write report.html.
@@ -174,9 +191,11 @@ def compare(
         from inna.experiments.sweep import raised, sweep
 
         name = _task_name(dataset, task)
+        _keep_data_in(data_dir)
         study = make_study(
             name,
             optimizer or DEFAULT_OPTIMIZERS,
+            model=model,
             epochs=epochs,
             tuning_epochs=tuning_epochs,
             seeds=seeds,
@@ -191,7 +210,7 @@ def compare(
             command=shlex.join(["inna", *sys.argv[1:]]),
         )
         processes = _jobs(jobs, study.device)
-    folder = out or _default_folder(name)
+    folder = out or _default_folder(name, model)
     console = Console()
     with watching(console) as progress:
         rows, failures = sweep(study, folder, jobs=processes, progress=progress)
@@ -213,6 +232,7 @@ def train(
     /,
     *,
     dataset: Dataset = None,
+    model: Model = "",
     task: OwnTask = None,
     lr: Annotated[float | None, Parameter(help="Step size γ0. [default: the optimizer's own]")] = None,
     q: Annotated[
@@ -223,6 +243,7 @@ def train(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     precision: Precision = "float32",
+    data_dir: DataDir = None,
     out: Annotated[Path | None, Parameter(help="Folder of row and checkpoint. [default: runs/NAME-train]")] = None,
 ) -> int:
     """Train with one optimizer: live progress, a checkpoint after each epoch, a row at the end.
@@ -239,9 +260,11 @@ def train(
         from inna.experiments.training import train as train_run
 
         name = _task_name(dataset, task)
+        _keep_data_in(data_dir)
         run = make_run(
             optimizer,
             name,
+            model=model,
             lr=lr,
             q=q,
             epochs=epochs,
@@ -250,7 +273,7 @@ def train(
             device=device,
             precision=precision,
         )
-    folder = out or _default_folder(name, "-train")
+    folder = out or _default_folder(name, model, "train")
     path = row_path(folder, run)
     try:
         _, result = read_row(path)
@@ -268,6 +291,38 @@ def train(
     _say(console, f"row: {path}")
     if checkpoint_path(folder, run).exists():
         _say(console, f"checkpoint: {checkpoint_path(folder, run)}")
+    return 0
+
+
+@app.command
+def datasets(
+    name: Annotated[str | None, Parameter(help="One of them, to see its files. [default: a list of all]")] = None,
+    /,
+    *,
+    download: Annotated[bool, Parameter(help="Fetch what is not here of NAME.")] = False,
+    data_dir: DataDir = None,
+) -> int:
+    """Show the data sets: size, checksums, terms of use, and whether an intact copy is here; fetch one.
+
+    inna compare and inna train fetch what they need by themselves.
+    """
+    console = Console()
+    with _checking():
+        from inna.experiments.catalogue import entry
+        from inna.experiments.dataset_table import describe, overview
+        from inna.experiments.downloads import fetch
+
+        _keep_data_in(data_dir)
+        described = None if name is None else entry(name)
+        if download and described is None:
+            raise ValueError("--download needs the name of a data set")
+    if described is None:
+        console.print(overview())
+        return 0
+    if download:
+        fetch(described)
+    for line in describe(described):
+        _say(console, line)
     return 0
 
 
@@ -367,10 +422,18 @@ def _task_name(dataset: str | None, task: str | None) -> str:
     return task or dataset or "digits"
 
 
-def _default_folder(name: str, ending: str = "") -> Path:
+def _default_folder(name: str, *endings: str) -> Path:
     place, _, function = name.partition(":")
     parts = [Path(place).stem, function] if function else [place]
-    return Path("runs") / ("-".join(parts) + ending)
+    return Path("runs") / "-".join([*parts, *filter(None, endings)])
+
+
+def _keep_data_in(folder: Path | None) -> None:
+    """Make ``folder`` the data folder of this process and of its workers, which inherit the variable."""
+    from inna.experiments.downloads import FOLDER_VARIABLE
+
+    if folder is not None:
+        os.environ[FOLDER_VARIABLE] = str(folder.expanduser().absolute())
 
 
 def _jobs(wanted: int | None, device: str) -> int:
