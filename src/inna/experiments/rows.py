@@ -7,11 +7,13 @@ A row file holds three keys: ``run`` (everything that decides the run), ``result
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import math
 import os
 import secrets
+import socket
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,10 +30,12 @@ __all__ = [
     "Run",
     "as_tuples",
     "check_whole",
+    "is_alive",
     "load_rows",
     "read_document",
     "read_row",
     "read_rows",
+    "remove_abandoned",
     "row_document",
     "row_path",
     "write_document",
@@ -135,7 +139,7 @@ def write_document(path: Path, body: Mapping[str, Any]) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` (its folder made if missing), under a temporary name first, then renamed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(f".{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
     try:
         with temporary.open("xb") as file:
             file.write(content)
@@ -145,6 +149,25 @@ def write_whole(path: Path, content: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that `write_whole` left in ``folder`` where its process was killed on this machine."""
+    for path in folder.glob(f".{glob.escape(socket.gethostname())}-*-*.tmp"):
+        writer = path.name.rsplit("-", 2)[1]
+        if writer.isdecimal() and not is_alive(int(writer)):
+            path.unlink(missing_ok=True)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has the number ``pid``."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def read_row(path: Path) -> tuple[Run, dict[str, Any]]:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from inna.experiments.budget import parse_budget
-from inna.experiments.rows import Run, read_rows, write_row
+from inna.experiments.rows import Run, read_rows, remove_abandoned, write_row
 from inna.experiments.running import Announcement, read_running
 from inna.experiments.study import Contender, Study, choose, spent, tuning_plan
 from inna.experiments.tasks import Task, load_task
@@ -114,7 +114,8 @@ def sweep(
     """
     folder, progress = Path(folder), progress or SilentProgress()
     (description or study).save(folder)
-    read_running(folder)  # which removes what a killed sweep left there
+    remove_abandoned(folder)  # what a killed sweep left there
+    read_running(folder)  # which removes its announcements
     rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
     failures: dict[Run, Failure] = {}
     progress.begin(study, folder, outlook(study, rows, failures))

@@ -30,7 +30,7 @@ from inna.experiments import optimizers
 from inna.experiments.checkpoints import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from inna.experiments.machine import hardware, versions
 from inna.experiments.randomness import derive, isolated, reseed
-from inna.experiments.rows import Run, row_path, write_row
+from inna.experiments.rows import Run, remove_abandoned, row_path, write_row
 from inna.experiments.tasks import Data, Task, load_task
 from inna.schedules import power_decay
 
@@ -97,7 +97,10 @@ def train(
         task, source = load_task(run.dataset, model=run.model)
         if source != run.source:
             raise ValueError(f"{run.dataset} is not the version that the run names: its source differs")
-    checkpoint = checkpoint_path(Path(folder), run) if folder is not None else None
+    checkpoint = None
+    if folder is not None:
+        checkpoint = checkpoint_path(Path(folder), run)
+        remove_abandoned(Path(folder))
     result = measure(run, task, checkpoint=checkpoint, on_epoch=on_epoch, on_note=on_note)
     if folder is not None:
         write_row(Path(folder), run, result)
