@@ -133,7 +133,7 @@ def test_info_names_what_there_is(capsys, monkeypatch, tmp_path):
         assert words in out
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["train"], ["info"], ["report"]])
+@pytest.mark.parametrize("command", [[], ["compare"], ["train"], ["reproduce"], ["info"], ["report"]])
 def test_help_and_version(capsys, command):
     assert run([*command, "--help"]) == 0
     assert "Usage: inna" in capsys.readouterr().out
@@ -211,4 +211,11 @@ def test_a_reader_who_leaves_is_no_error():
 
 
 def test_commands_are_those_that_work():
-    assert {name for name in app if not name.startswith("-")} == {"compare", "train", "info", "report", "theory-check"}
+    assert {name for name in app if not name.startswith("-")} == {
+        "compare",
+        "train",
+        "reproduce",
+        "info",
+        "report",
+        "theory-check",
+    }

@@ -5,21 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from inna.experiments.rows import Run
 from inna.experiments.study import Contender, Study, choose, tuning_plan
 from inna.experiments.tasks import Task
 from inna.experiments.training import Pace, pace
+from inna.experiments.wording import count, duration, schedule, short
 
-__all__ = ["Forecast", "Part", "forecast"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Forecast", "Part", "forecast", "print_forecast"]
 
 Clock = Callable[[Run, Task], Pace]
 
 
 @dataclass(frozen=True)
 class Part:
-    """What a contender would run: tuning and final runs that are left, and the seconds of computing in one process."""
+    """What a contender would run: tuning runs and the number of final runs left, and their seconds in one process."""
 
     contender: Contender
     tuning: tuple[Run, ...]
@@ -72,3 +77,33 @@ def forecast(
     return Forecast(
         tuple(parts), done, runs, epochs, math.fsum(part.seconds for part in parts) / max(1, min(jobs, runs))
     )
+
+
+def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, console: Console) -> None:
+    """Print the runs that are left, two lines a contender, and the estimate as an estimate."""
+    from rich.text import Text
+
+    for part in foreseen.parts:
+        if not part.tuning and not part.finals:
+            console.print(Text(f"{part.contender.label}: done"))
+            continue
+        console.print(Text(f"{part.contender.label}, about {short(part.seconds_per_epoch)} s per epoch"))
+        for q in part.contender.qs if part.tuning else ():
+            lrs = " ".join(short(lr) for lr in sorted(run.lr for run in part.tuning if run.q == q))
+            line = f"  tuning, seed {study.tuning_seed}, {count(study.tuning_epochs, 'epoch')}: γ₀ {lrs}; {schedule(q)}"
+            console.print(Text(line))
+        if part.finals:
+            seeds = " ".join(map(str, study.seeds[len(study.seeds) - part.finals :]))
+            console.print(Text(f"  final, {count(study.epochs, 'epoch')}: seeds {seeds}"))
+    summary = (
+        f"{study.dataset}, {study.model}, on {study.device}, rows in {folder}: {count(foreseen.done, 'run')} done, "
+        f"{foreseen.runs} to do, {count(foreseen.epochs, 'epoch')}."
+    )
+    console.print(Text(summary))
+    if foreseen.runs:
+        estimate = (
+            f"Estimate, from a few iterations of each optimizer here: {duration(foreseen.seconds)} with {jobs} at "
+            "once. A grid whose best value lies on its edge gets more runs, diverging runs end early, a busy machine "
+            "is slower."
+        )
+        console.print(Text(estimate))
