@@ -9,7 +9,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inna.experiments.rows import Run, is_alive
+from inna.documents import is_alive
+from inna.experiments.rows import Run
 
 __all__ = ["Announcement", "UnderWay", "read_running"]
 

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from inna.documents import write_document
 from inna.dynamics import check_range
 from inna.experiments.budget import parse_budget
-from inna.experiments.rows import DamagedRowError, Run, as_tuples, check_whole, read_document, write_document
+from inna.experiments.rows import DamagedRowError, Run, as_tuples, check_whole, read_document
 
 __all__ = [
     "EPOCHS",

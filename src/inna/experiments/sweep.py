@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from inna.documents import remove_abandoned
 from inna.experiments.budget import parse_budget
-from inna.experiments.rows import Run, read_rows, remove_abandoned, write_row
+from inna.experiments.rows import Run, read_rows, write_row
 from inna.experiments.running import Announcement, read_running
 from inna.experiments.study import Contender, Study, choose, spent, tuning_plan
 from inna.experiments.tasks import Task, load_task

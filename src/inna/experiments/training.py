@@ -26,11 +26,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from inna.documents import remove_abandoned
 from inna.experiments import optimizers
 from inna.experiments.checkpoints import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from inna.experiments.machine import hardware, versions
 from inna.experiments.randomness import derive, isolated, reseed
-from inna.experiments.rows import Run, remove_abandoned, row_path, write_row
+from inna.experiments.rows import Run, row_path, write_row
 from inna.experiments.tasks import Data, Task, load_task
 from inna.schedules import power_decay
 
