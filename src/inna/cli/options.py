@@ -31,7 +31,7 @@ def listed(kind: type) -> Any:
         try:
             return tuple(kind(part) for part in parts)
         except ValueError:
-            kinds = {int: "whole numbers", float: "numbers"}[kind]
+            kinds = {int: "whole numbers", float: "numbers", str: "words"}[kind]
             raise ValueError(f"must be {kinds}, separated by commas or blanks") from None
 
     return convert
