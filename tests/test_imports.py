@@ -38,6 +38,7 @@ FORBIDDEN = {
     "inna.experiments.rows": HEAVY | PARTS - {"inna.experiments"},
     "inna.experiments.study": HEAVY | PARTS - {"inna.experiments"},
     "inna.experiments.report": FRAMEWORKS | PARTS - {"inna.experiments"},
+    "inna.experiments.landscapes": FRAMEWORKS | PARTS - {"inna.experiments", "inna.theory"},
     "inna.experiments.claims": FRAMEWORKS | PARTS - {"inna.experiments"},
     "inna.cli": FRAMEWORKS | {"numpy", "pandas", "sklearn"} | PARTS - {"inna.cli", "inna.experiments"},
     "inna.__main__": FRAMEWORKS | {"numpy", "pandas", "sklearn"},

@@ -31,7 +31,7 @@ def listed(kind: type) -> Any:
         try:
             return tuple(kind(part) for part in parts)
         except ValueError:
-            kinds = {int: "whole numbers", float: "numbers"}[kind]
+            kinds = {int: "whole numbers", float: "numbers", str: "words"}[kind]
             raise ValueError(f"must be {kinds}, separated by commas or blanks") from None
 
     return convert
@@ -56,6 +56,11 @@ def task_name(dataset: str | None, task: str | None) -> str:
 
 
 def default_folder(name: str, ending: str = "") -> Path:
+    from inna.experiments.subsets import split_subset
+
+    whole, images = split_subset(name)
+    if images is not None:
+        return default_folder(f"{whole}-{images}", ending)
     place, _, function = name.partition(":")
     parts = [Path(place).stem, function] if function else [place]
     return Path("runs") / ("-".join(parts) + ending)
