@@ -95,6 +95,10 @@ def reproduce(
         from inna.experiments.report import write_report
 
         say(console, f"report: {write_report(folder)}")
+    from inna.experiments.reproduction import write_reproduction
+
+    for page in write_reproduction(folder):
+        say(console, f"report: {page}")
     if failures:
         raise raised(failures)
     return 0

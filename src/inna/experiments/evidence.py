@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+from inna.experiments.catalogue import CATALOGUE
 from inna.experiments.paper_curves import BEST_IN_FIGURE_3, PAPER_EPOCHS, paper_curve
 from inna.experiments.protocol import DAMPINGS, inna
 from inna.experiments.statistics import Entry, Summary, history, number
@@ -18,7 +19,6 @@ from inna.experiments.wording import fixed
 
 __all__ = [
     "ACCURACY",
-    "CLASSES",
     "FOUR",
     "LOSS",
     "Evidence",
@@ -33,7 +33,6 @@ __all__ = [
 # A run is at chance where its training loss is at least this share of ln C, the loss of a uniform guess among C
 # classes.
 CHANCE_SHARE = 0.95
-CLASSES = {"digits": 10, "mnist": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100}
 # Losses below this are taken for it: single precision ends with zeros, which have no logarithm.
 LOSS_FLOOR = 1e-12
 
@@ -148,4 +147,4 @@ def log10_loss(loss: float) -> float:
 
 
 def _chance(dataset: str) -> float:
-    return math.log10(CHANCE_SHARE * math.log(CLASSES[split_subset(dataset)[0]]))
+    return math.log10(CHANCE_SHARE * math.log(CATALOGUE[split_subset(dataset)[0]].classes))

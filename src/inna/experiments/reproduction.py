@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 
 from inna.documents import write_whole
+from inna.experiments.catalogue import CATALOGUE
 from inna.experiments.claims import Verdict, judge
 from inna.experiments.drawing import Figure
-from inna.experiments.evidence import CLASSES
 from inna.experiments.figure1 import FIGURE_1, Descent, read_descents
 from inna.experiments.figure1_claims import judge_figure1
 from inna.experiments.figure1_figures import figure1_figures
@@ -112,7 +112,7 @@ def _of_the_protocol(study: Study) -> bool:
     metrics = [metric.name for metric in study.metrics]
     known = set(contenders())
     return (
-        split_subset(study.dataset)[0] in CLASSES
+        split_subset(study.dataset)[0] in CATALOGUE
         and "accuracy" in metrics
         and all(contender in known for contender in study.contenders)
     )

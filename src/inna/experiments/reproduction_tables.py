@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from inna.experiments import claims
 from inna.experiments.claims import Verdict
 from inna.experiments.evidence import ACCURACY, CHANCE_SHARE, FOUR, LOSS, OurRows, PaperCurves
 from inna.experiments.paper_curves import PAPER_DATASETS, PAPER_EPOCHS
-from inna.experiments.protocol import SCALES
+from inna.experiments.protocol import SCALES, scale_of
 from inna.experiments.reproduction_figures import DECAYS, network_note
 from inna.experiments.statistics import Summary, finished
 from inna.experiments.study import Study
+from inna.experiments.subsets import split_subset
 from inna.experiments.wording import DASH, count, plain, seeds
 
 if TYPE_CHECKING:
@@ -42,9 +44,13 @@ NUMBERS_HEADS = (
 
 def scale_name(study: Study) -> str:
     """Which of the protocol's scales the study has; empty where it is none of them."""
-    return next(
-        (name for name, scale in SCALES.items() if (scale.epochs, scale.seeds) == (study.epochs, study.seeds)), ""
-    )
+    images = split_subset(study.dataset)[1]
+    for name in ("quick", *SCALES):
+        with suppress(ValueError):
+            scale = scale_of(name, study.model)
+            if (scale.epochs, scale.seeds, scale.images) == (study.epochs, study.seeds, images):
+                return name
+    return ""
 
 
 def lead(reproduction: Reproduction) -> str:
