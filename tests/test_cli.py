@@ -149,7 +149,9 @@ def test_info_names_what_there_is(capsys, monkeypatch, tmp_path):
         assert words in out
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["train"], ["reproduce"], ["info"], ["report"], ["landscape"]])
+@pytest.mark.parametrize(
+    "command", [[], ["compare"], ["train"], ["reproduce"], ["status"], ["info"], ["report"], ["landscape"]]
+)
 def test_help_and_version(capsys, command):
     assert run([*command, "--help"]) == 0
     assert "Usage: inna" in capsys.readouterr().out
@@ -175,6 +177,8 @@ def test_help_and_version(capsys, command):
         (["compare", "--grid", "-1"], "--grid|grid must"),
         (["compare", "--budget", "soon"], "budget must be written like"),
         (["compare", "--budget", "3runs"], "does not pay"),
+        (["compare", "--minutes", "0"], "minutes must be a finite number > 0"),
+        (["status", "nowhere"], "nowhere: no such folder"),
         (["compare", "--jobs", "0"], "jobs must be a whole number >= 1, got 0"),
         (["compare", "--device", "abacus"], "device 'abacus'"),
         (["compare", "--bogus"], "--bogus"),
@@ -246,6 +250,7 @@ def test_commands_are_those_that_work():
         "compare",
         "train",
         "reproduce",
+        "status",
         "info",
         "report",
         "landscape",

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
+from inna.cli.messages import anything_to_report, checking, say
 from inna.cli.options import (
     BatchSize,
     Dataset,
     Device,
     Jobs,
+    Minutes,
     OwnTask,
     Precision,
+    check_minutes,
     default_folder,
+    is_late,
     listed,
     processes,
     task_name,
@@ -80,6 +84,7 @@ def compare(
     device: Device = "cpu",
     precision: Precision = "float32",
     jobs: Jobs = None,
+    minutes: Minutes = None,
     out: Annotated[Path | None, Parameter(help="Folder of rows and report. [default: runs/NAME]")] = None,
 ) -> int:
     """Compare optimizers fairly on a task: tune each, run the seeds, show the table, write report.html.
@@ -110,16 +115,19 @@ def compare(
             precision=precision,
             command=shlex.join(["inna", *sys.argv[1:]]),
         )
+        check_minutes(minutes)
         at_once = processes(jobs, study.device)
     folder = out or default_folder(name)
     console = Console()
+    began = time.monotonic()
     with watching(console) as progress:
-        rows, failures = sweep(study, folder, jobs=at_once, progress=progress)
+        rows, failures = sweep(study, folder, jobs=at_once, progress=progress, minutes=minutes)
 
     from inna.experiments.report import print_table, summary_table, write_report
 
-    print_table(summary_table(study, rows), console)
-    say(console, f"report: {write_report(folder)}")
+    if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
+        print_table(summary_table(study, rows), console)
+        say(console, f"report: {write_report(folder)}")
     if failures:
         raise raised(failures)
     return 0

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
-from inna.cli.options import Jobs, default_folder, processes
+from inna.cli.messages import anything_to_report, checking, say
+from inna.cli.options import Jobs, Minutes, check_minutes, default_folder, is_late, processes
 
 if TYPE_CHECKING:
     from inna.experiments.sweep import Failure
@@ -40,6 +41,7 @@ def reproduce(
     ] = "quick",
     device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")] = "auto",
     jobs: Jobs = None,
+    minutes: Minutes = None,
     dry_run: Annotated[
         bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
     ] = False,
@@ -64,6 +66,7 @@ def reproduce(
         figures = FIGURES if figure == "all" else (figure,)
         command = shlex.join(["inna", *sys.argv[1:]])
         study = study_of(figures, dataset, model, scale, device=device, command=command)
+        check_minutes(minutes)
         at_once = processes(jobs, study.device if study else "cpu")
     folder = out or default_folder("-".join(["reproduce", dataset, *([study.model, scale] if study else [])]))
     if dry_run:
@@ -88,11 +91,20 @@ def reproduce(
             )
     failures: list[Failure] = []
     if study is not None:
+        began = time.monotonic()
         with watching(console) as progress:
-            _, failures = sweep(study, folder, jobs=at_once, progress=progress, description=described(study, folder))
+            rows, failures = sweep(
+                study,
+                folder,
+                jobs=at_once,
+                progress=progress,
+                minutes=minutes,
+                description=described(study, folder),
+            )
         from inna.experiments.report import write_report
 
-        say(console, f"report: {write_report(folder)}")
+        if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
+            say(console, f"report: {write_report(folder)}")
     if failures:
         raise raised(failures)
     return 0
