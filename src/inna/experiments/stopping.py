@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from inna.experiments.running import FOLDER
 
@@ -57,6 +57,12 @@ class Stopping:
         with contextlib.suppress(OSError):
             self.sign.path.unlink(missing_ok=True)
             self.sign.path.parent.rmdir()
+
+    def leave(self) -> NoReturn:
+        """End as Ctrl-C ends without this."""
+        if callable(self.before):
+            self.before(signal.SIGINT, None)
+        raise KeyboardInterrupt
 
     def _interrupt(self, signum: int, frame: FrameType | None) -> None:
         self.interrupted = True

@@ -123,7 +123,7 @@ def sweep(
                             write_failures(folder, {run: failure.error for run, failure in failures.items()})
                             progress.note(f"a run raised {ended.failure.error}  [{describe(ended.run)}]")
         if stopping.interrupted:
-            raise KeyboardInterrupt
+            stopping.leave()
     return rows, list(failures.values())
 
 
