@@ -1,6 +1,25 @@
 """Settings for the whole suite: examples are the same in every run, and no test has a deadline."""
 
+import pytest
 from hypothesis import settings
+
+from process_group import ProcessGroup
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+
+@pytest.fixture(scope="session")
+def two():
+    """Two processes with a gloo process group."""
+    group = ProcessGroup(2)
+    yield group
+    group.close()
+
+
+@pytest.fixture(scope="session")
+def four():
+    """Four of them."""
+    group = ProcessGroup(4)
+    yield group
+    group.close()

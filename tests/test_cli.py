@@ -150,7 +150,8 @@ def test_info_names_what_there_is(capsys, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["compare"], ["train"], ["reproduce"], ["status"], ["info"], ["report"], ["landscape"]]
+    "command",
+    [[], ["compare"], ["train"], ["reproduce"], ["datasets"], ["status"], ["info"], ["report"], ["landscape"]],
 )
 def test_help_and_version(capsys, command):
     assert run([*command, "--help"]) == 0
@@ -251,6 +252,7 @@ def test_commands_are_those_that_work():
         "train",
         "reproduce",
         "status",
+        "datasets",
         "info",
         "report",
         "landscape",

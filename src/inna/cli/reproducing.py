@@ -12,7 +12,16 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from inna.cli.messages import anything_to_report, checking, say
-from inna.cli.options import Jobs, Minutes, check_minutes, default_folder, is_late, processes
+from inna.cli.options import (
+    DataDir,
+    Jobs,
+    Minutes,
+    check_minutes,
+    default_folder,
+    is_late,
+    keep_data_in,
+    processes,
+)
 
 if TYPE_CHECKING:
     from inna.experiments.sweep import Failure
@@ -42,6 +51,7 @@ def reproduce(
     device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")] = "auto",
     jobs: Jobs = None,
     minutes: Minutes = None,
+    data_dir: DataDir = None,
     dry_run: Annotated[
         bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
     ] = False,
@@ -63,6 +73,7 @@ def reproduce(
         from inna.experiments.rows import read_rows
         from inna.experiments.sweep import raised, sweep
 
+        keep_data_in(data_dir)
         figures = FIGURES if figure == "all" else (figure,)
         command = shlex.join(["inna", *sys.argv[1:]])
         study = study_of(figures, dataset, model, scale, device=device, command=command)
