@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from inna.experiments.claims import CLASSES
+from inna.experiments.evidence import CLASSES
 from inna.experiments.protocol import protocol_study
 from inna.experiments.rows import Run
 from inna.experiments.study import Study

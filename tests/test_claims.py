@@ -7,7 +7,8 @@ import math
 import pytest
 
 from inna.experiments import claims
-from inna.experiments.claims import ACCURACY_MARGIN, CLAIMS, LOSS_MARGIN, MIN_SEEDS, Verdict, best_damping, judge
+from inna.experiments.claims import ACCURACY_MARGIN, CLAIMS, LOSS_MARGIN, MIN_SEEDS, Verdict, judge
+from inna.experiments.evidence import best_damping
 from inna.experiments.paper_curves import PAPER_DATASETS
 from inna.experiments.statistics import summarize
 from inna.experiments.study import Metric

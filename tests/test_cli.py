@@ -162,7 +162,10 @@ def test_info_names_what_there_is(capsys, monkeypatch, tmp_path):
         assert words in out
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["train"], ["info"], ["report"], ["landscape"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["compare"], ["train"], ["reproduce"], ["datasets"], ["info"], ["report"], ["landscape"]],
+)
 def test_help_and_version(capsys, command):
     assert run([*command, "--help"]) == 0
     assert "Usage: inna" in capsys.readouterr().out
@@ -261,6 +264,8 @@ def test_commands_are_those_that_work():
     assert {name for name in app if not name.startswith("-")} == {
         "compare",
         "train",
+        "reproduce",
+        "datasets",
         "info",
         "report",
         "landscape",

@@ -20,7 +20,9 @@ from altair.utils.schemapi import validate_jsonschema
 from rich.cells import cell_len
 from rich.console import Console
 
-from inna.experiments.figures import MAX_POINTS, Figure, figures, interactive, still
+from inna.experiments.curves import MAX_POINTS
+from inna.experiments.drawing import Figure, interactive, still
+from inna.experiments.figures import figures
 from inna.experiments.palette import DARK, LIGHT, styles
 from inna.experiments.report import print_table, summary_table, write_figures, write_report
 from inna.experiments.rows import DamagedRowError, row_document, row_path

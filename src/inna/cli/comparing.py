@@ -13,12 +13,15 @@ from rich.console import Console
 from inna.cli.messages import checking, say
 from inna.cli.options import (
     BatchSize,
+    DataDir,
     Dataset,
     Device,
     Jobs,
+    Model,
     OwnTask,
     Precision,
     default_folder,
+    keep_data_in,
     listed,
     processes,
     task_name,
@@ -31,6 +34,7 @@ __all__ = ["compare", "train"]
 def compare(
     *,
     dataset: Dataset = None,
+    model: Model = "",
     task: OwnTask = None,
     optimizer: Annotated[
         tuple[str, ...],
@@ -80,6 +84,7 @@ def compare(
     device: Device = "cpu",
     precision: Precision = "float32",
     jobs: Jobs = None,
+    data_dir: DataDir = None,
     out: Annotated[Path | None, Parameter(help="Folder of rows and report. [default: runs/NAME]")] = None,
 ) -> int:
     """Compare optimizers fairly on a task: tune each, run the seeds, show the table, write report.html.
@@ -94,9 +99,11 @@ def compare(
         from inna.experiments.sweep import raised, sweep
 
         name = task_name(dataset, task)
+        keep_data_in(data_dir)
         study = make_study(
             name,
             optimizer or DEFAULT_OPTIMIZERS,
+            model=model,
             epochs=epochs,
             tuning_epochs=tuning_epochs,
             seeds=seeds,
@@ -111,7 +118,7 @@ def compare(
             command=shlex.join(["inna", *sys.argv[1:]]),
         )
         at_once = processes(jobs, study.device)
-    folder = out or default_folder(name)
+    folder = out or default_folder(name, model)
     console = Console()
     with watching(console) as progress:
         rows, failures = sweep(study, folder, jobs=at_once, progress=progress)
@@ -132,6 +139,7 @@ def train(
     /,
     *,
     dataset: Dataset = None,
+    model: Model = "",
     task: OwnTask = None,
     lr: Annotated[float | None, Parameter(help="Step size γ0. [default: the optimizer's own]")] = None,
     q: Annotated[
@@ -142,6 +150,7 @@ def train(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     precision: Precision = "float32",
+    data_dir: DataDir = None,
     out: Annotated[Path | None, Parameter(help="Folder of row and checkpoint. [default: runs/NAME-train]")] = None,
 ) -> int:
     """Train with one optimizer: live progress, a checkpoint after each epoch, a row at the end.
@@ -158,9 +167,11 @@ def train(
         from inna.experiments.training import train as train_run
 
         name = task_name(dataset, task)
+        keep_data_in(data_dir)
         run = make_run(
             optimizer,
             name,
+            model=model,
             lr=lr,
             q=q,
             epochs=epochs,
@@ -169,7 +180,7 @@ def train(
             device=device,
             precision=precision,
         )
-    folder = out or default_folder(name, "-train")
+    folder = out or default_folder(name, model, "train")
     path = row_path(folder, run)
     try:
         _, result = read_row(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,12 +12,15 @@ from cyclopts import Parameter
 
 __all__ = [
     "BatchSize",
+    "DataDir",
     "Dataset",
     "Device",
     "Jobs",
+    "Model",
     "OwnTask",
     "Precision",
     "default_folder",
+    "keep_data_in",
     "listed",
     "processes",
     "task_name",
@@ -37,7 +41,22 @@ def listed(kind: type) -> Any:
     return convert
 
 
-Dataset = Annotated[str | None, Parameter(help="A built-in task: digits. [default: digits]")]
+Dataset = Annotated[
+    str | None,
+    Parameter(help="A built-in task: digits, mnist, fashion-mnist, cifar10 or cifar100. [default: digits]"),
+]
+Model = Annotated[
+    str,
+    Parameter(
+        help="Its network: lenet5 or nin for mnist and fashion-mnist; nin for cifar10 and cifar100; small-cnn for "
+        "digits. [default: the first of these]",
+        show_default=False,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    Parameter(help="Folder of the data sets. [default: the variable INNA_DATA, or else the user's cache folder]"),
+]
 OwnTask = Annotated[
     str | None, Parameter(name="--task", help="A task of your own: my_task.py:make_task or package.module:make_task.")
 ]
@@ -55,10 +74,15 @@ def task_name(dataset: str | None, task: str | None) -> str:
     return task or dataset or "digits"
 
 
-def default_folder(name: str, ending: str = "") -> Path:
+def default_folder(name: str, *endings: str) -> Path:
+    from inna.experiments.subsets import split_subset
+
+    whole, images = split_subset(name)
+    if images is not None:
+        return default_folder(f"{whole}-{images}", *endings)
     place, _, function = name.partition(":")
     parts = [Path(place).stem, function] if function else [place]
-    return Path("runs") / ("-".join(parts) + ending)
+    return Path("runs") / "-".join([*parts, *filter(None, endings)])
 
 
 def processes(wanted: int | None, device: str) -> int:
@@ -66,3 +90,11 @@ def processes(wanted: int | None, device: str) -> int:
     from inna.experiments.rows import check_whole
 
     return (cores() if device == "cpu" else 1) if wanted is None else check_whole("jobs", wanted, minimum=1)
+
+
+def keep_data_in(folder: Path | None) -> None:
+    """Make ``folder`` the data folder of this process and of its workers, which inherit the variable."""
+    from inna.experiments.downloads import FOLDER_VARIABLE
+
+    if folder is not None:
+        os.environ[FOLDER_VARIABLE] = str(folder.expanduser().absolute())

@@ -13,8 +13,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import quote
 
-from inna.experiments.drawing import FONT, vega_lite_version
-from inna.experiments.figures import Figure, interactive
+from inna.experiments.drawing import FONT, Figure, interactive, vega_lite_version
 from inna.experiments.markup import line_key, source_hash, text
 from inna.experiments.palette import DARK, LIGHT, Style, Theme
 

@@ -140,9 +140,9 @@ def _slower_then_best(three: Three) -> Found:
         middle[2] > max(middle[:2]) and ends[2] < min(ends[:2]),
         numbers,
         (
-            f"{last.name} has mean log₁₀ J {fixed(middle[2], 2)} between {MIDDLE[0]:,} and {MIDDLE[1]:,} iterations, the "
-            f"others {fixed(middle[0], 2)} and {fixed(middle[1], 2)}; over the last tenth {fixed(ends[2], 2)} against "
-            f"{fixed(ends[0], 2)} and {fixed(ends[1], 2)}."
+            f"{last.name} has mean log₁₀ J {fixed(middle[2], 2)} between {MIDDLE[0]:,} and {MIDDLE[1]:,} iterations, "
+            f"the others {fixed(middle[0], 2)} and {fixed(middle[1], 2)}; over the last tenth {fixed(ends[2], 2)} "
+            f"against {fixed(ends[0], 2)} and {fixed(ends[1], 2)}."
         ),
     )
 

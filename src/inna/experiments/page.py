@@ -17,7 +17,8 @@ from inna.experiments.chart_page import (
     resource,
     specifications,
 )
-from inna.experiments.figures import contender_styles, figures
+from inna.experiments.curves import contender_styles
+from inna.experiments.figures import figures
 from inna.experiments.markup import json_data, text
 from inna.experiments.page_sections import (
     cards,

@@ -60,7 +60,7 @@ class Opening:
         for kind in self.beside:
             if kind not in KINDS or kind == "inna":
                 raise ValueError(
-                    f"beside INNA run {', '.join(list(KINDS)[1:])} on the interactive page, with settings that are made "
+                    f"beside INNA run {', '.join(list(KINDS)[1:])} on the interactive page, with settings made "
                     f"there; got {kind!r}"
                 )
         for kind in ("inna", *self.beside):

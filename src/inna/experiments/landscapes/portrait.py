@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from inna.experiments.drawing import Channels, Drawing, Panel, Rows, configuration
-from inna.experiments.figures import Figure
+from inna.experiments.drawing import Channels, Drawing, Figure, Panel, Rows, configuration
 from inna.experiments.landscapes.paths import Path
 from inna.experiments.landscapes.scenes import Frame, Scene
 from inna.experiments.landscapes.thinning import Thinned, extremes, thin
