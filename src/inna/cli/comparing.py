@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
+from inna.cli.messages import anything_to_report, checking, say
 from inna.cli.options import (
     BatchSize,
     DataDir,
     Dataset,
     Device,
     Jobs,
+    Minutes,
     Model,
     OwnTask,
     Precision,
+    check_minutes,
     default_folder,
+    is_late,
     keep_data_in,
     listed,
     processes,
@@ -84,6 +88,7 @@ def compare(
     device: Device = "cpu",
     precision: Precision = "float32",
     jobs: Jobs = None,
+    minutes: Minutes = None,
     data_dir: DataDir = None,
     out: Annotated[Path | None, Parameter(help="Folder of rows and report. [default: runs/NAME]")] = None,
 ) -> int:
@@ -117,16 +122,19 @@ def compare(
             precision=precision,
             command=shlex.join(["inna", *sys.argv[1:]]),
         )
+        check_minutes(minutes)
         at_once = processes(jobs, study.device)
     folder = out or default_folder(name, model)
     console = Console()
+    began = time.monotonic()
     with watching(console) as progress:
-        rows, failures = sweep(study, folder, jobs=at_once, progress=progress)
+        rows, failures = sweep(study, folder, jobs=at_once, progress=progress, minutes=minutes)
 
     from inna.experiments.report import print_table, summary_table, write_report
 
-    print_table(summary_table(study, rows), console)
-    say(console, f"report: {write_report(folder)}")
+    if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
+        print_table(summary_table(study, rows), console)
+        say(console, f"report: {write_report(folder)}")
     if failures:
         raise raised(failures)
     return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,10 +17,13 @@ __all__ = [
     "Dataset",
     "Device",
     "Jobs",
+    "Minutes",
     "Model",
     "OwnTask",
     "Precision",
+    "check_minutes",
     "default_folder",
+    "is_late",
     "keep_data_in",
     "listed",
     "processes",
@@ -63,6 +67,13 @@ OwnTask = Annotated[
 BatchSize = Annotated[int | None, Parameter(help="Samples in a mini-batch. [default: 32, or the DataLoader's own]")]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto.")]
 Jobs = Annotated[int | None, Parameter(help="Runs at once. [default: as many as cores, 1 on a GPU]")]
+Minutes = Annotated[
+    float | None,
+    Parameter(
+        help="Stop after so many minutes: runs under way finish their epoch and leave a checkpoint, and the same "
+        "command goes on from there. [default: no limit]"
+    ),
+]
 Precision = Annotated[Literal["float32", "float64"], Parameter(help="Arithmetic of weights and data.")]
 
 
@@ -90,6 +101,18 @@ def processes(wanted: int | None, device: str) -> int:
     from inna.experiments.rows import check_whole
 
     return (cores() if device == "cpu" else 1) if wanted is None else check_whole("jobs", wanted, minimum=1)
+
+
+def check_minutes(minutes: float | None) -> None:
+    from inna.dynamics import check_range
+
+    if minutes is not None:
+        check_range("minutes", minutes, minimum=0.0, exclusive=True)
+
+
+def is_late(minutes: float | None, began: float) -> bool:
+    """Whether the time is up that began at ``began`` on the monotonic clock."""
+    return minutes is not None and time.monotonic() - began >= 60 * minutes
 
 
 def keep_data_in(folder: Path | None) -> None:
