@@ -13,10 +13,14 @@ from rich.console import Console
 
 from inna.cli.messages import anything_to_report, checking, say
 from inna.cli.options import (
+    Backend,
     DataDir,
     Jobs,
     Minutes,
+    Scheduler,
+    TensorBoard,
     check_minutes,
+    check_scheduler,
     default_folder,
     is_late,
     keep_data_in,
@@ -50,7 +54,10 @@ def reproduce(
     ] = "quick",
     device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")] = "auto",
     jobs: Jobs = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = None,
     minutes: Minutes = None,
+    tensorboard: TensorBoard = None,
     data_dir: DataDir = None,
     dry_run: Annotated[
         bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
@@ -67,6 +74,7 @@ def reproduce(
     """
     console = Console()
     with checking():
+        from inna.experiments.event_log import check_tensorboard
         from inna.experiments.paper_runs import descend, described, study_of
         from inna.experiments.progress import watching
         from inna.experiments.protocol import FIGURES
@@ -78,6 +86,8 @@ def reproduce(
         command = shlex.join(["inna", *sys.argv[1:]])
         study = study_of(figures, dataset, model, scale, device=device, command=command)
         check_minutes(minutes)
+        check_scheduler(backend, scheduler, jobs)
+        check_tensorboard(tensorboard)
         at_once = processes(jobs, study.device if study else "cpu")
     folder = out or default_folder("-".join(["reproduce", dataset, *([study.model, scale] if study else [])]))
     if dry_run:
@@ -110,6 +120,8 @@ def reproduce(
                 jobs=at_once,
                 progress=progress,
                 minutes=minutes,
+                scheduler=scheduler,
+                tensorboard=tensorboard,
                 description=described(study, folder),
             )
         from inna.experiments.report import write_report
