@@ -110,8 +110,11 @@ def reproduce(
             say(
                 console, f"fig1 {descent.label} {descent.name}, initial speed {descent.initial_speed:g}: dips at {dips}"
             )
+    from inna.experiments.report import print_table, summary_table, write_report
+    from inna.experiments.reproduction import write_reproduction
+
     failures: list[Failure] = []
-    known = "fig1" in figures
+    pages: list[Path] = []
     if study is not None:
         began = time.monotonic()
         with watching(console) as progress:
@@ -125,16 +128,13 @@ def reproduce(
                 tensorboard=tensorboard,
                 description=described(study, folder),
             )
-        from inna.experiments.report import write_report
-
         if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
-            say(console, f"report: {write_report(folder)}")
-            known = True
-    if known:
-        from inna.experiments.reproduction import write_reproduction
-
-        for page in write_reproduction(folder):
-            say(console, f"report: {page}")
+            print_table(summary_table(study, rows), console)
+            pages.append(write_report(folder))
+    if pages or "fig1" in figures:
+        pages += write_reproduction(folder)
+    for page in pages:
+        say(console, f"report: {page}")
     if failures:
         raise raised(failures)
     return 0
