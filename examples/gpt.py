@@ -32,7 +32,7 @@ from inna.documents import write_whole
 from inna.dynamics import INNAPROP_DEFAULTS
 from inna.experiments.drawing import configuration, log_axis, vega_lite_version
 from inna.experiments.palette import LIGHT
-from inna.experiments.rows import Run, load_rows, read_rows, row_path, write_row
+from inna.experiments.rows import Run, check_whole, load_rows, read_rows, row_path, write_row
 from inna.torch import INNAprop, param_groups
 from inna.torch.checkpoints import Checkpoints
 
@@ -184,6 +184,9 @@ def lr_factor(step: int, steps: int) -> float:
 
 def describe(optimizer: str, lr: float, steps: int, seed: int, precision: str) -> Run:
     """The run as a row has it: everything that decides the result."""
+    check_whole("steps", steps, minimum=1)
+    if BATCH % processes():
+        raise ValueError(f"the {BATCH} sequences of a step cannot be divided among {processes()} processes")
     alpha, beta = (INNAPROP_DEFAULTS.alpha, INNAPROP_DEFAULTS.beta) if optimizer == "innaprop" else (None, None)
     return Run(
         "python-library",
@@ -303,8 +306,11 @@ def train(
         stop_after: stop after so many steps of this call, as where a job's time is limited.
     """
     if not dist.is_initialized() and (offload or precision != "float32"):
-        raise SystemExit("--offload and --precision bfloat16 are FSDP2's: start with torchrun --nproc-per-node 1")
+        raise ValueError("--offload and --precision bfloat16 are FSDP2's: start with torchrun --nproc-per-node 1")
     run = describe(optimizer, lr, steps, seed, precision)
+    check_whole("checkpoint_every", checkpoint_every, minimum=1)
+    if stop_after is not None:
+        check_whole("stop_after", stop_after, minimum=1)
     train_run(run, folder, offload=offload, every=checkpoint_every, stop_after=stop_after)
 
 
@@ -405,4 +411,7 @@ def draw(final: Any, path: Path) -> None:
 
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"gpt.py: {error}") from error
