@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
-from inna.cli.options import Jobs, default_folder, processes
+from inna.cli.messages import anything_to_report, checking, say
+from inna.cli.options import (
+    DataDir,
+    Jobs,
+    Minutes,
+    check_minutes,
+    default_folder,
+    is_late,
+    keep_data_in,
+    processes,
+)
 
 if TYPE_CHECKING:
     from inna.experiments.sweep import Failure
@@ -40,6 +50,8 @@ def reproduce(
     ] = "quick",
     device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")] = "auto",
     jobs: Jobs = None,
+    minutes: Minutes = None,
+    data_dir: DataDir = None,
     dry_run: Annotated[
         bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
     ] = False,
@@ -61,9 +73,11 @@ def reproduce(
         from inna.experiments.rows import read_rows
         from inna.experiments.sweep import raised, sweep
 
+        keep_data_in(data_dir)
         figures = FIGURES if figure == "all" else (figure,)
         command = shlex.join(["inna", *sys.argv[1:]])
         study = study_of(figures, dataset, model, scale, device=device, command=command)
+        check_minutes(minutes)
         at_once = processes(jobs, study.device if study else "cpu")
     folder = out or default_folder("-".join(["reproduce", dataset, *([study.model, scale] if study else [])]))
     if dry_run:
@@ -87,12 +101,28 @@ def reproduce(
                 console, f"fig1 {descent.label} {descent.name}, initial speed {descent.initial_speed:g}: dips at {dips}"
             )
     failures: list[Failure] = []
+    known = "fig1" in figures
     if study is not None:
+        began = time.monotonic()
         with watching(console) as progress:
-            _, failures = sweep(study, folder, jobs=at_once, progress=progress, description=described(study, folder))
+            rows, failures = sweep(
+                study,
+                folder,
+                jobs=at_once,
+                progress=progress,
+                minutes=minutes,
+                description=described(study, folder),
+            )
         from inna.experiments.report import write_report
 
-        say(console, f"report: {write_report(folder)}")
+        if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
+            say(console, f"report: {write_report(folder)}")
+            known = True
+    if known:
+        from inna.experiments.reproduction import write_reproduction
+
+        for page in write_reproduction(folder):
+            say(console, f"report: {page}")
     if failures:
         raise raised(failures)
     return 0
