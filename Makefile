@@ -18,6 +18,7 @@ test-all: .venv/.dev
 
 bench: setup
 	$(BIN)/python benchmarks/step_time.py --json results/cpu/step_time.json --docs docs/performance.md
+	$(BIN)/python benchmarks/training_throughput.py --json results/cpu/training_throughput.json --docs docs/performance.md
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
