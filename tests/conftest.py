@@ -1,4 +1,9 @@
-"""Settings for the whole suite: examples are the same in every run, and no test has a deadline."""
+"""Settings for the whole suite: examples are the same in every run, and no test has a deadline. One browser for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -7,6 +12,14 @@ from process_group import ProcessGroup
 
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    from browsing import launched
+
+    with launched() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

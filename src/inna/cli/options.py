@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,15 +13,22 @@ import cyclopts
 from cyclopts import Parameter
 
 __all__ = [
+    "Backend",
     "BatchSize",
     "DataDir",
     "Dataset",
     "Device",
     "Jobs",
+    "Minutes",
     "Model",
     "OwnTask",
     "Precision",
+    "Scheduler",
+    "TensorBoard",
+    "check_minutes",
+    "check_scheduler",
     "default_folder",
+    "is_late",
     "keep_data_in",
     "listed",
     "processes",
@@ -67,6 +76,32 @@ Precision = Annotated[
     Literal["float32", "float64", "bfloat16"],
     Parameter(help="Arithmetic; bfloat16: the layers' alone, with weights, loss and optimizer in float32."),
 ]
+Backend = Annotated[
+    Literal["local", "dask"], Parameter(help="Who does the runs: processes here, or the workers of a Dask cluster.")
+]
+Scheduler = Annotated[
+    str | None,
+    Parameter(
+        help="With --backend dask: the scheduler's address, such as tcp://10.0.0.1:8786. Start workers with one thread "
+        "each; they need the same version of inna, no common folder, and a built-in data set of their own.",
+        show_default=False,
+    ),
+]
+TensorBoard = Annotated[
+    Path | None,
+    Parameter(
+        name="--tensorboard",
+        help="Also log the curves of each run into this folder, for TensorBoard. [default: no logs]",
+        show_default=False,
+    ),
+]
+Minutes = Annotated[
+    float | None,
+    Parameter(
+        help="Stop after so many minutes: runs under way finish their epoch and leave a checkpoint, and the same "
+        "command goes on from there. [default: no limit]"
+    ),
+]
 
 
 def task_name(dataset: str | None, task: str | None) -> str:
@@ -93,6 +128,32 @@ def processes(wanted: int | None, device: str) -> int:
     from inna.experiments.rows import check_whole
 
     return (cores() if device == "cpu" else 1) if wanted is None else check_whole("jobs", wanted, minimum=1)
+
+
+def check_minutes(minutes: float | None) -> None:
+    from inna.dynamics import check_range
+
+    if minutes is not None:
+        check_range("minutes", minutes, minimum=0.0, exclusive=True)
+
+
+def check_scheduler(backend: str, scheduler: str | None, jobs: int | None) -> None:
+    if backend == "local" and scheduler is not None:
+        raise ValueError("--scheduler goes with --backend dask")
+    if backend == "dask":
+        if scheduler is None:
+            raise ValueError("--backend dask needs --scheduler ADDRESS, such as tcp://10.0.0.1:8786")
+        if jobs is not None:
+            raise ValueError(
+                "--jobs is for processes here; on a Dask cluster there are as many runs at once as workers"
+            )
+        if find_spec("distributed") is None:
+            raise ValueError("--backend dask needs the package distributed: pip install 'inna[dask]'")
+
+
+def is_late(minutes: float | None, began: float) -> bool:
+    """Whether the time is up that began at ``began`` on the monotonic clock."""
+    return minutes is not None and time.monotonic() - began >= 60 * minutes
 
 
 def keep_data_in(folder: Path | None) -> None:
