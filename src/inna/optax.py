@@ -9,6 +9,7 @@ the rule reads the old one:
 
 With donated buffers XLA on the CPU then writes m' over m; in the first form it copies m, which doubles the time of a
 step. The division is the price: the second form is taken only where |1 - alpha gamma| >= 1/2 is known beforehand.
+docs/performance.md says what to do where it is not.
 """
 
 from collections.abc import Callable
@@ -282,12 +283,16 @@ def _transformation(
             rates_here = now.for_array(jnp.zeros([], dtype).real.dtype, decays)
             lr, alpha, beta = rates_here.learning_rate, rates_here.alpha, rates_here.beta
             p, g, m = (x.astype(dtype) for x in (theta, grad, momentum))
-            shrunk, m, v, g = prepare(p, m, exp_avg_sq, g, rates_here, state.steps + 1)
+            start = p, m, exp_avg_sq, g, rates_here
+            shrunk, m, v, g = prepare(*start, state.steps + 1)
             if rates.initial_speed is not None:
                 m = m + jnp.where(state.steps == 0, dynamics.initial_momentum(g, beta, rates_here.initial_speed), 0)
             u, m = dynamics.step(0.0, m, g, lr, alpha, beta)
             m = jnp.where(moves, m.astype(momentum.dtype), momentum)
             if rates.divisible() and m.dtype == dtype:
+                # INNAprop's gradient anew, from a count that XLA does not see to be the same: it would rather store
+                # the first one in fresh memory, which takes longer than the root.
+                *_, g = prepare(*start, jax.lax.optimization_barrier(state.steps + 1))
                 u = -lr / (1 - alpha * lr) * (m + (beta - lr) * g)
             if shrunk is not p:
                 u = u + (shrunk - p)
