@@ -10,13 +10,10 @@ from typing import Any
 
 import torch
 
-from inna.experiments.rows import write_whole
+from inna.documents import write_whole
+from inna.torch.checkpoints import DamagedCheckpointError
 
 __all__ = ["DamagedCheckpointError", "load_checkpoint", "save_checkpoint"]
-
-
-class DamagedCheckpointError(ValueError):
-    """A checkpoint that cannot be trusted: cut short, altered, or not a checkpoint at all."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

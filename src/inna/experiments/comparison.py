@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING
 from inna.experiments import optimizers
 from inna.experiments.randomness import derive, isolated
 from inna.experiments.rows import Run, load_rows
-from inna.experiments.study import HALF_DECADES, Contender, Study
+from inna.experiments.study import (
+    EPOCHS,
+    HALF_DECADES,
+    SCHEDULES,
+    SEEDS,
+    TUNING_EPOCHS,
+    TUNING_SEED,
+    Contender,
+    Study,
+)
 from inna.experiments.sweep import Progress, raised, sweep
 from inna.experiments.tasks import Task, fingerprint, load_task
 from inna.experiments.training import PRECISIONS, resolve_device
@@ -45,12 +54,12 @@ def make_study(
     task: Task | str = "digits",
     optimizers: Sequence[str | Contender] = DEFAULT_OPTIMIZERS,
     *,
-    epochs: int = 30,
-    tuning_epochs: int = 15,
-    seeds: Sequence[int] = (1, 2, 3),
-    tuning_seed: int = 0,
+    epochs: int = EPOCHS,
+    tuning_epochs: int = TUNING_EPOCHS,
+    seeds: Sequence[int] = SEEDS,
+    tuning_seed: int = TUNING_SEED,
     grid: Sequence[float] = HALF_DECADES,
-    schedules: Sequence[float] = (0.0, 0.5),
+    schedules: Sequence[float] = SCHEDULES,
     batch_size: int | None = None,
     reference: str | None = None,
     budget: str = "",
@@ -161,12 +170,12 @@ def compare(
     optimizers: Sequence[str | Contender] = DEFAULT_OPTIMIZERS,
     *,
     budget: str = "",
-    epochs: int = 30,
-    tuning_epochs: int = 15,
-    seeds: Sequence[int] = (1, 2, 3),
-    tuning_seed: int = 0,
+    epochs: int = EPOCHS,
+    tuning_epochs: int = TUNING_EPOCHS,
+    seeds: Sequence[int] = SEEDS,
+    tuning_seed: int = TUNING_SEED,
     grid: Sequence[float] = HALF_DECADES,
-    schedules: Sequence[float] = (0.0, 0.5),
+    schedules: Sequence[float] = SCHEDULES,
     batch_size: int | None = None,
     reference: str | None = None,
     device: str = "cpu",

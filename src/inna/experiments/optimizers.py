@@ -19,7 +19,7 @@ from torch import nn
 from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
 from inna.experiments.own_code import import_module
 from inna.experiments.rows import Run
-from inna.experiments.study import HALF_DECADES, Contender
+from inna.experiments.study import HALF_DECADES, SCHEDULES, Contender
 
 __all__ = ["NAMED", "Named", "Specification", "build", "closure_needed", "contender", "default_lr", "names", "parse"]
 
@@ -100,7 +100,7 @@ def parse(text: str) -> Specification:
     )
 
 
-def contender(text: str, grid: Iterable[float] = HALF_DECADES, schedules: Iterable[float] = (0.0, 0.5)) -> Contender:
+def contender(text: str, grid: Iterable[float] = HALF_DECADES, schedules: Iterable[float] = SCHEDULES) -> Contender:
     """The contender that a specification describes.
 
     >>> contender("inna:alpha=.5,beta=1").label

@@ -10,11 +10,12 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from inna.experiments.drawing import vega_lite_version
-from inna.experiments.figures import figures, still
+from inna.documents import write_whole
+from inna.experiments.drawing import still, vega_lite_version
+from inna.experiments.figures import figures
 from inna.experiments.page import build_page
 from inna.experiments.palette import LIGHT
-from inna.experiments.rows import read_rows, write_whole
+from inna.experiments.rows import read_rows
 from inna.experiments.statistics import Summary, summarize
 from inna.experiments.study import MANIFEST, Study
 from inna.experiments.terminal_table import print_table, summary_table

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
-import os
-import secrets
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inna import documents
+from inna.documents import canonical, write_document
 from inna.dynamics import check_range
 
 if TYPE_CHECKING:
@@ -34,9 +33,7 @@ __all__ = [
     "read_rows",
     "row_document",
     "row_path",
-    "write_document",
     "write_row",
-    "write_whole",
 ]
 
 SUFFIX = ".row.json"
@@ -96,10 +93,10 @@ class Run:
         >>> Run("digits", "small-cnn", "sgd", 0.1).key == Run("digits", "small-cnn", "sgd", 0.1).key
         True
         """
-        return hashlib.sha256(_canonical(_as_json(self)).encode()).hexdigest()[:16]
+        return hashlib.sha256(canonical(_as_json(self)).encode()).hexdigest()[:16]
 
 
-class DamagedRowError(ValueError):
+class DamagedRowError(documents.DamagedFileError):
     """A row file that cannot be trusted: cut short, altered, or not a row at all."""
 
 
@@ -126,27 +123,6 @@ def row_document(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
     return {"run": _as_json(run), "result": _encode(dict(result))}
 
 
-def write_document(path: Path, body: Mapping[str, Any]) -> None:
-    """Write ``body`` and its checksum as JSON to ``path``, under a temporary name first, then renamed."""
-    text = json.dumps({**body, "sha256": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False)
-    write_whole(path, (text + "\n").encode())
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` (its folder made if missing), under a temporary name first, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def read_row(path: Path) -> tuple[Run, dict[str, Any]]:
     """The run and the result in a row file, its checksum verified.
 
@@ -162,20 +138,16 @@ def read_row(path: Path) -> tuple[Run, dict[str, Any]]:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """What `write_document` wrote to ``path``, less the checksum, which is verified.
+    """As `inna.documents.read_document`.
 
     Raises:
         DamagedRowError: the file is cut short, altered, or no such document.
         OSError: it cannot be read.
     """
     try:
-        body: dict[str, Any] = json.loads(Path(path).read_bytes())
-        intact = body.pop("sha256") == _digest(body)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise DamagedRowError(f"{path}: not a row ({type(error).__name__}: {error})") from None
-    if not intact:
-        raise DamagedRowError(f"{path}: the checksum does not match; the file was altered or damaged")
-    return body
+        return documents.read_document(path)
+    except documents.DamagedFileError as error:
+        raise DamagedRowError(str(error)) from None
 
 
 def read_rows(
@@ -239,14 +211,6 @@ def as_tuples(value: Any) -> Any:
 def _as_json(run: Run) -> dict[str, Any]:
     encoded: dict[str, Any] = _encode(dataclasses.asdict(run))
     return encoded
-
-
-def _canonical(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def _digest(body: Any) -> str:
-    return hashlib.sha256(_canonical(body).encode()).hexdigest()
 
 
 def _encode(value: Any) -> Any:

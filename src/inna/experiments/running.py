@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from inna.documents import is_alive
 from inna.experiments.rows import Run
 
 __all__ = ["Announcement", "UnderWay", "read_running"]
@@ -70,7 +71,7 @@ def read_running(folder: Path) -> list[UnderWay]:
     for path in sorted((folder / FOLDER).glob("*.json")):
         try:
             body = json.loads(path.read_bytes())
-            state, alive = UnderWay(**body["state"]), _alive(body["pid"])
+            state, alive = UnderWay(**body["state"]), is_alive(body["pid"])
         except (OSError, ValueError, KeyError, TypeError):
             continue  # it ended, or was renamed, meanwhile
         if alive:
@@ -78,16 +79,6 @@ def read_running(folder: Path) -> list[UnderWay]:
         else:
             path.unlink(missing_ok=True)
     return states
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _dampings(run: Run) -> str:

@@ -13,13 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from inna.documents import write_document
 from inna.dynamics import check_range
 from inna.experiments.budget import parse_budget
-from inna.experiments.rows import DamagedRowError, Run, as_tuples, check_whole, read_document, write_document
+from inna.experiments.rows import DamagedRowError, Run, as_tuples, check_whole, read_document
 
 __all__ = [
+    "EPOCHS",
     "HALF_DECADES",
     "MAX_EXTENSIONS",
+    "SCHEDULES",
+    "SEEDS",
+    "TUNING_EPOCHS",
+    "TUNING_SEED",
     "Choice",
     "Contender",
     "Metric",
@@ -35,6 +41,12 @@ MANIFEST = "study.json"
 HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 1))
 # A best value on the edge of the grid extends it this often at most, per schedule; half a decade each time.
 MAX_EXTENSIONS = 4
+# The defaults of a comparison: powers q of the decay, epochs of final and tuning runs, and their seeds.
+SCHEDULES = (0.0, 0.5)
+EPOCHS = 30
+TUNING_EPOCHS = 15
+SEEDS = (1, 2, 3)
+TUNING_SEED = 0
 
 
 class Metric(NamedTuple):
@@ -64,7 +76,7 @@ class Contender:
     beta: float | None = None
     settings: tuple[tuple[str, Any], ...] = ()
     grid: tuple[float, ...] = HALF_DECADES
-    qs: tuple[float, ...] = (0.0, 0.5)
+    qs: tuple[float, ...] = SCHEDULES
 
     def __post_init__(self) -> None:
         for name, values, exclusive in (("grid", self.grid, True), ("schedules", self.qs, False)):
@@ -114,7 +126,7 @@ class Study:
     tuning_epochs: int
     epochs: int
     seeds: tuple[int, ...]
-    tuning_seed: int = 0
+    tuning_seed: int = TUNING_SEED
     batch_size: int = 32
     device: str = "cpu"
     precision: str = "float32"

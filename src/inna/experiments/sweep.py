@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+from inna.documents import remove_abandoned
 from inna.experiments.budget import parse_budget
 from inna.experiments.rows import Run, read_rows, write_row
 from inna.experiments.running import Announcement, read_running
@@ -90,6 +91,7 @@ def sweep(
     task: Task | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
+    description: Study | None = None,
 ) -> tuple[dict[Run, dict[str, Any]], list[Failure]]:
     """Do the runs of ``study`` whose rows ``folder`` does not hold yet.
 
@@ -102,6 +104,7 @@ def sweep(
         task: what ``study.dataset`` stands for; by default each process finds it by that name.
         jobs: processes that run at once, >= 1; 1 runs here. Rows do not depend on it, timings aside.
         progress: told what happens.
+        description: what study.json says, where ``study`` is a part of something larger; by default ``study``.
 
     Returns:
         Run -> result for every intact row of the folder, and the runs that raised.
@@ -111,8 +114,9 @@ def sweep(
         KeyboardInterrupt: Ctrl-C; the workers are gone, the rows intact.
     """
     folder, progress = Path(folder), progress or SilentProgress()
-    study.save(folder)
-    read_running(folder)  # which removes what a killed sweep left there
+    (description or study).save(folder)
+    remove_abandoned(folder)  # what a killed sweep left there
+    read_running(folder)  # which removes its announcements
     rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
     failures: dict[Run, Failure] = {}
     progress.begin(study, folder, outlook(study, rows, failures))

@@ -22,6 +22,7 @@ from inna.experiments import datasets, models
 from inna.experiments.own_code import find_module, import_module
 from inna.experiments.randomness import derive, isolated
 from inna.experiments.study import Metric
+from inna.experiments.subsets import split_subset
 
 __all__ = ["BUILTIN_TASKS", "BuiltinTask", "Data", "Task", "accuracy", "fingerprint", "load_task"]
 
@@ -183,8 +184,9 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
     """The task that ``name`` stands for, and the digest of its source.
 
     Args:
-        name: a built-in task's name, or ``file.py:function``, or ``package.module:function``; the function takes no
-            arguments and returns a `Task`. It is called under a fixed seed, so data that it draws are the same in
+        name: a built-in task's name, also followed by ``[:N]`` for its first N training images and the first test
+            images in the same proportion; or ``file.py:function``, or ``package.module:function``; the function takes
+            no arguments and returns a `Task`. It is called under a fixed seed, so data that it draws are the same in
             every process.
         folder: where a relative file lies; by default the working directory.
         model: which of a built-in task's networks; empty for its first. A task of one's own has one network, and no
@@ -197,13 +199,14 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
     Raises:
         ValueError: there is no such task, file or function, or it raises, or returns something else.
     """
-    if ":" not in name:
-        if name not in BUILTIN_TASKS:
+    whole, _ = split_subset(name)
+    if ":" not in whole:
+        if whole not in BUILTIN_TASKS:
             known = ", ".join(BUILTIN_TASKS)
             raise ValueError(
                 f"dataset must be one of {known}, or a task of one's own as file.py:function; got {name!r}"
             )
-        return _builtin(name, model or next(iter(BUILTIN_TASKS[name].models))), ""
+        return _builtin(name, model or next(iter(BUILTIN_TASKS[whole].models))), ""
     place, _, function = name.rpartition(":")
     path = (folder or Path.cwd()) / Path(place).expanduser() if place.endswith(".py") else _module_file(place)
     if not path.is_file():
@@ -253,10 +256,16 @@ def _written(part: Any) -> str:
 
 @cache
 def _builtin(name: str, model: str) -> Task:
-    builtin = BUILTIN_TASKS[name]
+    whole, images = split_subset(name)
+    builtin = BUILTIN_TASKS[whole]
     if model not in builtin.models:
-        raise ValueError(f"the networks for {name} are {', '.join(builtin.models)}; got {model!r}")
-    train, test = _builtin_data(name)
+        raise ValueError(f"the networks for {whole} are {', '.join(builtin.models)}; got {model!r}")
+    train, test = _builtin_data(whole)
+    if images is not None:
+        if not 0 < images <= len(train[0]):
+            raise ValueError(f"{whole} has {len(train[0])} training images, so {name} does not exist")
+        tested = max(1, images * len(test[0]) // len(train[0]))
+        train, test = (train[0][:images], train[1][:images]), (test[0][:tested], test[1][:tested])
     return Task(
         name,
         builtin.models[model],

@@ -9,7 +9,9 @@ of processor.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import math
 import statistics
 import time
@@ -18,12 +20,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from inna.documents import remove_abandoned
 from inna.experiments import optimizers
 from inna.experiments.checkpoints import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from inna.experiments.machine import hardware, versions
@@ -32,13 +35,23 @@ from inna.experiments.rows import Run, row_path, write_row
 from inna.experiments.tasks import Data, Task, load_task
 from inna.schedules import power_decay
 
-__all__ = ["DIVERGENCE_FACTOR", "PRECISIONS", "checkpoint_path", "measure", "resolve_device", "train"]
+__all__ = [
+    "DIVERGENCE_FACTOR",
+    "PRECISIONS",
+    "Pace",
+    "checkpoint_path",
+    "measure",
+    "pace",
+    "resolve_device",
+    "train",
+]
 
 # A run whose training loss after an epoch exceeds this many times the loss of its initial weights has diverged.
 DIVERGENCE_FACTOR = 100.0
 # Samples at once when a whole set is measured; the same for every optimizer, so that sums round alike.
 EVALUATION_BATCH = 512
 THREADS = 1
+WARM_UP = 2  # iterations before time is taken
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 OnEpoch = Callable[[dict[str, Any]], object]
@@ -85,7 +98,10 @@ def train(
         task, source = load_task(run.dataset, model=run.model)
         if source != run.source:
             raise ValueError(f"{run.dataset} is not the version that the run names: its source differs")
-    checkpoint = checkpoint_path(Path(folder), run) if folder is not None else None
+    checkpoint = None
+    if folder is not None:
+        checkpoint = checkpoint_path(Path(folder), run)
+        remove_abandoned(Path(folder))
     result = measure(run, task, checkpoint=checkpoint, on_epoch=on_epoch, on_note=on_note)
     if folder is not None:
         write_row(Path(folder), run, result)
@@ -133,6 +149,24 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name!r} is not usable here: {next(iter(str(error).splitlines()), '')}") from None
     return device
+
+
+class Pace(NamedTuple):
+    """Seconds of an epoch, measuring both sets included, and of that measuring alone."""
+
+    epoch: float
+    evaluation: float
+
+
+def pace(run: Run, task: Task, seconds: float = 0.5) -> Pace:
+    """How long an epoch of ``run`` takes here, from about ``seconds`` of real iterations after two to warm up.
+
+    Raises:
+        ValueError: the task's data are DataLoaders, or as in `train`.
+    """
+    device = resolve_device(run.device)
+    with _threads(THREADS), isolated(derive(run.seed, "weights"), device):
+        return _Training(run, task, device).pace(seconds)
 
 
 class _DivergedError(Exception):
@@ -188,17 +222,37 @@ class _Training:
         self.seconds = before + time.perf_counter() - started
         return self._result(divergence)
 
+    def pace(self, seconds: float) -> Pace:
+        train, test = self.train_data, self.test_data
+        if isinstance(train, DataLoader) or isinstance(test, DataLoader):
+            raise ValueError(f"task {self.task.name}: its pace is not known beforehand, since it has a DataLoader")
+        self._mode(training=True)
+        times: list[float] = []
+        with contextlib.suppress(_DivergedError):
+            for inputs, targets in itertools.chain.from_iterable(map(self._batches, itertools.count(1))):
+                started = self._now()
+                self._iterate(inputs, targets, epoch=1)
+                times.append(self._now() - started)
+                if len(times) >= WARM_UP + 3 and sum(times[WARM_UP:]) >= seconds:
+                    break
+        part = (train[0][:EVALUATION_BATCH], train[1][:EVALUATION_BATCH])
+        self._mode(training=False)
+        self._measure(part, scored=False)
+        started = self._now()
+        self._measure(part, scored=False)
+        evaluation = (self._now() - started) * (len(train[0]) + len(test[0])) / len(part[0])
+        iterations = math.ceil(len(train[0]) / self.run.batch_size)
+        return Pace(iterations * statistics.median(times[WARM_UP:] or times or [0.0]) + evaluation, evaluation)
+
     def _epoch(self, epoch: int) -> None:
         """Train for one epoch (none if it is epoch 0), then measure both sets and extend the history."""
         reseed(derive(self.run.seed, "epoch", epoch))
         self._mode(training=True)
-        self._synchronize()
-        started = time.perf_counter()
+        started = self._now()
         if epoch > 0:
             for inputs, targets in self._batches(epoch):
                 self._iterate(inputs, targets, epoch)
-        self._synchronize()
-        seconds = time.perf_counter() - started
+        seconds = self._now() - started
         reseed(derive(self.run.seed, "evaluation", epoch))
         self._mode(training=False)
         train_loss, _ = self._measure(self.train_data, scored=False)
@@ -323,6 +377,10 @@ class _Training:
             for name, (function, _) in self.task.metrics.items():
                 scores[f"test_{name}"] = float(function(output, target))
         return total / count, scores
+
+    def _now(self) -> float:
+        self._synchronize()
+        return time.perf_counter()
 
     def _synchronize(self) -> None:
         if self.device.type == "cuda":

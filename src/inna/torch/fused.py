@@ -17,7 +17,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from inna.torch.optimizer import TensorLists
 
-__all__ = ["Plan", "Settings", "available", "choose", "refusal", "step"]
+__all__ = ["Plan", "Settings", "available", "choose", "localized", "placed_like", "refusal", "step"]
 
 DTYPES = (
     *(torch.float32, torch.float64, torch.bfloat16, torch.float16),
@@ -62,14 +62,7 @@ def choose(fused: bool | None, foreach: bool | None, lists: TensorLists, *, diff
 def refusal(lists: TensorLists) -> str:
     """The first tensor that no kernel takes, and why; empty where there is a kernel for all of them."""
     for i, param in enumerate(lists.params):
-        kinds: tuple[tuple[str, Sequence[Tensor | None]], ...] = (
-            ("gradient", lists.grads),
-            ("momentum", lists.momentums),
-            ("exp_avg_sq", lists.exp_avg_sqs),
-            ("compensation", lists.compensations),
-        )
-        beside = [(name, tensors[i]) for name, tensors in kinds if tensors]
-        state = [(name, tensor) for name, tensor in beside if tensor is not None]
+        state = _beside(lists, i)
         steps = lists.steps[i] if lists.steps else None
         why = _refusal(param, state, steps)
         if why:
@@ -77,18 +70,24 @@ def refusal(lists: TensorLists) -> str:
     return ""
 
 
+def _beside(lists: TensorLists, i: int) -> list[tuple[str, Tensor]]:
+    """What there is of the same shape as parameter i, by name."""
+    kinds: tuple[tuple[str, Sequence[Tensor | None]], ...] = (
+        ("gradient", lists.grads),
+        ("momentum", lists.momentums),
+        ("exp_avg_sq", lists.exp_avg_sqs),
+        ("compensation", lists.compensations),
+    )
+    beside = [(name, tensors[i]) for name, tensors in kinds if tensors]
+    return [(name, tensor) for name, tensor in beside if tensor is not None]
+
+
 def _refusal(param: Tensor, others: list[tuple[str, Tensor]], steps: Tensor | None) -> str:
     for name, tensor in [("it", param), *others]:
-        if _is_dtensor(tensor) is not _is_dtensor(param):
-            return f"{name} is a {type(tensor).__name__} beside a parameter that is a {type(param).__name__}"
-        if _is_dtensor(tensor):
-            ours: Any = tensor
-            theirs: Any = param
-            if ours.placements != theirs.placements or ours.device_mesh != theirs.device_mesh:
-                return f"{name} is placed as {ours.placements}, the parameter as {theirs.placements}"
-            if any(placement.is_partial() for placement in ours.placements):
-                return f"{name} is a partial sum"
-        elif type(tensor) not in (Tensor, torch.nn.Parameter) and not torch.compiler.is_compiling():
+        if why := _misplaced(name, tensor, param):
+            return why
+        plain = _is_dtensor(tensor) or type(tensor) in (Tensor, torch.nn.Parameter)
+        if not plain and not torch.compiler.is_compiling():
             return f"{name} is a {type(tensor).__name__}, and only plain tensors and DTensors have kernels"
         if tensor.layout is not torch.strided:
             return f"{name} has layout {tensor.layout}"
@@ -161,7 +160,7 @@ def step(
         grad_scale: GradScaler's scale: gradients are divided by it, and left so.
         found_inf: GradScaler's verdict: where it is not 0, nothing changes at all.
     """
-    lists = _localized(lists)
+    lists = localized(lists)
     if torch.compiler.is_compiling():
         _step_compiled(lists, settings, grad_scale, found_inf)
         return
@@ -290,18 +289,57 @@ def _flags(group: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def to_local(tensor: Tensor) -> Tensor:
-    """A DTensor's own shard; any other tensor itself."""
-    local: Tensor = getattr(tensor, "_local_tensor", tensor)
-    return local
+    """A DTensor's own shard, once it has arrived; any other tensor itself."""
+    if not _is_dtensor(tensor):
+        return tensor
+    local: Any = tensor._local_tensor  # type: ignore[attr-defined]
+    return local.wait() if hasattr(local, "wait") else local  # type: ignore[no-any-return]
+
+
+def localized(lists: TensorLists) -> TensorLists:
+    """The lists with each DTensor's own shard in its place. What one step does to an entry concerns that entry only.
+
+    Raises:
+        RuntimeError: a parameter and its gradient or state are placed differently.
+    """
+    if not any(map(_is_dtensor, lists.params)):
+        return lists
+    for i, param in enumerate(lists.params):
+        for name, tensor in _beside(lists, i):
+            if why := _misplaced(name, tensor, param):
+                raise RuntimeError(f"parameter {i}, of shape {tuple(param.shape)}: {why}")
+    return lists.map(to_local)
+
+
+def _misplaced(name: str, tensor: Tensor, param: Tensor) -> str:
+    """Why the shards of ``tensor`` do not lie beside those of ``param``; empty where they do, or neither has any."""
+    if _is_dtensor(tensor) is not _is_dtensor(param):
+        return f"{name} is a {type(tensor).__name__} beside a parameter that is a {type(param).__name__}"
+    if _is_dtensor(tensor):
+        ours: Any = tensor
+        theirs: Any = param
+        if ours.placements != theirs.placements or ours.device_mesh != theirs.device_mesh:
+            return f"{name} is placed as {ours.placements}, the parameter as {theirs.placements}"
+        if any(placement.is_partial() for placement in ours.placements):
+            return f"{name} is a partial sum"
+    return ""
+
+
+def placed_like(param: Tensor, grad: Tensor) -> Tensor:
+    """``grad`` with the placements of ``param``, where both are DTensors; partial sums are summed, over all ranks.
+
+    Backward leaves the gradient of a replicated parameter as partial sums, in tensor-parallel normalisation layers.
+    """
+    theirs: Any = param
+    ours: Any = grad
+    if _is_dtensor(param) and _is_dtensor(grad) and ours.placements != theirs.placements:
+        grad = ours.redistribute(theirs.device_mesh, theirs.placements)
+    return grad
 
 
 def _is_dtensor(tensor: Tensor) -> bool:
     # Without an import of torch.distributed, which takes longer than many a first step.
     return hasattr(tensor, "placements")
-
-
-def _localized(lists: TensorLists) -> TensorLists:
-    return lists.map(to_local) if any(map(_is_dtensor, lists.params)) else lists
 
 
 def _is_dense(tensor: Tensor) -> bool:

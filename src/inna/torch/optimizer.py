@@ -245,7 +245,9 @@ class InertialOptimizer(Optimizer):
         if not isinstance(lr, Tensor) and lr == 0:
             return
         if not fuses:
-            self._update(group, lists, lr, alpha, beta)
+            # Shards are stepped as the plain tensors they are: faster, and foreach takes them together with plain
+            # parameters. Only autograd has to see the DTensors themselves.
+            self._update(group, lists if group["differentiable"] else fused.localized(lists), lr, alpha, beta)
             return
         settings = self._settings(group, lr, alpha, beta)
         amp = getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
@@ -293,7 +295,7 @@ class InertialOptimizer(Optimizer):
                 self._take_over_phase(param, state, group)
             self._fill_state(param, state, group)
             params.append(param)
-            grads.append(grad)
+            grads.append(fused.placed_like(param, grad))
             momentums.append(state["momentum"])
             compensations.append(state.get("compensation"))
             if "exp_avg_sq" in state:

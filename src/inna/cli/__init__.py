@@ -1,0 +1,70 @@
+"""The command line: arguments to calls, nothing else. Exit status 0 done, 1 failed, 2 wrong usage."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import cyclopts
+from cyclopts import App, Parameter
+
+import inna
+from inna.cli.comparing import compare, train
+from inna.cli.landscapes import landscape
+from inna.cli.messages import UsageError, errors
+from inna.cli.reading import info, report
+from inna.cli.reproducing import reproduce
+from inna.cli.theory import theory_check
+
+__all__ = ["app", "run"]
+
+app = App(
+    name="inna",
+    help="INNA, the inertial Newton algorithm for deep learning: compare it on your problem, train with it.",
+    version=inna.__version__,
+    help_epilogue="Every command has --help. --debug, anywhere, shows the traceback of an error.",
+    default_parameter=Parameter(negative=()),
+    suppress_keyboard_interrupt=False,
+)
+for command in (compare, train, reproduce, report, landscape, info, theory_check):
+    app.command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out a command line and return its exit status.
+
+    Args:
+        arguments: without the program's name.
+    """
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        # Commands return their exit status; help and version return None.
+        status: int | None = app(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value", error_console=errors()
+        )
+        sys.stdout.flush()
+        return status or 0
+    except cyclopts.CycloptsError as error:
+        return _complain(" ".join(str(error).split()), 2, debug, hint=" (see inna --help)")
+    except UsageError as error:
+        return _complain(str(error), 2, debug)
+    except KeyboardInterrupt:
+        return _complain("stopped; what is done is kept, the same command goes on from there", 1, debug)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
+        return 1
+    except RuntimeError as error:
+        return _complain(str(error), 1, debug)
+    except Exception as error:
+        return _complain(f"{type(error).__name__}: {error}", 1, debug)
+
+
+def _complain(text: str, status: int, debug: bool, hint: str = "") -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    errors().print(f"inna: {next(iter(text.splitlines()), '')}{hint}", markup=False, highlight=False, soft_wrap=True)
+    return status

@@ -1,0 +1,54 @@
+"""``inna report`` and ``inna info``: what is there already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from inna.cli.messages import checking, say
+
+__all__ = ["info", "report"]
+
+
+def info() -> int:
+    """Show versions, hardware, the paths of the optimizers that are available here, and where data are cached."""
+    from inna.experiments.machine import report
+
+    console = Console()
+    for name, value in report().items():
+        say(console, f"{name:<22} {value}")
+    return 0
+
+
+def report(
+    folder: Annotated[Path, Parameter(help="A folder that inna compare wrote, such as runs/digits.")],
+    /,
+    *,
+    figures: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Also write the figures into FOLDER/figures: png, svg or both. [default: none]",
+            consume_multiple=True,
+            show_default=False,
+        ),
+    ] = (),
+) -> int:
+    """Write report.html anew from the rows of a folder, and show the table. Needs no torch."""
+    console = Console()
+    with checking():
+        from inna.experiments.report import print_table, summary_table, write_figures, write_report
+        from inna.experiments.rows import read_rows
+        from inna.experiments.study import Study
+
+        study = Study.load(folder)
+        rows = read_rows(folder, on_damage=lambda text: say(console, text))
+        page = write_report(folder)
+        drawn = write_figures(folder, [name for listed in figures for name in listed.split(",")]) if figures else []
+    print_table(summary_table(study, rows), console)
+    say(console, f"report: {page}")
+    for path in drawn:
+        say(console, f"figure: {path}")
+    return 0

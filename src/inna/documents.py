@@ -1,0 +1,98 @@
+"""Files that are there whole or not at all, and JSON documents with a checksum of their own."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "DamagedFileError",
+    "canonical",
+    "is_alive",
+    "read_document",
+    "remove_abandoned",
+    "write_document",
+    "write_whole",
+]
+
+
+class DamagedFileError(ValueError):
+    """A file that cannot be trusted: cut short, altered, or of another kind."""
+
+
+def write_document(path: Path, body: Mapping[str, Any]) -> None:
+    """Write ``body`` and its checksum as JSON to ``path``, under a temporary name first, then renamed.
+
+    Raises:
+        ValueError: ``body`` holds a number that JSON has no word for.
+        OSError: the folder cannot be written, or the disk is full; what lay at ``path`` is untouched.
+    """
+    text = json.dumps({**body, "sha256": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False)
+    write_whole(path, (text + "\n").encode())
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """What `write_document` wrote to ``path``, less the checksum, which is verified.
+
+    Raises:
+        DamagedFileError: the file is cut short, altered, or no such document.
+        OSError: it cannot be read.
+    """
+    try:
+        body: dict[str, Any] = json.loads(Path(path).read_bytes())
+        intact = body.pop("sha256") == _digest(body)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise DamagedFileError(f"{path}: not JSON with a checksum ({type(error).__name__}: {error})") from None
+    if not intact:
+        raise DamagedFileError(f"{path}: the checksum does not match; the file was altered or damaged")
+    return body
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` (its folder made if missing), under a temporary name first, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files that `write_whole` left in ``folder`` where its process was killed on this machine."""
+    for path in folder.glob(f".{glob.escape(socket.gethostname())}-*-*.tmp"):
+        writer = path.name.rsplit("-", 2)[1]
+        if writer.isdecimal() and not is_alive(int(writer)):
+            path.unlink(missing_ok=True)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process of this machine has the number ``pid``."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def canonical(value: Any) -> str:
+    """JSON that is the same for equal values."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _digest(body: Any) -> str:
+    return hashlib.sha256(canonical(body).encode()).hexdigest()

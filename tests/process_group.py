@@ -1,0 +1,100 @@
+"""Processes that form a gloo process group and run what a test sends them; they start once, for many tests."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import tempfile
+import time
+import traceback
+import warnings
+from multiprocessing.connection import wait
+
+PATIENCE = 240.0  # seconds that one task may take on a crowded machine
+
+
+class TaskFailedError(AssertionError):
+    """A task failed on a rank; the message has its traceback."""
+
+
+class ProcessGroup:
+    """``size`` processes, each with one thread, that call the functions they are sent.
+
+    Functions and arguments must be picklable: functions of a module's top level, which they find on ``sys.path``.
+    """
+
+    def __init__(self, size):
+        self.size = size
+        self._processes = []
+
+    def run(self, function, *args):
+        """What ``function(*args)`` returns on each rank; the group is an argument of nothing, it is the default one.
+
+        Raises:
+            TaskFailedError: a rank raised, died, or took longer than a task may take.
+        """
+        if not self._processes:
+            self._start()
+        for connection in self._connections:
+            connection.send((function, args))
+        answers = {}
+        deadline = time.monotonic() + PATIENCE
+        while len(answers) < self.size:
+            waiting = [connection for connection in self._connections if connection not in answers]
+            ready = wait(waiting, timeout=max(deadline - time.monotonic(), 0))
+            failures = [] if ready else [f"ranks {[self._connections.index(c) for c in waiting]} did not answer"]
+            for connection in ready:
+                rank = self._connections.index(connection)
+                try:
+                    failure, answers[connection] = connection.recv()
+                except EOFError:
+                    failure = "the process died"
+                if failure:
+                    failures.append(f"rank {rank}: {failure}")
+            if failures:
+                # The others may be waiting for the one that failed.
+                self.close()
+                raise TaskFailedError("\n".join(failures))
+        return [answers[connection] for connection in self._connections]
+
+    def close(self):
+        for process in self._processes:
+            process.kill()
+            process.join()
+        self._processes = []
+
+    def _start(self):
+        context = multiprocessing.get_context("spawn")
+        folder = tempfile.mkdtemp()
+        self._connections = []
+        for rank in range(self.size):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=serve, args=(rank, self.size, folder, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            self._processes.append(process)
+            self._connections.append(ours)
+
+
+def serve(rank, size, folder, connection):
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    import torch
+
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    while True:
+        try:
+            function, args = connection.recv()
+        except EOFError:
+            return
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")
+                # gloo has no all-to-all; torch says so and does it another way.
+                warnings.filterwarnings("ignore", message=".*alltoall.*")
+                # FSDP2 over tensor parallelism: the outputs are views, which nobody works on in place.
+                warnings.filterwarnings("ignore", message=".*returned a view tensor.*")
+                answer = "", function(*args)
+        except BaseException:
+            answer = traceback.format_exc(), None
+        connection.send(answer)

@@ -1,0 +1,90 @@
+"""Training on several real processes equals training on one, whichever way it is spread, on every path."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import sharded_training as ranks
+from process_group import ProcessGroup
+
+if not torch.distributed.is_available():
+    pytest.skip("this torch has no torch.distributed", allow_module_level=True)
+
+ALL = tuple(ranks.PATHS)
+
+
+@pytest.fixture(scope="module")
+def two():
+    group = ProcessGroup(2)
+    yield group
+    group.close()
+
+
+@pytest.fixture(scope="module")
+def four():
+    group = ProcessGroup(4)
+    yield group
+    group.close()
+
+
+TASKS = [
+    ranks.data_parallel,
+    ranks.without_gradients_on_some_ranks,
+    ranks.shards_without_gradients_on_some_ranks,
+    ranks.fully_sharded,
+    ranks.offloaded,
+    ranks.ignored_by_fsdp,
+    ranks.mixed_precision,
+    ranks.half_precision_parameters,
+    ranks.tensor_parallel,
+    ranks.zero_redundancy,
+    ranks.from_the_meta_device,
+    ranks.scaled_gradients,
+]
+
+
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.__name__)
+def test_two_processes(two, task):
+    two.run(task, ALL)
+
+
+def test_two_processes_clip_as_one_does(two):
+    two.run(ranks.fully_sharded, ("default", "single"), None, 0.3)
+
+
+def test_state_in_another_place_is_refused(two):
+    two.run(ranks.misplaced_state)
+
+
+@pytest.mark.parametrize("shape", [(4,), (2, 2)], ids=["sharded", "replicated and sharded"])
+def test_four_processes_some_with_empty_shards(four, shape):
+    four.run(ranks.fully_sharded, ("default", "foreach"), shape)
+
+
+def test_four_processes_in_two_dimensions(four):
+    four.run(ranks.tensor_and_data_parallel, ("default",))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", TASKS, ids=lambda task: task.__name__)
+def test_four_processes(four, task):
+    four.run(task, ALL)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 2, 1), (8, 16, 4), (5, 33, 9)])
+def test_four_processes_with_shards_of_any_size(four, sizes):
+    for shape in ((4,), (2, 2)):
+        four.run(ranks.fully_sharded, ALL, shape, None, sizes)
+
+
+@pytest.mark.slow
+def test_four_processes_clip_as_one_does(four):
+    four.run(ranks.fully_sharded, ALL, None, 0.3)
+    four.run(ranks.fully_sharded, ALL, (2, 2), 0.3)
+
+
+@pytest.mark.slow
+def test_four_processes_in_two_dimensions_on_every_path(four):
+    four.run(ranks.tensor_and_data_parallel, ALL)
