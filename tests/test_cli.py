@@ -112,6 +112,19 @@ def test_landscape_draws_and_says_what_became_of_each(capsys, tmp_path):
     assert (folder / "landscape.svg").read_text(encoding="utf-8").startswith("<svg")
 
 
+def test_landscape_writes_the_interactive_page_and_opens_it(capsys, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    assert run(["landscape", "--interactive", "--objective", "beale", "--beta", "0.3", "--out", "there", "--show"]) == 0
+    page = tmp_path / "there" / "playground.html"
+    assert capsys.readouterr().out == "html: there/playground.html\n"
+    assert opened == [page.as_uri()]
+    assert '"scene":"beale","alpha":0.5,"beta":0.3' in page.read_text(encoding="utf-8")
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    assert run(["landscape", "--interactive", "--show"]) == 1
+    assert "no browser" in capsys.readouterr().err
+
+
 def test_train_writes_row_and_checkpoint_and_does_not_train_twice(capsys, tmp_path):
     arguments = ["train", "inna:alpha=.1,beta=.1", "--task", tiny_task.PATH, "--lr", "0.1", "--epochs", "3"]
     assert run(arguments) == 0
@@ -149,7 +162,10 @@ def test_info_names_what_there_is(capsys, monkeypatch, tmp_path):
         assert words in out
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["train"], ["reproduce"], ["info"], ["report"], ["landscape"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["compare"], ["train"], ["reproduce"], ["datasets"], ["status"], ["info"], ["report"], ["landscape"]],
+)
 def test_help_and_version(capsys, command):
     assert run([*command, "--help"]) == 0
     assert "Usage: inna" in capsys.readouterr().out
@@ -175,6 +191,8 @@ def test_help_and_version(capsys, command):
         (["compare", "--grid", "-1"], "--grid|grid must"),
         (["compare", "--budget", "soon"], "budget must be written like"),
         (["compare", "--budget", "3runs"], "does not pay"),
+        (["compare", "--minutes", "0"], "minutes must be a finite number > 0"),
+        (["status", "nowhere"], "nowhere: no such folder"),
         (["compare", "--jobs", "0"], "jobs must be a whole number >= 1, got 0"),
         (["compare", "--device", "abacus"], "device 'abacus'"),
         (["compare", "--bogus"], "--bogus"),
@@ -197,6 +215,9 @@ def test_help_and_version(capsys, command):
         (["landscape", "--beside", "heavy-ball:momentum=2"], "momentum must be a finite number >= 0 and <= 1"),
         (["landscape", "--beside", "adam", "--beside", "adam"], "there twice"),
         (["landscape", "--formats", "gif"], "of html, png and svg, got gif"),
+        (["landscape", "--interactive", "--formats", "png"], "--interactive writes html alone"),
+        (["landscape", "--interactive", "--beside", "adam:lr=1"], "run gd, heavy-ball, nesterov, adam on the interac"),
+        (["landscape", "--interactive", "--steps", "900000"], "takes 1 to 200000 steps"),
         (["nonsense"], "nonsense"),
     ],
 )
@@ -246,6 +267,8 @@ def test_commands_are_those_that_work():
         "compare",
         "train",
         "reproduce",
+        "status",
+        "datasets",
         "info",
         "report",
         "landscape",

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import signal
+import time
 from pathlib import Path
 
 import torch
@@ -75,6 +79,37 @@ def make_nothing() -> int:
 
 def make_trouble() -> Task:
     raise RuntimeError("no such luck")
+
+
+class Endless(torch.optim.SGD):
+    """Takes a minute for each step; for a process that will be killed."""
+
+    def step(self, closure=None):
+        time.sleep(60)
+
+
+class Counted(torch.optim.SGD):
+    """Leaves a file in the folder MARK for each run that begins, and takes its time."""
+
+    begun = False
+
+    def step(self, closure=None):
+        if not self.begun:
+            self.begun = True
+            Path(os.environ["MARK"], secrets.token_hex(8)).touch()
+        time.sleep(0.01)
+        return super().step(closure)
+
+
+class Deadly(torch.optim.SGD):
+    """Its process is killed, as the system does where memory runs out; once, which the file in MARK remembers."""
+
+    def step(self, closure=None):
+        mark = Path(os.environ["MARK"])
+        if self.param_groups[0]["lr"] == 0.5 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(closure)
 
 
 class Fragile(torch.optim.SGD):

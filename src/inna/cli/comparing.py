@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
+from inna.cli.messages import anything_to_report, checking, say
 from inna.cli.options import (
+    Backend,
     BatchSize,
+    DataDir,
     Dataset,
     Device,
     Jobs,
+    Minutes,
+    Model,
     OwnTask,
     Precision,
+    Scheduler,
+    TensorBoard,
+    check_minutes,
+    check_scheduler,
     default_folder,
+    is_late,
+    keep_data_in,
     listed,
     processes,
     task_name,
@@ -31,6 +42,7 @@ __all__ = ["compare", "train"]
 def compare(
     *,
     dataset: Dataset = None,
+    model: Model = "",
     task: OwnTask = None,
     optimizer: Annotated[
         tuple[str, ...],
@@ -80,6 +92,11 @@ def compare(
     device: Device = "cpu",
     precision: Precision = "float32",
     jobs: Jobs = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = None,
+    minutes: Minutes = None,
+    tensorboard: TensorBoard = None,
+    data_dir: DataDir = None,
     out: Annotated[Path | None, Parameter(help="Folder of rows and report. [default: runs/NAME]")] = None,
 ) -> int:
     """Compare optimizers fairly on a task: tune each, run the seeds, show the table, write report.html.
@@ -89,14 +106,17 @@ def compare(
     """
     with checking():
         from inna.experiments.comparison import DEFAULT_OPTIMIZERS, make_study
+        from inna.experiments.event_log import check_tensorboard
         from inna.experiments.progress import watching
         from inna.experiments.study import HALF_DECADES
         from inna.experiments.sweep import raised, sweep
 
         name = task_name(dataset, task)
+        keep_data_in(data_dir)
         study = make_study(
             name,
             optimizer or DEFAULT_OPTIMIZERS,
+            model=model,
             epochs=epochs,
             tuning_epochs=tuning_epochs,
             seeds=seeds,
@@ -110,16 +130,29 @@ def compare(
             precision=precision,
             command=shlex.join(["inna", *sys.argv[1:]]),
         )
+        check_minutes(minutes)
+        check_scheduler(backend, scheduler, jobs)
+        check_tensorboard(tensorboard)
         at_once = processes(jobs, study.device)
-    folder = out or default_folder(name)
+    folder = out or default_folder(name, model)
     console = Console()
+    began = time.monotonic()
     with watching(console) as progress:
-        rows, failures = sweep(study, folder, jobs=at_once, progress=progress)
+        rows, failures = sweep(
+            study,
+            folder,
+            jobs=at_once,
+            progress=progress,
+            minutes=minutes,
+            scheduler=scheduler,
+            tensorboard=tensorboard,
+        )
 
     from inna.experiments.report import print_table, summary_table, write_report
 
-    print_table(summary_table(study, rows), console)
-    say(console, f"report: {write_report(folder)}")
+    if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
+        print_table(summary_table(study, rows), console)
+        say(console, f"report: {write_report(folder)}")
     if failures:
         raise raised(failures)
     return 0
@@ -132,6 +165,7 @@ def train(
     /,
     *,
     dataset: Dataset = None,
+    model: Model = "",
     task: OwnTask = None,
     lr: Annotated[float | None, Parameter(help="Step size γ0. [default: the optimizer's own]")] = None,
     q: Annotated[
@@ -142,6 +176,8 @@ def train(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     precision: Precision = "float32",
+    tensorboard: TensorBoard = None,
+    data_dir: DataDir = None,
     out: Annotated[Path | None, Parameter(help="Folder of row and checkpoint. [default: runs/NAME-train]")] = None,
 ) -> int:
     """Train with one optimizer: live progress, a checkpoint after each epoch, a row at the end.
@@ -152,15 +188,19 @@ def train(
     console = Console()
     with checking():
         from inna.experiments.comparison import make_run
+        from inna.experiments.event_log import EventLog, check_tensorboard
         from inna.experiments.progress import TrainingProgress, outcome
         from inna.experiments.rows import DamagedRowError, read_row, row_path
         from inna.experiments.training import checkpoint_path
         from inna.experiments.training import train as train_run
 
+        check_tensorboard(tensorboard)
         name = task_name(dataset, task)
+        keep_data_in(data_dir)
         run = make_run(
             optimizer,
             name,
+            model=model,
             lr=lr,
             q=q,
             epochs=epochs,
@@ -169,7 +209,7 @@ def train(
             device=device,
             precision=precision,
         )
-    folder = out or default_folder(name, "-train")
+    folder = out or default_folder(name, model, "train")
     path = row_path(folder, run)
     try:
         _, result = read_row(path)
@@ -180,8 +220,13 @@ def train(
         say(console, f"{error}; it is run again")
         result = None
     if result is None:
-        with TrainingProgress(console, run) as progress:
-            result = train_run(run, folder=folder, on_epoch=progress, on_note=progress.note)
+        with TrainingProgress(console, run) as progress, EventLog(tensorboard, run) as log:
+
+            def watch(entry: dict[str, Any]) -> None:
+                progress(entry)
+                log.update(entry)
+
+            result = train_run(run, folder=folder, on_epoch=watch, on_note=progress.note)
     for line in outcome(result):
         say(console, line)
     say(console, f"row: {path}")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -57,11 +60,17 @@ def landscape(
         tuple[str, ...],
         Parameter(help="Files to write: html, png, svg.", consume_multiple=True, converter=listed(str)),
     ] = ("html",),
+    interactive: Annotated[
+        bool,
+        Parameter(help="Write playground.html instead: a page with sliders that computes in the browser."),
+    ] = False,
+    show: Annotated[bool, Parameter(help="Open the page in the browser afterwards.")] = False,
     out: Annotated[Path | None, Parameter(help="Folder of the files. [default: runs/landscape-OBJECTIVE]")] = None,
 ) -> int:
     """Draw the paths of INNA and others on a landscape, with loss and energy. Needs no torch.
 
-    The paper's Figure 1: inna landscape --alpha .3 --beta .1 --initial-speed .1.
+    --interactive writes a page with sliders instead, in which the optimizers run as you move them. The paper's
+    Figure 1: inna landscape --alpha .3 --beta .1 --initial-speed .1.
     """
     from rich.progress import Progress
 
@@ -70,10 +79,12 @@ def landscape(
         from inna.experiments.landscapes.album import check_formats, write_portrait
         from inna.experiments.landscapes.contenders import distinct, make_contender, parse_contender
         from inna.experiments.landscapes.paths import check_course, follow
+        from inna.experiments.landscapes.playground import Opening, write_playground
         from inna.experiments.landscapes.portrait import Portrait, travels
         from inna.experiments.landscapes.scenes import Frame, find_scene
 
         scene = find_scene(objective)
+        folder = out or Path("runs") / f"landscape-{scene.stem}"
         gamma = scene.lr if lr is None else lr
         origin = start or scene.start
         total = scene.steps if steps is None else steps
@@ -83,13 +94,38 @@ def landscape(
         contenders = distinct([inna_itself, *others])
         shown = Frame(*frame) if frame else scene.frame.around(origin)
         wanted = check_formats(formats)
-    folder = out or Path("runs") / f"landscape-{scene.stem}"
+        if interactive:
+            if wanted != ("html",):
+                raise ValueError(f"--interactive writes html alone, got --formats {','.join(wanted)}")
+            opening = Opening(
+                replace(scene, frame=shown),
+                alpha,
+                beta,
+                lr=gamma,
+                initial_speed=initial_speed,
+                q=q,
+                start=origin,
+                steps=steps,
+                beside=[text for text in beside if text != "none"],
+            )
+    if interactive:
+        page = write_playground(folder / "playground.html", opening)
+        say(console, f"html: {page}")
+        return _open([page], show)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("iterations", total=total)
         paths = follow(scene, contenders, origin, total, q=q, on_progress=lambda done: bar.update(task, completed=done))
     portrait = Portrait(scene, shown, paths, total, q)
     for label, settings, end in travels(portrait):
         say(console, f"{label}, {settings}: {end}")
-    for path in write_portrait(portrait, folder, wanted, ["inna", *sys.argv[1:]]):
+    files = write_portrait(portrait, folder, wanted, ["inna", *sys.argv[1:]])
+    for path in files:
         say(console, f"{path.suffix[1:]}: {path}")
+    return _open([path for path in files if path.suffix == ".html"], show)
+
+
+def _open(pages: Sequence[Path], wanted: bool) -> int:
+    """Show the pages if that is wanted; 1 where there is no browser."""
+    if wanted and not all(webbrowser.open(page.resolve().as_uri()) for page in pages):
+        raise RuntimeError("there is no browser to show the page in; open the file by hand")
     return 0

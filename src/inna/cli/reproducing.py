@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
-from inna.cli.options import Jobs, default_folder, processes
+from inna.cli.messages import anything_to_report, checking, say
+from inna.cli.options import (
+    Backend,
+    DataDir,
+    Jobs,
+    Minutes,
+    Scheduler,
+    TensorBoard,
+    check_minutes,
+    check_scheduler,
+    default_folder,
+    is_late,
+    keep_data_in,
+    processes,
+)
 
 if TYPE_CHECKING:
     from inna.experiments.sweep import Failure
@@ -40,6 +54,11 @@ def reproduce(
     ] = "quick",
     device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")] = "auto",
     jobs: Jobs = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = None,
+    minutes: Minutes = None,
+    tensorboard: TensorBoard = None,
+    data_dir: DataDir = None,
     dry_run: Annotated[
         bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
     ] = False,
@@ -55,15 +74,20 @@ def reproduce(
     """
     console = Console()
     with checking():
+        from inna.experiments.event_log import check_tensorboard
         from inna.experiments.paper_runs import descend, described, study_of
         from inna.experiments.progress import watching
         from inna.experiments.protocol import FIGURES
         from inna.experiments.rows import read_rows
         from inna.experiments.sweep import raised, sweep
 
+        keep_data_in(data_dir)
         figures = FIGURES if figure == "all" else (figure,)
         command = shlex.join(["inna", *sys.argv[1:]])
         study = study_of(figures, dataset, model, scale, device=device, command=command)
+        check_minutes(minutes)
+        check_scheduler(backend, scheduler, jobs)
+        check_tensorboard(tensorboard)
         at_once = processes(jobs, study.device if study else "cpu")
     folder = out or default_folder("-".join(["reproduce", dataset, *([study.model, scale] if study else [])]))
     if dry_run:
@@ -86,13 +110,31 @@ def reproduce(
             say(
                 console, f"fig1 {descent.label} {descent.name}, initial speed {descent.initial_speed:g}: dips at {dips}"
             )
-    failures: list[Failure] = []
-    if study is not None:
-        with watching(console) as progress:
-            _, failures = sweep(study, folder, jobs=at_once, progress=progress, description=described(study, folder))
-        from inna.experiments.report import write_report
+    from inna.experiments.report import print_table, summary_table, write_report
+    from inna.experiments.reproduction import write_reproduction
 
-        say(console, f"report: {write_report(folder)}")
+    failures: list[Failure] = []
+    pages: list[Path] = []
+    if study is not None:
+        began = time.monotonic()
+        with watching(console) as progress:
+            rows, failures = sweep(
+                study,
+                folder,
+                jobs=at_once,
+                progress=progress,
+                minutes=minutes,
+                scheduler=scheduler,
+                tensorboard=tensorboard,
+                description=described(study, folder),
+            )
+        if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
+            print_table(summary_table(study, rows), console)
+            pages.append(write_report(folder))
+    if pages or "fig1" in figures:
+        pages += write_reproduction(folder)
+    for page in pages:
+        say(console, f"report: {page}")
     if failures:
         raise raised(failures)
     return 0

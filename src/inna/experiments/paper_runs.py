@@ -42,8 +42,8 @@ def study_of(
         command: the command line, for the report.
 
     Raises:
-        ValueError: an unknown name, data that are damaged, a device that is not there; one line says which.
-        FileNotFoundError: the data are not there.
+        ValueError: an unknown name, a device that is not there; one line says which.
+        DataError: the data are not here and could not be fetched.
 
     >>> study = study_of(["fig2"], "digits")
     >>> len(study.contenders), study.model, study_of(["fig1"]) is None

@@ -24,7 +24,7 @@ from inna.experiments.randomness import derive, isolated
 from inna.experiments.study import Metric
 from inna.experiments.subsets import split_subset
 
-__all__ = ["BUILTIN_TASKS", "BuiltinTask", "Data", "Task", "accuracy", "fingerprint", "load_task"]
+__all__ = ["BUILTIN_TASKS", "BuiltinTask", "Data", "Task", "accuracy", "check_model", "fingerprint", "load_task"]
 
 Data = tuple[Tensor, Tensor] | DataLoader[Any]
 
@@ -171,12 +171,16 @@ class BuiltinTask(NamedTuple):
     channels_last: bool = True
 
 
+_GREY_28: Mapping[str, Callable[[], nn.Module]] = {
+    "lenet5": models.lenet5,
+    "nin": partial(models.network_in_network, channels=1, padding=2),
+}
 BUILTIN_TASKS: Mapping[str, BuiltinTask] = {
     "digits": BuiltinTask(datasets.digits, {"small-cnn": models.small_cnn}, channels_last=False),
-    "mnist": BuiltinTask(
-        datasets.mnist,
-        {"lenet5": models.lenet5, "nin": partial(models.network_in_network, channels=1, padding=2)},
-    ),
+    "mnist": BuiltinTask(datasets.mnist, _GREY_28),
+    "fashion-mnist": BuiltinTask(datasets.fashion_mnist, _GREY_28),
+    "cifar10": BuiltinTask(datasets.cifar10, {"nin": models.network_in_network}),
+    "cifar100": BuiltinTask(datasets.cifar100, {"nin": partial(models.network_in_network, classes=100)}),
 }
 
 
@@ -197,7 +201,8 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
         files that this one imports are not part of the digest.
 
     Raises:
-        ValueError: there is no such task, file or function, or it raises, or returns something else.
+        ValueError: there is no such task, network, file or function, or it raises, or returns something else.
+        DataError: a built-in task's data are not here and could not be fetched.
     """
     whole, _ = split_subset(name)
     if ":" not in whole:
@@ -213,9 +218,18 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
         raise ValueError(f"task {name}: no such file: {path}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     task = _own(name, place, path.resolve(), digest, function)
-    if model not in ("", task.model_name):
-        raise ValueError(f"task {name} has the network {task.model_name}, not {model!r}")
+    check_model(task, model)
     return task, digest
+
+
+def check_model(task: Task, model: str) -> None:
+    """Refuse a network that a task of one's own does not have.
+
+    Raises:
+        ValueError: ``model`` is neither empty nor the name of the task's network.
+    """
+    if model not in ("", task.model_name):
+        raise ValueError(f"task {task.name} has the network {task.model_name}, not {model!r}")
 
 
 def fingerprint(task: Task) -> str:

@@ -39,6 +39,7 @@ __all__ = [
     "DIVERGENCE_FACTOR",
     "PRECISIONS",
     "Pace",
+    "StoppedError",
     "checkpoint_path",
     "measure",
     "pace",
@@ -122,6 +123,7 @@ def measure(
     checkpoint_seconds: float = 0.0,
     on_epoch: OnEpoch | None = None,
     on_note: OnNote = lambda text: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """The result of ``run`` on ``task``, as `train` describes it.
 
@@ -129,10 +131,14 @@ def measure(
         checkpoint: where the state is kept after an epoch; one that lies there is gone on from. A damaged one is
             told to ``on_note`` and training begins anew.
         checkpoint_seconds: the least time between two checkpoints.
+        stop: asked after each epoch but the last; where it says yes, a checkpoint is left and training ends.
+
+    Raises:
+        StoppedError: ``stop`` said yes.
     """
     device = resolve_device(run.device)
     with _threads(THREADS), isolated(derive(run.seed, "weights"), device):
-        return _Training(run, task, device).results(checkpoint, checkpoint_seconds, on_epoch, on_note)
+        return _Training(run, task, device).results(checkpoint, checkpoint_seconds, on_epoch, on_note, stop)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -149,6 +155,10 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name!r} is not usable here: {next(iter(str(error).splitlines()), '')}") from None
     return device
+
+
+class StoppedError(Exception):
+    """Training was asked to stop before its last epoch, and did."""
 
 
 class Pace(NamedTuple):
@@ -201,6 +211,7 @@ class _Training:
         checkpoint_seconds: float,
         on_epoch: OnEpoch | None,
         on_note: OnNote,
+        stop: Callable[[], bool],
     ) -> dict[str, Any]:
         if checkpoint is not None:
             self._restore(checkpoint, on_note)
@@ -212,11 +223,14 @@ class _Training:
                 self._epoch(epoch)
                 now = time.perf_counter()
                 self.seconds = before + now - started
-                if checkpoint is not None and now - saved >= checkpoint_seconds:
+                stopping = epoch < self.run.epochs and stop()
+                if checkpoint is not None and (stopping or now - saved >= checkpoint_seconds):
                     saved = now
                     save_checkpoint(checkpoint, self._state())
                 if on_epoch is not None:
                     on_epoch(self.history[-1])
+                if stopping:
+                    raise StoppedError(f"stopped after epoch {epoch} of {self.run.epochs}")
         except _DivergedError as diverged:
             divergence = diverged.args[0]
         self.seconds = before + time.perf_counter() - started

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inna.dynamics import check_range
 from inna.theory.objectives import (
@@ -63,7 +63,11 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scene:
-    """A landscape with what suits it: the frame, a start, a step size gamma and a number of iterations."""
+    """A landscape with what suits it: the frame, a start, a step size gamma and a number of iterations.
+
+    Attributes:
+        spectrum: the eigenvalues, where J is the quadratic of `quadratic`; None elsewhere.
+    """
 
     name: str
     objective: Objective
@@ -71,6 +75,7 @@ class Scene:
     start: tuple[float, float]
     lr: float
     steps: int
+    spectrum: tuple[float, float] | None = None
 
     @property
     def stem(self) -> str:
@@ -94,7 +99,7 @@ SCENES: Mapping[str, Scene] = {
         Scene("double-well", DOUBLE_WELL, Frame(-2.1, 2.1, -1.4, 1.4), (0.02, 1.2), 1e-2, 3_000),
         Scene("monkey-saddle", MONKEY_SADDLE, Frame(-2, 2, -1.3, 1.3), (1.5, 0.02), 1e-2, 1_500),
         Scene("spurious-corner", SPURIOUS_CORNER, Frame(-1.9, 1.7, -1.4, 1.0), (1.1, 0.5), 5e-3, 4_000),
-        Scene("quadratic", quadratic([1.0, 100.0]), Frame(-2, 2, -1.3, 1.3), (-1.7, 0.9), 1e-2, 2_000),
+        Scene("quadratic", quadratic([1.0, 100.0]), Frame(-2, 2, -1.3, 1.3), (-1.7, 0.9), 1e-2, 2_000, (1.0, 100.0)),
     )
 }
 
@@ -118,4 +123,4 @@ def find_scene(text: str) -> Scene:
         first, second = (float(part) for part in spectrum.split(","))
     except ValueError:
         raise ValueError(f"a quadratic has two eigenvalues, as in quadratic:1,25; got {text!r}") from None
-    return Scene(text, quadratic([first, second]), scene.frame, scene.start, scene.lr, scene.steps)
+    return replace(scene, name=text, objective=quadratic([first, second]), spectrum=(first, second))
