@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 
-.PHONY: setup demo test test-all bench lint clean
+.PHONY: setup demo test test-all faults bench lint clean
 
 setup: .venv/.runtime
 
@@ -16,6 +16,10 @@ test: .venv/.dev
 test-all: .venv/.dev
 	$(BIN)/python -m pytest
 
+# Faults on purpose: 200 kills, a full disk, 1,000 damaged files. About 40 minutes; the tests have a short version.
+faults: .venv/.dev
+	PYTHONPATH=tests $(BIN)/python -m faults --json results/cpu/faults.json --docs docs/reliability.md
+
 bench: setup
 	$(BIN)/python benchmarks/step_time.py --json results/cpu/step_time.json --docs docs/performance.md
 
@@ -23,6 +27,7 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/audit_dependencies.py constraints.txt
 
 clean:
 	rm -rf .venv build dist *.egg-info src/*.egg-info

@@ -7,7 +7,9 @@ at most the runs in progress.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
+import hashlib
 import os
 import pickle
 import signal
@@ -203,6 +205,7 @@ class _Delivery:
     directory: Path
     parent: int
     pickled: Path | None = None
+    sha256: str = ""  # of the pickled task; it comes through the workers' own pipe, not through the file
 
 
 @dataclass(frozen=True)
@@ -225,10 +228,11 @@ def _delivery(study: Study, folder: Path, task: Task | None) -> Iterator[_Delive
     with tempfile.TemporaryDirectory(prefix="inna-") as place:
         path = Path(place) / "task.pickle"
         try:
-            path.write_bytes(cloudpickle.dumps(task))
+            content = cloudpickle.dumps(task)
         except (TypeError, AttributeError, pickle.PicklingError) as error:
             raise ValueError(f"task {task.name} cannot be handed to other processes: {error}") from error
-        yield _Delivery(plain.folder, plain.directory, plain.parent, path)
+        path.write_bytes(content)
+        yield dataclasses.replace(plain, pickled=path, sha256=hashlib.sha256(content).hexdigest())
 
 
 def _execute(runs: list[Run], delivery: _Delivery, jobs: int) -> Generator[_Ended]:
@@ -293,7 +297,7 @@ def _work(run: Run, delivery: _Delivery) -> _Ended:
 
 def _task(run: Run, delivery: _Delivery) -> Task:
     if delivery.pickled is not None:
-        return _unpickled(delivery.pickled)
+        return _unpickled(delivery.pickled, delivery.sha256)
     task, source = load_task(run.dataset, delivery.directory, model=run.model)
     if source != run.source:
         raise ValueError(f"{run.dataset} was changed while the sweep was under way")
@@ -301,6 +305,9 @@ def _task(run: Run, delivery: _Delivery) -> Task:
 
 
 @functools.lru_cache(maxsize=1)
-def _unpickled(path: Path) -> Task:
-    task: Task = pickle.loads(path.read_bytes())
+def _unpickled(path: Path, sha256: str) -> Task:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise SweepError(f"{path}: the task was altered on its way to the workers; it is not unpickled")
+    task: Task = pickle.loads(content)
     return task

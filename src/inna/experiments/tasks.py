@@ -278,7 +278,7 @@ def _builtin_data(name: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tenso
 def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
     try:
         module = _import_file(path, digest) if place.endswith(".py") else import_module(place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"task {name}: importing {path} failed: {_summary(error)}") from error
     make = getattr(module, function, None)
     if not callable(make):
@@ -287,7 +287,7 @@ def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
     try:
         with isolated(derive(0, "task")):
             task = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"task {name}: {function}() failed: {_summary(error)}") from error
     if not isinstance(task, Task):
         raise ValueError(f"task {name}: {function}() must return an inna.experiments.Task, got {_kind(task)}")
