@@ -27,8 +27,8 @@ class ProcessGroup:
         self.size = size
         self._processes = []
 
-    def run(self, function, *args):
-        """What ``function(*args)`` returns on each rank; the group is an argument of nothing, it is the default one.
+    def run(self, function, *args, **settings):
+        """What ``function(*args, **settings)`` returns on each rank, where the group is the default one.
 
         Raises:
             TaskFailedError: a rank raised, died, or took longer than a task may take.
@@ -36,7 +36,7 @@ class ProcessGroup:
         if not self._processes:
             self._start()
         for connection in self._connections:
-            connection.send((function, args))
+            connection.send((function, args, settings))
         answers = {}
         deadline = time.monotonic() + PATIENCE
         while len(answers) < self.size:
@@ -84,7 +84,7 @@ def serve(rank, size, folder, connection):
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
     while True:
         try:
-            function, args = connection.recv()
+            function, args, settings = connection.recv()
         except EOFError:
             return
         try:
@@ -94,7 +94,7 @@ def serve(rank, size, folder, connection):
                 warnings.filterwarnings("ignore", message=".*alltoall.*")
                 # FSDP2 over tensor parallelism: the outputs are views, which nobody works on in place.
                 warnings.filterwarnings("ignore", message=".*returned a view tensor.*")
-                answer = "", function(*args)
+                answer = "", function(*args, **settings)
         except BaseException:
             answer = traceback.format_exc(), None
         connection.send(answer)

@@ -96,6 +96,35 @@ def test_compare_reports_runs_that_raise_with_status_1(capsys):
     assert "in step" in capsys.readouterr().err
 
 
+def test_landscape_draws_and_says_what_became_of_each(capsys, tmp_path):
+    arguments = ["landscape", "--objective", "quadratic:1,25", "--lr", ".1", "--steps", "50", "--beside", "gd:lr=.1"]
+    assert run([*arguments, "--beside", "adam", "--formats", "html,svg", "png"]) == 0
+    shown = capsys.readouterr().out
+    assert "INNA (0.5, 0.1), γ0 0.1: J = " in shown
+    # 1 - 0.1 * 25 = -1.5: gradient descent grows by half in every step.
+    assert "gradient descent, lr 0.1: J = " in shown
+    assert "; left the frame at iteration" in shown
+    folder = tmp_path / "runs" / "landscape-quadratic-1-25"
+    assert [line.split(": ")[1] for line in shown.splitlines()[-3:]] == [
+        f"runs/{folder.name}/landscape.{ending}" for ending in ("html", "svg", "png")
+    ]
+    assert (folder / "landscape.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "landscape.svg").read_text(encoding="utf-8").startswith("<svg")
+
+
+def test_landscape_writes_the_interactive_page_and_opens_it(capsys, tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    assert run(["landscape", "--interactive", "--objective", "beale", "--beta", "0.3", "--out", "there", "--show"]) == 0
+    page = tmp_path / "there" / "playground.html"
+    assert capsys.readouterr().out == "html: there/playground.html\n"
+    assert opened == [page.as_uri()]
+    assert '"scene":"beale","alpha":0.5,"beta":0.3' in page.read_text(encoding="utf-8")
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    assert run(["landscape", "--interactive", "--show"]) == 1
+    assert "no browser" in capsys.readouterr().err
+
+
 def test_train_writes_row_and_checkpoint_and_does_not_train_twice(capsys, tmp_path):
     arguments = ["train", "inna:alpha=.1,beta=.1", "--task", tiny_task.PATH, "--lr", "0.1", "--epochs", "3"]
     assert run(arguments) == 0
@@ -133,7 +162,10 @@ def test_info_names_what_there_is(capsys, monkeypatch, tmp_path):
         assert words in out
 
 
-@pytest.mark.parametrize("command", [[], ["compare"], ["train"], ["info"], ["report"]])
+@pytest.mark.parametrize(
+    "command",
+    [[], ["compare"], ["train"], ["reproduce"], ["datasets"], ["status"], ["info"], ["report"], ["landscape"]],
+)
 def test_help_and_version(capsys, command):
     assert run([*command, "--help"]) == 0
     assert "Usage: inna" in capsys.readouterr().out
@@ -159,6 +191,8 @@ def test_help_and_version(capsys, command):
         (["compare", "--grid", "-1"], "--grid|grid must"),
         (["compare", "--budget", "soon"], "budget must be written like"),
         (["compare", "--budget", "3runs"], "does not pay"),
+        (["compare", "--minutes", "0"], "minutes must be a finite number > 0"),
+        (["status", "nowhere"], "nowhere: no such folder"),
         (["compare", "--jobs", "0"], "jobs must be a whole number >= 1, got 0"),
         (["compare", "--device", "abacus"], "device 'abacus'"),
         (["compare", "--bogus"], "--bogus"),
@@ -166,6 +200,24 @@ def test_help_and_version(capsys, command):
         (["train", "nonsense"], "there is no optimizer"),
         (["report", "nowhere"], "nowhere"),
         (["report"], "folder|FOLDER"),
+        (["landscape", "--objective", "nonsense"], "one of rosenbrock-v, rosenbrock"),
+        (["landscape", "--objective", "quadratic:1"], "two eigenvalues"),
+        (["landscape", "--alpha", "-1"], "alpha must be a finite number >= 0, got -1.0"),
+        (["landscape", "--lr", "0"], "lr must be a finite number > 0, got 0.0"),
+        (["landscape", "--steps", "0"], "steps must be a whole number >= 1, got 0"),
+        (["landscape", "--steps", "3000000"], "at most 2000000"),
+        (["landscape", "--q", "-1"], "q must be a finite number >= 0, got -1.0"),
+        (["landscape", "--start", "nan", "1"], "start must be a finite number"),
+        (["landscape", "--frame", "1", "-1", "0", "1"], "left < right"),
+        (["landscape", "--beside", "lion"], "one of inna, gd, heavy-ball, nesterov, adam; got 'lion'"),
+        (["landscape", "--beside", "adam:mu=1"], "it has lr, beta1, beta2, eps"),
+        (["landscape", "--beside", "adam:lr=fast"], "written name=number"),
+        (["landscape", "--beside", "heavy-ball:momentum=2"], "momentum must be a finite number >= 0 and <= 1"),
+        (["landscape", "--beside", "adam", "--beside", "adam"], "there twice"),
+        (["landscape", "--formats", "gif"], "of html, png and svg, got gif"),
+        (["landscape", "--interactive", "--formats", "png"], "--interactive writes html alone"),
+        (["landscape", "--interactive", "--beside", "adam:lr=1"], "run gd, heavy-ball, nesterov, adam on the interac"),
+        (["landscape", "--interactive", "--steps", "900000"], "takes 1 to 200000 steps"),
         (["nonsense"], "nonsense"),
     ],
 )
@@ -211,4 +263,14 @@ def test_a_reader_who_leaves_is_no_error():
 
 
 def test_commands_are_those_that_work():
-    assert {name for name in app if not name.startswith("-")} == {"compare", "train", "info", "report", "theory-check"}
+    assert {name for name in app if not name.startswith("-")} == {
+        "compare",
+        "train",
+        "reproduce",
+        "status",
+        "datasets",
+        "info",
+        "report",
+        "landscape",
+        "theory-check",
+    }

@@ -6,26 +6,11 @@ import pytest
 import torch
 
 import sharded_training as ranks
-from process_group import ProcessGroup
 
 if not torch.distributed.is_available():
     pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
 ALL = tuple(ranks.PATHS)
-
-
-@pytest.fixture(scope="module")
-def two():
-    group = ProcessGroup(2)
-    yield group
-    group.close()
-
-
-@pytest.fixture(scope="module")
-def four():
-    group = ProcessGroup(4)
-    yield group
-    group.close()
 
 
 TASKS = [

@@ -204,7 +204,7 @@ def test_any_run_is_refused_or_has_a_row(tmp_path_factory, changes):
 def test_names_of_tasks_stay_in_the_folder(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
-    hostile = "../../" + "x" * 300 + "\n<script>"
+    hostile = "../../" + "x" * 300 + "<script>"
     task = Task(hostile, tiny_task.network, *[tiny_task.regression_data(8, 0)] * 2, nn.functional.mse_loss)
     run = Run(hostile, hostile, "sgd", 0.1, epochs=1)
     train(run, task=task, folder=tmp_path / "rows")

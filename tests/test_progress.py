@@ -9,9 +9,9 @@ from rich.console import Console
 
 import tiny_task
 from inna.experiments.comparison import make_run, make_study
+from inna.experiments.outlook import Outlook
 from inna.experiments.progress import LiveProgress, PlainProgress, TrainingProgress, watching
 from inna.experiments.running import Announcement
-from inna.experiments.sweep import Outlook
 
 DONE = {"status": "done", "train_loss": 0.125, "seconds": 1.0}
 

@@ -20,7 +20,9 @@ from altair.utils.schemapi import validate_jsonschema
 from rich.cells import cell_len
 from rich.console import Console
 
-from inna.experiments.figures import MAX_POINTS, Figure, figures, interactive, still
+from inna.experiments.curves import MAX_POINTS
+from inna.experiments.drawing import Figure, interactive, still
+from inna.experiments.figures import figures
 from inna.experiments.palette import DARK, LIGHT, styles
 from inna.experiments.report import print_table, summary_table, write_figures, write_report
 from inna.experiments.rows import DamagedRowError, row_document, row_path
@@ -107,7 +109,7 @@ def test_the_policy_allows_exactly_what_is_in_the_page(page: Page) -> None:
 
     assert set(rules["script-src"].split()) == hashes("script")
     assert set(rules["style-src"].split()) == hashes("style")
-    assert len(hashes("script")) == 2
+    assert len(hashes("script")) == 3
 
 
 @pytest.mark.parametrize("name", ["page", "hostile_page"])
@@ -124,7 +126,7 @@ def test_hostile_names_are_text_and_no_markup(hostile_page: Page) -> None:
     assert HOSTILE in hostile_page.text
     assert "<b>score</b>: a.b[0]" in hostile_page.text
     assert "$name ${name} {{x}}" in hostile_page.text
-    assert [tag for tag, _ in hostile_page.elements].count("script") == 4
+    assert [tag for tag, _ in hostile_page.elements].count("script") == 5
     assert "\x1b" not in hostile_page.text
     assert len(hostile_page.data("figures")["panels"]) > 6
 

@@ -5,54 +5,30 @@ Without Chromium on the PATH (or at $CHROMIUM) these tests are skipped; where IN
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browsing import (
+    INTRUSIONS,
+    SCHEMES,
+    SCREENSHOTS,
+    SIZES,
+    Visit,
+    drawn,
+    load_screenshots,
+    scrolls_sideways,
+    settle,
+    visits,
+)
 from inna.experiments.report import write_report
 from inna.experiments.rows import row_document
 from synthetic_study import HOSTILE, classification_study, hostile_study, regression_study, rows_of, save
-
-SCREENSHOTS = Path(__file__).parent.parent / "docs" / "screenshots.py"
-SIZES = [(1280, 800), (390, 844)]
-SCHEMES = ["light", "dark"]
-
-
-def load_screenshots() -> Any:
-    specification = importlib.util.spec_from_file_location("screenshots", SCREENSHOTS)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["screenshots"] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    screenshots = load_screenshots()
-    executable = screenshots.find_chromium()
-    reason = "" if executable else "no Chromium on the PATH"
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        reason = "playwright is not installed"
-    if reason:
-        if os.environ.get("INNA_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"INNA_REQUIRE_BROWSER=1, but {reason}")
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=executable, args=screenshots.FLAGS)
-        yield launched
-        launched.close()
 
 
 @pytest.fixture(scope="module")
@@ -65,58 +41,16 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return paths
 
 
-@dataclass
-class Visit:
-    """An open page, with everything it said and asked for."""
-
-    page: Any
-    said: list[str] = field(default_factory=list)
-    asked: list[str] = field(default_factory=list)
-
-    def count(self, selector: str) -> int:
-        found: int = self.page.locator(selector).count()
-        return found
-
-    def column(self, position: int) -> list[str]:
-        texts: list[str] = self.page.eval_on_selector_all(
-            "table.results tbody tr", "(lines, i) => lines.map(line => line.children[i].dataset.value)", position
-        )
-        return texts
-
-
 @pytest.fixture
 def visit(browser: Any, reports: dict[str, Path]) -> Iterator[Any]:
-    contexts = []
+    with visits(browser) as go:
 
-    def go(name: str = "digits", size: tuple[int, int] = SIZES[0], scheme: str = "light") -> Visit:
-        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-        contexts.append(context)
-        seen = Visit(context.new_page())
-        seen.page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))
-        seen.page.on("pageerror", lambda error: seen.said.append(f"error: {error}"))
-        seen.page.on("dialog", lambda dialog: seen.said.append(f"dialog: {dialog.message}"))
-        seen.page.on("request", lambda request: seen.asked.append(request.url))
-        seen.page.goto(reports[name].as_uri())
-        drawn(seen, scheme)
-        return seen
+        def report(name: str = "digits", size: tuple[int, int] = SIZES[0], scheme: str = "light") -> Visit:
+            seen: Visit = go(reports[name].as_uri(), size, scheme)
+            drawn(seen, scheme)
+            return seen
 
-    yield go
-    for context in contexts:
-        context.close()
-
-
-def drawn(seen: Visit, scheme: str) -> None:
-    seen.page.wait_for_selector(f"html[data-drawn={scheme}]", timeout=30_000)
-
-
-def settle(seen: Visit) -> None:
-    seen.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
-    seen.page.wait_for_timeout(150)
-
-
-def scrolls_sideways(seen: Visit) -> bool:
-    found: bool = seen.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
-    return found
+        yield report
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -134,15 +68,6 @@ def test_the_page_is_quiet_fits_and_asks_for_nothing(
     assert all(0.7 * min(size[0] - 32, 520) < width <= size[0] for width in widths)
     background = seen.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
     assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 24, 29)")
-
-
-INTRUSIONS = """
-    document.body.append(Object.assign(document.createElement("script"), { textContent: "window.inserted = 1" }));
-    document.body.append(Object.assign(document.createElement("style"), { textContent: "body { opacity: 0.5 }" }));
-    document.body.setAttribute("onclick", "window.clicked = 1");
-    document.body.click();
-    setTimeout("window.evaluated = 1", 0);
-"""
 
 
 def test_the_policy_is_in_force(visit: Any) -> None:

@@ -14,7 +14,7 @@ SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
 
 # (file, function): where a SHA-256 is checked before anything is unpickled.
 VOUCHED_FOR = {
-    ("src/inna/experiments/sweep.py", "_unpickled"),  # test_sweep.py, test_a_task_that_was_altered_on_its_way
+    ("src/inna/experiments/workers.py", "_unpickled"),  # test_sweep.py, test_a_task_that_was_altered_on_its_way
 }
 
 

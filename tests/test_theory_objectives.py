@@ -1,4 +1,4 @@
-"""Gradients against differences, critical points against their definition, Figure 1 against the paper's curves."""
+"""Gradients against differences, critical points against their definition."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from numpy.polynomial import Polynomial
 
-from inna.theory.demonstrations.continuous import FIGURE_1_SETTINGS, figure_1_iterates
 from inna.theory.objectives import (
     BEALE,
     CANCELLING_ABS,
@@ -119,27 +118,6 @@ def test_backpropagation_answers_zero_at_the_spurious_points() -> None:
         np.testing.assert_array_equal(objective.gradient(objective.spurious_points), 0 * objective.spurious_points)
         around = np.random.default_rng(5).standard_normal((500, objective.dimension)) * 1e-3
         assert np.min(np.linalg.norm(objective.gradient(objective.spurious_points[0] + around), axis=1)) >= 1
-
-
-def test_figure_1_dips_where_the_paper_s_curves_do() -> None:
-    """Panels (a), (b), (c): the iterations at which log10 J dips, with the recovered settings."""
-    assert FIGURE_1_SETTINGS == ((0.3, 0.01), (0.3, 0.1), (1.3, 0.1))
-    iterates = figure_1_iterates()
-    np.testing.assert_array_equal(iterates[0], [[-1.0, 1.5]] * 3)
-    losses = ROSENBROCK_V.value(iterates)
-    assert losses.shape == (88_001, 3)
-    for panel, iterations in enumerate([(45077, 73174), (45368, 70598, 87202), (71649,)]):
-        for iteration in iterations:
-            window = slice(iteration - 1000, min(iteration + 1000, 88_001))
-            lowest = iteration - 1000 + int(np.argmin(losses[window, panel]))
-            assert abs(lowest - iteration) <= 10
-            # A dip is where theta_1 crosses the kink at 1: a sharp fall of J, by a factor of 20 at least.
-            assert losses[lowest, panel] * 20 < np.max(losses[window, panel])
-    np.testing.assert_allclose(iterates[:, :, 0].min(axis=0), [-1.673, -1.274, -1.270], atol=1e-3)
-    np.testing.assert_allclose(iterates[:, :, 0].max(axis=0), [1.488, 1.394, 1.051], atol=1e-3)
-    # One of the first steps by hand: initial speed 0.1 in panel (a) is m_0 = 0.09 g_0.
-    grad = ROSENBROCK_V.gradient([-1.0, 1.5])
-    np.testing.assert_allclose(iterates[1, 0], [-1.0, 1.5] - 1e-4 * 0.1 * grad, rtol=1e-14)
 
 
 def test_bad_arguments_are_refused() -> None:

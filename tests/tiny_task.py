@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from pathlib import Path
 
 import torch
@@ -75,6 +78,24 @@ def make_nothing() -> int:
 
 def make_trouble() -> Task:
     raise RuntimeError("no such luck")
+
+
+class Endless(torch.optim.SGD):
+    """Takes a minute for each step; for a process that will be killed."""
+
+    def step(self, closure=None):
+        time.sleep(60)
+
+
+class Deadly(torch.optim.SGD):
+    """Its process is killed, as the system does where memory runs out; once, which the file in MARK remembers."""
+
+    def step(self, closure=None):
+        mark = Path(os.environ["MARK"])
+        if self.param_groups[0]["lr"] == 0.5 and not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(closure)
 
 
 class Fragile(torch.optim.SGD):

@@ -11,8 +11,11 @@ from cyclopts import App, Parameter
 
 import inna
 from inna.cli.comparing import compare, train
+from inna.cli.data import datasets
+from inna.cli.landscapes import landscape
 from inna.cli.messages import UsageError, errors
-from inna.cli.reading import info, report
+from inna.cli.reading import info, report, status
+from inna.cli.reproducing import reproduce
 from inna.cli.theory import theory_check
 
 __all__ = ["app", "run"]
@@ -25,7 +28,7 @@ app = App(
     default_parameter=Parameter(negative=()),
     suppress_keyboard_interrupt=False,
 )
-for command in (compare, train, info, report, theory_check):
+for command in (compare, train, reproduce, datasets, status, report, landscape, info, theory_check):
     app.command(command)
 
 

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
+from inna.cli.messages import anything_to_report, checking, say
 from inna.cli.options import (
     BatchSize,
+    DataDir,
     Dataset,
     Device,
     Jobs,
+    Minutes,
+    Model,
     OwnTask,
     Precision,
+    check_minutes,
     default_folder,
+    is_late,
+    keep_data_in,
     listed,
     processes,
     task_name,
@@ -31,6 +38,7 @@ __all__ = ["compare", "train"]
 def compare(
     *,
     dataset: Dataset = None,
+    model: Model = "",
     task: OwnTask = None,
     optimizer: Annotated[
         tuple[str, ...],
@@ -80,6 +88,8 @@ def compare(
     device: Device = "cpu",
     precision: Precision = "float32",
     jobs: Jobs = None,
+    minutes: Minutes = None,
+    data_dir: DataDir = None,
     out: Annotated[Path | None, Parameter(help="Folder of rows and report. [default: runs/NAME]")] = None,
 ) -> int:
     """Compare optimizers fairly on a task: tune each, run the seeds, show the table, write report.html.
@@ -94,9 +104,11 @@ def compare(
         from inna.experiments.sweep import raised, sweep
 
         name = task_name(dataset, task)
+        keep_data_in(data_dir)
         study = make_study(
             name,
             optimizer or DEFAULT_OPTIMIZERS,
+            model=model,
             epochs=epochs,
             tuning_epochs=tuning_epochs,
             seeds=seeds,
@@ -110,16 +122,19 @@ def compare(
             precision=precision,
             command=shlex.join(["inna", *sys.argv[1:]]),
         )
+        check_minutes(minutes)
         at_once = processes(jobs, study.device)
-    folder = out or default_folder(name)
+    folder = out or default_folder(name, model)
     console = Console()
+    began = time.monotonic()
     with watching(console) as progress:
-        rows, failures = sweep(study, folder, jobs=at_once, progress=progress)
+        rows, failures = sweep(study, folder, jobs=at_once, progress=progress, minutes=minutes)
 
     from inna.experiments.report import print_table, summary_table, write_report
 
-    print_table(summary_table(study, rows), console)
-    say(console, f"report: {write_report(folder)}")
+    if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
+        print_table(summary_table(study, rows), console)
+        say(console, f"report: {write_report(folder)}")
     if failures:
         raise raised(failures)
     return 0
@@ -132,6 +147,7 @@ def train(
     /,
     *,
     dataset: Dataset = None,
+    model: Model = "",
     task: OwnTask = None,
     lr: Annotated[float | None, Parameter(help="Step size γ0. [default: the optimizer's own]")] = None,
     q: Annotated[
@@ -142,6 +158,7 @@ def train(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     precision: Precision = "float32",
+    data_dir: DataDir = None,
     out: Annotated[Path | None, Parameter(help="Folder of row and checkpoint. [default: runs/NAME-train]")] = None,
 ) -> int:
     """Train with one optimizer: live progress, a checkpoint after each epoch, a row at the end.
@@ -158,9 +175,11 @@ def train(
         from inna.experiments.training import train as train_run
 
         name = task_name(dataset, task)
+        keep_data_in(data_dir)
         run = make_run(
             optimizer,
             name,
+            model=model,
             lr=lr,
             q=q,
             epochs=epochs,
@@ -169,7 +188,7 @@ def train(
             device=device,
             precision=precision,
         )
-    folder = out or default_folder(name, "-train")
+    folder = out or default_folder(name, model, "train")
     path = row_path(folder, run)
     try:
         _, result = read_row(path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,12 +13,18 @@ from cyclopts import Parameter
 
 __all__ = [
     "BatchSize",
+    "DataDir",
     "Dataset",
     "Device",
     "Jobs",
+    "Minutes",
+    "Model",
     "OwnTask",
     "Precision",
+    "check_minutes",
     "default_folder",
+    "is_late",
+    "keep_data_in",
     "listed",
     "processes",
     "task_name",
@@ -31,19 +39,41 @@ def listed(kind: type) -> Any:
         try:
             return tuple(kind(part) for part in parts)
         except ValueError:
-            kinds = {int: "whole numbers", float: "numbers"}[kind]
+            kinds = {int: "whole numbers", float: "numbers", str: "words"}[kind]
             raise ValueError(f"must be {kinds}, separated by commas or blanks") from None
 
     return convert
 
 
-Dataset = Annotated[str | None, Parameter(help="A built-in task: digits. [default: digits]")]
+Dataset = Annotated[
+    str | None,
+    Parameter(help="A built-in task: digits, mnist, fashion-mnist, cifar10 or cifar100. [default: digits]"),
+]
+Model = Annotated[
+    str,
+    Parameter(
+        help="Its network: lenet5 or nin for mnist and fashion-mnist; nin for cifar10 and cifar100; small-cnn for "
+        "digits. [default: the first of these]",
+        show_default=False,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    Parameter(help="Folder of the data sets. [default: the variable INNA_DATA, or else the user's cache folder]"),
+]
 OwnTask = Annotated[
     str | None, Parameter(name="--task", help="A task of your own: my_task.py:make_task or package.module:make_task.")
 ]
 BatchSize = Annotated[int | None, Parameter(help="Samples in a mini-batch. [default: 32, or the DataLoader's own]")]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto.")]
 Jobs = Annotated[int | None, Parameter(help="Runs at once. [default: as many as cores, 1 on a GPU]")]
+Minutes = Annotated[
+    float | None,
+    Parameter(
+        help="Stop after so many minutes: runs under way finish their epoch and leave a checkpoint, and the same "
+        "command goes on from there. [default: no limit]"
+    ),
+]
 Precision = Annotated[Literal["float32", "float64"], Parameter(help="Arithmetic of weights and data.")]
 
 
@@ -55,10 +85,15 @@ def task_name(dataset: str | None, task: str | None) -> str:
     return task or dataset or "digits"
 
 
-def default_folder(name: str, ending: str = "") -> Path:
+def default_folder(name: str, *endings: str) -> Path:
+    from inna.experiments.subsets import split_subset
+
+    whole, images = split_subset(name)
+    if images is not None:
+        return default_folder(f"{whole}-{images}", *endings)
     place, _, function = name.partition(":")
     parts = [Path(place).stem, function] if function else [place]
-    return Path("runs") / ("-".join(parts) + ending)
+    return Path("runs") / "-".join([*parts, *filter(None, endings)])
 
 
 def processes(wanted: int | None, device: str) -> int:
@@ -66,3 +101,23 @@ def processes(wanted: int | None, device: str) -> int:
     from inna.experiments.rows import check_whole
 
     return (cores() if device == "cpu" else 1) if wanted is None else check_whole("jobs", wanted, minimum=1)
+
+
+def check_minutes(minutes: float | None) -> None:
+    from inna.dynamics import check_range
+
+    if minutes is not None:
+        check_range("minutes", minutes, minimum=0.0, exclusive=True)
+
+
+def is_late(minutes: float | None, began: float) -> bool:
+    """Whether the time is up that began at ``began`` on the monotonic clock."""
+    return minutes is not None and time.monotonic() - began >= 60 * minutes
+
+
+def keep_data_in(folder: Path | None) -> None:
+    """Make ``folder`` the data folder of this process and of its workers, which inherit the variable."""
+    from inna.experiments.downloads import FOLDER_VARIABLE
+
+    if folder is not None:
+        os.environ[FOLDER_VARIABLE] = str(folder.expanduser().absolute())

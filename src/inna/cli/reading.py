@@ -1,4 +1,4 @@
-"""``inna report`` and ``inna info``: what is there already."""
+"""``inna report``, ``inna status`` and ``inna info``: what is there already."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from inna.cli.messages import checking, say
 
-__all__ = ["info", "report"]
+__all__ = ["info", "report", "status"]
 
 
 def info() -> int:
@@ -51,4 +51,15 @@ def report(
     say(console, f"report: {page}")
     for path in drawn:
         say(console, f"figure: {path}")
+    return 0
+
+
+def status(folder: Annotated[Path, Parameter(help="A folder of inna compare or inna reproduce.")], /) -> int:
+    """Show what is done, running, failed and left in a folder, and the time left; also while a sweep is at work."""
+    console = Console()
+    with checking():
+        from inna.experiments.status import print_status, read_status
+
+        moment = read_status(folder)
+    print_status(moment, folder, console)
     return 0

@@ -26,7 +26,7 @@ from inna.experiments.study import (
     Study,
 )
 from inna.experiments.sweep import Progress, raised, sweep
-from inna.experiments.tasks import Task, fingerprint, load_task
+from inna.experiments.tasks import Task, check_model, fingerprint, load_task
 from inna.experiments.training import PRECISIONS, resolve_device
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def make_study(
     task: Task | str = "digits",
     optimizers: Sequence[str | Contender] = DEFAULT_OPTIMIZERS,
     *,
+    model: str = "",
     epochs: int = EPOCHS,
     tuning_epochs: int = TUNING_EPOCHS,
     seeds: Sequence[int] = SEEDS,
@@ -76,6 +77,7 @@ def make_study(
     Args:
         task: a `Task`, or a name that `load_task` understands.
         optimizers: specifications such as "inna:alpha=.5,beta=.1", or contenders.
+        model: which of a built-in task's networks; empty for its first.
         epochs: of the final runs, >= 1.
         tuning_epochs: of the tuning runs, >= 1.
         seeds: of the final runs; `tuning_seed` is none of them.
@@ -93,7 +95,7 @@ def make_study(
     Raises:
         ValueError: a value is out of range, or a name is unknown, or the parts do not fit; one line says which.
     """
-    found, name, source = _identify(task)
+    found, name, source = _identify(task, model)
     contenders = tuple(
         entry if isinstance(entry, Contender) else _contender(entry, grid, schedules) for entry in optimizers
     )
@@ -126,6 +128,7 @@ def make_run(
     optimizer: str = "inna",
     task: str = "digits",
     *,
+    model: str = "",
     lr: float | None = None,
     q: float = 0.0,
     epochs: int = 15,
@@ -142,7 +145,7 @@ def make_run(
     Raises:
         ValueError: as in `make_study`.
     """
-    found, name, source = _identify(task)
+    found, name, source = _identify(task, model)
     specification = optimizers.parse(optimizer)
     run = Run(
         dataset=name,
@@ -169,6 +172,7 @@ def compare(
     task: Task | str = "digits",
     optimizers: Sequence[str | Contender] = DEFAULT_OPTIMIZERS,
     *,
+    model: str = "",
     budget: str = "",
     epochs: int = EPOCHS,
     tuning_epochs: int = TUNING_EPOCHS,
@@ -202,6 +206,7 @@ def compare(
     study = make_study(
         task,
         optimizers,
+        model=model,
         epochs=epochs,
         tuning_epochs=tuning_epochs,
         seeds=seeds,
@@ -228,10 +233,11 @@ def _rows(study: Study, folder: Path, task: Task | None, jobs: int, progress: Pr
     return load_rows(folder)
 
 
-def _identify(task: Task | str) -> tuple[Task, str, str]:
+def _identify(task: Task | str, model: str) -> tuple[Task, str, str]:
     if isinstance(task, Task):
+        check_model(task, model)
         return task, task.name, fingerprint(task)
-    found, source = load_task(task)
+    found, source = load_task(task, model=model)
     return found, task, source
 
 

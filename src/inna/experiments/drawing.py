@@ -13,20 +13,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from inna.experiments.palette import Style, Theme, styles
-from inna.experiments.statistics import Summary
+from inna.experiments.palette import Style, Theme
 from inna.experiments.study import Metric
 
 __all__ = [
     "FONT",
     "Channels",
     "Drawing",
+    "Figure",
     "Panel",
     "configuration",
+    "interactive",
     "log_axis",
     "log_scale",
     "names_axis",
     "spread_tooltip",
+    "still",
     "value_scale",
     "vega_lite_version",
 ]
@@ -52,11 +54,58 @@ class Drawing(NamedTuple):
 
 @dataclass(frozen=True)
 class Panel:
-    """One coordinate system, which ``draw(theme, interactive)`` draws."""
+    """One coordinate system, which ``draw(theme, interactive)`` draws; ``note`` stands under its title."""
 
     title: str
     draw: Callable[[Theme, bool], Drawing]
     height: int = 300
+    width: int = 400
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels with a common caption; ``name`` is a file's stem and an element's id, ``section`` a place in the page."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+
+def still(figure: Figure, theme: Theme) -> dict[str, Any]:
+    """The figure as a Vega-Lite specification with its own size, legend and data, to be saved as PNG or SVG."""
+    import altair as alt
+
+    drawings = [panel.draw(theme, False) for panel in figure.panels]
+    panels = [
+        drawing.chart.properties(
+            title=alt.TitleParams(panel.title or figure.title, subtitle=panel.note or alt.Undefined),
+            width=panel.width,
+            height=panel.height,
+        )
+        for panel, drawing in zip(figure.panels, drawings, strict=True)
+    ]
+    chart = alt.hconcat(*panels, spacing=28) if len(panels) > 1 else panels[0]
+    specification: dict[str, Any] = chart.configure(**configuration(theme), background=theme.background).to_dict()
+    return specification | {"datasets": {name: rows for drawing in drawings for name, rows in drawing.datasets.items()}}
+
+
+def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, Any], dict[str, Rows]]:
+    """A panel as a Vega-Lite specification that fills its place in the page, and its data sets by name."""
+    drawing = panel.draw(theme, True)
+    title = " – ".join(each for each in (figure.title, panel.title) if each)
+    chart = drawing.chart.properties(
+        width="container",
+        height=panel.height,
+        description=f"{title}. {figure.caption}",
+        autosize={"type": "fit-x", "contains": "padding"},
+        # Room for the half of the last label that stands beyond the axis.
+        padding={"left": 2, "right": 14, "top": 5, "bottom": 2},
+    ).configure(**configuration(theme), background="transparent")
+    # The tests validate these specifications against Vega-Lite's schema; here it would take seconds.
+    return chart.to_dict(validate=False), drawing.datasets
 
 
 def configuration(theme: Theme) -> dict[str, Any]:
@@ -78,7 +127,16 @@ def configuration(theme: Theme) -> dict[str, Any]:
             "titlePadding": 8,
         },
         "legend": quiet | {"labelColor": theme.text, "labelFontSize": 12, "labelLimit": 220, "symbolStrokeWidth": 2},
-        "title": {"color": theme.text, "font": FONT, "fontSize": 14, "anchor": "start", "offset": 12},
+        "title": {
+            "color": theme.text,
+            "subtitleColor": theme.muted,
+            "font": FONT,
+            "subtitleFont": FONT,
+            "fontSize": 14,
+            "subtitleFontSize": 11,
+            "anchor": "start",
+            "offset": 12,
+        },
         "text": {"color": theme.muted, "font": FONT, "fontSize": 11},
     }
 
@@ -86,11 +144,11 @@ def configuration(theme: Theme) -> dict[str, Any]:
 class Channels:
     """The encodings that every panel shares: who is drawn how, who is hidden, who stands out."""
 
-    def __init__(self, summary: Summary, theme: Theme, interactive: bool) -> None:
+    def __init__(self, styles: Mapping[str, Style], theme: Theme, interactive: bool) -> None:
         self.interactive = interactive
         self.theme = theme
-        self.labels = [entry.label for entry in summary.entries]
-        self._styles: Mapping[str, Style] = styles(summary.study)
+        self.labels = list(styles)
+        self._styles = styles
         self._datasets: dict[str, Rows] = {}
 
     def fixed(self, rows: Rows) -> Any:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from inna.experiments.curves import contender_styles, curve_figure, curve_points
 from inna.experiments.drawing import (
     Channels,
     Drawing,
+    Figure,
     Panel,
     Rows,
-    configuration,
     log_axis,
     log_scale,
     names_axis,
@@ -24,27 +24,14 @@ from inna.experiments.drawing import (
 )
 from inna.experiments.palette import Theme
 from inna.experiments.rows import Run
-from inna.experiments.statistics import Entry, Summary, finished, history, number, spread
+from inna.experiments.statistics import Entry, Summary, finished, number, spread
 from inna.experiments.study import Metric
 from inna.experiments.wording import count, initial_loss, measure_name, plain, schedule
 
-__all__ = ["MAX_POINTS", "Figure", "figures", "interactive", "still"]
+__all__ = ["figures"]
 
-# More points than this in one panel are thinned, by whole epochs; the caption says so.
-MAX_POINTS = 4000
 # A tuning loss above this many times the loss before training is drawn in the strip above the axis.
 CEILING = 3.0
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Panels with a common caption; ``name`` is a file's stem and an element's id, ``section`` a place in the page."""
-
-    name: str
-    section: str
-    title: str
-    caption: str
-    panels: tuple[Panel, ...]
 
 
 def figures(summary: Summary) -> list[Figure]:
@@ -61,44 +48,14 @@ def figures(summary: Summary) -> list[Figure]:
         if any(entry.values(measure.name) for entry in summary.entries)
     ]
     for position, measure in enumerate([*summary.measures[:2], Metric("test_loss", "min"), *summary.measures[2:]]):
-        points, step = _curve_points(summary, measure)
+        points, step = curve_points(summary, measure)
         if points:
-            found.append(_curve_figure(summary, measure, points, step, _slug(measure, position)))
+            found.append(curve_figure(summary, measure, points, step, _slug(measure, position)))
     if any(entry.tuning for entry in summary.entries):
         found.append(_tuning_figure(summary))
     if any(entry.reach for entry in summary.entries):
         found.append(_reach_figure(summary))
     return found
-
-
-def still(figure: Figure, theme: Theme) -> dict[str, Any]:
-    """The figure as a Vega-Lite specification with its own size, legend and data, to be saved as PNG or SVG."""
-    import altair as alt
-
-    drawings = [panel.draw(theme, False) for panel in figure.panels]
-    panels = [
-        drawing.chart.properties(title=panel.title or figure.title, width=400, height=panel.height)
-        for panel, drawing in zip(figure.panels, drawings, strict=True)
-    ]
-    chart = alt.hconcat(*panels, spacing=28) if len(panels) > 1 else panels[0]
-    specification: dict[str, Any] = chart.configure(**configuration(theme), background=theme.background).to_dict()
-    return specification | {"datasets": {name: rows for drawing in drawings for name, rows in drawing.datasets.items()}}
-
-
-def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, Any], dict[str, Rows]]:
-    """A panel as a Vega-Lite specification that fills its place in the page, and its data sets by name."""
-    drawing = panel.draw(theme, True)
-    title = " – ".join(each for each in (figure.title, panel.title) if each)
-    chart = drawing.chart.properties(
-        width="container",
-        height=panel.height,
-        description=f"{title}. {figure.caption}",
-        autosize={"type": "fit-x", "contains": "padding"},
-        # Room for the half of the last label that stands beyond the axis.
-        padding={"left": 2, "right": 14, "top": 5, "bottom": 2},
-    ).configure(**configuration(theme), background="transparent")
-    # The tests validate these specifications against Vega-Lite's schema; here it would take seconds.
-    return chart.to_dict(validate=False), drawing.datasets
 
 
 def _final_panel(summary: Summary, measure: Metric) -> Panel:
@@ -118,7 +75,7 @@ def _final_panel(summary: Summary, measure: Metric) -> Panel:
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
-        channels = Channels(summary, theme, interactive)
+        channels = Channels(contender_styles(summary), theme, interactive)
         scale, kind = value_scale(measure, [row["value"] for row in rows], padding=12)
         axis = log_axis() if kind else alt.Axis(tickCount=6)
         x = alt.X("value", type="quantitative", scale=scale, title=name + kind, axis=axis)
@@ -158,152 +115,6 @@ def _final_panel(summary: Summary, measure: Metric) -> Panel:
         return channels.finish(rule, mean, seeds)
 
     return Panel("", draw, height=30 * len(summary.entries))
-
-
-def _curve_points(summary: Summary, measure: Metric) -> tuple[Rows, int]:
-    """Mean, best and worst an epoch over the final runs that finished, and which epochs are drawn (every step-th)."""
-    step = max(1, math.ceil(len(summary.entries) * (summary.study.epochs + 1) / MAX_POINTS))
-    rows: Rows = []
-    for entry in summary.entries:
-        by_epoch: dict[int, list[float]] = {}
-        for _, result in entry.finals.values():
-            if finished(result):
-                for measured in history(result):
-                    by_epoch.setdefault(int(measured["epoch"]), []).append(number(measured.get(measure.name)))
-        for epoch, values in sorted(by_epoch.items()):
-            drawn = epoch % step == 0 or epoch == summary.study.epochs
-            values_there = spread((value for value in values if math.isfinite(value)), measure.goal)
-            if drawn and values_there is not None:
-                rows.append(
-                    {
-                        "contender": entry.label,
-                        "epoch": epoch,
-                        "mean": values_there.mean,
-                        "best": values_there.best,
-                        "worst": values_there.worst,
-                    }
-                )
-    return rows, step
-
-
-def _breaks(summary: Summary, measure: Metric) -> Rows:
-    """The last measured point of every final run that diverged."""
-    rows: Rows = []
-    for entry in summary.entries:
-        for seed in entry.diverged:
-            known = [
-                (int(epoch["epoch"]), number(epoch.get(measure.name)))
-                for epoch in history(entry.finals[seed][1])
-                if math.isfinite(number(epoch.get(measure.name)))
-            ]
-            if known:
-                rows.append({"contender": entry.label, "seed": seed, "epoch": known[-1][0], "mean": known[-1][1]})
-    return rows
-
-
-def _curve_figure(summary: Summary, measure: Metric, points: Rows, step: int, slug: str) -> Figure:
-    breaks, domain = _breaks(summary, measure), _zoom(measure, points)
-    caption = "Line: mean over the final seeds; band: best to worst."
-    if breaks:
-        caption += " ×: after this epoch a seed diverged; mean and band are over the others."
-    if step > 1:
-        caption += f" One epoch in {step} is drawn; the download holds them all."
-    if domain:
-        caption += " The first epochs lie outside the axis."
-    return Figure(
-        name=f"curves-{slug}",
-        section="curves",
-        title=measure_name(measure).capitalize(),
-        caption=caption,
-        panels=(_curve_panel(summary, measure, points, breaks, domain),),
-    )
-
-
-def _zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
-    """Ends of the axis of a metric whose first epochs would squeeze all others; None where the whole range is shown.
-
-    Left out is what is worse than four fifths of the means and than every final value, as long as that is at least
-    three tenths of the range.
-    """
-    if measure.name.endswith("_loss"):
-        return None
-    values = [row[end] for row in points for end in ("best", "worst")]
-    last = max(row["epoch"] for row in points)
-    ends = [row["worst"] for row in points if row["epoch"] == last]
-    worst_first = sorted((row["mean"] for row in points), reverse=measure.goal == "min")
-    limit, low, high = worst_first[len(worst_first) // 5], min(values), max(values)
-    limit = min(limit, *ends) if measure.goal == "max" else max(limit, *ends)
-    hidden = limit - low if measure.goal == "max" else high - limit
-    if hidden < 0.3 * (high - low):
-        return None
-    margin = 0.03 * (high - low - hidden)
-    return (limit, high + margin) if measure.goal == "max" else (low - margin, limit)
-
-
-def _curve_panel(
-    summary: Summary, measure: Metric, points: Rows, breaks: Rows, domain: tuple[float, float] | None
-) -> Panel:
-    name = measure_name(measure)
-
-    def draw(theme: Theme, interactive: bool) -> Drawing:
-        import altair as alt
-
-        channels = Channels(summary, theme, interactive)
-        limits = {"domain": domain} if domain else {}
-        scale, kind = value_scale(measure, [row[end] for row in points for end in ("best", "worst")], **limits)
-        last = max(row["epoch"] for row in points)
-        # A few epochs are named each: ticks between them would be rounded to labels that stand there twice.
-        ticks = {"values": list(range(last + 1))} if last < 10 else {"tickMinStep": 1}
-        x = alt.X(
-            "epoch",
-            type="quantitative",
-            title="epoch",
-            scale=alt.Scale(domain=[0, last], nice=False),
-            axis=alt.Axis(grid=False, format="d", **ticks),
-        )
-        axis = log_axis() if kind else alt.Axis(tickCount=6)
-        mean = alt.Y("mean", type="quantitative", scale=scale, title=name + kind, axis=axis)
-        base = channels.data(points).encode(x=x, color=channels.color("stroke"))
-        band = base.mark_area(stroke=None, clip=True).encode(
-            y=alt.Y("best", type="quantitative", scale=scale), y2="worst", opacity=channels.opacity(0.1)
-        )
-        line = base.mark_line(strokeWidth=2, strokeJoin="round", clip=True).encode(
-            y=mean, strokeDash=channels.dash("stroke"), opacity=channels.opacity()
-        )
-        layers = [band, line]
-        if breaks:
-            layers.append(
-                channels.data(breaks)
-                .mark_point(shape="cross", angle=45, size=90, filled=True, opacity=1, clip=domain is not None)
-                .encode(
-                    x=x,
-                    y=mean,
-                    color=channels.color("stroke"),
-                    tooltip=[
-                        alt.Tooltip("contender", type="nominal", title="optimizer"),
-                        alt.Tooltip("seed", type="nominal", title="diverged seed"),
-                        alt.Tooltip("epoch", type="quantitative", title="last whole epoch"),
-                    ],
-                )
-            )
-        if interactive:
-            near = alt.selection_point(name="near", on="pointerover", nearest=True, empty=False, clear="pointerout")
-            layers.append(
-                base.mark_point(filled=True, size=70, stroke=theme.background, strokeWidth=1, clip=domain is not None)
-                .encode(
-                    y=mean,
-                    opacity=alt.condition(near, alt.value(1), alt.value(0)),
-                    tooltip=[
-                        alt.Tooltip("contender", type="nominal", title="optimizer"),
-                        alt.Tooltip("epoch", type="quantitative"),
-                        *spread_tooltip(name)[1:],
-                    ],
-                )
-                .add_params(near)
-            )
-        return channels.finish(*layers)
-
-    return Panel("", draw, height=340)
 
 
 def _tuning_figure(summary: Summary) -> Figure:
@@ -358,7 +169,7 @@ def _tuning_panel(
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
-        channels = Channels(summary, theme, interactive)
+        channels = Channels(contender_styles(summary), theme, interactive)
         scale, kind = log_scale([low], domain=[low * 0.8 if log else low, top * 1.05 if log else top], nice=False)
         x = alt.X(
             "lr",
@@ -468,7 +279,7 @@ def _reach_panel(summary: Summary, unit: str) -> Panel:
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
-        channels = Channels(summary, theme, interactive)
+        channels = Channels(contender_styles(summary), theme, interactive)
         scale = alt.Scale(domain=[0, beyond * 1.02], nice=False)
         title = "epochs" if unit == "epochs" else "seconds of training"
         x = alt.X("value", type="quantitative", scale=scale, title=title, axis=alt.Axis(tickMinStep=1, tickCount=6))

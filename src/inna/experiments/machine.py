@@ -44,7 +44,7 @@ def _processor() -> str:
 
 def report() -> dict[str, str]:
     """What ``inna info`` shows: versions, hardware, the paths of the optimizers, where data are cached."""
-    from inna.experiments.datasets import data_folder
+    from inna.experiments.downloads import data_folder
     from inna.torch import cpu_kernels, fused
 
     lines = dict(versions())
@@ -63,7 +63,7 @@ def report() -> dict[str, str]:
     if cpu_kernels.missing() and cpu_kernels.compiler_log():
         lines["compiler of the CPU kernels"] = cpu_kernels.compiler_log().strip()
     folder = data_folder()
-    lines["data"] = f"{folder}{'' if folder.exists() else ' (not there yet)'}; digits comes with scikit-learn"
+    lines["data"] = f"{folder}{'' if folder.exists() else ' (not there yet)'}; inna datasets shows what is in it"
     return lines
 
 

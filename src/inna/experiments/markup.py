@@ -9,11 +9,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inna.experiments.palette import styles
+from inna.experiments.palette import Style, styles
 from inna.experiments.statistics import Entry, Summary
 from inna.experiments.wording import plain
 
-__all__ = ["facts", "json_data", "line_key", "named_key", "scrolling_table", "source_hash", "text"]
+__all__ = ["entry_key", "facts", "json_data", "line_key", "named_key", "scrolling_table", "source_hash", "text"]
 
 
 def text(value: Any) -> str:
@@ -43,19 +43,23 @@ def source_hash(source: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
 
-def line_key(summary: Summary, entry: Entry) -> str:
-    """A small picture of the contender's line; its colour comes from the style sheet, which knows the theme."""
-    position = summary.entries.index(entry)
-    dash = " ".join(str(length) for length in styles(summary.study)[entry.label].dash)
+def line_key(position: int, style: Style) -> str:
+    """A small picture of a contender's line; its colour comes from the style sheet, which knows the theme."""
+    dash = " ".join(str(length) for length in style.dash)
     return (
         f'<svg class="key" viewBox="0 0 26 12" aria-hidden="true"><path class="c{position}" d="M0 6H26" '
         f'stroke-dasharray="{dash}"/></svg>'
     )
 
 
+def entry_key(summary: Summary, entry: Entry) -> str:
+    """The `line_key` of a contender of a comparison."""
+    return line_key(summary.entries.index(entry), styles(summary.study)[entry.label])
+
+
 def named_key(summary: Summary, entry: Entry, after: str = "") -> str:
     """The contender's line and its name, with the markup ``after`` behind the name."""
-    return f'<span class="name">{line_key(summary, entry)}<span>{text(entry.label)}{after}</span></span>'
+    return f'<span class="name">{entry_key(summary, entry)}<span>{text(entry.label)}{after}</span></span>'
 
 
 def facts(pairs: Mapping[str, Any]) -> str:

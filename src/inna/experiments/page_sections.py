@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import inna
-from inna.experiments.markup import facts, line_key, named_key, scrolling_table, text
+from inna.experiments.markup import entry_key, facts, named_key, scrolling_table, text
 from inna.experiments.statistics import Entry, Summary, finished, spread
 from inna.experiments.study import Metric
 from inna.experiments.wording import (
@@ -56,7 +56,7 @@ def _card(summary: Summary, measure: Metric) -> str:
     who, sentences = "<span>nobody</span>", [sentence]
     if winner is not None:
         values, places = spread(winner.values(measure.name).values(), measure.goal), measure_places(summary, measure)
-        who = f"{line_key(summary, winner)}<span>{text(name)}</span>"
+        who = f"{entry_key(summary, winner)}<span>{text(name)}</span>"
         if values is not None:
             numbers = f"{fixed(values.mean, places)} [{fixed(values.worst, places)}, {fixed(values.best, places)}]"
             who += f'<span class="value">{numbers}</span>'

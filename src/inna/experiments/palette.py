@@ -7,11 +7,12 @@ background and lightened for a dark one until it stands out by 3:1 at least (WCA
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from inna.experiments.study import Study
 
-__all__ = ["DARK", "LIGHT", "Style", "Theme", "styles"]
+__all__ = ["DARK", "LIGHT", "Style", "Theme", "assign", "styles"]
 
 
 @dataclass(frozen=True)
@@ -59,16 +60,21 @@ _OTHERS = (
 
 def styles(study: Study) -> dict[str, Style]:
     """Label -> style; no two contenders share both colour and dash, as long as a family has at most 16 members."""
+    return assign([(contender.label, contender.optimizer) for contender in study.contenders], study.reference)
+
+
+def assign(contenders: Iterable[tuple[str, str]], reference: str) -> dict[str, Style]:
+    """Label -> style of pairs (label, optimizer), one of whose labels is the reference."""
     chosen: dict[str, Style] = {}
     blues = others = 0
-    for contender in study.contenders:
-        if contender.optimizer.lower().startswith("inna"):
+    for label, optimizer in contenders:
+        if optimizer.lower().startswith("inna"):
             colors, turn = _BLUES[blues % len(_BLUES)], blues + blues // len(_BLUES)
             blues += 1
-        elif contender.label == study.reference:
+        elif label == reference:
             colors, turn = _REFERENCE, 0
         else:
             colors, turn = _OTHERS[others % len(_OTHERS)], others // len(_OTHERS)
             others += 1
-        chosen[contender.label] = Style(*colors, _DASHES[turn % len(_DASHES)], _SHAPES[turn % len(_SHAPES)])
+        chosen[label] = Style(*colors, _DASHES[turn % len(_DASHES)], _SHAPES[turn % len(_SHAPES)])
     return chosen

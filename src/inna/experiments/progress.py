@@ -15,10 +15,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from inna.experiments.outlook import Outlook
 from inna.experiments.rows import Run
 from inna.experiments.running import read_running
 from inna.experiments.study import Study
-from inna.experiments.sweep import Outlook
 from inna.experiments.wording import divergence_sentence
 
 __all__ = ["LiveProgress", "PlainProgress", "TrainingProgress", "duration", "outcome", "watching"]

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from inna.documents import write_whole
-from inna.experiments.drawing import vega_lite_version
-from inna.experiments.figures import figures, still
+from inna.experiments.drawing import still, vega_lite_version
+from inna.experiments.figures import figures
 from inna.experiments.page import build_page
 from inna.experiments.palette import LIGHT
 from inna.experiments.rows import read_rows

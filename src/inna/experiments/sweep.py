@@ -7,44 +7,24 @@ at most the runs in progress.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-import functools
-import hashlib
-import os
-import pickle
-import signal
-import tempfile
-import threading
-import traceback
-import warnings
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from inna.documents import remove_abandoned
+from inna.dynamics import check_range
 from inna.experiments.budget import parse_budget
-from inna.experiments.rows import Run, read_rows, write_row
-from inna.experiments.running import Announcement, read_running
+from inna.experiments.outlook import Outlook, describe, outlook
+from inna.experiments.rows import Run, read_rows
+from inna.experiments.running import SweepAtWork, read_running, sweep_at_work, write_failures
+from inna.experiments.stopping import Stopping
 from inna.experiments.study import Contender, Study, choose, spent, tuning_plan
-from inna.experiments.tasks import Task, load_task
-from inna.experiments.training import checkpoint_path, measure
+from inna.experiments.tasks import Task
+from inna.experiments.workers import Failure, SweepError, deliver, execute, explain
 
-__all__ = ["Failure", "Outlook", "Progress", "SilentProgress", "SweepError", "outlook", "raised", "sweep"]
+__all__ = ["Failure", "Progress", "SilentProgress", "SweepError", "raised", "sweep"]
 
-CHECKPOINT_SECONDS = 30.0
-
-
-class SweepError(RuntimeError):
-    """The sweep cannot go on; the rows so far are intact."""
-
-
-class Failure(NamedTuple):
-    """A run that raised: which, what in one line, and the whole traceback."""
-
-    run: Run
-    error: str
-    traceback: str
+LOCK = ".sweep.lock"
 
 
 def raised(failures: Sequence[Failure]) -> SweepError:
@@ -53,14 +33,6 @@ def raised(failures: Sequence[Failure]) -> SweepError:
     error = SweepError(f"{len(failures)} runs raised; the first: {first.error}  [{describe(first.run)}]")
     error.add_note(first.traceback)
     return error
-
-
-class Outlook(NamedTuple):
-    """How far a study is: runs done, runs and epochs that are left as far as can be foreseen."""
-
-    done: int
-    left: int
-    epochs_left: int
 
 
 class Progress(Protocol):
@@ -93,6 +65,8 @@ def sweep(
     task: Task | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
+    description: Study | None = None,
+    minutes: float | None = None,
 ) -> tuple[dict[Run, dict[str, Any]], list[Failure]]:
     """Do the runs of ``study`` whose rows ``folder`` does not hold yet.
 
@@ -105,61 +79,82 @@ def sweep(
         task: what ``study.dataset`` stands for; by default each process finds it by that name.
         jobs: processes that run at once, >= 1; 1 runs here. Rows do not depend on it, timings aside.
         progress: told what happens.
+        description: what study.json says, where ``study`` is a part of something larger; by default ``study``.
+        minutes: after so much time the sweep stops: runs under way finish their epoch and leave a checkpoint, from
+            which a later call goes on bit for bit. None for no limit.
 
     Returns:
         Run -> result for every intact row of the folder, and the runs that raised.
 
     Raises:
-        SweepError: a worker process was killed, the disk is full, or the time budget does not pay for the final runs.
-        KeyboardInterrupt: Ctrl-C; the workers are gone, the rows intact.
+        SweepError: a worker process was killed, disk or memory are full, another sweep is at work on the folder, or the
+            time budget does not pay for the final runs. The rows are intact.
+        KeyboardInterrupt: Ctrl-C, once: after the epochs in progress, of which checkpoints are left; twice: at once.
+            The workers are gone, the rows intact.
+        ValueError: minutes is not > 0.
     """
+    seconds = None if minutes is None else 60 * check_range("minutes", minutes, minimum=0.0, exclusive=True)
     folder, progress = Path(folder), progress or SilentProgress()
-    study.save(folder)
-    remove_abandoned(folder)  # what a killed sweep left there
-    read_running(folder)  # which removes its announcements
-    rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
-    failures: dict[Run, Failure] = {}
-    progress.begin(study, folder, outlook(study, rows, failures))
-    with _delivery(study, folder, task) as delivery:
-        while due := _due(study, rows, failures, jobs):
-            labels = {run: label for label, run in due}
-            with contextlib.closing(_execute(list(labels), delivery, jobs)) as results:
-                for ended in results:
-                    for text in ended.notes:
-                        progress.note(text)
-                    if ended.failure is None:
-                        rows[ended.run] = ended.result
-                        progress.finished(labels[ended.run], ended.run, ended.result, outlook(study, rows, failures))
-                    elif ended.fatal:
-                        raise SweepError(ended.failure.error)
-                    else:
-                        failures[ended.run] = ended.failure
-                        progress.note(f"a run raised {ended.failure.error}  [{describe(ended.run)}]")
+    with _explaining(), _alone(folder), SweepAtWork(folder, jobs), Stopping(folder, seconds, progress.note) as stopping:
+        (description or study).save(folder)
+        remove_abandoned(folder)  # what a killed sweep left there
+        read_running(folder)  # which removes its announcements
+        rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
+        failures: dict[Run, Failure] = {}
+        write_failures(folder, {})
+        progress.begin(study, folder, outlook(study, rows, failures))
+        with deliver(folder, task, stopping.sign) as delivery:
+            while not stopping.sign() and (due := _due(study, rows, failures, jobs)):
+                labels = {run: label for label, run in due}
+                with contextlib.closing(execute(list(labels), delivery, jobs)) as results:
+                    for ended in results:
+                        for text in ended.notes:
+                            progress.note(text)
+                        if ended.stopped:
+                            continue
+                        if ended.failure is None:
+                            rows[ended.run] = ended.result
+                            left = outlook(study, rows, failures)
+                            progress.finished(labels[ended.run], ended.run, ended.result, left)
+                        elif ended.fatal:
+                            raise SweepError(ended.failure.error)
+                        else:
+                            failures[ended.run] = ended.failure
+                            write_failures(folder, {run: failure.error for run, failure in failures.items()})
+                            progress.note(f"a run raised {ended.failure.error}  [{describe(ended.run)}]")
+        if stopping.interrupted:
+            stopping.leave()
     return rows, list(failures.values())
 
 
-def describe(run: Run) -> str:
-    """A run in short, for messages."""
-    settings = [("alpha", run.alpha), ("beta", run.beta), *run.settings]
-    written = ",".join(f"{name}={value}" for name, value in settings if value is not None)
-    name = f"{run.optimizer}:{written}" if written else run.optimizer
-    return f"{name} lr={run.lr:g} q={run.q:g} seed={run.seed} epochs={run.epochs}"
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the folder's lock, which the system takes away from a process that dies."""
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        other = sweep_at_work(folder)
+        who = f" (process {other.pid} on {other.host})" if other else ""
+        raise SweepError(
+            f"another sweep{who} is at work on {folder}; wait for it, `inna status {folder}` shows how far it is"
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
-def outlook(study: Study, rows: Mapping[Run, Mapping[str, Any]], failed: Collection[Run] = ()) -> Outlook:
-    """How far ``study`` is. Extensions of grids are counted once they are due; a budget in time is not foreseen."""
-    done, left, epochs = 0, 0, 0
-    for contender in study.contenders:
-        plan = tuning_plan(study, contender, rows)
-        tuning = [run for run in plan if run not in rows and run not in failed]
-        done += sum(run in rows for run in plan)
-        choice = choose(study, contender, rows)
-        finals = study.final_runs(contender, choice) if choice is not None and not tuning else []
-        coming = len(study.seeds) if tuning else sum(run not in rows and run not in failed for run in finals)
-        done += sum(run in rows for run in finals)
-        left += len(tuning) + coming
-        epochs += len(tuning) * study.tuning_epochs + coming * study.epochs
-    return Outlook(done, left, epochs)
+@contextlib.contextmanager
+def _explaining() -> Iterator[None]:
+    """What the machine refuses in here, in a line."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        raise SweepError(explain(error)[0]) from error
 
 
 def _due(
@@ -195,119 +190,3 @@ def _affordable(
             f"about {final:.0f} s: fewer epochs or seeds, or a larger budget"
         )
     return runs[:1] if cost.seconds + per_epoch * study.tuning_epochs + final <= share else []
-
-
-@dataclass(frozen=True)
-class _Delivery:
-    """What a worker needs beside the run: where rows go, and where the task is found."""
-
-    folder: Path
-    directory: Path
-    parent: int
-    pickled: Path | None = None
-    sha256: str = ""  # of the pickled task; it comes through the workers' own pipe, not through the file
-
-
-@dataclass(frozen=True)
-class _Ended:
-    run: Run
-    result: dict[str, Any]
-    notes: tuple[str, ...] = ()
-    failure: Failure | None = None
-    fatal: bool = False
-
-
-@contextlib.contextmanager
-def _delivery(study: Study, folder: Path, task: Task | None) -> Iterator[_Delivery]:
-    plain = _Delivery(folder.absolute(), Path.cwd(), os.getpid())
-    if task is None:
-        yield plain
-        return
-    import cloudpickle
-
-    with tempfile.TemporaryDirectory(prefix="inna-") as place:
-        path = Path(place) / "task.pickle"
-        try:
-            content = cloudpickle.dumps(task)
-        except (TypeError, AttributeError, pickle.PicklingError) as error:
-            raise ValueError(f"task {task.name} cannot be handed to other processes: {error}") from error
-        path.write_bytes(content)
-        yield dataclasses.replace(plain, pickled=path, sha256=hashlib.sha256(content).hexdigest())
-
-
-def _execute(runs: list[Run], delivery: _Delivery, jobs: int) -> Generator[_Ended]:
-    if jobs == 1:
-        for run in runs:
-            yield _work(run, delivery)
-        return
-    from joblib import Parallel, delayed
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import BrokenProcessPool
-
-    parallel = Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1)
-    results = parallel(delayed(_work)(run, delivery) for run in runs)
-    try:
-        for ended in results:  # noqa: UP028 - joblib's generator must be closed below, not by `yield from`
-            yield ended
-    except BrokenProcessPool as error:
-        raise SweepError("a worker process was killed (out of memory?); start again to go on") from error
-    except (KeyboardInterrupt, GeneratorExit):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tasks that are given up, which is what is wanted
-            results.close()
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
-        raise
-
-
-def _work(run: Run, delivery: _Delivery) -> _Ended:
-    """One run in a worker: its row is written here, so that it outlives everybody else."""
-    worker = os.getpid() != delivery.parent
-    if worker:
-        os.chdir(delivery.directory)  # workers outlive a sweep; the next may start elsewhere
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    notes: list[str] = []
-    checkpoint = checkpoint_path(delivery.folder, run)
-
-    def watch(entry: dict[str, Any]) -> None:
-        if worker and os.getppid() != delivery.parent:
-            os._exit(1)  # nobody waits for this any more
-        announcement.update(entry)
-
-    with warnings.catch_warnings(record=True) as caught, Announcement(delivery.folder, run) as announcement:
-        warnings.simplefilter("default")
-        try:
-            result = measure(
-                run,
-                _task(run, delivery),
-                checkpoint=checkpoint,
-                checkpoint_seconds=CHECKPOINT_SECONDS,
-                on_epoch=watch,
-                on_note=notes.append,
-            )
-            write_row(delivery.folder, run, result)
-            checkpoint.unlink(missing_ok=True)
-        except Exception as error:
-            text = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
-            failure = Failure(run, text, traceback.format_exc())
-            return _Ended(run, {}, tuple(notes), failure, fatal=isinstance(error, (OSError, MemoryError)))
-    notes += dict.fromkeys(f"warning: {warning.message}" for warning in caught)
-    return _Ended(run, result, tuple(notes))
-
-
-def _task(run: Run, delivery: _Delivery) -> Task:
-    if delivery.pickled is not None:
-        return _unpickled(delivery.pickled, delivery.sha256)
-    task, source = load_task(run.dataset, delivery.directory, model=run.model)
-    if source != run.source:
-        raise ValueError(f"{run.dataset} was changed while the sweep was under way")
-    return task
-
-
-@functools.lru_cache(maxsize=1)
-def _unpickled(path: Path, sha256: str) -> Task:
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise SweepError(f"{path}: the task was altered on its way to the workers; it is not unpickled")
-    task: Task = pickle.loads(content)
-    return task

@@ -22,8 +22,9 @@ from inna.experiments import datasets, models
 from inna.experiments.own_code import find_module, import_module
 from inna.experiments.randomness import derive, isolated
 from inna.experiments.study import Metric
+from inna.experiments.subsets import split_subset
 
-__all__ = ["BUILTIN_TASKS", "BuiltinTask", "Data", "Task", "accuracy", "fingerprint", "load_task"]
+__all__ = ["BUILTIN_TASKS", "BuiltinTask", "Data", "Task", "accuracy", "check_model", "fingerprint", "load_task"]
 
 Data = tuple[Tensor, Tensor] | DataLoader[Any]
 
@@ -73,8 +74,11 @@ class Task:
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise TypeError(f"Task.name must be a non-empty string, got {self.name!r}")
+        for attribute, least in (("name", 1), ("model_name", 0)):
+            text = getattr(self, attribute)
+            if not isinstance(text, str) or len(text) < least or not text.isprintable():
+                given = repr(text) if isinstance(text, str) else _kind(text)
+                raise TypeError(f"Task.{attribute} must be a {'non-empty ' * least}string of one line, got {given}")
         for attribute in ("model", "loss"):
             if not callable(getattr(self, attribute)):
                 raise TypeError(f"Task.{attribute} must be callable, got {_kind(getattr(self, attribute))}")
@@ -90,7 +94,7 @@ class Task:
             if not isinstance(name, str) or not name.isidentifier() or name == "loss":
                 raise ValueError(f"a metric's name must be an identifier other than 'loss', got {name!r}")
             if not isinstance(metric, tuple) or len(metric) != 2 or not callable(metric[0]):
-                raise TypeError(f"Task.metrics[{name!r}] must be (function, 'max' or 'min'), got {metric!r}")
+                raise TypeError(f"Task.metrics[{name!r}] must be (function, 'max' or 'min'), got {_kind(metric)}")
             if metric[1] not in ("max", "min"):
                 raise ValueError(f"Task.metrics[{name!r}] must say 'max' or 'min', got {metric[1]!r}")
         if not self.model_name:
@@ -170,12 +174,16 @@ class BuiltinTask(NamedTuple):
     channels_last: bool = True
 
 
+_GREY_28: Mapping[str, Callable[[], nn.Module]] = {
+    "lenet5": models.lenet5,
+    "nin": partial(models.network_in_network, channels=1, padding=2),
+}
 BUILTIN_TASKS: Mapping[str, BuiltinTask] = {
     "digits": BuiltinTask(datasets.digits, {"small-cnn": models.small_cnn}, channels_last=False),
-    "mnist": BuiltinTask(
-        datasets.mnist,
-        {"lenet5": models.lenet5, "nin": partial(models.network_in_network, channels=1, padding=2)},
-    ),
+    "mnist": BuiltinTask(datasets.mnist, _GREY_28),
+    "fashion-mnist": BuiltinTask(datasets.fashion_mnist, _GREY_28),
+    "cifar10": BuiltinTask(datasets.cifar10, {"nin": models.network_in_network}),
+    "cifar100": BuiltinTask(datasets.cifar100, {"nin": partial(models.network_in_network, classes=100)}),
 }
 
 
@@ -183,8 +191,9 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
     """The task that ``name`` stands for, and the digest of its source.
 
     Args:
-        name: a built-in task's name, or ``file.py:function``, or ``package.module:function``; the function takes no
-            arguments and returns a `Task`. It is called under a fixed seed, so data that it draws are the same in
+        name: a built-in task's name, also followed by ``[:N]`` for its first N training images and the first test
+            images in the same proportion; or ``file.py:function``, or ``package.module:function``; the function takes
+            no arguments and returns a `Task`. It is called under a fixed seed, so data that it draws are the same in
             every process.
         folder: where a relative file lies; by default the working directory.
         model: which of a built-in task's networks; empty for its first. A task of one's own has one network, and no
@@ -195,24 +204,35 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
         files that this one imports are not part of the digest.
 
     Raises:
-        ValueError: there is no such task, file or function, or it raises, or returns something else.
+        ValueError: there is no such task, network, file or function, or it raises, or returns something else.
+        DataError: a built-in task's data are not here and could not be fetched.
     """
-    if ":" not in name:
-        if name not in BUILTIN_TASKS:
+    whole, _ = split_subset(name)
+    if ":" not in whole:
+        if whole not in BUILTIN_TASKS:
             known = ", ".join(BUILTIN_TASKS)
             raise ValueError(
                 f"dataset must be one of {known}, or a task of one's own as file.py:function; got {name!r}"
             )
-        return _builtin(name, model or next(iter(BUILTIN_TASKS[name].models))), ""
+        return _builtin(name, model or next(iter(BUILTIN_TASKS[whole].models))), ""
     place, _, function = name.rpartition(":")
     path = (folder or Path.cwd()) / Path(place).expanduser() if place.endswith(".py") else _module_file(place)
     if not path.is_file():
         raise ValueError(f"task {name}: no such file: {path}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     task = _own(name, place, path.resolve(), digest, function)
-    if model not in ("", task.model_name):
-        raise ValueError(f"task {name} has the network {task.model_name}, not {model!r}")
+    check_model(task, model)
     return task, digest
+
+
+def check_model(task: Task, model: str) -> None:
+    """Refuse a network that a task of one's own does not have.
+
+    Raises:
+        ValueError: ``model`` is neither empty nor the name of the task's network.
+    """
+    if model not in ("", task.model_name):
+        raise ValueError(f"task {task.name} has the network {task.model_name}, not {model!r}")
 
 
 def fingerprint(task: Task) -> str:
@@ -253,10 +273,16 @@ def _written(part: Any) -> str:
 
 @cache
 def _builtin(name: str, model: str) -> Task:
-    builtin = BUILTIN_TASKS[name]
+    whole, images = split_subset(name)
+    builtin = BUILTIN_TASKS[whole]
     if model not in builtin.models:
-        raise ValueError(f"the networks for {name} are {', '.join(builtin.models)}; got {model!r}")
-    train, test = _builtin_data(name)
+        raise ValueError(f"the networks for {whole} are {', '.join(builtin.models)}; got {model!r}")
+    train, test = _builtin_data(whole)
+    if images is not None:
+        if not 0 < images <= len(train[0]):
+            raise ValueError(f"{whole} has {len(train[0])} training images, so {name} does not exist")
+        tested = max(1, images * len(test[0]) // len(train[0]))
+        train, test = (train[0][:images], train[1][:images]), (test[0][:tested], test[1][:tested])
     return Task(
         name,
         builtin.models[model],

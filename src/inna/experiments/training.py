@@ -9,7 +9,9 @@ of processor.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import itertools
 import math
 import statistics
 import time
@@ -18,7 +20,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,13 +35,24 @@ from inna.experiments.rows import Run, row_path, write_row
 from inna.experiments.tasks import Data, Task, load_task
 from inna.schedules import power_decay
 
-__all__ = ["DIVERGENCE_FACTOR", "PRECISIONS", "checkpoint_path", "measure", "resolve_device", "train"]
+__all__ = [
+    "DIVERGENCE_FACTOR",
+    "PRECISIONS",
+    "Pace",
+    "StoppedError",
+    "checkpoint_path",
+    "measure",
+    "pace",
+    "resolve_device",
+    "train",
+]
 
 # A run whose training loss after an epoch exceeds this many times the loss of its initial weights has diverged.
 DIVERGENCE_FACTOR = 100.0
 # Samples at once when a whole set is measured; the same for every optimizer, so that sums round alike.
 EVALUATION_BATCH = 512
 THREADS = 1
+WARM_UP = 2  # iterations before time is taken
 PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
 
 OnEpoch = Callable[[dict[str, Any]], object]
@@ -110,6 +123,7 @@ def measure(
     checkpoint_seconds: float = 0.0,
     on_epoch: OnEpoch | None = None,
     on_note: OnNote = lambda text: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """The result of ``run`` on ``task``, as `train` describes it.
 
@@ -117,10 +131,14 @@ def measure(
         checkpoint: where the state is kept after an epoch; one that lies there is gone on from. A damaged one is
             told to ``on_note`` and training begins anew.
         checkpoint_seconds: the least time between two checkpoints.
+        stop: asked after each epoch but the last; where it says yes, a checkpoint is left and training ends.
+
+    Raises:
+        StoppedError: ``stop`` said yes.
     """
     device = resolve_device(run.device)
     with _threads(THREADS), isolated(derive(run.seed, "weights"), device):
-        return _Training(run, task, device).results(checkpoint, checkpoint_seconds, on_epoch, on_note)
+        return _Training(run, task, device).results(checkpoint, checkpoint_seconds, on_epoch, on_note, stop)
 
 
 def resolve_device(name: str) -> torch.device:
@@ -137,6 +155,28 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name!r} is not usable here: {next(iter(str(error).splitlines()), '')}") from None
     return device
+
+
+class StoppedError(Exception):
+    """Training was asked to stop before its last epoch, and did."""
+
+
+class Pace(NamedTuple):
+    """Seconds of an epoch, measuring both sets included, and of that measuring alone."""
+
+    epoch: float
+    evaluation: float
+
+
+def pace(run: Run, task: Task, seconds: float = 0.5) -> Pace:
+    """How long an epoch of ``run`` takes here, from about ``seconds`` of real iterations after two to warm up.
+
+    Raises:
+        ValueError: the task's data are DataLoaders, or as in `train`.
+    """
+    device = resolve_device(run.device)
+    with _threads(THREADS), isolated(derive(run.seed, "weights"), device):
+        return _Training(run, task, device).pace(seconds)
 
 
 class _DivergedError(Exception):
@@ -171,6 +211,7 @@ class _Training:
         checkpoint_seconds: float,
         on_epoch: OnEpoch | None,
         on_note: OnNote,
+        stop: Callable[[], bool],
     ) -> dict[str, Any]:
         if checkpoint is not None:
             self._restore(checkpoint, on_note)
@@ -182,27 +223,50 @@ class _Training:
                 self._epoch(epoch)
                 now = time.perf_counter()
                 self.seconds = before + now - started
-                if checkpoint is not None and now - saved >= checkpoint_seconds:
+                stopping = epoch < self.run.epochs and stop()
+                if checkpoint is not None and (stopping or now - saved >= checkpoint_seconds):
                     saved = now
                     save_checkpoint(checkpoint, self._state())
                 if on_epoch is not None:
                     on_epoch(self.history[-1])
+                if stopping:
+                    raise StoppedError(f"stopped after epoch {epoch} of {self.run.epochs}")
         except _DivergedError as diverged:
             divergence = diverged.args[0]
         self.seconds = before + time.perf_counter() - started
         return self._result(divergence)
 
+    def pace(self, seconds: float) -> Pace:
+        train, test = self.train_data, self.test_data
+        if isinstance(train, DataLoader) or isinstance(test, DataLoader):
+            raise ValueError(f"task {self.task.name}: its pace is not known beforehand, since it has a DataLoader")
+        self._mode(training=True)
+        times: list[float] = []
+        with contextlib.suppress(_DivergedError):
+            for inputs, targets in itertools.chain.from_iterable(map(self._batches, itertools.count(1))):
+                started = self._now()
+                self._iterate(inputs, targets, epoch=1)
+                times.append(self._now() - started)
+                if len(times) >= WARM_UP + 3 and sum(times[WARM_UP:]) >= seconds:
+                    break
+        part = (train[0][:EVALUATION_BATCH], train[1][:EVALUATION_BATCH])
+        self._mode(training=False)
+        self._measure(part, scored=False)
+        started = self._now()
+        self._measure(part, scored=False)
+        evaluation = (self._now() - started) * (len(train[0]) + len(test[0])) / len(part[0])
+        iterations = math.ceil(len(train[0]) / self.run.batch_size)
+        return Pace(iterations * statistics.median(times[WARM_UP:] or times or [0.0]) + evaluation, evaluation)
+
     def _epoch(self, epoch: int) -> None:
         """Train for one epoch (none if it is epoch 0), then measure both sets and extend the history."""
         reseed(derive(self.run.seed, "epoch", epoch))
         self._mode(training=True)
-        self._synchronize()
-        started = time.perf_counter()
+        started = self._now()
         if epoch > 0:
             for inputs, targets in self._batches(epoch):
                 self._iterate(inputs, targets, epoch)
-        self._synchronize()
-        seconds = time.perf_counter() - started
+        seconds = self._now() - started
         reseed(derive(self.run.seed, "evaluation", epoch))
         self._mode(training=False)
         train_loss, _ = self._measure(self.train_data, scored=False)
@@ -327,6 +391,10 @@ class _Training:
             for name, (function, _) in self.task.metrics.items():
                 scores[f"test_{name}"] = float(function(output, target))
         return total / count, scores
+
+    def _now(self) -> float:
+        self._synchronize()
+        return time.perf_counter()
 
     def _synchronize(self) -> None:
         if self.device.type == "cuda":

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from inna.dynamics import initial_momentum, step
+from inna.dynamics import step
+from inna.theory import figure1
 from inna.theory.demonstrations.registry import Outcome, demonstration
 from inna.theory.energy import energy, energy_factors, energy_rate, partial_energy
 from inna.theory.flow import momentum_field, solve
 from inna.theory.objectives import BEALE, ROSENBROCK, ROSENBROCK_V, power
 from inna.theory.rates import fit_decay, kl_exponent, largest_product, predicted_power
 from inna.theory.stability import effective_momentum, flow_rates, is_stable, max_lr
-
-__all__ = ["FIGURE_1_DIPS", "FIGURE_1_SETTINGS", "figure_1_iterates"]
-
-# Figure 1 as its curves show it, not as its caption says: (alpha, beta) of the panels, and the iterations at which
-# log10 J dips in each. Initial speed 0.1, step size 1e-4, 88,000 iterations from (-1, 1.5).
-FIGURE_1_SETTINGS = ((0.3, 0.01), (0.3, 0.1), (1.3, 0.1))
-FIGURE_1_DIPS = ((45077, 73174), (45368, 70598, 87202), (71649,))
-FIGURE_1_STEP = 1e-4
-
-
-@functools.cache
-def figure_1_iterates() -> NDArray[np.float64]:
-    """(88001, 3, 2): the iterates of Figure 1's three panels, by `inna.dynamics.step`. Takes a few seconds, once."""
-    alpha, beta = np.array(FIGURE_1_SETTINGS).T[:, :, None]
-    iterates = np.empty((88_001, len(FIGURE_1_SETTINGS), 2))
-    theta = np.tile([-1.0, 1.5], (len(FIGURE_1_SETTINGS), 1))
-    momentum = initial_momentum(ROSENBROCK_V.gradient(theta), beta, initial_speed=0.1)
-    for k in range(len(iterates)):
-        iterates[k] = theta
-        theta, momentum = step(theta, momentum, ROSENBROCK_V.gradient(theta), FIGURE_1_STEP, alpha, beta)
-    iterates.setflags(write=False)
-    return iterates
 
 
 @demonstration(
@@ -47,12 +24,13 @@ def figure_1_iterates() -> NDArray[np.float64]:
     source="paper, Figure 1 (with alpha = 0.3, 0.3, 1.3 and initial speed 0.1, recovered from the curves)",
 )
 def _figure_1() -> Outcome:
-    losses = ROSENBROCK_V.value(figure_1_iterates())
-    found = []
-    for column, dips in zip(losses.T, FIGURE_1_DIPS, strict=True):
-        found.append([dip - 1000 + int(np.argmin(column[dip - 1000 : dip + 1000])) for dip in dips])
-    distances = [np.abs(np.subtract(ours, dips)).max() for ours, dips in zip(found, FIGURE_1_DIPS, strict=True)]
-    return " | ".join(" ".join(map(str, dips)) for dips in found), max(distances) <= 10
+    found, distances = [], []
+    for n, curve in enumerate(figure1.RECOVERED):
+        ours, paper = figure1.dips(figure1.iterates()[:, n]), figure1.PAPER_DIPS[curve.panel]
+        nearest = [ours[int(np.argmin(np.abs(np.subtract(ours, target))))] for target in paper]
+        found.append(nearest)
+        distances += [abs(dip - target) for dip, target in zip(nearest, paper, strict=True)]
+    return " | ".join(" ".join(map(str, nearest)) for nearest in found), max(distances) <= 10
 
 
 @demonstration(
@@ -83,11 +61,11 @@ def _first_order() -> Outcome:
     source="paper, eq. (7) and Figure 1",
 )
 def _kink_crossing() -> Outcome:
-    (alpha, beta), kinks = FIGURE_1_SETTINGS[1], ROSENBROCK_V.kinks
-    path = solve(ROSENBROCK_V.gradient, [-1.0, 1.5], alpha, beta, 5.0, 0.1, kinks=kinks)
+    curve, kinks = figure1.RECOVERED[1], ROSENBROCK_V.kinks
+    path = solve(ROSENBROCK_V.gradient, figure1.START, curve.alpha, curve.beta, 5.0, curve.initial_speed, kinks=kinks)
     flow = path.kink_times[1][0]
-    iterates = FIGURE_1_STEP * int(np.argmax(figure_1_iterates()[:, 1, 0] > 1))
-    return f"flow {flow:.5f}, iterates {iterates:.5f}", abs(flow - iterates) < 20 * FIGURE_1_STEP
+    iterates = figure1.LR * int(np.argmax(figure1.iterates()[:, 1, 0] > 1))
+    return f"flow {flow:.5f}, iterates {iterates:.5f}", abs(flow - iterates) < 20 * figure1.LR
 
 
 @demonstration(

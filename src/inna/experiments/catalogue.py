@@ -1,0 +1,242 @@
+"""The data sets: what they are, which files hold them, where those come from, what vouches for each. No imports."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["CATALOGUE", "DatasetEntry", "PublishedFile", "entry"]
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file as its publisher offers it.
+
+    Attributes:
+        name: under which it is kept; ``.gz`` holds one file, ``.tar.gz`` several.
+        size: in bytes.
+        sha256: of the file as it is offered.
+        addresses: where it can be fetched, tried in this order.
+        contents: the files in it that are read, and what vouches for a copy of each that was unpacked elsewhere:
+            ``sha256:...``, or ``md5:...`` where only the publisher's MD5 is known; where it is empty, only the packed
+            file is taken.
+    """
+
+    name: str
+    size: int
+    sha256: str
+    addresses: tuple[str, ...]
+    contents: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """A data set of images in classes.
+
+    Attributes:
+        name: by which it is asked for.
+        title: what it shows.
+        shape: (channels, height, width) of an image.
+        classes: how many.
+        train, test: images that runs train and test on.
+        terms: the licence, or what the publisher asks for.
+        source: whom to cite.
+        files: none where the data come with a package.
+        folders: names of folders within the data folder where its files are looked for, beside its own name.
+    """
+
+    name: str
+    title: str
+    shape: tuple[int, int, int]
+    classes: int
+    train: int
+    test: int
+    terms: str
+    source: str
+    files: tuple[PublishedFile, ...] = ()
+    folders: tuple[str, ...] = ()
+
+
+def _idx_files(bases: tuple[str, ...], described: Mapping[str, tuple[int, str, str]]) -> tuple[PublishedFile, ...]:
+    """The four files of MNIST's layout: name -> (bytes, SHA-256 of the packed file, checksum of what is in it)."""
+    return tuple(
+        PublishedFile(f"{name}.gz", size, sha256, tuple(f"{base}{name}.gz" for base in bases), {name: checksum})
+        for name, (size, sha256, checksum) in described.items()
+    )
+
+
+def _cifar_file(name: str, size: int, sha256: str, contents: Mapping[str, str]) -> tuple[PublishedFile, ...]:
+    bases = ("https://www.cs.toronto.edu/~kriz/", "https://cave.cs.toronto.edu/kriz/")
+    return (PublishedFile(name, size, sha256, tuple(f"{base}{name}" for base in bases), contents),)
+
+
+CIFAR_TERMS = "none stated"
+CIFAR_SOURCE = 'A. Krizhevsky, "Learning multiple layers of features from tiny images", report, Toronto, 2009'
+
+DIGITS = DatasetEntry(
+    name="digits",
+    title="handwritten digits",
+    shape=(1, 8, 8),
+    classes=10,
+    train=1437,
+    test=360,
+    terms="CC BY 4.0",
+    source='E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits", UCI repository, 1998',
+)
+
+MNIST = DatasetEntry(
+    name="mnist",
+    title="handwritten digits",
+    shape=(1, 28, 28),
+    classes=10,
+    train=50_000,
+    test=10_000,
+    terms="CC BY-SA 3.0",
+    source='Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998',
+    # The authors' own server, the last one, has long turned programs away; the others are copies that they allow.
+    files=_idx_files(
+        (
+            "https://ossci-datasets.s3.amazonaws.com/mnist/",
+            "https://storage.googleapis.com/cvdf-datasets/mnist/",
+            "http://yann.lecun.com/exdb/mnist/",
+        ),
+        {
+            "train-images-idx3-ubyte": (
+                9_912_422,
+                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+                "sha256:ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+            ),
+            "train-labels-idx1-ubyte": (
+                28_881,
+                "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+                "sha256:65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+            ),
+            "t10k-images-idx3-ubyte": (
+                1_648_877,
+                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+                "sha256:0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+            ),
+            "t10k-labels-idx1-ubyte": (
+                4_542,
+                "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+                "sha256:ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+            ),
+        },
+    ),
+    folders=("MNIST/raw",),
+)
+
+FASHION_MNIST = DatasetEntry(
+    name="fashion-mnist",
+    title="articles of clothing",
+    shape=(1, 28, 28),
+    classes=10,
+    train=50_000,
+    test=10_000,
+    terms="MIT",
+    source='H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a novel image dataset", arXiv 1708.07747, 2017',
+    files=_idx_files(
+        (
+            "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+            "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+            "https://storage.googleapis.com/tensorflow/tf-keras-datasets/",
+        ),
+        {
+            "train-images-idx3-ubyte": (
+                26_421_880,
+                "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+                "",
+            ),
+            "train-labels-idx1-ubyte": (
+                29_515,
+                "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+                "",
+            ),
+            "t10k-images-idx3-ubyte": (
+                4_422_102,
+                "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+                "",
+            ),
+            "t10k-labels-idx1-ubyte": (
+                5_148,
+                "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+                "",
+            ),
+        },
+    ),
+    folders=("FashionMNIST/raw",),
+)
+
+CIFAR10 = DatasetEntry(
+    name="cifar10",
+    title="photographs of animals and vehicles",
+    shape=(3, 32, 32),
+    classes=10,
+    train=50_000,
+    test=10_000,
+    terms=CIFAR_TERMS,
+    source=CIFAR_SOURCE,
+    files=_cifar_file(
+        "cifar-10-binary.tar.gz",
+        170_052_171,
+        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+        {
+            "cifar-10-batches-bin/data_batch_1.bin": (
+                "sha256:cee916563c9f80d84e3cc88e17fdc0941787f1244f00a67874d45b261883ada5"
+            ),
+            "cifar-10-batches-bin/data_batch_2.bin": (
+                "sha256:a591ca11fa1708a91ee40f54b3da4784ccd871ecf2137de63f51ada8b3fa57ed"
+            ),
+            "cifar-10-batches-bin/data_batch_3.bin": (
+                "sha256:bbe8596564c0f86427f876058170b84dac6670ddf06d79402899d93ceea26f67"
+            ),
+            "cifar-10-batches-bin/data_batch_4.bin": (
+                "sha256:014e562d6e23c72197cc727519169a60359f5eccd8945ad5a09d710285ff4e48"
+            ),
+            "cifar-10-batches-bin/data_batch_5.bin": (
+                "sha256:755304fc0b379caeae8c14f0dac912fbc7d6cd469eb67a1029a08a39453a9add"
+            ),
+            "cifar-10-batches-bin/test_batch.bin": (
+                "sha256:8e2eb146ae340b09e24670f29cabc6326dba54da8789dab6768acf480273f65b"
+            ),
+        },
+    ),
+)
+
+CIFAR100 = DatasetEntry(
+    name="cifar100",
+    title="photographs in a hundred classes",
+    shape=(3, 32, 32),
+    classes=100,
+    train=50_000,
+    test=10_000,
+    terms=CIFAR_TERMS,
+    source=CIFAR_SOURCE,
+    files=_cifar_file(
+        "cifar-100-binary.tar.gz",
+        168_513_733,
+        "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+        {
+            "cifar-100-binary/train.bin": "md5:6172c7755cfe09b2fe270c85cebc1b15",
+            "cifar-100-binary/test.bin": "md5:4499cfba6c016c1be1438163640a0898",
+        },
+    ),
+)
+
+CATALOGUE: Mapping[str, DatasetEntry] = {
+    described.name: described for described in (DIGITS, MNIST, FASHION_MNIST, CIFAR10, CIFAR100)
+}
+
+
+def entry(name: str) -> DatasetEntry:
+    """The data set of that name.
+
+    Raises:
+        ValueError: there is none; the message lists them.
+
+    >>> entry("mnist").shape
+    (1, 28, 28)
+    """
+    if name not in CATALOGUE:
+        raise ValueError(f"the data sets are {', '.join(CATALOGUE)}; got {name!r}")
+    return CATALOGUE[name]

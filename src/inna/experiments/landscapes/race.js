@@ -1,0 +1,97 @@
+// Contenders that run on a landscape in slices of time: iterates, loss and energy of every iteration.
+"use strict";
+const Race = (() => {
+  // A runner keeps what it did in arrays; `length` iterates are there. It stops where its loss is not finite.
+  class Runner {
+    constructor(contender, objective, start, steps, q) {
+      this.contender = contender;
+      this.objective = objective;
+      this.q = q;
+      this.points = new Float64Array(2 * (steps + 1));
+      this.loss = new Float64Array(steps + 1);
+      this.energy = new Float64Array(steps + 1);
+      this.diverged = null;
+      this.length = 0;
+      this.theta = [...start];
+      this.first = [0, 0];
+      this.second = [0, 0];
+      if (contender.kind !== "adam") {
+        const now = contender.at(1);
+        this.gamma = now.lr;
+        this.now = now;
+        const grad = objective.gradient(...start);
+        this.momentum = grad.map((g) => inna.initialMomentum(g, now.beta, contender.speed ?? null));
+      }
+      this.record();
+    }
+
+    record() {
+      const [x, y] = this.theta;
+      const k = this.length;
+      const value = this.objective.value(x, y);
+      if (!(Number.isFinite(x) && Number.isFinite(y) && Number.isFinite(value))) {
+        this.diverged = k;
+        return;
+      }
+      this.points[2 * k] = x;
+      this.points[2 * k + 1] = y;
+      this.loss[k] = value;
+      if (this.momentum) {
+        const { alpha, beta } = this.contender.at(1);
+        this.energy[k] = inna.energy(value, ...this.momentum, alpha, beta) / (2 * (1 + alpha * beta));
+      }
+      this.length = k + 1;
+    }
+
+    advance() {
+      if (this.diverged !== null) return;
+      const k = this.length - 1;
+      const grad = this.objective.gradient(...this.theta);
+      const decay = this.q > 0 ? inna.powerDecay(this.q, k) : 1;
+      if (this.contender.kind === "adam") {
+        const { lr, beta1, beta2, eps } = this.contender;
+        for (const i of [0, 1]) {
+          [this.theta[i], this.first[i], this.second[i]] = inna.adamStep(
+            this.theta[i], this.first[i], this.second[i], grad[i], k + 1, lr * decay, beta1, beta2, eps,
+          );
+        }
+      } else {
+        if (this.q > 0) {
+          this.now = this.contender.at(decay);
+          // SGD's schedule scales the step, not the buffer.
+          if (this.contender.kind !== "inna") {
+            for (const i of [0, 1]) this.momentum[i] *= this.now.lr / this.gamma;
+          }
+          this.gamma = this.now.lr;
+        }
+        const { lr, alpha, beta } = this.now;
+        for (const i of [0, 1]) {
+          [this.theta[i], this.momentum[i]] = inna.step(this.theta[i], this.momentum[i], grad[i], lr, alpha, beta);
+        }
+      }
+      this.record();
+    }
+  }
+
+  return class {
+    constructor(contenders, objective, start, steps, q) {
+      this.steps = steps;
+      this.done = 0;
+      this.runners = contenders.map((each) => new Runner(each, objective, start, steps, q));
+    }
+
+    get finished() {
+      return this.done >= this.steps;
+    }
+
+    // Go on until `milliseconds` are over or all is done.
+    run(milliseconds) {
+      const end = performance.now() + milliseconds;
+      while (this.done < this.steps && performance.now() < end) {
+        const stop = Math.min(this.done + 200, this.steps);
+        for (const runner of this.runners) for (let k = this.done; k < stop; k++) runner.advance();
+        this.done = stop;
+      }
+    }
+  };
+})();

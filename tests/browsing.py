@@ -1,0 +1,111 @@
+"""Pages in a real browser, headless: how the tests open them and listen to what they say and ask for."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SCREENSHOTS = Path(__file__).parent.parent / "docs" / "screenshots.py"
+SIZES = [(1280, 800), (390, 844)]
+SCHEMES = ["light", "dark"]
+
+
+def load_screenshots() -> Any:
+    specification = importlib.util.spec_from_file_location("screenshots", SCREENSHOTS)
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["screenshots"] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+@contextmanager
+def launched() -> Iterator[Any]:
+    """A headless Chromium; the test is skipped, or fails where INNA_REQUIRE_BROWSER=1, if there is none."""
+    screenshots = load_screenshots()
+    executable = screenshots.find_chromium()
+    reason = "" if executable else "no Chromium on the PATH"
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        reason = "playwright is not installed"
+    if reason:
+        if os.environ.get("INNA_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"INNA_REQUIRE_BROWSER=1, but {reason}")
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=executable, args=screenshots.FLAGS)
+        yield running
+        running.close()
+
+
+@dataclass
+class Visit:
+    """An open page, with everything it said and asked for."""
+
+    page: Any
+    said: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
+
+    def count(self, selector: str) -> int:
+        found: int = self.page.locator(selector).count()
+        return found
+
+    def column(self, position: int) -> list[str]:
+        texts: list[str] = self.page.eval_on_selector_all(
+            "table.results tbody tr", "(lines, i) => lines.map(line => line.children[i].dataset.value)", position
+        )
+        return texts
+
+
+@contextmanager
+def visits(browser: Any) -> Iterator[Any]:
+    """``go(address, size, scheme)``, which opens a page and listens to it; all are closed in the end."""
+    contexts = []
+
+    def go(address: str, size: tuple[int, int] = SIZES[0], scheme: str = "light", **settings: Any) -> Visit:
+        context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, **settings)
+        contexts.append(context)
+        seen = Visit(context.new_page())
+        seen.page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))
+        seen.page.on("pageerror", lambda error: seen.said.append(f"error: {error}"))
+        seen.page.on("dialog", lambda dialog: seen.said.append(f"dialog: {dialog.message}"))
+        seen.page.on("request", lambda request: seen.asked.append(request.url))
+        seen.page.goto(address)
+        return seen
+
+    yield go
+    for context in contexts:
+        context.close()
+
+
+def drawn(seen: Visit, scheme: str) -> None:
+    seen.page.wait_for_selector(f"html[data-drawn={scheme}]", timeout=30_000)
+
+
+def settle(seen: Visit) -> None:
+    seen.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
+    seen.page.wait_for_timeout(150)
+
+
+def scrolls_sideways(seen: Visit) -> bool:
+    found: bool = seen.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
+    return found
+
+
+INTRUSIONS = """
+    document.body.append(Object.assign(document.createElement("script"), { textContent: "window.inserted = 1" }));
+    document.body.append(Object.assign(document.createElement("style"), { textContent: "body { opacity: 0.5 }" }));
+    document.body.setAttribute("onclick", "window.clicked = 1");
+    document.body.click();
+    setTimeout("window.evaluated = 1", 0);
+"""

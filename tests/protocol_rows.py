@@ -1,0 +1,109 @@
+"""Made-up rows of the paper's protocol with chosen ends: what verdicts and pictures of a reproduction are tested on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from inna.experiments.evidence import CLASSES
+from inna.experiments.protocol import protocol_study
+from inna.experiments.rows import Run
+from inna.experiments.study import Study
+from inna.experiments.subsets import split_subset
+
+End = tuple[float, float, float]
+
+# label -> training loss, test accuracy at the last epoch, and how early the loss falls (1: evenly in log; 0.4: early)
+FINE: dict[str, End] = {
+    "INNA (0.1, 0.1)": (0.020, 0.985, 1.0),
+    "INNA (0.5, 0.1)": (0.022, 0.984, 1.0),
+    "INNA (0.5, 0.5)": (0.024, 0.983, 1.0),
+    "INNA (0.5, 1)": (0.030, 0.982, 1.0),
+    "SGD": (0.100, 0.970, 1.0),
+    "AdaGrad": (0.080, 0.972, 0.7),
+    "Adam": (0.010, 0.981, 0.4),
+    "heavy ball": (0.025, 0.980, 1.0),
+    "AdamW": (0.011, 0.981, 0.4),
+    "INNAprop": (0.009, 0.981, 0.4),
+    "INNA (0.5, 0.1), q = 1/4": (0.005, 0.985, 0.5),
+    "INNA (0.5, 0.1), q = 1/8": (0.007, 0.984, 0.5),
+    "INNA (0.5, 0.1), q = 1/16": (2.400, 0.100, 0.5),
+}
+
+
+def study_of(dataset: str = "mnist", model: str = "lenet5", **changes: Any) -> Study:
+    return dataclasses.replace(protocol_study(dataset, model, "medium"), **changes)
+
+
+def result(
+    study: Study, run: Run, end: tuple[float, float, float], *, diverges_after: int | None = None
+) -> dict[str, Any]:
+    """A row that ends as told, the losses of seed s a factor of 1.03^(s - 2) apart; the accuracies 0.0002 (s - 2)."""
+    classes = CLASSES[split_subset(study.dataset)[0]]
+    start, (loss, accuracy, early) = math.log(classes), end
+    tilt = run.seed - 2 if run.seed else 0
+    history = []
+    for epoch in range(run.epochs + 1):
+        share = (epoch / run.epochs) ** early
+        measured = (start * (loss / start) ** share) * (1.03 ** (tilt * share))
+        history.append(
+            {
+                "epoch": epoch,
+                "lr": run.lr,
+                "train_loss": measured,
+                "test_loss": measured + 0.01,
+                "test_accuracy": 1 / classes + (accuracy + 0.0002 * tilt * (epoch > 0) - 1 / classes) * share**0.2,
+                "seconds": 1.0 if epoch else 0.0,
+            }
+        )
+    row = {
+        "status": "done",
+        **{key: history[-1][key] for key in ("train_loss", "test_loss", "test_accuracy")},
+        "seconds_per_epoch": 1.0,
+        "seconds": float(run.epochs),
+        "history": history,
+        "parameters": 61706,
+        "threads": 1,
+        "versions": {"inna": "0.1.0", "torch": "2.13.0+cpu"},
+        "hardware": {"cpu": "synthetic", "cores": 2},
+    }
+    if diverges_after is not None:
+        row |= {"status": "diverged", "train_loss": math.nan, "test_loss": math.nan, "test_accuracy": math.nan}
+        row["history"] = history[: diverges_after + 1]
+        row["divergence"] = {"iteration": 7, "epoch": diverges_after + 1, "reason": "the loss is not finite"}
+    return row
+
+
+def rows_of(
+    study: Study,
+    changes: Mapping[str, End] | None = None,
+    *,
+    by_seed: Mapping[tuple[str, int], End] | None = None,
+    diverging: Mapping[tuple[str, int], int] | None = None,
+    without: Iterable[str | tuple[str, int]] = (),
+) -> dict[Run, dict[str, Any]]:
+    """Rows that meet every claim of training loss, but for what is told.
+
+    Args:
+        study: one of `study_of`.
+        changes: other ends of some contenders.
+        by_seed: other ends of single final runs.
+        diverging: final run -> the last whole epoch before it diverges.
+        without: contenders without final runs, or single final runs that are missing.
+    """
+    ends = FINE | dict(changes or {})
+    rows: dict[Run, dict[str, Any]] = {}
+    for contender in study.contenders:
+        end = ends[contender.label]
+        for lr in contender.grid[1:3]:
+            tuning = study.tuning_run(contender, lr, contender.qs[0])
+            rows[tuning] = result(study, tuning, (end[0] * 30 * (2 if lr == contender.grid[1] else 1), *end[1:]))
+        for seed in study.seeds:
+            if contender.label in without or (contender.label, seed) in without:
+                continue
+            run = study.run(contender, contender.grid[2], contender.qs[0], seed=seed, epochs=study.epochs)
+            own = (by_seed or {}).get((contender.label, seed), end)
+            rows[run] = result(study, run, own, diverges_after=(diverging or {}).get((contender.label, seed)))
+    return rows

@@ -1,0 +1,100 @@
+"""The networks: sizes, shapes, and where their weights come from."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from inna.experiments import Run, Task
+from inna.experiments.models import lenet5, network_in_network, small_cnn
+from inna.experiments.randomness import isolated
+from inna.experiments.tasks import BUILTIN_TASKS
+from inna.experiments.training import measure
+
+# dataset, network, channels and pixels of an image, classes, parameters (2021's and 1998's, counted by hand below).
+NETWORKS = [
+    ("digits", "small-cnn", 1, 8, 10, 8_714),
+    ("mnist", "lenet5", 1, 28, 10, 61_706),
+    ("mnist", "nin", 1, 28, 10, 957_496),
+    ("fashion-mnist", "lenet5", 1, 28, 10, 61_706),
+    ("fashion-mnist", "nin", 1, 28, 10, 957_496),
+    ("cifar10", "nin", 3, 32, 10, 967_096),
+    ("cifar100", "nin", 3, 32, 100, 994_456),
+]
+
+
+def test_every_network_of_every_task_is_tested_here():
+    offered = {(name, model) for name, builtin in BUILTIN_TASKS.items() for model in builtin.models}
+    assert offered == {(name, model) for name, model, *_ in NETWORKS}
+
+
+@pytest.mark.parametrize(("name", "model", "channels", "pixels", "classes", "parameters"), NETWORKS)
+def test_parameters_and_shapes(name, model, channels, pixels, classes, parameters):
+    network = BUILTIN_TASKS[name].models[model]().eval()
+    assert sum(p.numel() for p in network.parameters()) == parameters
+    with torch.no_grad():
+        assert network(torch.zeros(2, channels, pixels, pixels)).shape == (2, classes)
+
+
+def layers(*sizes):
+    return sum(outputs * (inputs + 1) for inputs, outputs in sizes)
+
+
+def test_the_counts_follow_from_the_layers():
+    def nin(channels, classes):
+        first = layers((channels * 25, 192), (192, 160), (160, 96))
+        rest = layers((96 * 25, 192), (192, 192), (192, 192), (192 * 9, 192), (192, 192))
+        return first + rest + layers((192, classes), (classes, classes))
+
+    assert (nin(3, 10), nin(3, 100), nin(1, 10)) == (967_096, 994_456, 957_496)
+    assert layers((25, 6), (150, 16), (400, 120), (120, 84), (84, 10)) == 61_706
+
+
+@pytest.mark.parametrize("make", [small_cnn, lenet5, network_in_network])
+def test_weights_follow_the_normal_law_of_their_layer_and_biases_are_zero(make):
+    with isolated(5):
+        network = make()
+    standardised = []
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+            weights = module.weight.detach().flatten(1)
+            standardised.append((weights / math.sqrt(2 / weights.shape[1])).flatten())
+            assert not module.bias.any()
+            # Mean and variance of each layer, within five standard errors of them.
+            count = weights.numel()
+            assert abs(standardised[-1].mean()) < 5 / math.sqrt(count)
+            assert abs(standardised[-1].var() - 1) < 5 * math.sqrt(2 / count)
+    together = torch.cat(standardised).double().numpy()
+    assert stats.kstest(together, "norm").pvalue > 0.01
+    assert abs(stats.kurtosis(together)) < 5 * math.sqrt(24 / len(together))
+
+
+@pytest.mark.parametrize(("name", "model", "channels", "pixels", "classes", "parameters"), NETWORKS)
+def test_every_optimizer_starts_from_the_same_weights_at_a_seed(name, model, channels, pixels, classes, parameters):
+    with isolated(1):
+        images = torch.rand(4, channels, pixels, pixels)
+    data = (images, torch.arange(4) % classes)
+    task = Task(name, BUILTIN_TASKS[name].models[model], data, data, nn.functional.cross_entropy, model_name=model)
+
+    def first_loss(optimizer, seed):
+        return measure(Run(name, model, optimizer, 1e-3, epochs=1, seed=seed), task)["history"][0]["train_loss"]
+
+    first = first_loss("sgd", seed=0)
+    assert [first_loss(optimizer, seed=0) for optimizer in ("inna", "adam", "innaprop")] == [first] * 3
+    assert first_loss("sgd", seed=1) != first
+
+
+@pytest.mark.parametrize("padding", [0, 2])
+def test_the_padding_of_the_network_for_28_pixels_gives_the_rest_what_32_pixels_give(padding):
+    with isolated(2):
+        padded, plain = network_in_network(channels=1, padding=padding), network_in_network(channels=1)
+        images = torch.rand(2, 1, 32 - 2 * padding, 32 - 2 * padding)
+    with torch.no_grad():
+        for from_one, to_other in zip(plain.parameters(), padded.parameters(), strict=True):
+            from_one.copy_(to_other)
+        around = nn.functional.pad(images, (padding,) * 4)
+        assert plain.eval()(around).equal(padded.eval()(images))

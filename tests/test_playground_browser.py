@@ -1,0 +1,441 @@
+"""The page to play with, in a real browser: its functions are Python's, its controls work, it asks for nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from browsing import INTRUSIONS, SCHEMES, SIZES, Visit, scrolls_sideways, settle, visits
+from inna import dynamics
+from inna.experiments.landscapes.album import write_portrait
+from inna.experiments.landscapes.contenders import adam_step, distinct, make_contender, parse_contender
+from inna.experiments.landscapes.paths import follow
+from inna.experiments.landscapes.playground import Opening, write_playground
+from inna.experiments.landscapes.portrait import Portrait
+from inna.experiments.landscapes.scenes import SCENES, find_scene
+from inna.schedules import power_decay
+from inna.theory import stability
+from inna.theory.energy import energy
+
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def playground(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("playground") / "playground.html"
+    return write_playground(path, Opening(find_scene("double-well"), steps=500)).as_uri()
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Any, playground: str) -> Iterator[Visit]:
+    """One page for the tests of its functions, which change nothing."""
+    with visits(browser) as go:
+        seen: Visit = go(playground)
+        finished(seen)
+        yield seen
+
+
+@pytest.fixture
+def go(browser: Any) -> Iterator[Any]:
+    with visits(browser) as opened:
+        yield opened
+
+
+def finished(seen: Visit) -> None:
+    """Wait until the race is over and drawn."""
+    seen.page.wait_for_selector("html[data-done]", timeout=30_000)
+
+
+def evaluate(seen: Visit, function: str, cases: np.ndarray) -> np.ndarray:
+    """``function`` of the page, called with each row of ``cases``."""
+    script = f"cases => cases.map(each => {{ const found = {function}(...each); return [found].flat(); }})"
+    return np.array(seen.page.evaluate(script, cases.tolist()), dtype=float)
+
+
+def positive(size: int, low: float = -3.0, high: float = 1.0) -> np.ndarray:
+    return 10 ** RANDOM.uniform(low, high, size)
+
+
+def test_step_is_the_rule(shared: Visit) -> None:
+    cases = np.column_stack([*RANDOM.standard_normal((3, 2000)) * 10, positive(2000), positive(2000), positive(2000)])
+    cases[:20, 4] = cases[10:30, 5] = 0.0
+    theirs = np.array([dynamics.step(*case) for case in cases])
+    np.testing.assert_allclose(evaluate(shared, "inna.step", cases), theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_the_rule_iterated_stays_the_rule(shared: Visit) -> None:
+    """A thousand steps on a quadratic, of settings with an oscillation: nothing adds up."""
+    ours = shared.page.evaluate(
+        """() => { let [t, m] = [1, 0]; const all = [];
+        for (let k = 0; k < 1000; k++) {
+          [t, m] = inna.step(t, m, 4 * t, 0.1 / Math.sqrt(k + 1), 0.5, 0.1);
+          all.push(t);
+        }
+        return all; }"""
+    )
+    theta, momentum, theirs = 1.0, 0.0, []
+    for k in range(1000):
+        theta, momentum = dynamics.step(theta, momentum, 4 * theta, 0.1 / math.sqrt(k + 1), 0.5, 0.1)
+        theirs.append(theta)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_what_the_rule_rests_on_is_python_s(shared: Visit) -> None:
+    n = 500
+    lr, momentum = positive(n), RANDOM.uniform(0.01, 1, n)
+    found = shared.page.evaluate(
+        "cases => cases.map(([lr, mu]) => [0, 1].map(n => Object.values(inna.fromSgd(lr, mu, n === 1))))",
+        np.column_stack([lr, momentum]).tolist(),
+    )
+    theirs = [
+        [dynamics.from_sgd(a, b, nesterov=nesterov) for nesterov in (False, True)]
+        for a, b in zip(lr, momentum, strict=True)
+    ]
+    np.testing.assert_allclose(found, theirs, rtol=1e-12)
+
+    cases = RANDOM.standard_normal((n, 3))
+    np.testing.assert_allclose(
+        evaluate(shared, "inna.initialMomentum", cases)[:, 0], [dynamics.initial_momentum(*each) for each in cases]
+    )
+    assert shared.page.evaluate("inna.initialMomentum(3, 0.1, null)") == dynamics.initial_momentum(3.0, 0.1)
+
+    cases = np.column_stack(
+        [
+            *RANDOM.standard_normal((2, n)),
+            positive(n),
+            RANDOM.standard_normal(n),
+            RANDOM.integers(1, 5000, n),
+            positive(n),
+            RANDOM.uniform(0, 0.99, n),
+            RANDOM.uniform(0, 0.9999, n),
+            positive(n, -10, -4),
+        ]
+    )
+    np.testing.assert_allclose(
+        evaluate(shared, "inna.adamStep", cases), [adam_step(*each) for each in cases], rtol=1e-12
+    )
+
+    cases = np.column_stack([RANDOM.uniform(0, 2, n), RANDOM.integers(0, 10_000, n)])
+    np.testing.assert_allclose(
+        evaluate(shared, "inna.powerDecay", cases)[:, 0], [power_decay(q)(k) for q, k in cases], rtol=1e-12
+    )
+
+    cases = np.array([*RANDOM.standard_normal((3, n)), positive(n), positive(n)])
+    theirs_energy = [energy(v, [a, b], c, d) for v, a, b, c, d in cases.T]
+    np.testing.assert_allclose(evaluate(shared, "inna.energy", cases.T)[:, 0], theirs_energy, rtol=1e-12)
+
+
+def test_stability_is_the_theory_s(shared: Visit) -> None:
+    n = 3000
+    lr, alpha, beta = positive(n), positive(n), positive(n)
+    curvature = positive(n, -3, 4) * np.where(RANDOM.random(n) < 0.1, -1, 1)
+    np.testing.assert_allclose(
+        evaluate(shared, "inna.maxLr", np.column_stack([alpha, beta, curvature]))[:, 0],
+        stability.max_lr(alpha, beta, curvature, alone=True),
+        rtol=1e-12,
+    )
+    cases = np.column_stack([lr, alpha, beta, curvature])
+    stable = evaluate(shared, "inna.isStable", cases)[:, 0]
+    np.testing.assert_array_equal(stable, stability.is_stable(lr, alpha, beta, curvature))
+    assert 0.2 < stable.mean() < 0.8
+    radius = np.abs(stability.roots(lr, alpha, beta, curvature)).max(axis=-1)
+    np.testing.assert_allclose(evaluate(shared, "inna.factor", cases)[:, 0], radius, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", [name for name in SCENES if name != "quadratic"])
+def test_landscapes_and_gradients_are_the_objectives(shared: Visit, name: str) -> None:
+    objective = SCENES[name].objective
+    points = np.concatenate([RANDOM.uniform(-3, 3, (300, 2)), [[0.0, 0.0], [1.0, 1.0], [0.5, 0.5], [-0.5, -0.5]]])
+    entry = f"inna.objectives['{name}']"
+    np.testing.assert_allclose(
+        evaluate(shared, f"{entry}.value", points)[:, 0], objective.value(points), rtol=1e-12, atol=1e-12
+    )
+    np.testing.assert_allclose(
+        evaluate(shared, f"{entry}.gradient", points), objective.gradient(points), rtol=1e-12, atol=1e-11
+    )
+
+
+def test_quadratics_and_curvatures(shared: Visit) -> None:
+    scene = find_scene("quadratic:3,-7")
+    points = RANDOM.uniform(-3, 3, (50, 2))
+    np.testing.assert_allclose(
+        evaluate(shared, "inna.quadratic(3, -7).gradient", points), scene.objective.gradient(points), rtol=1e-12
+    )
+    np.testing.assert_allclose(
+        evaluate(shared, "inna.quadratic(3, -7).value", points)[:, 0], scene.objective.value(points), rtol=1e-12
+    )
+    # At (1, 1) Rosenbrock's Hessian is ((802, -400), (-400, 200)).
+    found = shared.page.evaluate("inna.curvatures(inna.objectives.rosenbrock.gradient, 1, 1, 1e-5)")
+    assert found == pytest.approx(
+        sorted(np.linalg.eigvalsh([[802.0, -400.0], [-400.0, 200.0]]), reverse=True), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("q", [0.0, 0.5])
+def test_a_race_is_what_python_follows(shared: Visit, q: float) -> None:
+    scene = find_scene("rosenbrock")
+    inna = make_contender("inna", 1e-3, 0.5, {"beta": 0.1, "initial_speed": 1.0})
+    texts = ("inna", "gd", "heavy-ball:lr=1e-5,momentum=.9", "nesterov:lr=1e-5,momentum=.9", "adam:lr=.01")
+    contenders = distinct([parse_contender(text, inna) for text in texts])
+    paths = follow(scene, contenders, scene.start, 400, q=q)
+    found = shared.page.evaluate(
+        """([start, q]) => {
+        const sgd = (kind, lr, mu) => ({ kind, at: (f) => inna.fromSgd(lr * f, mu, kind === "nesterov") });
+        const race = new Race([
+          { kind: "inna", at: (f) => ({ lr: 1e-3 * f, alpha: 0.5, beta: 0.1 }), speed: 1 },
+          sgd("gd", 1e-3, 0), sgd("heavy-ball", 1e-5, 0.9), sgd("nesterov", 1e-5, 0.9),
+          { kind: "adam", lr: 0.01, beta1: 0.9, beta2: 0.999, eps: 1e-8 },
+        ], inna.objectives.rosenbrock, start, 400, q);
+        while (!race.finished) race.run(5);
+        return race.runners.map(({ points, loss, energy }) => [points, loss, energy].map((each) => [...each]));
+        }""",
+        [list(scene.start), q],
+    )
+    for path, (points, loss, height) in zip(paths, found, strict=True):
+        np.testing.assert_allclose(np.reshape(points, (-1, 2)), path.theta, rtol=1e-10, atol=1e-10)
+        np.testing.assert_allclose(loss, path.value, rtol=1e-8, atol=1e-12)
+        if path.energy is not None:
+            np.testing.assert_allclose(height, path.energy, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("size", SIZES, ids=["1280", "390"])
+def test_the_page_is_quiet_fits_and_asks_for_nothing(
+    go: Any, playground: str, size: tuple[int, int], scheme: str
+) -> None:
+    seen = go(playground, size, scheme)
+    seen.page.wait_for_selector(f"html[data-drawn={scheme}]", timeout=30_000)
+    assert not scrolls_sideways(seen)
+    for name in SCENES:
+        seen.page.select_option("#scene", name)
+        finished(seen)
+        assert not scrolls_sideways(seen)
+        canvases = seen.page.eval_on_selector_all(
+            "canvas", "all => all.map(each => each.getBoundingClientRect().width)"
+        )
+        assert all(100 < width <= size[0] for width in canvases)
+    assert seen.said == []
+    assert seen.asked == [playground]
+    # Nothing that is to be touched is smaller than WCAG 2.2 asks for (criterion 2.5.8).
+    small = seen.page.eval_on_selector_all(
+        "button, select, input, label.check",
+        "all => all.map(each => each.getBoundingClientRect()).filter(({ height }) => height > 0 && height < 17).length",
+    )
+    assert small == 0
+
+
+def test_the_policy_is_in_force(go: Any, playground: str) -> None:
+    seen = go(playground)
+    finished(seen)
+    seen.page.evaluate(INTRUSIONS)
+    settle(seen)
+    assert seen.page.evaluate("[window.inserted, window.clicked, window.evaluated]") == [None, None, None]
+    assert seen.page.evaluate("fetch('data:,x').then(() => 'fetched', () => 'refused')") == "refused"
+
+
+def standing(seen: Visit) -> dict[str, list[str]]:
+    """Name -> what its line of the table says, once the race is over."""
+    finished(seen)
+    lines = seen.page.eval_on_selector_all(
+        "#standing tr", "all => all.map(line => [...line.cells].map(cell => cell.textContent))"
+    )
+    return {name: cells for name, *cells in lines}
+
+
+def number(seen: Visit, key: str) -> float:
+    return float(seen.page.locator(f"#value-{key}").input_value())
+
+
+def test_sliders_and_numbers_change_the_run(go: Any, playground: str) -> None:
+    seen = go(playground)
+    before = standing(seen)
+    seen.page.locator("#range-alpha").focus()
+    seen.page.keyboard.press("ArrowRight")
+    assert number(seen, "alpha") > 0.5
+    assert standing(seen)["INNA"] != before["INNA"]
+    assert standing(seen)["Adam"] == before["Adam"]
+    seen.page.locator("#value-alpha").fill("0.5")
+    seen.page.keyboard.press("Enter")
+    assert standing(seen) == before
+    for wrong in ("-1", "much", ""):
+        seen.page.locator("#value-alpha").fill(wrong)
+        seen.page.keyboard.press("Enter")
+        assert seen.page.locator("#value-alpha").get_attribute("aria-invalid") == "true"
+        assert standing(seen) == before
+    seen.page.locator("#value-steps").fill("20")
+    seen.page.keyboard.press("Enter")
+    assert standing(seen)["INNA"][1] != before["INNA"][1]
+    assert seen.page.locator("#count").inner_text() == "20"
+    seen.page.locator("#reset").click()
+    assert standing(seen) == before
+    assert seen.said == []
+
+
+def test_the_numbers_on_the_page_are_python_s(go: Any, playground: str) -> None:
+    scene = find_scene("double-well")
+    inna = make_contender("inna", scene.lr, 0.5, {"beta": 0.1})
+    paths = follow(
+        scene, [parse_contender(text, inna) for text in ("inna", "gd", "heavy-ball", "adam")], scene.start, 500
+    )
+    shown = standing(go(playground))
+    for path in paths:
+        value = float(shown[path.contender.label.split(" (")[0]][0].replace("−", "-"))
+        assert value == pytest.approx(path.value[-1], rel=1e-3)
+
+
+def test_locked_to_an_sgd_inna_makes_its_iterates(go: Any, playground: str) -> None:
+    seen = go(playground)
+    finished(seen)
+    seen.page.locator("#lock").check()
+    for kind, name in (("heavy-ball", "heavy ball"), ("nesterov", "Nesterov"), ("gd", "gradient descent")):
+        seen.page.select_option("#lock-to", kind)
+        shown = standing(seen)
+        assert shown["INNA"][:2] == shown[name][:2]
+        assert seen.page.locator("#value-alpha").is_disabled()
+    seen.page.select_option("#lock-to", "heavy-ball")
+    for key, value in (("sgdLr", "0.0025"), ("momentum", "0.9")):
+        seen.page.locator(f"#value-{key}").fill(value)
+        seen.page.keyboard.press("Enter")
+    shown = standing(seen)
+    assert shown["INNA"][:2] == shown["heavy ball"][:2]
+    lr, alpha, beta = dynamics.from_sgd(0.0025, 0.9)
+    assert [number(seen, key) for key in ("lr", "alpha", "beta")] == pytest.approx([lr, alpha, beta], rel=1e-5)
+    seen.page.locator("#lock").uncheck()
+    assert not seen.page.locator("#value-alpha").is_disabled()
+    assert standing(seen)["INNA"][:2] != shown["INNA"][:2]
+    assert seen.said == []
+
+
+def start_of(seen: Visit) -> tuple[float, float]:
+    words = seen.page.locator("#start").get_attribute("aria-label").replace("−", "-")
+    x, y = words.removeprefix("Start at ").split(":")[0].split(", ")
+    return float(x), float(y)
+
+
+def test_the_start_is_dragged_clicked_and_moved_by_keys(go: Any, playground: str) -> None:
+    seen = go(playground)
+    before = standing(seen)
+    x, y = start_of(seen)
+    handle = seen.page.locator("#start").bounding_box()
+    middle = handle["x"] + handle["width"] / 2, handle["y"] + handle["height"] / 2
+    seen.page.mouse.move(*middle)
+    seen.page.mouse.down()
+    seen.page.mouse.move(middle[0] - 60, middle[1] + 30, steps=4)
+    seen.page.mouse.up()
+    dragged = start_of(seen)
+    assert dragged[0] < x
+    assert dragged[1] < y
+    assert standing(seen) != before
+    seen.page.keyboard.press("ArrowUp")
+    assert start_of(seen)[1] > dragged[1]
+    seen.page.keyboard.press("Shift+ArrowRight")
+    assert start_of(seen)[0] - dragged[0] > 0.1
+    plane = seen.page.locator("#plane").bounding_box()
+    seen.page.mouse.click(plane["x"] + 40, plane["y"] + plane["height"] - 40)
+    assert start_of(seen)[0] < -1.5
+    assert start_of(seen)[1] < -1
+    # Beyond the edge the start stays on it.
+    for _ in range(40):
+        seen.page.locator("#start").press("Shift+ArrowDown")
+    lowest = start_of(seen)[1]
+    seen.page.locator("#start").press("ArrowDown")
+    assert start_of(seen)[1] == lowest
+    assert seen.said == []
+
+
+def test_touch_drags_the_start_and_ticks_boxes(go: Any, playground: str) -> None:
+    seen = go(playground, SIZES[1], has_touch=True, is_mobile=True)
+    finished(seen)
+    x, y = start_of(seen)
+    box = seen.page.locator("#start").bounding_box()
+    touch = seen.page.context.new_cdp_session(seen.page)
+    at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [at]})
+    for far in (20, 40):
+        moved = {"x": at["x"] + far, "y": at["y"] + far}
+        touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [moved]})
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    assert start_of(seen)[0] > x
+    assert start_of(seen)[1] < y
+    seen.page.locator("#beside-nesterov").tap()
+    assert "Nesterov" in standing(seen)
+    assert not scrolls_sideways(seen)
+    assert seen.said == []
+
+
+def test_presets_are_figure_1_and_the_address_remembers(go: Any, playground: str) -> None:
+    seen = go(playground)
+    finished(seen)
+    seen.page.locator('[data-preset="c"]').click()
+    shown = standing(seen)
+    assert [number(seen, key) for key in ("alpha", "beta", "lr", "speed", "steps")] == [1.3, 0.1, 1e-4, 0.1, 88_000]
+    assert seen.page.locator("#scene").input_value() == "rosenbrock-v"
+    seen.page.wait_for_function("location.hash.includes('alpha=1.3')")
+    command = seen.page.locator("#command").inner_text()
+    assert "--objective rosenbrock-v --alpha 1.3 --beta 0.1 --lr 0.0001 --initial-speed 0.1 " in command
+    again = go(seen.page.url)
+    assert standing(again) == shown
+    hostile = go(f"{playground}#scene=double-well&alpha=-3&steps=1e99&lr=fast&start=1&lock=all&beside=inna%20adam")
+    assert list(standing(hostile)) == ["INNA", "Adam"]
+    assert [number(hostile, key) for key in ("alpha", "lr", "steps")] == [0.5, 0.01, 500]
+    assert seen.said == again.said == hostile.said == []
+
+
+def test_play_rolls_and_stops(go: Any, playground: str) -> None:
+    seen = go(playground)
+    end = standing(seen)
+    seen.page.locator("#play").click()
+    seen.page.wait_for_function("Number(document.getElementById('count').textContent) > 3")
+    assert seen.page.locator("#play").inner_text() == "Stop"
+    assert int(seen.page.locator("#count").inner_text()) < 500
+    seen.page.locator("#play").click()
+    assert standing(seen) == end
+    assert seen.page.locator("#play").inner_text() == "Play"
+
+
+def test_a_long_run_is_computed_in_slices_and_divergence_is_told(go: Any, playground: str) -> None:
+    seen = go(playground)
+    finished(seen)
+    seen.page.select_option("#scene", "monkey-saddle")
+    shown = standing(seen)
+    assert shown["INNA"][3].startswith("diverged at iteration 269, left the frame at ")
+    seen.page.select_option("#scene", "beale")
+    finished(seen)
+    seen.page.locator("#value-steps").fill("200000")
+    seen.page.keyboard.press("Enter")
+    # Between the frames the page answers: counts that are neither nothing nor all have been shown.
+    counts = seen.page.evaluate(
+        """new Promise((done) => { const all = []; const look = () => {
+        all.push(Number(document.getElementById("count").textContent.replaceAll(",", "")));
+        if (document.documentElement.dataset.done) done(all); else requestAnimationFrame(look); };
+        requestAnimationFrame(look); })"""
+    )
+    assert counts == sorted(counts)
+    assert len(set(counts) - {200_000}) > 1
+    assert seen.said == []
+
+
+def test_the_landscape_s_own_page_is_quiet_and_its_legend_works(go: Any, tmp_path: Path) -> None:
+    scene = find_scene("spurious-corner")
+    inna = make_contender("inna", scene.lr, 0.5, {"beta": 0.1})
+    contenders = [parse_contender(text, inna) for text in ("inna", "gd", "adam")]
+    portrait = Portrait(scene, scene.frame, follow(scene, contenders, scene.start, 300), 300)
+    (page,) = write_portrait(portrait, tmp_path, ["html"], ["inna", "landscape"])
+    for size in SIZES:
+        for scheme in SCHEMES:
+            seen = go(page.as_uri(), size, scheme)
+            seen.page.wait_for_selector(f"html[data-drawn={scheme}]", timeout=30_000)
+            assert seen.said == []
+            assert seen.asked == [page.as_uri()]
+            assert not scrolls_sideways(seen)
+            assert seen.count(".chart svg.marks") == 3
+    lines = "#chart-landscape-1 .mark-line path"
+    assert seen.count(lines) == 3
+    seen.page.locator('.legend button[data-contender="Adam"]').click()
+    settle(seen)
+    assert seen.count(lines) == 2

@@ -1,0 +1,195 @@
+"""``inna reproduce``: who takes part in which figure, what figures share, what scales mean, what a dry run lists."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from inna.cli import run
+from inna.experiments.figure1 import read_descents
+from inna.experiments.forecast import forecast
+from inna.experiments.paper_runs import descend, described, study_of
+from inna.experiments.protocol import FIGURES, QUICK, SCALES, Scale, contenders, protocol_study, scale_of, united
+from inna.experiments.rows import Run, read_rows
+from inna.experiments.study import Study
+from inna.experiments.tasks import load_task
+from inna.experiments.training import Pace, pace
+
+INNAS = ["INNA (0.1, 0.1)", "INNA (0.5, 0.1)", "INNA (0.5, 0.5)", "INNA (0.5, 1)"]
+DECAYS = ["INNA (0.5, 0.1), q = 1/4", "INNA (0.5, 0.1), q = 1/8", "INNA (0.5, 0.1), q = 1/16"]
+
+
+@pytest.fixture
+def tiny_scale(monkeypatch):
+    """One epoch on the first 64 digits."""
+    monkeypatch.setitem(QUICK, "small-cnn", Scale(epochs=1, tuning_epochs=1, seeds=(1,), images=64))
+
+
+def labels(*figures):
+    return [contender.label for contender in contenders(figures)]
+
+
+def test_each_figure_has_its_contenders():
+    assert labels("fig1") == []
+    assert labels("fig2") == INNAS
+    assert labels("fig3") == [*INNAS, "SGD", "AdaGrad", "Adam", "heavy ball", "AdamW", "INNAprop"]
+    assert labels("fig4") == ["INNA (0.5, 0.1)", "Adam", *DECAYS]
+    assert labels(*FIGURES) == [*labels("fig3"), *DECAYS]
+    for contender in contenders():
+        inna = contender.optimizer == "inna"
+        assert contender.settings == ((("initial_speed", 1.0),) if inna else ())
+        decaying = inna or contender.label in ("SGD", "heavy ball")
+        assert contender.qs[0] > 0 if decaying else contender.qs == (0.0,)
+
+
+def test_the_paper_s_sizes():
+    assert SCALES["paper"] == (200, 15, (1, 2, 3, 4, 5), None)
+    study = protocol_study("cifar10", "nin", "paper")
+    assert study.batch_size == 32
+    assert len(study.final_runs(study.contenders[0], _choice())) == 5
+    for model in QUICK:
+        assert scale_of("medium", model) == SCALES["medium"]
+    with pytest.raises(ValueError, match="scale must be quick"):
+        scale_of("huge", "nin")
+
+
+def test_runs_of_the_medium_scale_keep_their_names():
+    # Rows of long sweeps are found by these keys; what decides a run of this scale must not change.
+    study = protocol_study("mnist", "lenet5", "medium")
+    runs = [study.tuning_run(contender, contender.grid[2], contender.qs[0]) for contender in study.contenders]
+    assert [runs[0].key, runs[4].key, runs[6].key, runs[-1].key] == KEYS
+    assert study.final_runs(study.contenders[1], _choice())[0].epochs == 20
+
+
+KEYS = ["ef01c1890b1a5128", "681717b2d8c63acc", "15104b6d893e3035", "97cff8a2761e1833"]
+
+
+def test_the_figures_share_their_runs():
+    both = [protocol_study("digits", "small-cnn", "quick", figures=[figure]) for figure in ("fig2", "fig4")]
+    ours = [{study.tuning_run(c, c.grid[0], c.qs[0]) for c in study.contenders} for study in both]
+    assert len(ours[0] & ours[1]) == 1
+    whole = united(*both)
+    assert [contender.label for contender in whole.contenders] == [*INNAS, "Adam", *DECAYS]
+    assert whole.reference == "INNA (0.5, 0.1)"
+    assert united(whole, protocol_study("digits", "small-cnn", "quick")).reference == "SGD"
+    other = protocol_study("digits", "small-cnn", "medium", figures=["fig2"])
+    assert united(both[0], other) == both[0]
+
+
+def test_a_quick_study_says_in_its_name_that_it_sees_a_part_of_the_images():
+    study = protocol_study("cifar10", "nin", "quick")
+    assert study.dataset == f"cifar10[:{QUICK['nin'].images}]"
+    task, _ = load_task("digits[:100]")
+    assert (len(task.train[0]), len(task.test[0])) == (100, 360 * 100 // 1437)
+    whole, _ = load_task("digits")
+    assert task.train[0].equal(whole.train[0][:100])
+    for wrong in ("digits[:0]", "digits[:1438]"):
+        with pytest.raises(ValueError, match="digits has 1437 training images"):
+            load_task(wrong)
+
+
+def test_a_forecast_counts_what_is_left():
+    study = protocol_study("digits", "small-cnn", "medium", figures=["fig2"])
+    task, _ = load_task("digits")
+    asked = []
+
+    def clock(run: Run, task):
+        asked.append(run)
+        return Pace(epoch=2.0, evaluation=0.5)
+
+    foreseen = forecast(study, {}, task, 2, clock)
+    assert (foreseen.done, foreseen.runs, foreseen.epochs) == (0, 4 * (5 + 3), 4 * (5 * 3 + 3 * 20))
+    assert foreseen.seconds == (foreseen.epochs * 2.0 + foreseen.runs * 0.5) / 2
+    assert [run.lr for run in asked] == [0.1] * 4
+    # With the first contender's tuning done and one of its seeds, two runs are left of it.
+    first = study.contenders[0]
+    rows = {study.tuning_run(first, lr, 0.5): {"status": "done", "train_loss": abs(lr - 0.1)} for lr in first.grid}
+    rows[study.run(first, 0.1, 0.5, seed=1, epochs=20)] = {"status": "done", "train_loss": 0.0}
+    foreseen = forecast(study, rows, task, 1, clock)
+    assert (foreseen.done, foreseen.runs) == (6, 3 * 8 + 2)
+    assert (len(foreseen.parts[0].tuning), foreseen.parts[0].finals) == (0, 2)
+
+
+def test_the_pace_is_measured_in_real_iterations_and_leaves_no_trace():
+    study = protocol_study("digits", "small-cnn", "medium", figures=["fig2"])
+    task, _ = load_task("digits")
+    measured = pace(study.tuning_run(study.contenders[0], 0.1, 0.5), task, seconds=0.01)
+    assert 0 < measured.evaluation < measured.epoch
+
+
+@pytest.mark.usefixtures("tiny_scale")
+def test_reproduce_runs_what_is_missing_and_keeps_what_other_figures_had(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["--device", "cpu", "--jobs", "1"]
+    assert run(["reproduce", "fig4", "--dry-run", *arguments]) == 0
+    listed = capsys.readouterr().out
+    for label in labels("fig4"):
+        assert label in listed
+    assert "30 to do" in " ".join(listed.split())
+    assert "Estimate, from a few iterations" in listed
+    assert not list(tmp_path.iterdir())
+
+    assert run(["reproduce", "fig4", *arguments]) == 0
+    folder = tmp_path / "runs" / "reproduce-digits-small-cnn-quick"
+    four = read_rows(folder)
+    assert {row.dataset for row in four} == {"digits[:64]"}
+    assert (folder / "report.html").is_file()
+    assert run(["reproduce", "fig2", *arguments]) == 0
+    rows = read_rows(folder)
+    assert four.keys() < rows.keys()
+    study = Study.load(folder)
+    assert [contender.label for contender in study.contenders] == [*INNAS, "Adam", *DECAYS]
+    capsys.readouterr()
+    assert run(["reproduce", "fig4", "--dry-run", *arguments]) == 0
+    assert " 0 to do" in " ".join(capsys.readouterr().out.split())
+
+
+def test_figure_1_is_a_document(capsys, tmp_path):
+    assert run(["reproduce", "fig1", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "recovered (0.3, 0.1), initial speed 0.1: dips at 45368, 70598, 87202" in out
+    descents = read_descents(tmp_path)
+    assert [descent.label for descent in descents] == ["recovered"] * 3 + ["caption"] * 3
+    first = descents[0]
+    assert (first.iteration[0], first.theta1[0], first.theta2[0]) == (0, -1.0, 1.5)
+    assert first.iteration[-1] == 88_000
+    assert set(first.dips) <= set(first.iteration)
+    assert descend(tmp_path) == list(descents)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--dataset", "nonsense"], "dataset must be one of digits"),
+        (["--dataset", "a.py:make"], "a built-in one"),
+        (["--model", "nin"], "the networks for digits are small-cnn"),
+        (["--device", "abacus"], "device 'abacus'"),
+        (["--jobs", "0"], "jobs must be"),
+        (["--scale", "huge"], "huge"),
+        (["fig5"], "fig5"),
+    ],
+)
+def test_wrong_usage_is_refused_before_anything_is_written(capsys, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    assert run(["reproduce", *arguments]) == 2
+    shown = capsys.readouterr()
+    assert words in shown.err
+    assert shown.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_study_that_is_another_or_damaged_is_left_out(tmp_path):
+    study = study_of(["fig2"], scale="medium", device="cpu")
+    assert described(study, tmp_path) == study
+    dataclasses.replace(study, epochs=7).save(tmp_path)
+    assert described(study, tmp_path) == study
+    (tmp_path / "study.json").write_text("{")
+    assert described(study, tmp_path) == study
+    assert study_of(["fig1"]) is None
+
+
+def _choice():
+    from inna.experiments.study import Choice
+
+    return Choice(0.1, 0.5, 0.0, 0)
