@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ class Account:
 
     def row(self) -> dict[str, Any]:
         """The account as plain JSON."""
-        return asdict(self) | {"trials": self.trials}
+        return vars(self) | {"outcomes": dict(self.outcomes), "trials": self.trials}
 
 
 def inna_command(*arguments: str) -> list[str]:
