@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from inna.experiments.evidence import CLASSES
+from inna.experiments.catalogue import CATALOGUE
 from inna.experiments.protocol import protocol_study
 from inna.experiments.rows import Run
 from inna.experiments.study import Study
@@ -41,7 +41,7 @@ def result(
     study: Study, run: Run, end: tuple[float, float, float], *, diverges_after: int | None = None
 ) -> dict[str, Any]:
     """A row that ends as told, the losses of seed s a factor of 1.03^(s - 2) apart; the accuracies 0.0002 (s - 2)."""
-    classes = CLASSES[split_subset(study.dataset)[0]]
+    classes = CATALOGUE[split_subset(study.dataset)[0]].classes
     start, (loss, accuracy, early) = math.log(classes), end
     tilt = run.seed - 2 if run.seed else 0
     history = []

@@ -137,7 +137,7 @@ def test_the_numbers_and_the_sentence():
     assert verdict.numbers[0].paper == "INNA (0.1, 0.1): −1.447 [−1.348, −1.807]"
     assert verdict.numbers[1].paper == "−1.200 [−0.910, −1.318]"
     assert verdict.sentence.startswith(
-        "INNA (0.1, 0.1) against SGD: log₁₀ of the mean training loss −0.699, lower on 3 of 3 seeds (by seed −0.699, "
+        "INNA (0.1, 0.1) against SGD: −0.699 in log₁₀ of the mean training loss, lower on 3 of 3 seeds (by seed −0.699"
     )
     assert (verdict.paper, verdict.paper_end) == ("holds", "holds")
 

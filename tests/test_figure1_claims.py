@@ -9,6 +9,7 @@ import pytest
 
 from inna.experiments.figure1 import Descent
 from inna.experiments.figure1_claims import STATEMENTS, across, along, judge_figure1
+from inna.experiments.paper_runs import descend
 
 END = 88_000
 
@@ -102,39 +103,12 @@ def test_the_measures_of_the_swings():
     assert judge_figure1([A, B, C])[2].numbers[0].paper == "0.394"
 
 
-def test_the_descents_of_the_paper():
-    """The recovered settings bear the text out, computed anew; the caption's do not."""
-    import numpy as np
-
-    from inna.dynamics import initial_momentum, step
-    from inna.theory.objectives import ROSENBROCK_V
-
-    settings = [
-        ("recovered", 0.3, 0.01, 0.1),
-        ("recovered", 0.3, 0.1, 0.1),
-        ("recovered", 1.3, 0.1, 0.1),
-        ("caption", 0.5, 0.01, 1.0),
-        ("caption", 0.5, 0.1, 1.0),
-        ("caption", 1.3, 0.1, 1.0),
-    ]
-    alpha, beta, speed = np.array([each[1:] for each in settings]).T[:, :, None]
-    theta = np.tile([-1.0, 1.5], (len(settings), 1))
-    momentum = initial_momentum(ROSENBROCK_V.gradient(theta), beta, initial_speed=speed)
-    kept = {}
-    for k in range(END + 1):
-        if k % 200 == 0:
-            kept[k] = theta
-        theta, momentum = step(theta, momentum, ROSENBROCK_V.gradient(theta), 1e-4, alpha, beta)
-    path = np.stack(list(kept.values()))
-    losses = np.log10(ROSENBROCK_V.value(path))
-    descents = [
-        Descent(*setting, (), tuple(kept), *(tuple(series.tolist()) for series in (losses[:, n], *path[:, n].T)))
-        for n, setting in enumerate(settings)
-    ]
+def test_the_descents_of_the_paper(tmp_path):
+    """The recovered settings bear the text out; the caption's do not."""
+    descents = descend(tmp_path)
     found = judge_figure1(descents)
     assert [verdict.outcome for verdict in found[:4]] == ["holds"] * 4
     # As the caption has it, the descent with small beta leaves for (122, 122): no oscillation along the valley.
     assert found[4].outcome == "does not hold"
     assert found[4].sentence.endswith("; it ends at (122, 122).")
-    far = [along(each) for each in descents[:3]]
-    assert far == pytest.approx([0.488, 0.394, 0.051], abs=2e-3)
+    assert [along(each) for each in descents[:3]] == pytest.approx([0.488, 0.394, 0.051], abs=2e-3)

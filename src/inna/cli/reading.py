@@ -24,7 +24,7 @@ def info() -> int:
 
 
 def report(
-    folder: Annotated[Path, Parameter(help="A folder that inna compare wrote, such as runs/digits.")],
+    folder: Annotated[Path, Parameter(help="A folder that inna compare or inna reproduce wrote, such as runs/digits.")],
     /,
     *,
     figures: Annotated[
@@ -36,19 +36,31 @@ def report(
         ),
     ] = (),
 ) -> int:
-    """Write report.html anew from the rows of a folder, and show the table. Needs no torch."""
+    """Write report.html anew from the rows of a folder, and show the table. Needs no torch.
+
+    In a folder that inna reproduce wrote also reproduction.html: verdicts on the paper's claims, its figures redrawn.
+    """
     console = Console()
     with checking():
         from inna.experiments.report import print_table, summary_table, write_figures, write_report
+        from inna.experiments.reproduction import is_reproduction, write_reproduction
         from inna.experiments.rows import read_rows
-        from inna.experiments.study import Study
+        from inna.experiments.study import MANIFEST, Study
 
-        study = Study.load(folder)
-        rows = read_rows(folder, on_damage=lambda text: say(console, text))
-        page = write_report(folder)
+        pages, table = [], None
+        reproduced = is_reproduction(folder)
+        # Where Figure 1 is all there is, there is no study to report on.
+        if not reproduced or (folder / MANIFEST).is_file():
+            pages.append(write_report(folder))
+            rows = read_rows(folder, on_damage=lambda text: say(console, text))
+            table = summary_table(Study.load(folder), rows)
+        if reproduced:
+            pages += write_reproduction(folder)
         drawn = write_figures(folder, [name for listed in figures for name in listed.split(",")]) if figures else []
-    print_table(summary_table(study, rows), console)
-    say(console, f"report: {page}")
+    if table is not None:
+        print_table(table, console)
+    for page in pages:
+        say(console, f"report: {page}")
     for path in drawn:
         say(console, f"figure: {path}")
     return 0

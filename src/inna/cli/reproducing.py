@@ -101,6 +101,7 @@ def reproduce(
                 console, f"fig1 {descent.label} {descent.name}, initial speed {descent.initial_speed:g}: dips at {dips}"
             )
     failures: list[Failure] = []
+    known = "fig1" in figures
     if study is not None:
         began = time.monotonic()
         with watching(console) as progress:
@@ -116,6 +117,12 @@ def reproduce(
 
         if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
             say(console, f"report: {write_report(folder)}")
+            known = True
+    if known:
+        from inna.experiments.reproduction import write_reproduction
+
+        for page in write_reproduction(folder):
+            say(console, f"report: {page}")
     if failures:
         raise raised(failures)
     return 0

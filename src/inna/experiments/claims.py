@@ -17,9 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from inna.experiments.catalogue import CATALOGUE
 from inna.experiments.evidence import (
     ACCURACY,
-    CLASSES,
     FOUR,
     LOSS,
     Evidence,
@@ -142,11 +142,11 @@ def judge(summary: Summary) -> list[Verdict]:
             enough runs.
 
     Raises:
-        ValueError: the study's data set is none of `CLASSES`, or it does not measure accuracy.
+        ValueError: the study's data set is none of `inna.experiments.catalogue`, or it does not measure accuracy.
     """
     study = summary.study
-    if split_subset(study.dataset)[0] not in CLASSES:
-        raise ValueError(f"verdicts are about {enumerate_words(list(CLASSES), 'or')}, not {study.dataset!r}")
+    if split_subset(study.dataset)[0] not in CATALOGUE:
+        raise ValueError(f"verdicts are about {enumerate_words(list(CATALOGUE), 'or')}, not {study.dataset!r}")
     if ACCURACY not in [measure.name for measure in summary.measures]:
         raise ValueError(f"verdicts need the metric accuracy; {study.dataset} here has {list(study.metrics)}")
     return [_verdict(summary, claim) for claim in CLAIMS]
@@ -208,7 +208,7 @@ def _better(
         if best.by_seed:
             unit = "log₁₀ of the mean training loss" if quantity == LOSS else "mean test accuracy"
             finding.sentences.append(
-                f"{who} against {rival}: {unit} {signed(best.mean - other.mean, 3 if quantity == LOSS else 4)}, "
+                f"{who} against {rival}: {signed(best.mean - other.mean, 3 if quantity == LOSS else 4)} in {unit}, "
                 f"{word} on {wins} of {len(best.by_seed)} seeds{_interval(best, other, quantity)}."
             )
 

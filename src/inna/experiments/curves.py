@@ -21,7 +21,7 @@ from inna.experiments.statistics import Summary, finished, history, number, spre
 from inna.experiments.study import Metric
 from inna.experiments.wording import measure_name
 
-__all__ = ["MAX_POINTS", "breaks", "contender_styles", "curve_figure", "curve_panel", "curve_points"]
+__all__ = ["MAX_POINTS", "breaks", "contender_styles", "curve_figure", "curve_panel", "curve_points", "zoom"]
 
 # More points than this in one panel are thinned, by whole epochs; the caption says so.
 MAX_POINTS = 4000
@@ -75,7 +75,7 @@ def breaks(summary: Summary, measure: Metric) -> Rows:
 
 
 def curve_figure(summary: Summary, measure: Metric, points: Rows, step: int, slug: str) -> Figure:
-    broken, domain = breaks(summary, measure), _zoom(measure, points)
+    broken, domain = breaks(summary, measure), zoom(measure, points)
     caption = "Line: mean over the final seeds; band: best to worst."
     if broken:
         caption += " ×: after this epoch a seed diverged; mean and band are over the others."
@@ -101,7 +101,7 @@ def curve_figure(summary: Summary, measure: Metric, points: Rows, step: int, slu
     )
 
 
-def _zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
+def zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
     """Ends of the axis of a metric whose first epochs would squeeze all others; None where the whole range is shown.
 
     Left out is what is worse than four fifths of the means and than every final value, as long as that is at least

@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
+from inna.experiments.catalogue import CATALOGUE
 from inna.experiments.paper_curves import BEST_IN_FIGURE_3, PAPER_EPOCHS, paper_curve
 from inna.experiments.protocol import DAMPINGS, inna
 from inna.experiments.statistics import Entry, Summary, history, number
@@ -18,7 +19,6 @@ from inna.experiments.wording import fixed
 
 __all__ = [
     "ACCURACY",
-    "CLASSES",
     "FOUR",
     "LOSS",
     "Evidence",
@@ -27,12 +27,12 @@ __all__ = [
     "Quantity",
     "Value",
     "best_damping",
+    "log10_loss",
 ]
 
 # A run is at chance where its training loss is at least this share of ln C, the loss of a uniform guess among C
 # classes.
 CHANCE_SHARE = 0.95
-CLASSES = {"digits": 10, "mnist": 10, "fashion-mnist": 10, "cifar10": 10, "cifar100": 100}
 # Losses below this are taken for it: single precision ends with zeros, which have no logarithm.
 LOSS_FLOOR = 1e-12
 
@@ -105,8 +105,8 @@ class OurRows:
         mean = math.fsum(raw.values()) / len(raw)
         if quantity == ACCURACY:
             return Value(mean, min(raw.values()), max(raw.values()), raw)
-        logs = {seed: _log10(loss) for seed, loss in raw.items()}
-        return Value(_log10(mean), max(logs.values()), min(logs.values()), logs)
+        logs = {seed: log10_loss(loss) for seed, loss in raw.items()}
+        return Value(log10_loss(mean), max(logs.values()), min(logs.values()), logs)
 
 
 class PaperCurves:
@@ -141,9 +141,10 @@ def _at(entry: Entry, seed: int, key: str, epoch: int) -> float:
     return value if math.isfinite(value) else values.get(0, math.nan)
 
 
-def _log10(loss: float) -> float:
+def log10_loss(loss: float) -> float:
+    """log₁₀, of what single precision calls zero too."""
     return math.log10(max(loss, LOSS_FLOOR))
 
 
 def _chance(dataset: str) -> float:
-    return math.log10(CHANCE_SHARE * math.log(CLASSES[split_subset(dataset)[0]]))
+    return math.log10(CHANCE_SHARE * math.log(CATALOGUE[split_subset(dataset)[0]].classes))

@@ -30,7 +30,17 @@ from inna.experiments.wording import (
     warnings_of,
 )
 
-__all__ = ["cards", "diverged_runs", "footer", "lead", "method", "provenance", "verdicts", "warnings_box"]
+__all__ = [
+    "cards",
+    "diverged_runs",
+    "footer",
+    "lead",
+    "method",
+    "provenance",
+    "run_facts",
+    "verdicts",
+    "warnings_box",
+]
 
 
 def lead(summary: Summary) -> str:
@@ -116,6 +126,11 @@ def _diverged(summary: Summary, entry: Entry) -> str:
 
 
 def provenance(summary: Summary) -> str:
+    """The command, the rows to take away, the settings, versions, hardware and optimizers."""
+    return f"{run_facts(summary)}<h3>Optimizers</h3>{_contenders(summary)}"
+
+
+def run_facts(summary: Summary) -> str:
     """The command, the rows to take away, the settings, versions and hardware."""
     study, rows = summary.study, summary.rows()
     settings = {
@@ -140,7 +155,6 @@ def provenance(summary: Summary) -> str:
         f'<div class="columns"><div><h3>Settings</h3>{facts(settings)}</div>'
         f"<div><h3>Versions</h3>{facts(_merged(summary, 'versions'))}"
         f"<h3>Hardware</h3>{facts(_merged(summary, 'hardware'))}</div></div>"
-        f"<h3>Optimizers</h3>{_contenders(summary)}"
     )
 
 

@@ -1,0 +1,70 @@
+"""Write the results of `inna reproduce` into docs/reproduction.md, and their figures into docs/images.
+
+    python docs/write_reproduction.py results/mnist-lenet5 results/figure-1
+
+A folder fills the section of the page that is marked with its name:
+
+    <!-- reproduction mnist-lenet5: begin -->
+    <!-- reproduction mnist-lenet5: end -->
+
+Where these marks are not there yet they are put at the end. Everything outside the marks is written by hand and stays.
+Without folders, the sections that the page has are made anew from results/ of the same names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from inna.documents import write_whole
+from inna.experiments.pictures import write_pictures
+from inna.experiments.reproduction import read_reproduction
+from inna.experiments.reproduction_markdown import (
+    RULES,
+    fill,
+    picture_prefix,
+    result_section,
+    rules_section,
+    sections,
+)
+
+DOCS = Path(__file__).resolve().parent
+RESULTS = DOCS.parent / "results"
+# Pixels of a picture per pixel of the page: sharp on a dense screen.
+SCALE = 2
+
+
+def write_page(page: Path, folders: list[Path], *, pictures: bool = True) -> list[Path]:
+    """Fill ``page`` from ``folders``, by default from those of its sections; return what was written."""
+    text = fill(page.read_text(encoding="utf-8"), RULES, rules_section())
+    folders = folders or [RESULTS / name for name in sections(text) if name != RULES]
+    written = []
+    for folder in folders:
+        reproduction = read_reproduction(folder)
+        name = folder.resolve().name
+        text = fill(text, name, result_section(name, reproduction))
+        if pictures:
+            images = page.parent / "images"
+            written += write_pictures(reproduction.figures, images, ["png"], prefix=picture_prefix(name), scale=SCALE)
+    write_whole(page, text.encode())
+    return [page, *written]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=Path, nargs="*", metavar="FOLDER", help="what inna reproduce wrote")
+    parser.add_argument("--page", type=Path, default=DOCS / "reproduction.md", help="(default: docs/reproduction.md)")
+    parser.add_argument("--no-pictures", action="store_true", help="leave docs/images alone")
+    arguments = parser.parse_args()
+    try:
+        written = write_page(arguments.page, arguments.folders, pictures=not arguments.no_pictures)
+    except (OSError, ValueError) as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+    for path in written:
+        sys.stdout.write(f"{path}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,402 @@
+"""A reproduction's page, figures and Markdown, without a browser."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import altair
+import pytest
+from altair.utils.schemapi import validate_jsonschema
+
+from inna.experiments import report
+from inna.experiments.claims import CLAIMS
+from inna.experiments.drawing import Figure, interactive, still
+from inna.experiments.figure1 import Descent, write_descents
+from inna.experiments.figure1_figures import figure1_figures
+from inna.experiments.palette import DARK, LIGHT, protocol_styles
+from inna.experiments.paper_curves import paper_curve
+from inna.experiments.report import write_figures
+from inna.experiments.reproduction import is_reproduction, read_reproduction, write_reproduction
+from inna.experiments.reproduction_figures import reproduction_figures
+from inna.experiments.reproduction_markdown import RULES, begin_mark, end_mark, fill, result_section, sections
+from inna.experiments.reproduction_tables import lead, numbers_lines
+from inna.experiments.statistics import summarize
+from inna.experiments.study import Study
+from protocol_rows import FINE, rows_of, study_of
+from synthetic_study import classification_study, save
+from synthetic_study import rows_of as other_rows
+from test_report import SIGHT, Page, lab, linear
+
+DOCS = Path(__file__).parent.parent / "docs"
+FOUR = list(FINE)[:4]
+
+
+def descents() -> list[Descent]:
+    iteration = tuple(range(0, 88_001, 800))
+    found = []
+    for label, alpha, beta in itertools.product(("recovered", "caption"), (0.3, 1.3), (0.01, 0.1)):
+        if (alpha, beta) == (1.3, 0.01):
+            continue
+        far = 300.0 if (label, beta) == ("caption", 0.01) else 1.4
+        theta1 = tuple(-1 + (far + 1) * k / 88_000 for k in iteration)
+        theta2 = tuple(abs(x) + 0.2 * math.sin(k) for k, x in zip(iteration, theta1, strict=True))
+        log10_loss = tuple(1.4 - k / 30_000 for k in iteration)
+        found.append(Descent(label, alpha, beta, 0.1, (800,), iteration, log10_loss, theta1, theta2))
+    return found
+
+
+def figures_of(study: Study, **told: Any) -> dict[str, Figure]:
+    return {figure.name: figure for figure in reproduction_figures(summarize(study, rows_of(study, **told)))}
+
+
+def layers(figure: Figure, panel: int = 0) -> list[dict[str, Any]]:
+    specification, data = interactive(figure, figure.panels[panel], LIGHT)
+    # Altair moves data that all layers have in common to the top.
+    return [
+        layer | {"rows": data[layer.get("data", specification.get("data"))["name"]]} for layer in specification["layer"]
+    ]
+
+
+def dashed(figure: Figure, panel: int = 0) -> list[dict[str, Any]]:
+    return [
+        row for layer in layers(figure, panel) if layer["mark"].get("strokeDash") == [5, 3] for row in layer["rows"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    study = study_of(command="inna reproduce all --dataset mnist --scale medium")
+    path = save(tmp_path_factory.mktemp("mnist"), study, rows_of(study, diverging={("INNA (0.5, 1)", 2): 12}))
+    write_descents(path, descents())
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(folder: Path) -> Page:
+    (path,) = write_reproduction(folder)
+    assert path == folder / "reproduction.html"
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_figures_are_the_papers_in_its_layout():
+    found = figures_of(study_of())
+    assert list(found) == ["figure-2", "figure-3", "figure-4", "beyond"]
+    assert [panel.title for panel in found["figure-2"].panels] == ["Training loss", "Test accuracy"]
+    drawn = {
+        (name, panel): list(dict.fromkeys(row["contender"] for row in layers(figure, panel)[0]["rows"]))
+        for name, figure in found.items()
+        for panel in (0, 1)
+    }
+    best = "INNA (0.1, 0.1)"
+    slow = [label for label in FINE if "q = " in label]
+    assert drawn["figure-2", 0] == drawn["figure-2", 1] == FOUR
+    assert drawn["figure-3", 0] == drawn["figure-3", 1] == [best, "SGD", "AdaGrad", "Adam"]
+    assert drawn["figure-4", 0] == ["INNA (0.5, 0.1)", *slow]
+    assert drawn["figure-4", 1] == ["Adam", slow[0]]
+    assert drawn["beyond", 0] == drawn["beyond", 1] == [best, "heavy ball", "AdamW", "INNAprop"]
+
+
+def test_losses_are_drawn_as_the_logarithm_of_their_mean():
+    rows = layers(figures_of(study_of())["figure-3"])[0]["rows"]
+    sgd = next(row for row in rows if (row["contender"], row["epoch"]) == ("SGD", 20))
+    losses = [0.1 / 1.03, 0.1, 0.1 * 1.03]
+    assert sgd["mean"] == pytest.approx(math.log10(sum(losses) / 3), abs=1e-12)
+    assert sgd["best"] == pytest.approx(math.log10(min(losses)), abs=1e-12)
+    assert sgd["worst"] == pytest.approx(math.log10(max(losses)), abs=1e-12)
+
+
+def test_the_papers_curves_lie_dashed_beside_ours_up_to_our_last_epoch():
+    found = figures_of(study_of(epochs=23))
+    rows = [row for row in dashed(found["figure-3"]) if row["contender"] == "Adam"]
+    assert [row["epoch"] for row in rows] == [0, 5, 10, 15, 20, 23]
+    curve = paper_curve(3, "mnist", "log10_train_loss", "Adam")
+    assert curve is not None
+    assert [row["mean"] for row in rows] == [curve.at(row["epoch"]).mean for row in rows]
+    assert {row["contender"] for row in dashed(found["figure-2"])} == set(FOUR)
+    # The mean accuracy of (0.5, 1) runs below the paper's axis.
+    assert {row["contender"] for row in dashed(found["figure-2"], 1)} == set(FOUR[:3])
+    assert {row["contender"] for row in dashed(found["figure-4"], 1)} == {"Adam", "INNA (0.5, 0.1), q = 1/4"}
+    assert dashed(found["beyond"]) == []
+    assert "The paper trains a Network in Network, here it is lenet5." in found["figure-2"].caption
+    assert "Network" not in figures_of(study_of("cifar10", "nin"))["figure-2"].caption
+
+
+def test_where_another_damping_is_best_the_papers_stands_beside_it_and_is_named():
+    figure = figures_of(study_of(), changes={"INNA (0.5, 0.5)": (0.01, 0.98, 1.0)})["figure-3"]
+    rows = [row for row in dashed(figure) if row["contender"] == "INNA (0.5, 0.5)"]
+    assert {row["said"] for row in rows} == {"the paper’s INNA (0.1, 0.1)"}
+    assert "Its curve of INNA is INNA (0.1, 0.1)." in figure.caption
+
+
+@pytest.mark.parametrize("dataset", ["digits", "mnist[:5000]"])
+def test_other_data_have_no_curves_of_the_paper(dataset):
+    found = figures_of(study_of(dataset, "small-cnn"))
+    assert not any(dashed(figure, panel) for figure in found.values() for panel in (0, 1))
+    assert not any("paper’s mean" in figure.caption for figure in found.values())
+
+
+def test_figures_without_runs_are_left_out_and_parts_are_drawn():
+    assert figures_of(study_of(), without=list(FINE)) == {}
+    found = figures_of(study_of(), without=[label for label in FINE if label not in ("Adam", "INNA (0.5, 0.1)")])
+    assert list(found) == ["figure-2", "figure-3", "figure-4", "beyond"]
+    assert [row["contender"] for row in layers(found["figure-3"])[0]["rows"][::21]] == ["INNA (0.5, 0.1)", "Adam"]
+
+
+def test_a_diverged_seed_is_marked_where_it_broke_off():
+    figure = figures_of(study_of(), diverging={("SGD", 3): 7})["figure-3"]
+    crosses = [layer["rows"] for layer in layers(figure) if layer["mark"].get("shape") == "cross"]
+    assert [(row["contender"], row["seed"], row["epoch"]) for row in crosses[0]] == [("SGD", 3, 7)]
+    assert "×: after this epoch a seed diverged" in figure.caption
+
+
+def test_the_specifications_are_valid():
+    study, schema = study_of(), altair.load_schema()
+    figure_3 = reproduction_figures(summarize(study, rows_of(study, diverging={("SGD", 3): 7})))[1]
+    for figure in (figure_3, figure1_figures(descents())[0]):
+        validate_jsonschema(still(figure, LIGHT), schema)
+        for panel in figure.panels[-2:]:
+            specification, _ = interactive(figure, panel, DARK)
+            validate_jsonschema(specification, schema)
+
+
+def test_every_chart_can_be_told_who_is_hidden():
+    study = study_of()
+    for figure in [*reproduction_figures(summarize(study, rows_of(study))), *figure1_figures(descents())]:
+        for panel in figure.panels:
+            specification, _ = interactive(figure, panel, LIGHT)
+            assert {parameter["name"] for parameter in specification["params"]} >= {"hidden", "focus"}
+
+
+@pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
+@pytest.mark.parametrize("sight", SIGHT)
+def test_the_members_of_a_figure_are_told_apart_by_colour_alone(theme, sight):
+    chosen = protocol_styles(study_of())
+    slow = [label for label in FINE if "q = " in label]
+    for members in (
+        FOUR,
+        *([best, "SGD", "AdaGrad", "Adam"] for best in FOUR),
+        ["INNA (0.5, 0.1)", *slow],
+        [slow[0], "Adam"],
+        *([best, "heavy ball", "AdamW", "INNAprop"] for best in FOUR),
+    ):
+        for one, other in itertools.combinations(members, 2):
+            seen = [
+                lab(
+                    [
+                        sum(m * part for m, part in zip(line, linear(chosen[label].color(theme)), strict=True))
+                        for line in SIGHT[sight]
+                    ]
+                )
+                for label in (one, other)
+            ]
+            # A difference of 10 in CIE 1976 is plain to see.
+            assert math.dist(*seen) >= 10, (one, other)
+    assert all(style.dash == (1, 0) for style in chosen.values())
+
+
+def test_figure_1_has_a_figure_for_each_kind_of_settings():
+    recovered, caption = figure1_figures(descents())
+    assert [panel.title for panel in recovered.panels] == [
+        "(a) α = 0.3, β = 0.01",
+        "(b) α = 0.3, β = 0.1",
+        "(c) α = 1.3, β = 0.1",
+        "(d) log10 J",
+    ]
+    assert caption.panels[0].title == "(a) α = 0.3, β = 0.01, ends outside"
+    path = next(layer["rows"] for layer in layers(recovered) if "order" in layer["encoding"])
+    assert [row["order"] for row in path] == list(range(0, 88_001, 800))
+    triangles = layers(recovered, 3)[1]["rows"]
+    assert [row["iteration"] for row in triangles] == [45089, 73185, 45380, 70609, 87212, 71660]
+    assert figure1_figures([]) == []
+
+
+def plain_spaces(words: str) -> str:
+    return " ".join(words.split())
+
+
+def test_the_page_holds_the_verdicts_with_their_numbers(page, folder):
+    reproduction = read_reproduction(folder)
+    assert len(reproduction.verdicts) == len(CLAIMS)
+    for verdict in [*reproduction.verdicts, *reproduction.figure1_verdicts]:
+        assert verdict.statement in page.text
+        assert plain_spaces(verdict.sentence) in page.text
+        assert all(number.ours in page.text and number.paper in page.text for number in verdict.numbers)
+    assert "Of 11 claims 9 hold, 2 do not, and 0 lack runs." in page.text
+    assert "judged at epoch 20, where by the same rule the paper’s curves say: does not hold" in page.text
+    badges = [attributes["class"] for tag, attributes in page.elements if tag == "span" and "class" in attributes]
+    assert badges.count("badge good") == sum(v.outcome == "holds" for v in reproduction.verdicts) + sum(
+        v.outcome == "holds" for v in reproduction.figure1_verdicts
+    )
+
+
+def test_the_page_says_what_was_run(page):
+    assert "mnist, lenet5: do the paper’s claims hold?" in page.text
+    assert (
+        "lenet5 on mnist, 20 epochs (the paper: 200), seeds 1, 2 and 3, scale medium. 65 runs, 1 diverged." in page.text
+    )
+    assert "INNA (0.5, 1): 1 of 3 final runs diverged (seed 2)" in page.text
+    assert "inna reproduce all --dataset mnist --scale medium" in page.text
+    assert ("a", {"href": "report.html"}) in page.elements
+    for section in ("verdicts", "figure1", "figure2", "figure3", "figure4", "beyond", "numbers", "settings", "method"):
+        assert ("a", {"href": f"#{section}"}) in page.elements
+        assert any(attributes.get("id") == section for _, attributes in page.elements)
+
+
+def test_the_page_is_one_file_under_a_policy_and_holds_its_data(page):
+    assert not [tag for tag, attributes in page.elements if tag in ("link", "script", "img") and attributes.get("src")]
+    assert not [attributes for _, attributes in page.elements if "style" in attributes]
+    policy = next(attributes for _, attributes in page.elements if attributes.get("http-equiv"))["content"] or ""
+    assert policy.startswith("default-src 'none'")
+    held = page.data("rows")
+    assert len(held["rows"]) == 65
+    assert held["figure1"] == json.loads(json.dumps([vars(each) for each in descents()]))
+    places = {attributes["id"] for _, attributes in page.elements if attributes.get("class") == "chart"}
+    assert places == set(page.data("figures")["panels"])
+    assert not re.search(r"\bnan\b|\bNone\b|\binf\b", page.text)
+
+
+def test_the_numbers_stand_beside_the_papers(folder):
+    reproduction = read_reproduction(folder)
+    assert reproduction.summary is not None
+    lines = {line[0]: line[1:] for line in numbers_lines(reproduction.summary)}
+    assert lines["SGD"] == [
+        "−1.000 [−0.987, −1.013]",
+        "−1.200 [−0.910, −1.318]",
+        "−1.780 [−1.303, −2.080]",
+        "0.9700 [0.9698, 0.9702]",
+        "0.9909 [0.9768, 0.9909]",
+        "0.9939 [0.9898, 0.9938]",
+    ]
+    assert lines["heavy ball"][1:3] == ["–", "–"]
+    assert lines["INNA (0.5, 1)"][0].endswith("(1 seed diverged)")
+    assert lines["INNA (0.5, 0.1), q = 1/16"][1:3] == ["−1.626 [−1.589, −1.668]", "0.609 [1.166, −1.907]"]
+
+
+def test_partial_results_say_what_is_missing(tmp_path):
+    study = study_of()
+    save(tmp_path, study, rows_of(study, without=["INNA (0.5, 1)", ("SGD", 2)]))
+    seen = Page(write_reproduction(tmp_path)[0].read_text(encoding="utf-8"))
+    assert "61 runs, none diverged; 4 final runs still to come." in seen.text
+    assert "Needs 3 final seeds of each; there are of INNA (0.5, 1) 0." in seen.text
+    assert "SGD: 1 final run not there yet (seed 2)." in seen.text
+
+
+def test_figure_1_alone_is_a_reproduction(tmp_path, monkeypatch):
+    write_descents(tmp_path, descents())
+    assert is_reproduction(tmp_path)
+    seen = Page(write_reproduction(tmp_path)[0].read_text(encoding="utf-8"))
+    assert "Figure 1: do the paper’s claims hold?" in seen.text
+    assert "report.html" not in seen.text
+    monkeypatch.setattr(report, "write_pictures", lambda drawn, *_: [figure.name for figure in drawn])
+    assert write_figures(tmp_path, ["svg"]) == ["figure-1-recovered", "figure-1-caption"]
+
+
+def test_before_its_first_run_only_figure_1_is_shown(tmp_path):
+    study_of().save(tmp_path)
+    with pytest.raises(ValueError, match="no run of the study is done yet"):
+        write_reproduction(tmp_path)
+    write_descents(tmp_path, descents())
+    assert read_reproduction(tmp_path).summary is None
+
+
+def test_other_folders_are_no_reproduction(tmp_path):
+    assert not is_reproduction(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"no study\.json"):
+        read_reproduction(tmp_path)
+    study = classification_study()
+    save(tmp_path, study, other_rows(study))
+    assert not is_reproduction(tmp_path)
+    with pytest.raises(ValueError, match="not the paper's protocol"):
+        read_reproduction(tmp_path)
+
+
+def test_the_pictures_of_a_reproduction_come_with_those_of_the_report(folder, monkeypatch):
+    monkeypatch.setattr(report, "write_pictures", lambda drawn, *_: [figure.name for figure in drawn])
+    names = write_figures(folder, ["svg"])
+    assert "curves-training-loss" in names
+    assert names[-6:] == ["figure-1-recovered", "figure-1-caption", "figure-2", "figure-3", "figure-4", "beyond"]
+    with pytest.raises(ValueError, match="formats must be of png and svg"):
+        write_figures(folder, ["pdf"])
+
+
+def test_the_markdown_holds_every_verdict_and_number(folder):
+    reproduction = read_reproduction(folder)
+    assert reproduction.summary is not None
+    section = result_section("mnist", reproduction)
+    for verdict in [*reproduction.verdicts, *reproduction.figure1_verdicts]:
+        assert f"| {verdict.statement} | **{verdict.outcome}**" in section
+        assert f"- *{verdict.statement}* {verdict.sentence}" in section
+    for line in numbers_lines(reproduction.summary):
+        assert f"| {' | '.join(line)} |" in section
+    for figure in reproduction.figures:
+        assert f"(images/reproduction-mnist-{figure.name}.png)" in section
+    assert section.startswith(lead(reproduction))
+    assert "    inna reproduce all --dataset mnist --scale medium" in section
+    widths = {table.count("|") for table in re.findall(r"^\| claim .*$", section, re.MULTILINE)}
+    assert widths == {3, 5}
+
+
+def test_data_without_curves_of_the_paper_have_no_empty_columns(tmp_path):
+    study = study_of("digits", "small-cnn")
+    section = result_section("digits", read_reproduction(save(tmp_path, study, rows_of(study))))
+    assert "|  | log₁₀ training loss, epoch 20 | test accuracy, epoch 20 |" in section
+    assert "| claim | verdict |\n" in section
+
+
+def test_a_page_keeps_what_is_written_by_hand():
+    by_hand = f"# Title\n\nBefore.\n\n{begin_mark('a')}\nold\n{end_mark('a')}\n\nAfter.\n"
+    page = fill(by_hand, "a", "new")
+    assert page == f"# Title\n\nBefore.\n\n{begin_mark('a')}\n\nnew\n\n{end_mark('a')}\n\nAfter.\n"
+    assert fill(page, "a", "new") == page
+    more = fill(page, "b", "other")
+    assert more.startswith(page.rstrip())
+    assert sections(more) == ["a", "b"]
+    for broken in (by_hand + by_hand, by_hand.replace(end_mark("a"), ""), end_mark("a") + begin_mark("a")):
+        with pytest.raises(ValueError, match="must hold each of"):
+            fill(broken, "a", "new")
+
+
+def write_reproduction_script() -> Any:
+    specification = importlib.util.spec_from_file_location("write_reproduction", DOCS / "write_reproduction.py")
+    assert specification is not None
+    assert specification.loader is not None
+    module = importlib.util.module_from_spec(specification)
+    sys.modules["write_reproduction"] = module
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_the_script_fills_a_page_and_draws_its_pictures(tmp_path):
+    script = write_reproduction_script()
+    study = study_of(contenders=[each for each in study_of().contenders if each.label in ("SGD", "AdaGrad")])
+    folder = save(tmp_path / "few", study, rows_of(study))
+    page = tmp_path / "reproduction.md"
+    page.write_text("# By hand\n", encoding="utf-8")
+    written = script.write_page(page, [folder])
+    assert written[0] == page
+    text = page.read_text(encoding="utf-8")
+    assert sections(text) == [RULES, "few"]
+    assert [path.name for path in written[1:]] == ["reproduction-few-figure-3.png"]
+    assert written[1].read_bytes().startswith(b"\x89PNG")
+    for reference in re.findall(r"\]\((images/.*?\.png)\)", text):
+        assert tmp_path / reference in written
+    assert text.startswith("# By hand\n")
+    script.write_page(page, [folder], pictures=False)
+    assert page.read_text(encoding="utf-8") == text
+
+
+def test_the_committed_page_is_what_its_results_say(tmp_path):
+    page = tmp_path / "reproduction.md"
+    committed = (DOCS / "reproduction.md").read_text(encoding="utf-8")
+    page.write_text(committed, encoding="utf-8")
+    write_reproduction_script().write_page(page, [], pictures=False)
+    assert page.read_text(encoding="utf-8") == committed, "run python docs/write_reproduction.py"
+    for reference in re.findall(r"\]\((images/.*?\.png)\)", committed):
+        assert (DOCS / reference).is_file()
