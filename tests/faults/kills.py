@@ -179,15 +179,25 @@ def _compare(jobs: int) -> tuple[str, ...]:
     return ("compare", "--task", SWEEP_TASK, *contenders, *options, "--jobs", str(jobs))
 
 
-def kill_often(command: Command, kills: int, seed: int, report: Callable[[str], object] = lambda text: None) -> Account:
-    """Kill ``command`` ``kills`` times and see what is left; half at any moment, the rest as its kinds say."""
+def kill_often(
+    command: Command,
+    kills: int,
+    seed: int,
+    report: Callable[[str], object] = lambda text: None,
+    *,
+    attempts: int = 3,
+) -> Account:
+    """Kill ``command`` ``kills`` times and see what is left; half at any moment, the rest as its kinds say.
+
+    Undisturbed, it is carried out ``attempts`` times beforehand.
+    """
     random_numbers = random.Random(seed)
     account = Account(
         fault=f"SIGKILL: {command.name}",
         expected="rows and checkpoints equal to an undisturbed run's, bit for bit",
     )
     with tempfile.TemporaryDirectory(prefix="inna-faults-") as place:
-        usual = _undisturbed(command, Path(place))
+        usual = _undisturbed(command, Path(place), attempts)
         report(f"{command.name}: undisturbed it takes {usual.duration:.1f} s and leaves {len(usual.contents)} files")
         plan = _plan(command.kinds, kills, random_numbers, usual)
         moments: list[float] = []
@@ -244,10 +254,10 @@ def _plan(
     return plan
 
 
-def _undisturbed(command: Command, place: Path) -> Undisturbed:
-    """The medians of three attempts, which must leave the same."""
+def _undisturbed(command: Command, place: Path, count: int) -> Undisturbed:
+    """The median of ``count`` attempts, which must leave the same."""
     attempts = []
-    for attempt in range(3):
+    for attempt in range(count):
         folder = place / f"undisturbed{attempt}"
         started, clock = time.monotonic(), time.time()
         process = command.start(folder)
@@ -262,7 +272,7 @@ def _undisturbed(command: Command, place: Path) -> Undisturbed:
         attempts.append(Undisturbed(contents(folder), duration, duration if first is None else first, last))
     if any(attempt.contents != attempts[0].contents for attempt in attempts):
         raise RuntimeError(f"undisturbed, the {command.name} does not leave the same each time")
-    return sorted(attempts, key=lambda attempt: attempt.duration)[1]
+    return sorted(attempts, key=lambda attempt: attempt.duration)[count // 2]
 
 
 def _written(folder: Path) -> list[Path]:
