@@ -10,6 +10,7 @@ import traceback
 import warnings
 from multiprocessing.connection import wait
 
+PRELOADED = ["torch.distributed.fsdp", "torch.distributed.checkpoint", "torch.distributed.tensor.parallel"]
 PATIENCE = 240.0  # seconds that one task may take on a crowded machine
 
 
@@ -65,7 +66,10 @@ class ProcessGroup:
         self._processes = []
 
     def _start(self):
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+        if os.name == "posix":
+            # One process imports torch, and the ranks are its forks.
+            context.set_forkserver_preload(PRELOADED)
         folder = tempfile.mkdtemp()
         self._connections = []
         for rank in range(self.size):

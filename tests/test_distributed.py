@@ -58,7 +58,7 @@ def test_state_in_another_place_is_refused(two):
 
 @pytest.mark.parametrize("shape", [(4,), (2, 2)], ids=["sharded", "replicated and sharded"])
 def test_four_processes_some_with_empty_shards(four, shape):
-    four.run(ranks.fully_sharded, ("default", "foreach"), shape)
+    four.run(ranks.fully_sharded, ("default",), shape)
 
 
 def test_four_processes_in_two_dimensions(four):

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "large-models.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("optimizer", ["innaprop", "adamw"])
+@pytest.mark.parametrize("optimizer", ["innaprop", pytest.param("adamw", marks=pytest.mark.slow)])
 def test_a_run_that_is_stopped_and_gone_on_with_is_the_undisturbed_one(two, tmp_path, optimizer):
     straight, _ = two.run(small_gpt.run, tmp_path / "straight", optimizer)
     stopped, _ = two.run(small_gpt.run, tmp_path / "stopped", optimizer, stops=(1, 4))
@@ -71,6 +71,7 @@ def test_the_page_shows_the_rows(tmp_path, capsys):
     assert (tmp_path / "loss.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_wrong_usage_is_one_line():
     done = subprocess.run(
         [sys.executable, small_gpt.FILE, "train", "--lr", "0"], capture_output=True, text=True, check=False
