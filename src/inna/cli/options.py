@@ -72,6 +72,10 @@ OwnTask = Annotated[
 BatchSize = Annotated[int | None, Parameter(help="Samples in a mini-batch. [default: 32, or the DataLoader's own]")]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto.")]
 Jobs = Annotated[int | None, Parameter(help="Runs at once. [default: as many as cores, 1 on a GPU]")]
+Precision = Annotated[
+    Literal["float32", "float64", "bfloat16"],
+    Parameter(help="Arithmetic; bfloat16: the layers' alone, with weights, loss and optimizer in float32."),
+]
 Backend = Annotated[
     Literal["local", "dask"], Parameter(help="Who does the runs: processes here, or the workers of a Dask cluster.")
 ]
@@ -98,7 +102,6 @@ Minutes = Annotated[
         "command goes on from there. [default: no limit]"
     ),
 ]
-Precision = Annotated[Literal["float32", "float64"], Parameter(help="Arithmetic of weights and data.")]
 
 
 def task_name(dataset: str | None, task: str | None) -> str:
