@@ -15,7 +15,7 @@ SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
 # (file, function): where what is unpickled is known to be one's own.
 VOUCHED_FOR = {
     ("src/inna/experiments/workers.py", "_unpickled"),  # test_sweep.py, test_a_task_that_was_altered_on_its_way
-    # Part of a message of the Dask cluster, which has unpickled the whole of it by then: whoever can send one is trusted.
+    # Part of a message of the Dask cluster, which has unpickled the whole by then: whoever can send one is trusted.
     ("src/inna/experiments/cluster.py", "_unpickled"),
 }
 
