@@ -171,13 +171,16 @@ def measured(name: str, device: str, precision: str, rounds: int) -> dict[str, A
 
 def side_by_side(name: str, problem: Problem, precision: str, rounds: int) -> dict[str, float]:
     """Images per second of the loop with a thread for each core, and of as many runs at once, together."""
+    # Workers find the function by the name of its module, which is not __main__ there.
+    from training_throughput import own_elsewhere as elsewhere
+
     count = cores()
     at_once = Parallel(n_jobs=count, backend="loky")
     loop, together = [], []
     for number in range(-(-rounds // 3) + 1):
         with threads(count):
             taken = statistics.median(problem.loop() for _ in range(3))
-        runs = at_once(delayed(own_elsewhere)(name, precision, 3) for _ in range(count))
+        runs = at_once(delayed(elsewhere)(name, precision, 3) for _ in range(count))
         if number:
             loop.append(problem.count / taken)
             together.append(sum(problem.count / seconds for seconds in runs))
@@ -189,7 +192,8 @@ def table(result: dict[str, Any]) -> list[str]:
     count = result["cores"]
     heading = (
         f"Measured on {result['hardware']}, torch {result['torch']}, Python {result['python']}, {result['date']}; "
-        f"batch {BATCH}, {result['precision']}, INNA, medians of {result['rounds']} rounds."
+        f"batch {BATCH}, {result['precision']}, INNA, medians of {result['rounds']} rounds; load average at the "
+        f"start {result['load']:.1f}, which a quiet machine has below 1."
     )
     lines = [
         heading,
@@ -248,6 +252,7 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d"),
             "precision": given.precision,
             "rounds": given.rounds,
+            "load": os.getloadavg()[0],
             "rows": [measured(name, given.device, given.precision, given.rounds) for name in given.problems],
         }
     if given.json:
