@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,14 @@ class Problem:
             torch.cuda.synchronize()
 
 
+@cache
+def _kept(name: str, precision: str) -> Problem:
+    return Problem(name, "cpu", precision)
+
+
 def own_elsewhere(name: str, precision: str, epochs: int) -> float:
     """Seconds of an epoch of a run in a worker process, the median of ``epochs``."""
-    problem = Problem(name, "cpu", precision)
+    problem = _kept(name, precision)
     return statistics.median(problem.own() for _ in range(epochs))
 
 
@@ -144,7 +150,7 @@ def share_of_steps(problem: Problem) -> float:
     return inside[0] / whole
 
 
-def measured(name: str, device: str, precision: str, rounds: int) -> dict[str, Any]:
+def measured(name: str, device: str, precision: str, rounds: int, one_thread: bool) -> dict[str, Any]:
     """One problem's row: images per second of each side and of each pair, and the share of the optimizer."""
     problem = Problem(name, device, precision)
     seconds: dict[str, list[float]] = {LOOP: [], RUN: []}
@@ -164,7 +170,7 @@ def measured(name: str, device: str, precision: str, rounds: int) -> dict[str, A
         "one_thread": {side: problem.count / statistics.median(taken) for side, taken in seconds.items()},
         "optimizer_share": share,
     }
-    if device == "cpu" and cores() > 1:
+    if device == "cpu" and cores() > 1 and not one_thread:
         row["all_cores"] = side_by_side(name, problem, precision, rounds)
     return row
 
@@ -234,6 +240,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--one-thread", action="store_true", help="leave out the pair on all cores")
     parser.add_argument("--json", type=Path, help="write the result here")
     parser.add_argument("--from", dest="source", type=Path, help="show a result that is there; run nothing")
     parser.add_argument("--docs", type=Path, help="write the table into this page")
@@ -253,7 +260,9 @@ def main() -> None:
             "precision": given.precision,
             "rounds": given.rounds,
             "load": os.getloadavg()[0],
-            "rows": [measured(name, given.device, given.precision, given.rounds) for name in given.problems],
+            "rows": [
+                measured(name, given.device, given.precision, given.rounds, given.one_thread) for name in given.problems
+            ],
         }
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
