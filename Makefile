@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 
-.PHONY: setup demo test test-all test-ecosystem bench lint clean
+.PHONY: setup demo test test-all test-ecosystem faults bench lint clean
 
 setup: .venv/.runtime
 
@@ -24,6 +24,10 @@ test-ecosystem: .venv/ecosystem/.ready .venv/timm/.ready .venv/tensorflow/.ready
 	.venv/timm/bin/python -m pytest tests/test_ecosystem_timm.py
 	.venv/tensorflow/bin/python -m pytest -k tensorflow tests/test_keras_backends.py tests/test_parity.py
 
+# Faults on purpose: 200 kills, a full disk, 1,000 damaged files. About 40 minutes; the tests have a short version.
+faults: .venv/.dev
+	PYTHONPATH=tests $(BIN)/python -m faults --json results/cpu/faults.json --docs docs/reliability.md
+
 bench: setup
 	$(BIN)/python benchmarks/step_time.py --json results/cpu/step_time.json --docs docs/performance.md
 	$(BIN)/python benchmarks/training_throughput.py --json results/cpu/training_throughput.json --docs docs/performance.md
@@ -32,6 +36,7 @@ lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/audit_dependencies.py constraints.txt
 
 clean:
 	rm -rf .venv build dist *.egg-info src/*.egg-info

@@ -40,7 +40,7 @@ def train(folder: Path, resume_from: Path | None = None) -> AveragedModel:
     parts = {"model": model, "averaged": averaged, "optimizer": optimizer, "schedule": schedule}
     first = 0
     if resume_from is not None:
-        checkpoint = torch.load(resume_from)
+        checkpoint = torch.load(resume_from, weights_only=True)
         first = checkpoint.pop("epoch") + 1
         for name, state in checkpoint.items():
             parts[name].load_state_dict(state)

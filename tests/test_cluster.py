@@ -96,6 +96,20 @@ def test_a_sweep_on_two_workers_is_stopped_goes_on_and_survives_one_that_is_kill
     assert len(list(begun.iterdir())) - before > len(rows) - done > 0
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_a_scheduler_that_goes_away_is_one_line(cluster, tmp_path, capfd):
+    study = make_study(tiny_task.PATH, ("tiny_task:Counted",), epochs=9, tuning_epochs=9999, seeds=(1,), grid=(0.1,))
+    folder, address = tmp_path / "rows", cluster.scheduler_address
+    thread = two_under_way(folder, lambda: cluster.sync(cluster.scheduler.close))
+    capfd.readouterr()
+    with pytest.raises(SweepError, match=r"the Dask scheduler at tcp://127\.0\.0\.1:\d+ is gone; rows are kept"):
+        sweep(study, folder, scheduler=address)
+    thread.join()
+    assert "Traceback" not in capfd.readouterr().err
+    assert not (folder / ".running").exists()
+
+
 def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("inna.experiments.cluster.CONNECT_SECONDS", 0.5)
     study = make_study(tiny_task.PATH, ["sgd"], epochs=1, tuning_epochs=1)

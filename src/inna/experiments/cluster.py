@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 import pickle
 import sys
@@ -92,9 +93,15 @@ class Cluster:
     def __enter__(self) -> Cluster:
         from distributed import Client, Event
 
+        # What distributed logs of a lost connection, with tracebacks, is said here in a line.
+        loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if _is_distributed(name)]
+        self.levels = {logger: logger.level for logger in loggers}
+        for logger in loggers:
+            logger.setLevel(logging.CRITICAL)
         try:
             self.client = Client(self.scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
+            self._restore_logs()
             why = next(iter(str(error).splitlines()), type(error).__name__)
             raise SweepError(f"no Dask scheduler answers at {self.scheduler}: {why}") from error
         self.event = Event(self.channel, client=self.client)
@@ -106,6 +113,11 @@ class Cluster:
             self.client.close()
         for key in list(self.announced):
             self._forget(key)
+        self._restore_logs()
+
+    def _restore_logs(self) -> None:
+        for logger, level in self.levels.items():
+            logger.setLevel(level)
 
     @property
     def jobs(self) -> int:
@@ -201,6 +213,10 @@ class Cluster:
             announcement = self.announced.pop(key, None)
             if announcement is not None:
                 announcement.__exit__(None, None, None)
+
+
+def _is_distributed(name: str) -> bool:
+    return name.partition(".")[0] == "distributed"
 
 
 def _by_value(study: Study, task: Task | None) -> bytes | None:

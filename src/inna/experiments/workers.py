@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import errno
 import functools
+import hashlib
 import os
 import pickle
 import signal
@@ -76,6 +77,7 @@ class _Delivery:
     parent: int
     stop: StopSign
     pickled: Path | None = None
+    sha256: str = ""  # of the pickled task; it comes by the workers' own pipe, not in the file
     tensorboard: Path | None = None
 
 
@@ -89,8 +91,9 @@ def _deliver(folder: Path, task: Task | None, stop: StopSign, tensorboard: Path 
         return
     with tempfile.TemporaryDirectory(prefix="inna-") as place:
         path = Path(place) / "task.pickle"
-        path.write_bytes(pickled(task))
-        yield dataclasses.replace(plain, pickled=path)
+        content = pickled(task)
+        path.write_bytes(content)
+        yield dataclasses.replace(plain, pickled=path, sha256=hashlib.sha256(content).hexdigest())
 
 
 def pickled(task: Task) -> bytes:
@@ -251,7 +254,7 @@ def _work(run: Run, delivery: _Delivery) -> Ended:
 
 def _task(run: Run, delivery: _Delivery) -> Task:
     if delivery.pickled is not None:
-        return _unpickled(delivery.pickled)
+        return _unpickled(delivery.pickled, delivery.sha256)
     task, source = load_task(run.dataset, delivery.directory, model=run.model)
     if source != run.source:
         raise ValueError(f"{run.dataset} was changed while the sweep was under way")
@@ -259,6 +262,9 @@ def _task(run: Run, delivery: _Delivery) -> Task:
 
 
 @functools.lru_cache(maxsize=1)
-def _unpickled(path: Path) -> Task:
-    task: Task = pickle.loads(path.read_bytes())
+def _unpickled(path: Path, sha256: str) -> Task:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise SweepError(f"{path}: the task was altered on its way to the workers; it is not unpickled")
+    task: Task = pickle.loads(content)
     return task

@@ -81,6 +81,7 @@ class INNAprop(InertialOptimizer):
         "sigma": {"minimum": 0.0, "below": 1.0},
         "eps": {"minimum": 0.0},
     }
+    state_names = InertialOptimizer.state_names | {"exp_avg_sq"}
 
     def __init__(
         self,

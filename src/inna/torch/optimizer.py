@@ -24,10 +24,14 @@ from torch.optim.optimizer import (
 
 from inna.dynamics import check_range, momentum_from_phase
 from inna.torch import fused
+from inna.torch.loading import check_layout, check_state
 
 __all__ = ["InertialOptimizer", "TensorLists", "param_groups"]
 
 STATE_DICT_VERSION = 1
+# Flags that leave the choice to the optimizer where they are None, and flags that are on or off.
+CHOICES = ("foreach", "fused", "kahan")
+SWITCHES = ("maximize", "capturable", "differentiable", "decoupled_weight_decay")
 LOW_PRECISION = (torch.bfloat16, torch.float16)
 
 
@@ -71,6 +75,8 @@ class InertialOptimizer(Optimizer):
         "beta": {"minimum": 0.0},
         "weight_decay": {"minimum": 0.0},
     }
+    # What the state of a parameter may hold; psi only between loading a checkpoint of the authors' and the first step.
+    state_names: ClassVar[frozenset[str]] = frozenset({"momentum", "step", "compensation", "psi"})
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         # Checked before torch reads the groups: a bad default is reported even where every group overrides it.
@@ -93,6 +99,11 @@ class InertialOptimizer(Optimizer):
         dtype = group["momentum_dtype"]
         if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
             raise ValueError(f"momentum_dtype must be a real floating-point torch.dtype or None, got {dtype!r}")
+        for flag in (*CHOICES, *SWITCHES):
+            value = group.get(flag, False)
+            if not isinstance(value, (bool, int)) and not (value is None and flag in CHOICES):
+                allowed = "True, False or None" if flag in CHOICES else "True or False"
+                raise ValueError(f"{flag} must be {allowed}, got {value!r}")
         if group["differentiable"]:
             for flag in ("foreach", "fused", "kahan"):
                 if group[flag]:
@@ -142,7 +153,9 @@ class InertialOptimizer(Optimizer):
         ``weight_decay/beta``.
 
         Raises:
-            ValueError: the groups do not match, the format is of a later version, or the authors' ``decaypower`` is on.
+            ValueError: the groups or the state do not match the parameters, or are another optimizer's; a setting is
+                out of its range; the format is of a later version; or the authors' ``decaypower`` is on. Nothing is
+                changed then.
         """
         loaded: dict[str, Any] = {}
 
@@ -169,6 +182,7 @@ class InertialOptimizer(Optimizer):
                 handle.remove()
 
     def _adapt(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        check_layout(state_dict)
         version = state_dict.get("version")
         if version is not None and not (isinstance(version, int) and 1 <= version <= STATE_DICT_VERSION):
             raise ValueError(
@@ -179,6 +193,8 @@ class InertialOptimizer(Optimizer):
             any("psi" in values for values in state_dict["state"].values())
             or any("decaypower" in group for group in groups)
         )
+        for group in groups:
+            self._check({**self.defaults, **group})
         for group in groups if of_the_authors else []:
             if group.pop("decaypower", 0):
                 raise ValueError(
@@ -186,7 +202,9 @@ class InertialOptimizer(Optimizer):
                     "torch.optim.lr_scheduler.LambdaLR(optimizer, inna.schedules.power_decay(q))"
                 )
             if group.get("weight_decay"):
-                group["weight_decay"] = group["weight_decay"] / group["beta"]
+                beta = check_range("beta", {**self.defaults, **group}["beta"], minimum=0.0, exclusive=True)
+                group["weight_decay"] = check_range("weight_decay/beta", group["weight_decay"] / beta)
+        check_state(state_dict, [group["params"] for group in self.param_groups], self.state_names)
         return {**state_dict, "param_groups": groups}
 
     # torch wraps `step` in this. Its label for the profiler costs 6 µs, a quarter of a small model's step: it is left
