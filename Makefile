@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 
-.PHONY: setup demo test test-all bench lint clean
+.PHONY: setup demo test test-all test-ecosystem faults bench lint clean
 
 setup: .venv/.runtime
 
@@ -15,14 +15,28 @@ test: .venv/.dev
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest
+	$(MAKE) test-ecosystem
+
+# Other people's libraries, each group in an environment on top of .venv: too large for it, or harmful to imports there.
+test-ecosystem: .venv/ecosystem/.ready .venv/timm/.ready .venv/tensorflow/.ready
+	.venv/ecosystem/bin/python -m pytest tests/test_ecosystem_transformers.py tests/test_ecosystem_lightning.py \
+	    tests/test_ecosystem_flax.py
+	.venv/timm/bin/python -m pytest tests/test_ecosystem_timm.py
+	.venv/tensorflow/bin/python -m pytest -k tensorflow tests/test_keras_backends.py tests/test_parity.py
+
+# Faults on purpose: 200 kills, a full disk, 1,000 damaged files. About 40 minutes; the tests have a short version.
+faults: .venv/.dev
+	PYTHONPATH=tests $(BIN)/python -m faults --json results/cpu/faults.json --docs docs/reliability.md
 
 bench: setup
 	$(BIN)/python benchmarks/step_time.py --json results/cpu/step_time.json --docs docs/performance.md
+	$(BIN)/python benchmarks/training_throughput.py --json results/cpu/training_throughput.json --docs docs/performance.md
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python tools/audit_dependencies.py constraints.txt
 
 clean:
 	rm -rf .venv build dist *.egg-info src/*.egg-info
@@ -42,4 +56,13 @@ clean:
 
 .venv/.dev: .venv/.runtime pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable ".[experiments,theory,jax,keras]"
+	touch $@
+
+# What is not installed here is found in .venv. Of the pins one is left out: TensorFlow asks for an older h5py.
+.venv/%/.ready: .venv/.dev
+	$(BIN)/python -m venv --without-pip .venv/$*
+	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	    > $$(.venv/$*/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/beneath.pth
+	grep -v '^h5py==' constraints.txt > .venv/$*/constraints.txt
+	.venv/$*/bin/python -m pip install --quiet --constraint .venv/$*/constraints.txt --group $*
 	touch $@

@@ -3,11 +3,13 @@
     python benchmarks/step_time.py                                 a table per set of shapes, and the promises
     python benchmarks/step_time.py --shapes lenet many --rounds 50
     python benchmarks/step_time.py --json results/cpu/step_time.json --docs docs/performance.md
+    python benchmarks/step_time.py --shapes gpt2 --json results/cpu/step_time.json    the rows of one set anew
     PYTHONPATH=src python benchmarks/step_time.py --device cuda --json results/gpu/step_time.json
     python benchmarks/step_time.py --from results/cpu/step_time.json --docs docs/performance.md    no run: the tables
 
 All sides take turns in one process, on the same parameters and gradients; the times are medians. State is shared by
 sides that keep the same kind of it, so that 124 million parameters fit. The exit status is 1 where a promise is broken.
+Rows that --json finds of the same machine and of other shapes stay, so a long measurement can be taken in parts.
 """
 
 from __future__ import annotations
@@ -62,6 +64,7 @@ TITLES = {
     "lenet": "LeNet, 62 k",
     "many": "1,000 tensors of 1 k",
 }
+COMPILED_FOREACH = 200  # tensors; Inductor takes many minutes over 1,000
 LARGE = ("one", "layers", "gpt2")
 REFERENCE = "AdamW fused"
 FLOOR = "floor (C loop)"
@@ -143,8 +146,11 @@ class Sides:
         except RuntimeError as error:
             warnings.warn(f"{name} fused is left out: {error}", stacklevel=2)
         if compiled:
-            optimizer = cls(self.params, lr=torch.tensor(INNA_DEFAULTS.lr), foreach=True, fused=False)
-            self._add(f"{name} compiled", optimizer, torch.compile(optimizer.step))
+            # By default the graph calls the fused kernel, an operator; from foreach the compiler makes its own.
+            paths = ("", "foreach ") if len(self.params) <= COMPILED_FOREACH else ("",)
+            for path in paths:
+                optimizer = cls(self.params, foreach=True if path else None)
+                self._add(f"{name} {path}compiled", optimizer, torch.compile(optimizer.step))
 
     def _add(
         self, name: str, optimizer: torch.optim.Optimizer, step: Callable[[], Any] | None = None, share: bool = True
@@ -248,6 +254,7 @@ def _resident(field_name: str) -> int:
 
 def measure(name: str, device: str, rounds: int, compiled: bool) -> list[dict[str, Any]]:
     """The rows of one set of shapes."""
+    torch.compiler.reset()  # so few compilations of one function are allowed that all shapes together exceed it
     sides = Sides(SHAPES[name], device, compiled)
     repeats = max(1, min(20, 2_000_000 // sides.size))
     times: dict[str, list[float]] = {side: [] for side in sides.steps}
@@ -287,6 +294,8 @@ def measure(name: str, device: str, rounds: int, compiled: bool) -> list[dict[st
                 "state_bytes_per_parameter": sides.state_bytes.get(side),
                 "extra_bytes": extra,
                 "parameters": sides.size,
+                "rounds": rounds,
+                "date": time.strftime("%Y-%m-%d"),
             }
         )
     return rows
@@ -307,8 +316,19 @@ def machine(device: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "python": platform.python_version(),
-        "date": time.strftime("%Y-%m-%d"),
     }
+
+
+def earlier_rows(path: Path | None, about: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows of a file, where they belong to the same machine; else none, with a word about it."""
+    if path is None or not path.exists():
+        return []
+    result = json.loads(path.read_text(encoding="utf-8"))
+    if result["machine"] != about:
+        print(f"{path} is of another machine or another torch, and is replaced", file=sys.stderr)
+        return []
+    rows: list[dict[str, Any]] = result["rows"]
+    return rows
 
 
 def kept_promises(result: dict[str, Any]) -> list[dict[str, Any]]:
@@ -334,10 +354,11 @@ def kept_promises(result: dict[str, Any]) -> list[dict[str, Any]]:
 def tables(result: dict[str, Any]) -> str:
     """The rows and the promises as Markdown."""
     about = result["machine"]
+    rounds, dates = (sorted({row[name] for row in result["rows"]}) for name in ("rounds", "date"))
     lines = [
         (
             f"Measured on {about['name']} ({about['device']}, {about['threads']} threads), torch {about['torch']}, "
-            f"Python {about['python']}, {about['date']}; medians of {result['rounds']} rounds, float32."
+            f"Python {about['python']}, {', '.join(dates)}; medians of {', '.join(map(str, rounds))} rounds, float32."
         ),
         "",
         "| promise | measured | allowed | kept |",
@@ -346,8 +367,10 @@ def tables(result: dict[str, Any]) -> str:
     for verdict in kept_promises(result):
         kept = "yes" if verdict["kept"] else "**no**"
         lines.append(f"| {verdict['promise']} | {verdict['measured']:.2f} | {verdict['allowed']} | {kept} |")
-    for name in dict.fromkeys(row["shapes"] for row in result["rows"]):
+    for name in SHAPES:
         rows = [row for row in result["rows"] if row["shapes"] == name]
+        if not rows:
+            continue
         lines += [
             "",
             f"### {TITLES[name]}",
@@ -404,9 +427,11 @@ def main() -> int:
             parser.error("--device cuda: torch sees no CUDA device")
         if arguments.threads:
             torch.set_num_threads(arguments.threads)
-        result = {"machine": machine(arguments.device), "rounds": arguments.rounds, "rows": []}
+        about = machine(arguments.device)
+        result = {"machine": about, "rows": earlier_rows(arguments.json, about)}
         for name in arguments.shapes:
-            result["rows"] += measure(name, arguments.device, arguments.rounds, not arguments.no_compiled)
+            rows = measure(name, arguments.device, arguments.rounds, not arguments.no_compiled)
+            result["rows"] = [row for row in result["rows"] if row["shapes"] != name] + rows
             if arguments.json:
                 # After each set of shapes: a run that is stopped keeps what it has.
                 replace(arguments.json, json.dumps(result, indent=1) + "\n")

@@ -10,6 +10,7 @@ import traceback
 import warnings
 from multiprocessing.connection import wait
 
+PRELOADED = ["torch.distributed.fsdp", "torch.distributed.checkpoint", "torch.distributed.tensor.parallel"]
 PATIENCE = 240.0  # seconds that one task may take on a crowded machine
 
 
@@ -23,8 +24,9 @@ class ProcessGroup:
     Functions and arguments must be picklable: functions of a module's top level, which they find on ``sys.path``.
     """
 
-    def __init__(self, size):
+    def __init__(self, size, backend="gloo"):
         self.size = size
+        self.backend = backend
         self._processes = []
 
     def run(self, function, *args, **settings):
@@ -64,24 +66,29 @@ class ProcessGroup:
         self._processes = []
 
     def _start(self):
-        context = multiprocessing.get_context("spawn")
+        context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
+        if os.name == "posix":
+            # One process imports torch, and the ranks are its forks.
+            context.set_forkserver_preload(PRELOADED)
         folder = tempfile.mkdtemp()
         self._connections = []
         for rank in range(self.size):
             ours, theirs = context.Pipe()
-            process = context.Process(target=serve, args=(rank, self.size, folder, theirs), daemon=True)
+            process = context.Process(target=serve, args=(rank, self.size, self.backend, folder, theirs), daemon=True)
             process.start()
             theirs.close()
             self._processes.append(process)
             self._connections.append(ours)
 
 
-def serve(rank, size, folder, connection):
+def serve(rank, size, backend, folder, connection):
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     import torch
 
     torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=size)
+    if "nccl" in backend:
+        torch.cuda.set_device(rank)
+    torch.distributed.init_process_group(backend, init_method=f"file://{folder}/store", rank=rank, world_size=size)
     while True:
         try:
             function, args, settings = connection.recv()

@@ -100,13 +100,13 @@ def load(folder, case, *, go_on=False):
         same_bits(content(model, optimizer), after)
 
 
-def save_cases(folder, **settings):
-    for case in CASES:
+def save_cases(folder, cases, **settings):
+    for case in cases:
         save(Path(folder, case), case, **settings)
 
 
-def load_cases(folder, **settings):
-    for case in CASES:
+def load_cases(folder, cases, **settings):
+    for case in cases:
         load(Path(folder, case), case, **settings)
 
 
@@ -143,9 +143,9 @@ def load_plainly(folder, case):
     same_bits(content(model, optimizer), expected)
 
 
-def state_before_the_first_step(folder):
+def state_before_the_first_step(folder, cases):
     """Asking for state, saving it and loading it changes no bit of what follows."""
-    for i, case in enumerate(CASES):
+    for i, case in enumerate(cases):
         undisturbed, optimizer = make(case)
         train(undisturbed, optimizer, range(3))
         expected = content(undisturbed, optimizer)

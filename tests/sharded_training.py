@@ -345,3 +345,47 @@ def misplaced_state():
         state["momentum"] = state["momentum"].full_tensor()
         with pytest.raises(RuntimeError, match="momentum is a Tensor beside a parameter that is a DTensor"):
             train(model, optimizer, dtype, split=True, steps=[1])
+
+
+def clipped_mixture():
+    """The recipe of docs/large-models.md: one norm over plain gradients and shards, as in one process."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    model, alone = network(), network()
+    fully_shard(model, mesh=mesh, ignored_params={model.norm.weight, model.first.bias})
+    for each in (model, alone):
+        loss(each(batch(0), True)).backward()
+    expected = torch.nn.utils.clip_grad_norm_(alone.parameters(), 0.1)
+    moved = [param for param in model.parameters() if param.grad is not None]
+    kinds = [[p for p in moved if isinstance(p, DTensor) is sharded] for sharded in (True, False)]
+    norm = torch.linalg.vector_norm(
+        torch.stack([whole(torch.nn.utils.get_total_norm([p.grad for p in kind])) for kind in kinds])
+    )
+    torch.testing.assert_close(norm, expected, rtol=1e-12, atol=0)
+    for kind in kinds:
+        torch.nn.utils.clip_grads_with_norm_(kind, 0.1, norm)
+    for param, other in zip(model.parameters(), alone.parameters(), strict=True):
+        if other.grad is not None:
+            torch.testing.assert_close(whole(param.grad), other.grad, rtol=1e-12, atol=1e-12)
+
+
+def on_gpus():
+    """FSDP2 over NCCL, with the state on the GPUs and in pinned memory of the host, and DDP."""
+    rank = torch.device("cuda", dist.get_rank())
+    mesh = init_device_mesh("cuda", (dist.get_world_size(),))
+
+    def run(model, kind, flags):
+        optimizer = kind(model.parameters(), **SETTINGS[kind], **flags)
+        for step in range(STEPS):
+            loss(model(own_part(batch(step, torch.float64)).to(rank))).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        return {name: tensor.cpu() for name, tensor in weights(model).items()}
+
+    for kind, flags, dtype in every_path(dtypes=(torch.float64,)):
+        expected = reference(kind, dtype, **{name: value for name, value in flags.items() if name != "fused"})[0]
+        spread = [shard(network(dtype).to(rank), mesh)]
+        spread.append(DistributedDataParallel(network(dtype).to(rank), find_unused_parameters=True))
+        if not flags.get("capturable"):
+            spread.append(shard(network(dtype), mesh, offload_policy=CPUOffloadPolicy()))
+        for model in spread:
+            torch.testing.assert_close(run(model, kind, flags), expected, rtol=1e-12, atol=1e-12)

@@ -20,26 +20,34 @@ from inna.torch import INNA, INNAprop
 from inna.torch.checkpoints import Checkpoints, DamagedCheckpointError
 from sharded_checkpoints import content, make, same_bits, train
 
-
-def test_from_two_processes_to_one_and_on_with_two(two, tmp_path):
-    two.run(ranks.save_cases, tmp_path)
-    ranks.load_cases(tmp_path)
-    two.run(ranks.load_cases, tmp_path, go_on=True)
-
-
-def test_from_one_process_to_four_and_from_four_to_two(two, four, tmp_path):
-    ranks.save_cases(tmp_path / "one")
-    ranks.load_cases(tmp_path / "one", go_on=True)
-    four.run(ranks.load_cases, tmp_path / "one")
-    four.run(ranks.save_cases, tmp_path / "four", in_background=True)
-    two.run(ranks.load_cases, tmp_path / "four")
+FEW = ("INNA", "INNA without a step count", "INNAprop bfloat16")
+every_case = pytest.mark.parametrize(
+    "cases", [FEW, pytest.param(tuple(ranks.CASES), marks=pytest.mark.slow)], ids=["few", "all"]
+)
 
 
-def test_what_is_saved_in_the_background_is_the_state_of_that_moment(two, tmp_path):
-    ranks.save_cases(tmp_path / "one", in_background=True)
-    ranks.load_cases(tmp_path / "one")
-    two.run(ranks.save_cases, tmp_path / "two", in_background=True)
-    two.run(ranks.load_cases, tmp_path / "two", go_on=True)
+@every_case
+def test_from_two_processes_to_one_and_on_with_two(two, tmp_path, cases):
+    two.run(ranks.save_cases, tmp_path, cases)
+    ranks.load_cases(tmp_path, cases)
+    two.run(ranks.load_cases, tmp_path, cases, go_on=True)
+
+
+@every_case
+def test_from_one_process_to_four_and_from_four_to_two(two, four, tmp_path, cases):
+    ranks.save_cases(tmp_path / "one", cases)
+    ranks.load_cases(tmp_path / "one", cases, go_on=True)
+    four.run(ranks.load_cases, tmp_path / "one", cases)
+    four.run(ranks.save_cases, tmp_path / "four", cases, in_background=True)
+    two.run(ranks.load_cases, tmp_path / "four", cases)
+
+
+@every_case
+def test_what_is_saved_in_the_background_is_the_state_of_that_moment(two, tmp_path, cases):
+    ranks.save_cases(tmp_path / "one", cases, in_background=True)
+    ranks.load_cases(tmp_path / "one", cases)
+    two.run(ranks.save_cases, tmp_path / "two", cases, in_background=True)
+    two.run(ranks.load_cases, tmp_path / "two", cases, go_on=True)
 
 
 @pytest.mark.parametrize("in_background", [False, True])
@@ -51,9 +59,10 @@ def test_torchs_own_checkpoints(two, four, tmp_path, in_background):
         four.run(ranks.load_plainly, folder, case)
 
 
-def test_state_before_the_first_step_changes_nothing(two, tmp_path):
-    ranks.state_before_the_first_step(tmp_path / "one")
-    two.run(ranks.state_before_the_first_step, tmp_path / "two")
+@every_case
+def test_state_before_the_first_step_changes_nothing(two, tmp_path, cases):
+    ranks.state_before_the_first_step(tmp_path / "one", cases)
+    two.run(ranks.state_before_the_first_step, tmp_path / "two", cases)
 
 
 def test_a_damaged_shard_is_refused_by_all(two, tmp_path):

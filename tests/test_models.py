@@ -98,3 +98,22 @@ def test_the_padding_of_the_network_for_28_pixels_gives_the_rest_what_32_pixels_
             from_one.copy_(to_other)
         around = nn.functional.pad(images, (padding,) * 4)
         assert plain.eval()(around).equal(padded.eval()(images))
+
+
+def test_in_lenet_pooling_first_gives_the_bits_of_relu_first():
+    with isolated(3):
+        images, classes = torch.rand(96, 1, 28, 28), torch.arange(96) % 10
+    task = Task("t", lenet5, (images, classes), (images, classes), nn.functional.cross_entropy, channels_last=True)
+
+    def relu_first():
+        made = list(lenet5())
+        return nn.Sequential(*(made[i] for i in (0, 2, 1, 3, 5, 4, *range(6, len(made)))))
+
+    assert isinstance(relu_first()[1], nn.ReLU)
+    other = Task("t", relu_first, task.train, task.test, task.loss, channels_last=True)
+    run = Run("t", "lenet5", "inna", 0.3, 0.5, 0.1, epochs=4)
+
+    def losses(result):
+        return [(entry["train_loss"], entry["test_loss"]) for entry in result["history"]]
+
+    assert losses(measure(run, task)) == losses(measure(run, other))

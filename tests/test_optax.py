@@ -201,12 +201,14 @@ def test_nothing_is_lost_where_alpha_gamma_is_near_one(x64, distance, known):
         (lambda: inna(0.1, 0.5, 0.1), False),
         (lambda: inna(0.1, 0.5, 0.1, weight_decay=0.1, decoupled_weight_decay=True), False),
         (lambda: inna(lambda k: 0.1 * power_decay(0.5)(k), 0.5, 0.1, max_learning_rate=0.1), False),
+        (innaprop, False),
+        (lambda: innaprop(lambda k: 1e-3 * power_decay(0.5)(k), max_learning_rate=1e-3), False),
         (lambda: inna(*dynamics.from_sgd(0.01)), True),
         (lambda: inna(lambda k: 0.1 * power_decay(0.5)(k), 0.5, 0.1), True),
     ],
-    ids=["constant", "decay", "bounded-schedule", "alpha-gamma-is-1", "schedule"],
+    ids=["constant", "decay", "bounded-schedule", "prop", "prop-bounded-schedule", "alpha-gamma-is-1", "schedule"],
 )
-def test_where_the_division_is_safe_no_momentum_is_copied(make, copies):
+def test_where_the_division_is_safe_nothing_is_copied(make, copies):
     """XLA's temporary memory on the CPU, with donated buffers: the measured cost of the first form is this copy."""
     if jax.default_backend() != "cpu":
         pytest.skip("a property of XLA's CPU backend")
@@ -415,6 +417,22 @@ def test_derivatives_through_the_update(x64, make):
     if make is inna:
         of_the_rate = jax.jit(functools.partial(after_three_steps, alpha=0.5, beta=0.2, start=start))
         check_grads(of_the_rate, (0.1,), order=2, modes=["rev"], rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [inna, innaprop])
+def test_derivatives_through_a_warm_up_from_zero(x64, make):
+    """The first step changes nothing, the mean of g² stays 0, and no derivative becomes NaN for it."""
+    start = jnp.array([1.0, -2.0])
+
+    def after_two_steps(slope):
+        optimizer = make(lambda k: slope * k)
+        params, state = start, optimizer.init(start)
+        for _ in range(2):
+            updates, state = optimizer.update(jnp.cos(params) + params, state, params)
+            params = params + updates
+        return params
+
+    check_grads(after_two_steps, (0.1,), order=1, modes=["fwd", "rev"], rtol=1e-6)
 
 
 def test_state_and_updates_take_the_sharding_of_the_parameters():

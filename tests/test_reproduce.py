@@ -136,6 +136,7 @@ def test_reproduce_runs_what_is_missing_and_keeps_what_other_figures_had(capsys,
     assert {row.dataset for row in four} == {"digits[:64]"}
     assert (folder / "report.html").is_file()
     assert (folder / "reproduction.html").is_file()
+    assert (folder / "reproduction.html").is_file()
     assert run(["reproduce", "fig2", *arguments]) == 0
     rows = read_rows(folder)
     assert four.keys() < rows.keys()
@@ -150,6 +151,7 @@ def test_figure_1_is_a_document(capsys, tmp_path):
     assert run(["reproduce", "fig1", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "recovered (0.3, 0.1), initial speed 0.1: dips at 45368, 70598, 87202" in out
+    assert (tmp_path / "reproduction.html").is_file()
     assert f"report: {tmp_path / 'reproduction.html'}" in out
     descents = read_descents(tmp_path)
     assert [descent.label for descent in descents] == ["recovered"] * 3 + ["caption"] * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -87,6 +88,28 @@ def test_tasks_from_python_need_no_file_and_the_process_does_not_matter(tmp_path
     assert len(alone) == 4
     with pytest.raises(SweepError, match="one half is too much"):
         compare(task, ["tiny_task:Fragile"], **SMALL | {"grid": (0.1, 0.5)})
+
+
+class Intruder:
+    """Leaves a trace where it is unpickled."""
+
+    def __init__(self, trace):
+        self.trace = trace
+
+    def __reduce__(self):
+        return Path.touch, (self.trace,)
+
+
+def test_a_task_that_was_altered_on_its_way_is_not_unpickled(tmp_path, monkeypatch):
+    write = Path.write_bytes
+
+    def intrude(path, content):
+        return write(path, pickle.dumps(Intruder(tmp_path / "trace")) if path.name == "task.pickle" else content)
+
+    monkeypatch.setattr(Path, "write_bytes", intrude)
+    with pytest.raises(SweepError, match="altered on its way"):
+        compare(tiny_task.make_task(), ["sgd"], folder=tmp_path / "rows", **SMALL)
+    assert not (tmp_path / "trace").exists()
 
 
 def test_a_second_start_runs_what_is_missing_or_damaged_and_nothing_else(done, tmp_path):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import sys
+import weakref
 from typing import Any
 
 import numpy as np
@@ -327,10 +329,93 @@ def test_subclasses_of_tensor_have_no_kernel(monkeypatch):
     assert not used(INNA([param]), monkeypatch)
 
 
+@pytest.fixture
+def mesh():
+    """A mesh of one process, this one; training on several is test_distributed.py's."""
+    distributed = torch.distributed
+    if not distributed.is_available():
+        pytest.skip("this torch has no torch.distributed")
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield distributed.device_mesh.init_device_mesh("cpu", (1,))
+    distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("cls", [INNA, INNAprop])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_shards_and_plain_tensors_of_one_group_go_through_the_kernels_together(cls, dtype, mesh, monkeypatch):
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    plans = (None, [Shard(0)], [Replicate()], [Shard(1)])
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(4, 6, generator=generator).to(dtype) for _ in plans]
+    # The C code is the same for both; their ways to it are not.
+    expected = [torch.nn.Parameter(tensor.clone()) for tensor in tensors]
+    params = [
+        torch.nn.Parameter(tensor.clone() if plan is None else distribute_tensor(tensor.clone(), mesh, plan))
+        for tensor, plan in zip(tensors, plans, strict=True)
+    ]
+    sides = [cls(group, initial_speed=1.0, fused=True) for group in (params, expected)]
+    for _ in range(3):
+        for param, plain, plan in zip(params, expected, plans, strict=True):
+            plain.grad = torch.randn(4, 6, generator=generator).to(dtype)
+            param.grad = plain.grad.clone() if plan is None else distribute_tensor(plain.grad, mesh, plan)
+        assert all(used(side, monkeypatch) for side in sides)
+    for param, plain, plan in zip(params, expected, plans, strict=True):
+        whole = param if plan is None else param.full_tensor()
+        assert torch.equal(whole, plain)
+    loss = (params[1] ** 3).sum()
+    sides[0].step()
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 # What a step remembers of the one before.
 
 
-def test_a_plan_sees_everything_that_moves():
+@pytest.fixture(params=["torch's guards", "own facts"])
+def watching(request, monkeypatch):
+    if request.param == "own facts":
+        monkeypatch.setitem(sys.modules, "torch._C._dynamo.guards", None)  # as in a torch that has none
+
+
+def test_what_is_watched_for(watching):
+    plain = torch.arange(6.0)
+    alike = fused._watch([plain, torch.ones(2, 3)])
+    assert alike(torch.zeros(6), torch.zeros(2, 3))
+    assert not alike(None, torch.zeros(2, 3))
+    others = (
+        torch.zeros(2, 3).t(),
+        torch.zeros(6),
+        torch.zeros(2, 3, dtype=torch.float64),
+        torch.zeros(2, 3, device="meta"),
+        torch._neg_view(torch.zeros(2, 3)),
+        torch.zeros(2, 3).to_sparse(),
+        torch.zeros(2, 3).as_subclass(Tagged),
+        None,
+    )
+    for other in others:
+        assert not alike(plain, other), other
+    gone = weakref.ref(plain)
+    del plain
+    assert gone() is None
+
+
+def test_a_plan_is_kept_while_gradients_are_new_at_every_step(watching):
+    optimizer = stepper()
+    optimizer.step()
+    (plan,) = optimizer._plans.values()
+    (param,) = optimizer.param_groups[0]["params"]
+    for closure in (None, lambda: torch.ones(())):
+        optimizer.zero_grad()
+        param.grad = torch.ones(4, 6)
+        optimizer.step(closure)
+        assert list(optimizer._plans.values()) == [plan]
+    gone = weakref.ref(param.grad)
+    param.grad = None
+    assert gone() is None
+
+
+def test_a_plan_sees_everything_that_moves(watching):
     """Whatever is changed between steps, the next one does what a fresh single path would do."""
 
     def new_state(optimizer: INNA) -> None:
@@ -368,6 +453,26 @@ def test_a_plan_sees_everything_that_moves():
     def settings(optimizer: INNA) -> None:
         optimizer.param_groups[0].update(lr=0.3, alpha=0.2, beta=0.0, weight_decay=0.1, maximize=True)
 
+    def pending_sign(optimizer: INNA) -> None:
+        for param in optimizer.param_groups[0]["params"]:
+            param.grad = torch._neg_view(param.grad)
+
+    def swapped_gradient(optimizer: INNA) -> None:
+        optimizer.param_groups[0]["params"][0].grad.data = torch.ones(4, 4).t() * torch.arange(4)
+
+    def one_gradient(optimizer: INNA) -> None:
+        first, *_ = optimizer.param_groups[0]["params"]
+        first.data = torch.ones(5)
+        optimizer.state[first]["momentum"] = torch.zeros(5)
+        first.grad = optimizer.param_groups[0]["params"][1].grad
+
+    def shorter(optimizer: INNA) -> None:
+        for param in optimizer.param_groups[0]["params"][1:2]:
+            param.grad = None
+            param.data = param.data[:3]
+            param.grad = torch.ones(3)
+            optimizer.state[param]["momentum"] = optimizer.state[param]["momentum"][:3]
+
     def fewer(optimizer: INNA) -> None:
         del optimizer.param_groups[0]["params"][0]
 
@@ -380,7 +485,7 @@ def test_a_plan_sees_everything_that_moves():
         optimizer.add_param_group({"params": [param], "lr": 0.2})
 
     changes = (new_state, new_states, new_data, transposed, doubles, no_gradient, kahan, speed, settings, fewer)
-    for change in (*changes, reloaded, another_group):
+    for change in (*changes, pending_sign, swapped_gradient, one_gradient, shorter, reloaded, another_group):
         sides = []
         for flags in ({}, {"fused": False, "foreach": False}):
             torch.manual_seed(3)
@@ -388,6 +493,7 @@ def test_a_plan_sees_everything_that_moves():
             optimizer = INNA(params, **flags)
             for k in range(6):
                 for param in params:
+                    param.grad = None
                     param.grad = torch.randn(param.shape).to(param.dtype)
                 if k == 3:
                     change(optimizer)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from inna.torch import INNA, INNAprop, param_groups
 
@@ -106,6 +107,30 @@ def test_step_hooks_may_change_gradients_and_see_the_result(kind):
             optimizer.step()
     assert_same_weights(*models, tolerance=1e-12)
     assert seen == [6, 6, 6]
+
+
+@KINDS
+def test_a_profiler_and_hooks_on_all_optimizers_see_the_step(kind):
+    # Where neither is there, `step` leaves out torch's wrapper for them.
+    optimizer = kind([torch.nn.Parameter(torch.ones(3))])
+    (param,) = optimizer.param_groups[0]["params"]
+    param.grad = torch.ones(3)
+    seen = []
+    optimizer.step()
+    handles = [
+        register_optimizer_step_pre_hook(lambda *_: seen.append("before")),
+        register_optimizer_step_post_hook(lambda *_: seen.append("after")),
+    ]
+    try:
+        optimizer.step()
+    finally:
+        for handle in handles:
+            handle.remove()
+    optimizer.step()
+    assert seen == ["before", "after"]
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profiler:
+        optimizer.step()
+    assert f"Optimizer.step#{kind.__name__}.step" in [event.key for event in profiler.key_averages()]
 
 
 @KINDS

@@ -330,7 +330,7 @@ def test_a_loader_without_data_and_a_source_that_changed_are_refused():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"precision": "float8"}, "precision must be one of float32, float64, got 'float8'"),
+        ({"precision": "float8"}, "precision must be one of float32, float64, bfloat16, got 'float8'"),
         ({"device": "abacus"}, "device 'abacus' is not usable"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"optimizer": "nonsense"}, "there is no optimizer"),
@@ -339,3 +339,26 @@ def test_a_loader_without_data_and_a_source_that_changed_are_refused():
 def test_runs_that_cannot_start(changes, words):
     with pytest.raises(ValueError, match=words):
         measure(a_run(**changes), TINY)
+
+
+def test_bfloat16_is_the_layers_arithmetic_and_nothing_elses():
+    seen = []
+
+    class Watched(nn.Linear):
+        def forward(self, inputs):
+            outputs = super().forward(inputs)
+            seen.append((self.weight.dtype, inputs.dtype, outputs.dtype))
+            return outputs
+
+    def loss(outputs, targets):
+        assert outputs.dtype is torch.float32
+        return nn.functional.mse_loss(outputs, targets)
+
+    task = Task("t", lambda: Watched(3, 1), TINY.train, TINY.test, loss, {"worst": (tiny_task.worst_error, "min")})
+    half, single = (losses(measure(a_run(precision=name), task)) for name in ("bfloat16", "float32"))
+    assert set(seen) == {
+        (torch.float32, torch.float32, torch.bfloat16),
+        (torch.float32, torch.float32, torch.float32),
+    }
+    assert half != single
+    assert half == pytest.approx(single, rel=0.02)

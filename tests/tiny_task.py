@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import time
 from pathlib import Path
@@ -85,6 +86,19 @@ class Endless(torch.optim.SGD):
 
     def step(self, closure=None):
         time.sleep(60)
+
+
+class Counted(torch.optim.SGD):
+    """Leaves a file in the folder MARK for each run that begins, and takes its time."""
+
+    begun = False
+
+    def step(self, closure=None):
+        if not self.begun:
+            self.begun = True
+            Path(os.environ["MARK"], secrets.token_hex(8)).touch()
+        time.sleep(0.01)
+        return super().step(closure)
 
 
 class Deadly(torch.optim.SGD):

@@ -22,8 +22,10 @@ __all__ = [
     "INNA_DEFAULTS",
     "Hyperparameters",
     "PropHyperparameters",
+    "average_square",
     "check_range",
     "decay_innaprop",
+    "divide_by_root",
     "field",
     "from_sgd",
     "initial_momentum",
@@ -185,10 +187,40 @@ def from_sgd(lr: float, momentum: float = 0.0, nesterov: bool = False) -> Hyperp
     return Hyperparameters(gamma, (1 - momentum) / gamma, (1 + momentum) * gamma if nesterov else gamma)
 
 
+def average_square(grad: Array, exp_avg_sq: Array, sigma: Array) -> Array:
+    """INNAprop's running mean of g²: v' = sigma v + (1 - sigma) g².
+
+    Args:
+        grad, exp_avg_sq: g and v, real arrays of one shape, or floats.
+        sigma: memory of v, in [0, 1).
+
+    >>> average_square(2.0, 0.0, sigma=0.5)
+    2.0
+    """
+    return sigma * exp_avg_sq + (1 - sigma) * grad * grad
+
+
+def divide_by_root(grad: Array, exp_avg_sq: Array, count: Array, sigma: Array, eps: Array) -> Array:
+    """INNAprop's gradient from the mean of g² that has taken it in: ghat = g / (sqrt(v'/(1 - sigma^count)) + eps).
+
+    Args:
+        grad, exp_avg_sq: g and v', real arrays of one shape, or floats.
+        count: number of this step, counted from 1.
+        sigma: memory of v, in [0, 1).
+        eps: added to the root, >= 0.
+
+    >>> divide_by_root(2.0, 2.0, 1, sigma=0.5, eps=0.0)
+    1.0
+    """
+    return grad / ((exp_avg_sq / (1 - sigma**count)) ** 0.5 + eps)
+
+
 def rescale(grad: Array, exp_avg_sq: Array, count: Array, sigma: Array, eps: Array) -> tuple[Array, Array]:
     """INNAprop's gradient, which takes the place of g in `step` (arXiv 2410.05871):
 
         v' = sigma v + (1 - sigma) g²        ghat = g / (sqrt(v'/(1 - sigma^count)) + eps)
+
+    which is `average_square` and `divide_by_root`.
 
     Args:
         grad, exp_avg_sq: g and v, real arrays of one shape, or floats.
@@ -202,8 +234,8 @@ def rescale(grad: Array, exp_avg_sq: Array, count: Array, sigma: Array, eps: Arr
     >>> rescale(2.0, 0.0, 1, sigma=0.5, eps=0.0)
     (1.0, 2.0)
     """
-    exp_avg_sq = sigma * exp_avg_sq + (1 - sigma) * grad * grad
-    return grad / ((exp_avg_sq / (1 - sigma**count)) ** 0.5 + eps), exp_avg_sq
+    exp_avg_sq = average_square(grad, exp_avg_sq, sigma)
+    return divide_by_root(grad, exp_avg_sq, count, sigma, eps), exp_avg_sq
 
 
 def decay_innaprop(

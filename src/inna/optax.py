@@ -9,6 +9,7 @@ the rule reads the old one:
 
 With donated buffers XLA on the CPU then writes m' over m; in the first form it copies m, which doubles the time of a
 step. The division is the price: the second form is taken only where |1 - alpha gamma| >= 1/2 is known beforehand.
+docs/from-sgd-or-adam.md says what to do where it is not.
 """
 
 from collections.abc import Callable
@@ -104,7 +105,9 @@ def inna(
     """
     rates = _Rates(learning_rate, alpha, beta, weight_decay, initial_speed, max_learning_rate)
 
-    def prepare(theta: Any, momentum: Any, exp_avg_sq: Any, grad: Any, now: _Rates, steps: Any) -> tuple[Any, ...]:
+    def prepare(
+        theta: Any, momentum: Any, exp_avg_sq: Any, grad: Any, now: _Rates, moves: Any, steps: Any
+    ) -> tuple[Any, ...]:
         if now.weight_decay is None:
             return theta, momentum, exp_avg_sq, grad
         if decoupled_weight_decay:
@@ -168,15 +171,21 @@ def innaprop(
     if rates.weight_decay is not None and isinstance(rates.beta, float) and rates.beta == 0:
         raise ValueError(f"beta must be > 0 with weight_decay (1/beta is taken), got {beta!r}")
 
-    def rescale(grad: Any, exp_avg_sq: Any, steps: Any) -> tuple[Any, Any]:
+    def rescale(grad: Any, exp_avg_sq: Any, steps: Any, moves: Any) -> tuple[Any, Any]:
         if jnp.iscomplexobj(grad):
-            real, real_sq = rescale(grad.real, exp_avg_sq.real, steps)
-            imag, imag_sq = rescale(grad.imag, exp_avg_sq.imag, steps)
+            real, real_sq = rescale(grad.real, exp_avg_sq.real, steps, moves)
+            imag, imag_sq = rescale(grad.imag, exp_avg_sq.imag, steps, moves)
             return jax.lax.complex(real, imag), jax.lax.complex(real_sq, imag_sq)
-        return dynamics.rescale(grad, exp_avg_sq, steps.astype(grad.dtype), sigma, eps)
+        # The mean as it is stored, and no other: two of them would take a copy, see above. Where the step changes
+        # nothing it may be 0, whose root has no derivative.
+        exp_avg_sq = jnp.where(moves, dynamics.average_square(grad, exp_avg_sq, sigma), exp_avg_sq)
+        safe = jnp.where(moves, exp_avg_sq, 1)
+        return dynamics.divide_by_root(grad, safe, steps.astype(grad.dtype), sigma, eps), exp_avg_sq
 
-    def prepare(theta: Any, momentum: Any, exp_avg_sq: Any, grad: Any, now: _Rates, steps: Any) -> tuple[Any, ...]:
-        grad, exp_avg_sq = rescale(grad, exp_avg_sq, steps)
+    def prepare(
+        theta: Any, momentum: Any, exp_avg_sq: Any, grad: Any, now: _Rates, moves: Any, steps: Any
+    ) -> tuple[Any, ...]:
+        grad, exp_avg_sq = rescale(grad, exp_avg_sq, steps, moves)
         if now.weight_decay is not None:
             theta, momentum = dynamics.decay_innaprop(
                 theta, momentum, now.learning_rate, now.alpha, now.beta, now.weight_decay
@@ -249,7 +258,11 @@ def _transformation(
     *,
     averages_squares: bool,
 ) -> optax.GradientTransformationExtraArgs:
-    """What both share. ``prepare`` takes (theta, momentum, exp_avg_sq, grad, rates, steps) to the four that step."""
+    """What both share.
+
+    ``prepare`` takes (theta, momentum, exp_avg_sq, grad, rates, moves, steps) to the four that step; the mean square is
+    then the one to store.
+    """
     if momentum_dtype is not None:
         momentum_dtype = jax.dtypes.canonicalize_dtype(momentum_dtype)
         if not jnp.issubdtype(momentum_dtype, jnp.inexact):
@@ -282,17 +295,20 @@ def _transformation(
             rates_here = now.for_array(jnp.zeros([], dtype).real.dtype, decays)
             lr, alpha, beta = rates_here.learning_rate, rates_here.alpha, rates_here.beta
             p, g, m = (x.astype(dtype) for x in (theta, grad, momentum))
-            shrunk, m, v, g = prepare(p, m, exp_avg_sq, g, rates_here, state.steps + 1)
+            start = p, m, exp_avg_sq, g, rates_here, moves
+            shrunk, m, v, g = prepare(*start, state.steps + 1)
             if rates.initial_speed is not None:
                 m = m + jnp.where(state.steps == 0, dynamics.initial_momentum(g, beta, rates_here.initial_speed), 0)
             u, m = dynamics.step(0.0, m, g, lr, alpha, beta)
             m = jnp.where(moves, m.astype(momentum.dtype), momentum)
             if rates.divisible() and m.dtype == dtype:
+                # INNAprop's gradient anew, from a count that XLA does not see to be the same: it would rather store
+                # the first one in fresh memory, which takes longer than the root.
+                again = jax.lax.optimization_barrier(state.steps + 1)  # type: ignore[no-untyped-call]
+                *_, g = prepare(*start, again)
                 u = -lr / (1 - alpha * lr) * (m + (beta - lr) * g)
             if shrunk is not p:
                 u = u + (shrunk - p)
-            if v is not None:
-                v = jnp.where(moves, v, exp_avg_sq)
             return jnp.where(moves, u, 0).astype(theta.dtype), m, v
 
         tree: Any = jax.tree.structure(params)

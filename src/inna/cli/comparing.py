@@ -6,13 +6,14 @@ import shlex
 import sys
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
 from inna.cli.messages import anything_to_report, checking, say
 from inna.cli.options import (
+    Backend,
     BatchSize,
     DataDir,
     Dataset,
@@ -22,7 +23,10 @@ from inna.cli.options import (
     Model,
     OwnTask,
     Precision,
+    Scheduler,
+    TensorBoard,
     check_minutes,
+    check_scheduler,
     default_folder,
     is_late,
     keep_data_in,
@@ -88,7 +92,10 @@ def compare(
     device: Device = "cpu",
     precision: Precision = "float32",
     jobs: Jobs = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = None,
     minutes: Minutes = None,
+    tensorboard: TensorBoard = None,
     data_dir: DataDir = None,
     out: Annotated[Path | None, Parameter(help="Folder of rows and report. [default: runs/NAME]")] = None,
 ) -> int:
@@ -99,6 +106,7 @@ def compare(
     """
     with checking():
         from inna.experiments.comparison import DEFAULT_OPTIMIZERS, make_study
+        from inna.experiments.event_log import check_tensorboard
         from inna.experiments.progress import watching
         from inna.experiments.study import HALF_DECADES
         from inna.experiments.sweep import raised, sweep
@@ -123,12 +131,22 @@ def compare(
             command=shlex.join(["inna", *sys.argv[1:]]),
         )
         check_minutes(minutes)
+        check_scheduler(backend, scheduler, jobs)
+        check_tensorboard(tensorboard)
         at_once = processes(jobs, study.device)
     folder = out or default_folder(name, model)
     console = Console()
     began = time.monotonic()
     with watching(console) as progress:
-        rows, failures = sweep(study, folder, jobs=at_once, progress=progress, minutes=minutes)
+        rows, failures = sweep(
+            study,
+            folder,
+            jobs=at_once,
+            progress=progress,
+            minutes=minutes,
+            scheduler=scheduler,
+            tensorboard=tensorboard,
+        )
 
     from inna.experiments.report import print_table, summary_table, write_report
 
@@ -158,6 +176,7 @@ def train(
     batch_size: BatchSize = None,
     device: Device = "cpu",
     precision: Precision = "float32",
+    tensorboard: TensorBoard = None,
     data_dir: DataDir = None,
     out: Annotated[Path | None, Parameter(help="Folder of row and checkpoint. [default: runs/NAME-train]")] = None,
 ) -> int:
@@ -169,11 +188,13 @@ def train(
     console = Console()
     with checking():
         from inna.experiments.comparison import make_run
+        from inna.experiments.event_log import EventLog, check_tensorboard
         from inna.experiments.progress import TrainingProgress, outcome
         from inna.experiments.rows import DamagedRowError, read_row, row_path
         from inna.experiments.training import checkpoint_path
         from inna.experiments.training import train as train_run
 
+        check_tensorboard(tensorboard)
         name = task_name(dataset, task)
         keep_data_in(data_dir)
         run = make_run(
@@ -199,8 +220,13 @@ def train(
         say(console, f"{error}; it is run again")
         result = None
     if result is None:
-        with TrainingProgress(console, run) as progress:
-            result = train_run(run, folder=folder, on_epoch=progress, on_note=progress.note)
+        with TrainingProgress(console, run) as progress, EventLog(tensorboard, run) as log:
+
+            def watch(entry: dict[str, Any]) -> None:
+                progress(entry)
+                log.update(entry)
+
+            result = train_run(run, folder=folder, on_epoch=watch, on_note=progress.note)
     for line in outcome(result):
         say(console, line)
     say(console, f"row: {path}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ import cyclopts
 from cyclopts import Parameter
 
 __all__ = [
+    "Backend",
     "BatchSize",
     "DataDir",
     "Dataset",
@@ -21,7 +23,10 @@ __all__ = [
     "Model",
     "OwnTask",
     "Precision",
+    "Scheduler",
+    "TensorBoard",
     "check_minutes",
+    "check_scheduler",
     "default_folder",
     "is_late",
     "keep_data_in",
@@ -67,6 +72,29 @@ OwnTask = Annotated[
 BatchSize = Annotated[int | None, Parameter(help="Samples in a mini-batch. [default: 32, or the DataLoader's own]")]
 Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto.")]
 Jobs = Annotated[int | None, Parameter(help="Runs at once. [default: as many as cores, 1 on a GPU]")]
+Precision = Annotated[
+    Literal["float32", "float64", "bfloat16"],
+    Parameter(help="Arithmetic; bfloat16: the layers' alone, with weights, loss and optimizer in float32."),
+]
+Backend = Annotated[
+    Literal["local", "dask"], Parameter(help="Who does the runs: processes here, or the workers of a Dask cluster.")
+]
+Scheduler = Annotated[
+    str | None,
+    Parameter(
+        help="With --backend dask: the scheduler's address, such as tcp://10.0.0.1:8786. Start workers with one thread "
+        "each; they need the same version of inna, no common folder, and a built-in data set of their own.",
+        show_default=False,
+    ),
+]
+TensorBoard = Annotated[
+    Path | None,
+    Parameter(
+        name="--tensorboard",
+        help="Also log the curves of each run into this folder, for TensorBoard. [default: no logs]",
+        show_default=False,
+    ),
+]
 Minutes = Annotated[
     float | None,
     Parameter(
@@ -74,7 +102,6 @@ Minutes = Annotated[
         "command goes on from there. [default: no limit]"
     ),
 ]
-Precision = Annotated[Literal["float32", "float64"], Parameter(help="Arithmetic of weights and data.")]
 
 
 def task_name(dataset: str | None, task: str | None) -> str:
@@ -108,6 +135,20 @@ def check_minutes(minutes: float | None) -> None:
 
     if minutes is not None:
         check_range("minutes", minutes, minimum=0.0, exclusive=True)
+
+
+def check_scheduler(backend: str, scheduler: str | None, jobs: int | None) -> None:
+    if backend == "local" and scheduler is not None:
+        raise ValueError("--scheduler goes with --backend dask")
+    if backend == "dask":
+        if scheduler is None:
+            raise ValueError("--backend dask needs --scheduler ADDRESS, such as tcp://10.0.0.1:8786")
+        if jobs is not None:
+            raise ValueError(
+                "--jobs is for processes here; on a Dask cluster there are as many runs at once as workers"
+            )
+        if find_spec("distributed") is None:
+            raise ValueError("--backend dask needs the package distributed: pip install 'inna[dask]'")
 
 
 def is_late(minutes: float | None, began: float) -> bool:

@@ -13,10 +13,14 @@ from rich.console import Console
 
 from inna.cli.messages import anything_to_report, checking, say
 from inna.cli.options import (
+    Backend,
     DataDir,
     Jobs,
     Minutes,
+    Scheduler,
+    TensorBoard,
     check_minutes,
+    check_scheduler,
     default_folder,
     is_late,
     keep_data_in,
@@ -50,7 +54,10 @@ def reproduce(
     ] = "quick",
     device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")] = "auto",
     jobs: Jobs = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = None,
     minutes: Minutes = None,
+    tensorboard: TensorBoard = None,
     data_dir: DataDir = None,
     dry_run: Annotated[
         bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
@@ -67,6 +74,7 @@ def reproduce(
     """
     console = Console()
     with checking():
+        from inna.experiments.event_log import check_tensorboard
         from inna.experiments.paper_runs import descend, described, study_of
         from inna.experiments.progress import watching
         from inna.experiments.protocol import FIGURES
@@ -78,6 +86,8 @@ def reproduce(
         command = shlex.join(["inna", *sys.argv[1:]])
         study = study_of(figures, dataset, model, scale, device=device, command=command)
         check_minutes(minutes)
+        check_scheduler(backend, scheduler, jobs)
+        check_tensorboard(tensorboard)
         at_once = processes(jobs, study.device if study else "cpu")
     folder = out or default_folder("-".join(["reproduce", dataset, *([study.model, scale] if study else [])]))
     if dry_run:
@@ -100,8 +110,11 @@ def reproduce(
             say(
                 console, f"fig1 {descent.label} {descent.name}, initial speed {descent.initial_speed:g}: dips at {dips}"
             )
+    from inna.experiments.report import print_table, summary_table, write_report
+    from inna.experiments.reproduction import write_reproduction
+
     failures: list[Failure] = []
-    known = "fig1" in figures
+    pages: list[Path] = []
     if study is not None:
         began = time.monotonic()
         with watching(console) as progress:
@@ -111,18 +124,17 @@ def reproduce(
                 jobs=at_once,
                 progress=progress,
                 minutes=minutes,
+                scheduler=scheduler,
+                tensorboard=tensorboard,
                 description=described(study, folder),
             )
-        from inna.experiments.report import write_report
-
         if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
-            say(console, f"report: {write_report(folder)}")
-            known = True
-    if known:
-        from inna.experiments.reproduction import write_reproduction
-
-        for page in write_reproduction(folder):
-            say(console, f"report: {page}")
+            print_table(summary_table(study, rows), console)
+            pages.append(write_report(folder))
+    if pages or "fig1" in figures:
+        pages += write_reproduction(folder)
+    for page in pages:
+        say(console, f"report: {page}")
     if failures:
         raise raised(failures)
     return 0

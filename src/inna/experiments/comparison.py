@@ -89,7 +89,7 @@ def make_study(
             first one.
         budget: "20m", "200runs" or "3000epochs" for all together, shared equally; "" for no limit.
         device: "cpu", "cuda", "cuda:1", or "auto".
-        precision: "float32" or "float64".
+        precision: "float32", "float64", or "bfloat16" for the layers, with weights, loss and optimizer in float32.
         command: the command line, for the report.
 
     Raises:

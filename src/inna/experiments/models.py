@@ -51,7 +51,8 @@ def small_cnn() -> nn.Module:
 def lenet5() -> nn.Module:
     """LeNet-5 with ReLU and max-pooling for images of 28 x 28 pixels in ten classes; 61,706 parameters.
 
-    (N, 1, 28, 28) -> (N, 10) logits.
+    (N, 1, 28, 28) -> (N, 10) logits. ReLU comes after the pooling: the two commute, values and gradients bit for bit,
+    and there it has a quarter of the numbers to go through.
 
     Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition",
     Proceedings of the IEEE 86(11), 1998; with today's activations and pooling.
@@ -62,11 +63,11 @@ def lenet5() -> nn.Module:
     return normal_weights(
         nn.Sequential(
             nn.Conv2d(1, 6, 5, padding=2),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             nn.Conv2d(6, 16, 5),
-            nn.ReLU(),
             nn.MaxPool2d(2),
+            nn.ReLU(),
             nn.Flatten(),
             nn.Linear(16 * 5 * 5, 120),
             nn.ReLU(),

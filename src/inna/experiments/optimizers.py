@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -21,7 +22,18 @@ from inna.experiments.own_code import import_module
 from inna.experiments.rows import Run
 from inna.experiments.study import HALF_DECADES, SCHEDULES, Contender
 
-__all__ = ["NAMED", "Named", "Specification", "build", "closure_needed", "contender", "default_lr", "names", "parse"]
+__all__ = [
+    "NAMED",
+    "Named",
+    "Specification",
+    "build",
+    "class_of",
+    "closure_needed",
+    "contender",
+    "default_lr",
+    "names",
+    "parse",
+]
 
 
 @dataclass(frozen=True)
@@ -112,8 +124,11 @@ def contender(text: str, grid: Iterable[float] = HALF_DECADES, schedules: Iterab
     )
 
 
-def build(run: Run, network: nn.Module) -> torch.optim.Optimizer:
+def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyType({})) -> torch.optim.Optimizer:
     """The optimizer of ``run`` on all parameters of ``network``, with step size gamma_0.
+
+    Args:
+        extra: settings that do not change what is computed, such as those of `graph_settings`.
 
     Raises:
         ValueError: there is none of its name, or a setting is out of range.
@@ -121,10 +136,20 @@ def build(run: Run, network: nn.Module) -> torch.optim.Optimizer:
     """
     named = NAMED.get(run.optimizer)
     settings: dict[str, Any] = dict(named.settings) if named else {}
-    settings |= dict(run.settings)
+    settings |= dict(extra) | dict(run.settings)
     settings |= {key: value for key, value in (("alpha", run.alpha), ("beta", run.beta)) if value is not None}
-    optimizer: Callable[..., torch.optim.Optimizer] = _class(named.target if named else run.optimizer)
+    optimizer: Callable[..., torch.optim.Optimizer] = class_of(run)
     return optimizer(network.parameters(), lr=run.lr, **settings)
+
+
+def class_of(run: Run) -> type[torch.optim.Optimizer]:
+    """The class of ``run``'s optimizer.
+
+    Raises:
+        ValueError: there is none of its name.
+    """
+    named = NAMED.get(run.optimizer)
+    return _class(named.target if named else run.optimizer)
 
 
 def default_lr(specification: Specification) -> float:

@@ -1,4 +1,4 @@
-"""Carry a study out: the runs that its rows do not hold yet, in local processes, each row written as its run ends.
+"""Carry a study out: the runs that its rows do not hold yet, here or on a cluster, each row written as its run ends.
 
 Every start looks at the rows first, so a sweep that was stopped, even by ``kill -9``, goes on where it was and loses
 at most the runs in progress.
@@ -9,18 +9,22 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from inna.documents import remove_abandoned
 from inna.dynamics import check_range
 from inna.experiments.budget import parse_budget
+from inna.experiments.event_log import check_tensorboard
 from inna.experiments.outlook import Outlook, describe, outlook
 from inna.experiments.rows import Run, read_rows
 from inna.experiments.running import SweepAtWork, read_running, sweep_at_work, write_failures
 from inna.experiments.stopping import Stopping
 from inna.experiments.study import Contender, Study, choose, spent, tuning_plan
 from inna.experiments.tasks import Task
-from inna.experiments.workers import Failure, SweepError, deliver, execute, explain
+from inna.experiments.workers import Failure, Processes, SweepError, explain
+
+if TYPE_CHECKING:
+    from inna.experiments.cluster import Cluster
 
 __all__ = ["Failure", "Progress", "SilentProgress", "SweepError", "raised", "sweep"]
 
@@ -67,6 +71,8 @@ def sweep(
     progress: Progress | None = None,
     description: Study | None = None,
     minutes: float | None = None,
+    scheduler: str | None = None,
+    tensorboard: Path | None = None,
 ) -> tuple[dict[Run, dict[str, Any]], list[Failure]]:
     """Do the runs of ``study`` whose rows ``folder`` does not hold yet.
 
@@ -82,49 +88,76 @@ def sweep(
         description: what study.json says, where ``study`` is a part of something larger; by default ``study``.
         minutes: after so much time the sweep stops: runs under way finish their epoch and leave a checkpoint, from
             which a later call goes on bit for bit. None for no limit.
+        scheduler: the address of a Dask scheduler, such as ``tcp://10.0.0.1:8786``, whose workers do the runs instead;
+            they have the same version of inna, need no folder in common, and a built-in task's data of their own.
+        tensorboard: a folder for event logs that TensorBoard reads, one a run; None for none.
 
     Returns:
         Run -> result for every intact row of the folder, and the runs that raised.
 
     Raises:
-        SweepError: a worker process was killed, disk or memory are full, another sweep is at work on the folder, or the
-            time budget does not pay for the final runs. The rows are intact.
+        SweepError: a worker process was killed, no scheduler answers, disk or memory are full, another sweep is at work
+            on the folder, or the time budget does not pay for the final runs. The rows are intact.
         KeyboardInterrupt: Ctrl-C, once: after the epochs in progress, of which checkpoints are left; twice: at once.
             The workers are gone, the rows intact.
-        ValueError: minutes is not > 0.
+        ValueError: minutes is not > 0, or logs are asked for and the package tensorboard is missing.
     """
+    check_tensorboard(tensorboard)
     seconds = None if minutes is None else 60 * check_range("minutes", minutes, minimum=0.0, exclusive=True)
     folder, progress = Path(folder), progress or SilentProgress()
-    with _explaining(), _alone(folder), SweepAtWork(folder, jobs), Stopping(folder, seconds, progress.note) as stopping:
+    with contextlib.ExitStack() as stack:
+        enter = stack.enter_context
+        enter(_explaining())
+        enter(_alone(folder))
+        stopping = enter(Stopping(folder, seconds, progress.note))
+        workers: Processes | Cluster
+        if scheduler is None:
+            workers = enter(Processes(folder, task, stopping.sign, jobs, tensorboard))
+        else:
+            from inna.experiments.cluster import Cluster
+
+            workers = enter(Cluster(scheduler, folder, study, task, stopping.sign, progress.note, tensorboard))
+        enter(SweepAtWork(folder, workers.jobs))
         (description or study).save(folder)
         remove_abandoned(folder)  # what a killed sweep left there
         read_running(folder)  # which removes its announcements
         rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
-        failures: dict[Run, Failure] = {}
-        write_failures(folder, {})
-        progress.begin(study, folder, outlook(study, rows, failures))
-        with deliver(folder, task, stopping.sign) as delivery:
-            while not stopping.sign() and (due := _due(study, rows, failures, jobs)):
-                labels = {run: label for label, run in due}
-                with contextlib.closing(execute(list(labels), delivery, jobs)) as results:
-                    for ended in results:
-                        for text in ended.notes:
-                            progress.note(text)
-                        if ended.stopped:
-                            continue
-                        if ended.failure is None:
-                            rows[ended.run] = ended.result
-                            left = outlook(study, rows, failures)
-                            progress.finished(labels[ended.run], ended.run, ended.result, left)
-                        elif ended.fatal:
-                            raise SweepError(ended.failure.error)
-                        else:
-                            failures[ended.run] = ended.failure
-                            write_failures(folder, {run: failure.error for run, failure in failures.items()})
-                            progress.note(f"a run raised {ended.failure.error}  [{describe(ended.run)}]")
+        failures = _carry_out(study, folder, rows, workers, stopping, progress)
         if stopping.interrupted:
             stopping.leave()
     return rows, list(failures.values())
+
+
+def _carry_out(
+    study: Study,
+    folder: Path,
+    rows: dict[Run, dict[str, Any]],
+    workers: Processes | Cluster,
+    stopping: Stopping,
+    progress: Progress,
+) -> dict[Run, Failure]:
+    """Extend ``rows`` by what is missing, until it is time to stop; return what raised."""
+    failures: dict[Run, Failure] = {}
+    write_failures(folder, {})
+    progress.begin(study, folder, outlook(study, rows, failures))
+    while not stopping.sign() and (due := _due(study, rows, failures, workers.jobs)):
+        labels = {run: label for label, run in due}
+        with contextlib.closing(workers.execute(list(labels))) as results:
+            for ended in results:
+                for text in ended.notes:
+                    progress.note(text)
+                if ended.stopped:
+                    continue
+                if ended.failure is None:
+                    rows[ended.run] = ended.result
+                    progress.finished(labels[ended.run], ended.run, ended.result, outlook(study, rows, failures))
+                elif ended.fatal:
+                    raise SweepError(ended.failure.error)
+                else:
+                    failures[ended.run] = ended.failure
+                    write_failures(folder, {run: failure.error for run, failure in failures.items()})
+                    progress.note(f"a run raised {ended.failure.error}  [{describe(ended.run)}]")
+    return failures
 
 
 @contextlib.contextmanager

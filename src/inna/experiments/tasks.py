@@ -74,8 +74,11 @@ class Task:
     channels_last: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise TypeError(f"Task.name must be a non-empty string, got {self.name!r}")
+        for attribute, least in (("name", 1), ("model_name", 0)):
+            text = getattr(self, attribute)
+            if not isinstance(text, str) or len(text) < least or not text.isprintable():
+                given = repr(text) if isinstance(text, str) else _kind(text)
+                raise TypeError(f"Task.{attribute} must be a {'non-empty ' * least}string of one line, got {given}")
         for attribute in ("model", "loss"):
             if not callable(getattr(self, attribute)):
                 raise TypeError(f"Task.{attribute} must be callable, got {_kind(getattr(self, attribute))}")
@@ -91,7 +94,7 @@ class Task:
             if not isinstance(name, str) or not name.isidentifier() or name == "loss":
                 raise ValueError(f"a metric's name must be an identifier other than 'loss', got {name!r}")
             if not isinstance(metric, tuple) or len(metric) != 2 or not callable(metric[0]):
-                raise TypeError(f"Task.metrics[{name!r}] must be (function, 'max' or 'min'), got {metric!r}")
+                raise TypeError(f"Task.metrics[{name!r}] must be (function, 'max' or 'min'), got {_kind(metric)}")
             if metric[1] not in ("max", "min"):
                 raise ValueError(f"Task.metrics[{name!r}] must say 'max' or 'min', got {metric[1]!r}")
         if not self.model_name:
@@ -301,7 +304,7 @@ def _builtin_data(name: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tenso
 def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
     try:
         module = _import_file(path, digest) if place.endswith(".py") else import_module(place)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"task {name}: importing {path} failed: {_summary(error)}") from error
     make = getattr(module, function, None)
     if not callable(make):
@@ -310,7 +313,7 @@ def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
     try:
         with isolated(derive(0, "task")):
             task = make()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"task {name}: {function}() failed: {_summary(error)}") from error
     if not isinstance(task, Task):
         raise ValueError(f"task {name}: {function}() must return an inna.experiments.Task, got {_kind(task)}")

@@ -29,6 +29,7 @@ from torch.utils.data import DataLoader
 from inna.documents import remove_abandoned
 from inna.experiments import optimizers
 from inna.experiments.checkpoints import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from inna.experiments.graphed import GraphedEpochs, graph_settings
 from inna.experiments.machine import hardware, versions
 from inna.experiments.randomness import derive, isolated, reseed
 from inna.experiments.rows import Run, row_path, write_row
@@ -53,7 +54,21 @@ DIVERGENCE_FACTOR = 100.0
 EVALUATION_BATCH = 512
 THREADS = 1
 WARM_UP = 2  # iterations before time is taken
-PRECISIONS = {"float32": torch.float32, "float64": torch.float64}
+
+
+class Precision(NamedTuple):
+    """The dtype of weights, data and optimizer, and the one of the layers where that is another (by autocast)."""
+
+    weights: torch.dtype
+    layers: torch.dtype | None = None
+
+
+# In bfloat16 a step smaller than 1/256 of a weight is lost, so the weights stay in float32.
+PRECISIONS = {
+    "float32": Precision(torch.float32),
+    "float64": Precision(torch.float64),
+    "bfloat16": Precision(torch.float32, layers=torch.bfloat16),
+}
 
 OnEpoch = Callable[[dict[str, Any]], object]
 OnNote = Callable[[str], object]
@@ -84,6 +99,7 @@ def train(
         ``history`` (a dictionary per epoch, the one before training first: ``epoch``, ``lr`` (gamma at its last
         iteration), ``train_loss``, ``test_loss``, ``test_<metric>``, ``seconds``; finite training losses only),
         ``state_bytes_per_parameter``, ``parameters``, ``iterations``, ``threads``, ``versions``, ``hardware``,
+        ``cuda_graph`` (whether iterations were replayed as one),
         ``finished`` (UTC), and where it diverged ``divergence``: ``iteration``, ``epoch``, ``parameter`` (the first
         that is not finite, or whose gradient is not; None if all are), ``lr`` (gamma there), ``last_finite_loss``
         (of a mini-batch), ``reason``.
@@ -171,6 +187,8 @@ class Pace(NamedTuple):
 def pace(run: Run, task: Task, seconds: float = 0.5) -> Pace:
     """How long an epoch of ``run`` takes here, from about ``seconds`` of real iterations after two to warm up.
 
+    On a GPU these run one by one; where the run itself replays them as a graph, it is faster than this says.
+
     Raises:
         ValueError: the task's data are DataLoaders, or as in `train`.
     """
@@ -192,13 +210,15 @@ class _Training:
         if run.batch_size < 1 and not isinstance(task.train, DataLoader):
             raise ValueError(f"batch_size must be a whole number >= 1, got {run.batch_size}")
         self.run, self.task, self.device = run, task, device
-        self.dtype = PRECISIONS[run.precision]
+        self.dtype, self.layers = PRECISIONS[run.precision]
         self.layout = torch.channels_last if task.channels_last else torch.preserve_format
         network = task.model().to(device, self.dtype)
         self.network: torch.nn.Module = network.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.optimizer = optimizers.build(run, self.network)
-        self.closure = optimizers.closure_needed(self.optimizer)
         self.train_data, self.test_data = (_resident(data, device, self.dtype) for data in (task.train, task.test))
+        recorded = graph_settings(optimizers.class_of(run)) if self._recordable() else None
+        self.optimizer = optimizers.build(run, self.network, recorded or {})
+        self.closure = optimizers.closure_needed(self.optimizer)
+        self.graphed = None if recorded is None else self._graphed()
         self.decay = power_decay(run.q)
         self.iteration = 0
         self.last_loss = math.nan
@@ -263,7 +283,9 @@ class _Training:
         reseed(derive(self.run.seed, "epoch", epoch))
         self._mode(training=True)
         started = self._now()
-        if epoch > 0:
+        if epoch > 0 and self.graphed is not None:
+            self._replay(self.graphed, epoch)
+        elif epoch > 0:
             for inputs, targets in self._batches(epoch):
                 self._iterate(inputs, targets, epoch)
         seconds = self._now() - started
@@ -290,7 +312,7 @@ class _Training:
 
         def backward() -> Tensor:
             self.optimizer.zero_grad(set_to_none=True)
-            loss = self.task.loss(self.network(inputs.to(memory_format=self.layout)), targets)
+            loss = self.task.loss(self._outputs(inputs), targets)
             value = loss.item()
             if not math.isfinite(value):
                 self._explain_loss(loss, value, epoch)
@@ -304,6 +326,41 @@ class _Training:
             backward()
             self.optimizer.step()
         self.iteration += 1
+
+    def _outputs(self, inputs: Tensor) -> Any:
+        inputs = inputs.to(memory_format=self.layout)
+        if self.layers is None:
+            return self.network(inputs)
+        with torch.autocast(self.device.type, self.layers):
+            outputs = self.network(inputs)
+        return outputs.to(self.dtype) if isinstance(outputs, Tensor) and outputs.is_floating_point() else outputs
+
+    def _recordable(self) -> bool:
+        """Whether iterations can become a CUDA graph, as far as device, data and arithmetic go."""
+        # torch's fused SGD reads its step size from the device in float32 only.
+        return (
+            self.device.type == "cuda" and not isinstance(self.train_data, DataLoader) and self.dtype is torch.float32
+        )
+
+    def _graphed(self) -> GraphedEpochs:
+        assert not isinstance(self.train_data, DataLoader)
+
+        def loss(inputs: Tensor, targets: Tensor) -> Tensor:
+            return self.task.loss(self._outputs(inputs), targets)
+
+        return GraphedEpochs(loss, self.optimizer, *self.train_data, self.run.batch_size)
+
+    def _replay(self, graphed: GraphedEpochs, epoch: int) -> None:
+        """An epoch without the host, which looks at the losses afterwards."""
+        order = self._order(epoch, len(graphed.inputs))
+        count = math.ceil(len(order) / self.run.batch_size)
+        losses = graphed.epoch(order, [self._lr(self.iteration + k) for k in range(count)]).tolist()
+        for loss in losses:
+            if not math.isfinite(loss):
+                broken = _first_not_finite((name, p) for name, p in self.network.named_parameters())
+                raise self._diverged(self.iteration, epoch, broken, f"the loss became {loss}")
+            self.last_loss = loss
+            self.iteration += 1
 
     def _explain_loss(self, loss: Tensor, value: float, epoch: int) -> None:
         """Say which step made the loss ``value``: the one before, if it left a parameter that is not finite."""
@@ -355,10 +412,12 @@ class _Training:
             yield from self._loaded(self.train_data)
             return
         inputs, targets = self.train_data
-        generator = torch.Generator().manual_seed(derive(self.run.seed, "order", epoch))
-        order = torch.randperm(len(inputs), generator=generator).to(self.device)
-        for batch in order.split(self.run.batch_size):
+        for batch in self._order(epoch, len(inputs)).split(self.run.batch_size):
             yield inputs[batch], targets[batch]
+
+    def _order(self, epoch: int, count: int) -> Tensor:
+        generator = torch.Generator().manual_seed(derive(self.run.seed, "order", epoch))
+        return torch.randperm(count, generator=generator).to(self.device)
 
     def _loaded(self, loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
         for generator in (loader.generator, getattr(loader.sampler, "generator", None)):
@@ -377,7 +436,7 @@ class _Training:
         total, count = 0.0, 0
         outputs, aims = [], []
         for inputs, targets in batches:
-            output = self.network(inputs.to(memory_format=self.layout))
+            output = self._outputs(inputs)
             total += self.task.loss(output, targets).item() * len(targets)
             count += len(targets)
             if scored and self.task.metrics:
@@ -441,6 +500,7 @@ class _Training:
             "parameters": parameters,
             "iterations": self.iteration,
             "threads": THREADS,
+            "cuda_graph": self.graphed is not None,
             "versions": versions(),
             "hardware": hardware(self.device),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),

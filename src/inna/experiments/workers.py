@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import functools
+import hashlib
 import os
 import pickle
 import signal
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from inna.experiments.event_log import EventLog
 from inna.experiments.rows import Run, write_row
 from inna.experiments.running import Announcement
 from inna.experiments.stopping import StopSign
@@ -26,13 +29,11 @@ from inna.experiments.tasks import Task, load_task
 from inna.experiments.training import StoppedError, checkpoint_path, measure
 
 __all__ = [
-    "Delivery",
     "Ended",
     "Failure",
+    "Processes",
     "SweepError",
     "attempt",
-    "deliver",
-    "execute",
     "explain",
     "pickled",
 ]
@@ -68,7 +69,7 @@ class Ended:
 
 
 @dataclass(frozen=True)
-class Delivery:
+class _Delivery:
     """What a worker needs beside the run: where rows go, when to stop, and where the task is found."""
 
     folder: Path
@@ -76,19 +77,23 @@ class Delivery:
     parent: int
     stop: StopSign
     pickled: Path | None = None
+    sha256: str = ""  # of the pickled task; it comes by the workers' own pipe, not in the file
+    tensorboard: Path | None = None
 
 
 @contextlib.contextmanager
-def deliver(folder: Path, task: Task | None, stop: StopSign) -> Iterator[Delivery]:
-    """The `Delivery` for workers of this process; ``task`` itself is handed over in a file, as long as this lasts."""
-    plain = Delivery(folder.absolute(), Path.cwd(), os.getpid(), stop)
+def _deliver(folder: Path, task: Task | None, stop: StopSign, tensorboard: Path | None) -> Iterator[_Delivery]:
+    """The `_Delivery` for workers of this process; ``task`` itself is handed over in a file, as long as this lasts."""
+    log = None if tensorboard is None else tensorboard.absolute()
+    plain = _Delivery(folder.absolute(), Path.cwd(), os.getpid(), stop, tensorboard=log)
     if task is None:
         yield plain
         return
     with tempfile.TemporaryDirectory(prefix="inna-") as place:
         path = Path(place) / "task.pickle"
-        path.write_bytes(pickled(task))
-        yield Delivery(plain.folder, plain.directory, plain.parent, stop, path)
+        content = pickled(task)
+        path.write_bytes(content)
+        yield dataclasses.replace(plain, pickled=path, sha256=hashlib.sha256(content).hexdigest())
 
 
 def pickled(task: Task) -> bytes:
@@ -106,12 +111,38 @@ def pickled(task: Task) -> bytes:
     return content
 
 
-def execute(runs: list[Run], delivery: Delivery, jobs: int) -> Generator[Ended]:
-    """Attempt ``runs``, ``jobs`` at once, and yield how each ended, as it ends; 1 runs here.
+class Processes:
+    """Worker processes of this machine for one sweep; a context manager.
 
-    Raises:
-        SweepError: a worker process was killed.
+    Args:
+        folder: of the rows.
+        task: as in `sweep`.
+        stop: looked at before a run and after each epoch.
+        jobs: how many runs at once, >= 1; 1 runs here.
+        tensorboard: folder of event logs; None for none.
     """
+
+    def __init__(self, folder: Path, task: Task | None, stop: StopSign, jobs: int, tensorboard: Path | None) -> None:
+        self.delivering = _deliver(folder, task, stop, tensorboard)
+        self.jobs = jobs
+
+    def __enter__(self) -> Processes:
+        self.delivery = self.delivering.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self.delivering.__exit__(*exception)
+
+    def execute(self, runs: list[Run]) -> Generator[Ended]:
+        """Attempt ``runs`` and yield how each ended, as it ends.
+
+        Raises:
+            SweepError: a worker process was killed.
+        """
+        return _execute(runs, self.delivery, self.jobs)
+
+
+def _execute(runs: list[Run], delivery: _Delivery, jobs: int) -> Generator[Ended]:
     if jobs == 1:
         for run in runs:
             yield _work(run, delivery)
@@ -190,7 +221,7 @@ def explain(error: Exception) -> tuple[str, bool]:
     return text, isinstance(error, OSError)
 
 
-def _work(run: Run, delivery: Delivery) -> Ended:
+def _work(run: Run, delivery: _Delivery) -> Ended:
     """One run in a worker: its row is written here, so that it outlives everybody else."""
     worker = os.getpid() != delivery.parent
     if worker:
@@ -203,12 +234,13 @@ def _work(run: Run, delivery: Delivery) -> Ended:
         if worker and os.getppid() != delivery.parent:
             os._exit(1)  # nobody waits for this any more
         announcement.update(entry)
+        log.update(entry)
 
     def keep(result: dict[str, Any]) -> None:
         write_row(delivery.folder, run, result)
         checkpoint.unlink(missing_ok=True)
 
-    with Announcement(delivery.folder, run) as announcement:
+    with Announcement(delivery.folder, run) as announcement, EventLog(delivery.tensorboard, run) as log:
         return attempt(
             run,
             lambda: _task(run, delivery),
@@ -220,9 +252,9 @@ def _work(run: Run, delivery: Delivery) -> Ended:
         )
 
 
-def _task(run: Run, delivery: Delivery) -> Task:
+def _task(run: Run, delivery: _Delivery) -> Task:
     if delivery.pickled is not None:
-        return _unpickled(delivery.pickled)
+        return _unpickled(delivery.pickled, delivery.sha256)
     task, source = load_task(run.dataset, delivery.directory, model=run.model)
     if source != run.source:
         raise ValueError(f"{run.dataset} was changed while the sweep was under way")
@@ -230,6 +262,9 @@ def _task(run: Run, delivery: Delivery) -> Task:
 
 
 @functools.lru_cache(maxsize=1)
-def _unpickled(path: Path) -> Task:
-    task: Task = pickle.loads(path.read_bytes())
+def _unpickled(path: Path, sha256: str) -> Task:
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise SweepError(f"{path}: the task was altered on its way to the workers; it is not unpickled")
+    task: Task = pickle.loads(content)
     return task

@@ -30,7 +30,7 @@
 #endif
 
 #ifndef AHEAD
-#define AHEAD 1024
+#define AHEAD 256
 #endif
 #ifdef __GNUC__
 #define PREFETCH(address) __builtin_prefetch((const void *)((uintptr_t)(address) + AHEAD))
@@ -51,8 +51,8 @@ enum {
 
 /* Numbers that pass through a cache of 32 KiB together, five buffers of doubles among them. */
 enum { BLOCK = 512 };
-/* Fewer numbers than this for a thread do not pay for waking it. */
-enum { SHARE = 16384 };
+/* Fewer numbers than this for a thread do not pay for waking it; torch's own loops stop there, too. */
+enum { SHARE = 32768 };
 /* Threads meet at multiples of this many numbers, so that no two write into one cache line. */
 enum { SEAM = 64 };
 

@@ -7,8 +7,8 @@ directly; under ``torch.compile`` they are the operator ``inna::fused_step``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from operator import is_
+from collections.abc import Callable, Sequence
+from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -160,6 +160,7 @@ def step(
         grad_scale: GradScaler's scale: gradients are divided by it, and left so.
         found_inf: GradScaler's verdict: where it is not 0, nothing changes at all.
     """
+    told = [*lists.params, *(lists.grads if grad_scale is not None else [])]
     lists = localized(lists)
     if torch.compiler.is_compiling():
         _step_compiled(lists, settings, grad_scale, found_inf)
@@ -171,7 +172,8 @@ def step(
         part = lists if len(by_device) == 1 else lists.subset(indices)
         addresses = [grad.data_ptr() for grad in part.grads]
         _table(device, part).launch(addresses, settings, grad_scale, found_inf)
-    _tell_autograd(lists.params, lists.grads if grad_scale is not None else [])
+    # What autograd may have saved of these has changed, behind its back.
+    torch.autograd.graph.increment_version(told)
 
 
 def _table(device: torch.device, lists: TensorLists) -> Any:
@@ -185,17 +187,11 @@ def _table(device: torch.device, lists: TensorLists) -> Any:
     return cuda_kernels.Table(lists)
 
 
-def _tell_autograd(params: Sequence[Tensor], grads: Sequence[Tensor]) -> None:
-    """What autograd may have saved of these has changed, behind its back."""
-    torch.autograd.graph.increment_version(params)
-    if grads:
-        torch.autograd.graph.increment_version(grads)
-
-
 class Plan:
     """What a group's last fused step found out, for the next one to use while nothing has moved.
 
-    Looking anew at every tensor costs more than stepping a small model. `holds` looks only at what may have changed.
+    Looking anew at every tensor costs more than stepping a small model. `holds` looks only at what may have changed, by
+    a few calls for all tensors together.
 
     Args:
         group: the group, its settings as they are.
@@ -206,86 +202,76 @@ class Plan:
     def __init__(self, group: dict[str, Any], states: dict[Tensor, Any], lists: TensorLists) -> None:
         self._group = group
         self._params = list(group["params"])
-        self._flags = _flags(group)
-        self._table = _table(lists.params[0].device, lists)
+        self._flags = _FLAGS(group)
         self._moving = lists.params
-        self._grads: list[Tensor] = []
-        self._addresses: list[int] = []
         moving = {id(param) for param in lists.params}
         self._idle = [param for param in self._params if id(param) not in moving]
-        self._rows: list[tuple[Any, ...]] = []
-        for param in lists.params:
-            state = states[param]
-            kept = [(name, tensor, tensor.data_ptr()) for name, tensor in state.items() if isinstance(tensor, Tensor)]
-            strides = None if param.is_contiguous() else param.stride()
-            self._rows.append((param, param.data_ptr(), param.dtype, param.numel(), strides, state, len(state), kept))
+        self._values = [states[param] for param in lists.params]
+        kept = [(values, name) for values in self._values for name in values]
+        self._owners, self._names = ([pair[i] for pair in kept] for i in (0, 1))
+        self._kept = [values[name] for values, name in kept]
+        self._still = [*lists.params, *(tensor for tensor in self._kept if isinstance(tensor, Tensor))]
+        self._places = list(map(Tensor.data_ptr, self._still))
+        self._look_alike = _watch([*self._still, *lists.grads])
+        self._table = _table(lists.params[0].device, lists)
 
     @staticmethod
     def possible(lists: TensorLists) -> bool:
-        """Whether a plan can see all that may change of the tensors: they are plain, real and on one device."""
+        """Whether a plan can see all that may change of the tensors: they are plain and on one device."""
         device = lists.params[0].device
         return not torch.compiler.is_compiling() and all(
-            type(param) in (Tensor, torch.nn.Parameter) and param.device == device and not param.is_complex()
-            for param in lists.params
+            type(param) in (Tensor, torch.nn.Parameter) and param.device == device for param in lists.params
         )
 
-    def holds(self, group: dict[str, Any], states: dict[Tensor, Any]) -> bool:
-        """Whether all is where it was; takes note of the new gradients."""
-        params = group["params"]
-        if group is not self._group or _flags(group) != self._flags:
-            return False
-        if len(params) != len(self._params) or not all(map(is_, params, self._params)):
-            return False
-        for param in self._idle:
-            if param.grad is not None:
-                return False
-        grads, addresses = [], []
-        for param, address, dtype, size, strides, values, entries, kept in self._rows:
-            grad = param.grad
-            if (
-                grad is None
-                or type(grad) is not Tensor
-                or grad.layout is not torch.strided
-                or grad.dtype is not dtype
-                or param.dtype is not dtype
-                or param.data_ptr() != address
-                or param.numel() != size
-                or grad.numel() != size
-                or not is_(states.get(param), values)
-                or len(values) != entries
-            ):
-                return False
-            if strides is None:
-                if not (grad.is_contiguous() and param.is_contiguous()):
-                    return False
-            elif grad.stride() != strides or param.stride() != strides or grad.shape != param.shape:
-                return False
-            for name, tensor, at in kept:
-                if values.get(name) is not tensor or tensor.data_ptr() != at:
-                    return False
-            grads.append(grad)
-            addresses.append(grad.data_ptr())
-        self._grads, self._addresses = grads, addresses
-        return True
+    def grads(self, group: dict[str, Any], states: dict[Tensor, Any]) -> list[Tensor] | None:
+        """The gradients to step with, or None where something has moved that the plan relies on."""
+        params, values = group["params"], self._values
+        grads = list(map(_GRAD, self._moving))
+        holds = (
+            group is self._group
+            and _FLAGS(group) == self._flags
+            and len(params) == len(self._params)
+            and all(map(is_, params, self._params))
+            and all(param.grad is None for param in self._idle)
+            and all(map(is_, map(states.get, self._moving), values))
+            and sum(map(len, values)) == len(self._kept)
+            and all(map(is_, map(dict.get, self._owners, self._names), self._kept))
+            and self._look_alike(*self._still, *grads)
+            and list(map(Tensor.data_ptr, self._still)) == self._places
+        )
+        return grads if holds else None
 
-    def step(self, settings: Settings, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
-        """Step with the gradients that `holds` has just seen."""
-        grads, self._grads = self._grads, []
-        self._table.launch(self._addresses, settings, grad_scale, found_inf)
-        _tell_autograd(self._moving, grads if grad_scale is not None else [])
+    def step(
+        self, grads: list[Tensor], settings: Settings, grad_scale: Tensor | None, found_inf: Tensor | None
+    ) -> None:
+        """Step with gradients that `grads` has just found, or that the plan has just been made with."""
+        self._table.launch(list(map(Tensor.data_ptr, grads)), settings, grad_scale, found_inf)
+        torch.autograd.graph.increment_version(self._moving if grad_scale is None else [*self._moving, *grads])
 
 
-def _flags(group: dict[str, Any]) -> tuple[Any, ...]:
-    """What decides the path and the state; a change of it makes a plan void."""
-    return (
-        group["fused"],
-        group["foreach"],
-        group["differentiable"],
-        group["kahan"],
-        group["momentum_dtype"],
-        group["capturable"],
-        group["initial_speed"] is None,
-    )
+_GRAD = attrgetter("grad")
+# What decides the path and the state; a change of it makes a plan void.
+_FLAGS = itemgetter("fused", "foreach", "differentiable", "kahan", "momentum_dtype", "capturable", "initial_speed")
+
+
+def _watch(tensors: list[Tensor]) -> Callable[..., bool]:
+    """A test whether other tensors have the types, dtypes, devices, shapes and strides of these, which are not kept."""
+    try:
+        # What torch.compile guards its graphs with: a tenth of the time, but no public name.
+        from torch._C._dynamo.guards import TensorGuards
+
+        alike: Callable[..., bool] = TensorGuards(*tensors, dynamic_dims_sizes=None, dynamic_dims_strides=None).check
+    except (ImportError, TypeError):
+        facts = list(map(_facts, tensors))
+        return lambda *others: list(map(_facts, others)) == facts
+    return alike
+
+
+def _facts(tensor: Tensor | None) -> tuple[Any, ...]:
+    if tensor is None or tensor.layout is not torch.strided:
+        return ()
+    pending = tensor.is_conj(), tensor.is_neg()
+    return type(tensor), tensor.dtype, tensor.device, tensor.shape, tensor.stride(), pending
 
 
 def to_local(tensor: Tensor) -> Tensor:

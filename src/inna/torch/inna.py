@@ -10,7 +10,6 @@ from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
 from inna.dynamics import INNA_DEFAULTS
-from inna.torch import fused
 from inna.torch.optimizer import (
     LOW_PRECISION,
     InertialOptimizer,
@@ -81,6 +80,8 @@ class INNA(InertialOptimizer):
         Castera, Bolte, Févotte, Pauwels. An Inertial Newton Algorithm for Deep Learning. JMLR 22(134), 2021, eq. (12).
     """
 
+    settings = ("lr", "alpha", "beta", "weight_decay", "initial_speed", "decoupled_weight_decay", "maximize")
+
     def __init__(
         self,
         params: ParamsT,
@@ -140,35 +141,8 @@ class INNA(InertialOptimizer):
         """
         return cls(params, *dynamics.from_sgd(lr, momentum, nesterov), **kwargs)
 
-    def _settings(
-        self, group: dict[str, Any], lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
-    ) -> fused.Settings:
-        return fused.Settings(
-            lr,
-            alpha,
-            beta,
-            weight_decay=group["weight_decay"],
-            initial_speed=group["initial_speed"],
-            decoupled_weight_decay=group["decoupled_weight_decay"],
-            maximize=group["maximize"],
-        )
-
-    def _update(
-        self, group: dict[str, Any], lists: TensorLists, lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
-    ) -> None:
-        inna(
-            lists,
-            lr=lr,
-            alpha=alpha,
-            beta=beta,
-            weight_decay=group["weight_decay"],
-            initial_speed=group["initial_speed"],
-            decoupled_weight_decay=group["decoupled_weight_decay"],
-            maximize=group["maximize"],
-            foreach=group["foreach"],
-            capturable=group["capturable"],
-            differentiable=group["differentiable"],
-        )
+    def _update(self, lists: TensorLists, **settings: Any) -> None:
+        inna(lists, **settings)
 
 
 def inna(

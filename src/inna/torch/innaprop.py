@@ -12,7 +12,6 @@ from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
 from inna.dynamics import INNAPROP_DEFAULTS
-from inna.torch import fused
 from inna.torch.inna import add_scaled, foreach_add_scaled, move
 from inna.torch.optimizer import (
     InertialOptimizer,
@@ -76,11 +75,13 @@ class INNAprop(InertialOptimizer):
         learning. arXiv 2410.05871, 2024.
     """
 
+    settings = ("lr", "alpha", "beta", "weight_decay", "initial_speed", "maximize", "sigma", "eps")
     ranges: ClassVar[dict[str, dict[str, Any]]] = {
         **InertialOptimizer.ranges,
         "sigma": {"minimum": 0.0, "below": 1.0},
         "eps": {"minimum": 0.0},
     }
+    state_names = InertialOptimizer.state_names | {"exp_avg_sq"}
 
     def __init__(
         self,
@@ -137,37 +138,8 @@ class INNAprop(InertialOptimizer):
     def _counts(self, group: dict[str, Any]) -> bool:
         return True
 
-    def _settings(
-        self, group: dict[str, Any], lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
-    ) -> fused.Settings:
-        return fused.Settings(
-            lr,
-            alpha,
-            beta,
-            weight_decay=group["weight_decay"],
-            initial_speed=group["initial_speed"],
-            maximize=group["maximize"],
-            sigma=group["sigma"],
-            eps=group["eps"],
-        )
-
-    def _update(
-        self, group: dict[str, Any], lists: TensorLists, lr: float | Tensor, alpha: float | Tensor, beta: float | Tensor
-    ) -> None:
-        innaprop(
-            lists,
-            lr=lr,
-            alpha=alpha,
-            beta=beta,
-            sigma=group["sigma"],
-            eps=group["eps"],
-            weight_decay=group["weight_decay"],
-            initial_speed=group["initial_speed"],
-            maximize=group["maximize"],
-            foreach=group["foreach"],
-            capturable=group["capturable"],
-            differentiable=group["differentiable"],
-        )
+    def _update(self, lists: TensorLists, **settings: Any) -> None:
+        innaprop(lists, **settings)
 
 
 def innaprop(

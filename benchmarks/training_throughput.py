@@ -1,0 +1,265 @@
+"""Images per second of a run, against the loop that people write.
+
+    python benchmarks/training_throughput.py
+    python benchmarks/training_throughput.py --json results/cpu/training_throughput.json --docs docs/performance.md
+    python benchmarks/training_throughput.py --problems nin --device cuda --precision bfloat16
+    python benchmarks/training_throughput.py --from results/cpu/training_throughput.json --docs docs/performance.md
+
+The loop: `DataLoader(TensorDataset(...), batch_size=32, shuffle=True, num_workers=0)`, zero_grad, forward, backward,
+step, nothing else. Both sides have the same network, optimizer, batch and precision, and as many threads. They take
+turns in one process; medians of the rounds count. On two cores or more there is a second pair: the loop with a thread
+for each core, and as many runs at once as `inna compare` starts, each in a process with one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from joblib import Parallel, delayed
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+from torch.utils.data import DataLoader, TensorDataset
+
+from inna.experiments import Run, Task
+from inna.experiments.catalogue import CATALOGUE
+from inna.experiments.downloads import presence
+from inna.experiments.machine import cores, hardware
+from inna.experiments.optimizers import build
+from inna.experiments.tasks import BUILTIN_TASKS
+from inna.experiments.training import PRECISIONS, measure
+
+BATCH = 32
+LOOP, RUN = "DataLoader loop", "inna"
+# name -> data set, network, title, images in a round on a CPU and on a GPU, what is promised on each
+PROBLEMS = {
+    "lenet": ("mnist", "lenet5", "LeNet-5, MNIST", 6_400, 51_200, 1.3, None),
+    "nin": ("cifar10", "nin", "Network in Network, CIFAR-10", 192, 25_600, None, 8.0),
+}
+BEGIN, END = "<!-- training_throughput {}: begin -->", "<!-- training_throughput {}: end -->"
+
+
+def images_of(dataset: str, count: int) -> tuple[Tensor, Tensor, bool]:
+    """``count`` images and labels; random ones of the same shape where the data are not here."""
+    described = CATALOGUE[dataset]
+    if all(state.place for state in presence(described)):
+        (images, labels), _ = BUILTIN_TASKS[dataset].data()
+        repeats = -(-count // len(images))
+        return images.repeat(repeats, 1, 1, 1)[:count], labels.repeat(repeats)[:count], True
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(count, *described.shape, generator=generator)
+    return images, torch.randint(described.classes, (count,), generator=generator), False
+
+
+class Problem:
+    """A network, its data, and the two sides."""
+
+    def __init__(self, name: str, device: str, precision: str) -> None:
+        dataset, self.model, self.title, on_cpu, on_gpu, *promises = PROBLEMS[name]
+        self.count = on_cpu if device == "cpu" else on_gpu
+        self.promise = promises[device != "cpu"]
+        self.device, self.layers = torch.device(device), PRECISIONS[precision].layers
+        images, labels, self.real = images_of(dataset, self.count)
+        dtype = PRECISIONS[precision].weights
+        self.data = (images.to(dtype), labels)
+        self.task = Task(
+            dataset,
+            BUILTIN_TASKS[dataset].models[self.model],
+            self.data,
+            (images[:BATCH], labels[:BATCH]),
+            nn.functional.cross_entropy,
+            model_name=self.model,
+            channels_last=BUILTIN_TASKS[dataset].channels_last,
+        )
+        self.run = Run(dataset, self.model, "inna", 0.01, 0.5, 0.1, epochs=1, device=device, precision=precision)
+        self.loader = DataLoader(TensorDataset(*self.data), batch_size=BATCH, shuffle=True, num_workers=0)
+        self.network = self.task.model().to(self.device, dtype)
+        self.optimizer = build(self.run, self.network)
+
+    def loop(self) -> float:
+        """Seconds of an epoch of the loop."""
+        self._wait()
+        started = time.perf_counter()
+        for inputs, targets in self.loader:
+            inputs, targets = inputs.to(self.device), targets.to(self.device)
+            self.optimizer.zero_grad()
+            with torch.autocast(self.device.type, self.layers, enabled=self.layers is not None):
+                loss = nn.functional.cross_entropy(self.network(inputs), targets)
+            loss.backward()
+            self.optimizer.step()
+        self._wait()
+        return time.perf_counter() - started
+
+    def own(self) -> float:
+        """Seconds of an epoch of a run, of training alone, as its row has them."""
+        return float(measure(self.run, self.task)["history"][1]["seconds"])
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+
+
+def own_elsewhere(name: str, precision: str, epochs: int) -> float:
+    """Seconds of an epoch of a run in a worker process, the median of ``epochs``."""
+    problem = Problem(name, "cpu", precision)
+    return statistics.median(problem.own() for _ in range(epochs))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def share_of_steps(problem: Problem) -> float:
+    """The share of an epoch of a run that its optimizer's steps take."""
+    begun, inside = [0.0], [0.0]
+
+    def before(*arguments: Any) -> None:
+        begun[0] = time.perf_counter()
+
+    def after(*arguments: Any) -> None:
+        inside[0] += time.perf_counter() - begun[0]
+
+    hooks = register_optimizer_step_pre_hook(before), register_optimizer_step_post_hook(after)
+    try:
+        whole = problem.own()
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return inside[0] / whole
+
+
+def measured(name: str, device: str, precision: str, rounds: int) -> dict[str, Any]:
+    """One problem's row: images per second of each side and of each pair, and the share of the optimizer."""
+    problem = Problem(name, device, precision)
+    seconds: dict[str, list[float]] = {LOOP: [], RUN: []}
+    with threads(1):
+        for number in range(rounds + 1):  # the first one warms up
+            for side, epoch in ((LOOP, problem.loop), (RUN, problem.own)):
+                taken = epoch()
+                if number:
+                    seconds[side].append(taken)
+        share = share_of_steps(problem) if device == "cpu" else None
+    row = {
+        "name": name,
+        "title": problem.title,
+        "data": "real images" if problem.real else "random images of the same shape",
+        "images": problem.count,
+        "promise": problem.promise,
+        "one_thread": {side: problem.count / statistics.median(taken) for side, taken in seconds.items()},
+        "optimizer_share": share,
+    }
+    if device == "cpu" and cores() > 1:
+        row["all_cores"] = side_by_side(name, problem, precision, rounds)
+    return row
+
+
+def side_by_side(name: str, problem: Problem, precision: str, rounds: int) -> dict[str, float]:
+    """Images per second of the loop with a thread for each core, and of as many runs at once, together."""
+    count = cores()
+    at_once = Parallel(n_jobs=count, backend="loky")
+    loop, together = [], []
+    for number in range(-(-rounds // 3) + 1):
+        with threads(count):
+            taken = statistics.median(problem.loop() for _ in range(3))
+        runs = at_once(delayed(own_elsewhere)(name, precision, 3) for _ in range(count))
+        if number:
+            loop.append(problem.count / taken)
+            together.append(sum(problem.count / seconds for seconds in runs))
+    return {LOOP: statistics.median(loop), RUN: statistics.median(together)}
+
+
+def table(result: dict[str, Any]) -> list[str]:
+    """The result as Markdown."""
+    count = result["cores"]
+    heading = (
+        f"Measured on {result['hardware']}, torch {result['torch']}, Python {result['python']}, {result['date']}; "
+        f"batch {BATCH}, {result['precision']}, INNA, medians of {result['rounds']} rounds."
+    )
+    lines = [
+        heading,
+        "",
+        "| | loop, images/s | inna, images/s | ratio | goal |",
+        "|---|---:|---:|---:|---|",
+    ]
+    for row in result["rows"]:
+        title = f"{row['title']} ({row['data']})"
+        lines.append(_line(f"{title}: a run, one thread", row["one_thread"], None))
+        if "all_cores" in row:
+            what = f"{title}: {count} cores, the loop's {count} threads against {count} runs at once"
+            lines.append(_line(what, row["all_cores"], row["promise"]))
+    shares = [f"{row['title']} {row['optimizer_share']:.1%}" for row in result["rows"] if row["optimizer_share"]]
+    return [*lines, "", f"Share of a run's time in the optimizer's steps: {', '.join(shares)}."] if shares else lines
+
+
+def _line(title: str, pair: dict[str, float], promise: float | None) -> str:
+    ratio = pair[RUN] / pair[LOOP]
+    goal = "" if promise is None else f"{promise:g}: {'reached' if ratio >= promise else '**missed**'}"
+    return f"| {title} | {pair[LOOP]:,.0f} | {pair[RUN]:,.0f} | {ratio:.2f} | {goal} |"
+
+
+def write_docs(path: Path, device: str, lines: list[str]) -> None:
+    """Put ``lines`` between the marks of ``device`` in ``path``."""
+    text = path.read_text(encoding="utf-8")
+    begin, end = BEGIN.format(device), END.format(device)
+    before, _, rest = text.partition(begin)
+    _, found, after = rest.partition(end)
+    if not found:
+        sys.exit(f"{path} has no marks {begin} ... {end}")
+    path.write_text("\n".join([before + begin, *lines, end]) + after, encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS))
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--precision", choices=PRECISIONS, default="float32")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--json", type=Path, help="write the result here")
+    parser.add_argument("--from", dest="source", type=Path, help="show a result that is there; run nothing")
+    parser.add_argument("--docs", type=Path, help="write the table into this page")
+    given = parser.parse_args()
+    if given.source:
+        result = json.loads(given.source.read_text(encoding="utf-8"))
+    else:
+        device = torch.device(given.device)
+        described = hardware(device)
+        result = {
+            "device": device.type,
+            "hardware": described["cpu"] if device.type == "cpu" else described["device"],
+            "cores": cores(),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "date": time.strftime("%Y-%m-%d"),
+            "precision": given.precision,
+            "rounds": given.rounds,
+            "rows": [measured(name, given.device, given.precision, given.rounds) for name in given.problems],
+        }
+    if given.json:
+        given.json.parent.mkdir(parents=True, exist_ok=True)
+        temporary = given.json.with_suffix(f".{os.getpid()}.tmp")
+        temporary.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        temporary.replace(given.json)
+    lines = table(result)
+    print("\n".join(lines))
+    if given.docs:
+        write_docs(given.docs, result["device"], lines)
+
+
+if __name__ == "__main__":
+    main()
