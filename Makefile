@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 JOBS ?= $(shell nproc 2>/dev/null || sysctl -n hw.ncpu 2>/dev/null || echo 1)
 
-.PHONY: setup demo test test-all test-ecosystem faults bench lint clean
+.PHONY: setup demo test test-all test-ecosystem faults bench docs lint clean
 
 setup: .venv/.runtime
 
@@ -32,6 +32,13 @@ bench: setup
 	$(BIN)/python benchmarks/step_time.py --json results/cpu/step_time.json --docs docs/performance.md
 	$(BIN)/python benchmarks/training_throughput.py --json results/cpu/training_throughput.json --docs docs/performance.md
 
+# Warnings are errors; then the examples of the docstrings and pages, the notebooks, links, and the site in a browser.
+docs: .venv/.docs
+	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
+	INNA_REQUIRE_SITE=1 $(BIN)/python -m pytest tests/test_site.py tests/test_notebooks.py \
+	    tests/test_readme.py tests/test_theory_docs.py $(wildcard tests/test_*_page.py) src
+	@echo "docs/_build/html/index.html"
+
 lint: .venv/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -39,7 +46,7 @@ lint: .venv/.dev
 	$(BIN)/python tools/audit_dependencies.py constraints.txt
 
 clean:
-	rm -rf .venv build dist *.egg-info src/*.egg-info
+	rm -rf .venv build dist *.egg-info src/*.egg-info docs/_build docs/_generated
 
 # The stamps make a repetition fast: pip runs again only where the requirements have changed.
 .venv/.pip: constraints.txt
@@ -56,6 +63,10 @@ clean:
 
 .venv/.dev: .venv/.runtime pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group dev --editable ".[experiments,theory,jax,keras]"
+	touch $@
+
+.venv/.docs: .venv/.dev pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	touch $@
 
 # What is not installed here is found in .venv. Of the pins one is left out: TensorFlow asks for an older h5py.

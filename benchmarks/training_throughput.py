@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -109,9 +110,14 @@ class Problem:
             torch.cuda.synchronize()
 
 
+@cache
+def _kept(name: str, precision: str) -> Problem:
+    return Problem(name, "cpu", precision)
+
+
 def own_elsewhere(name: str, precision: str, epochs: int) -> float:
     """Seconds of an epoch of a run in a worker process, the median of ``epochs``."""
-    problem = Problem(name, "cpu", precision)
+    problem = _kept(name, precision)
     return statistics.median(problem.own() for _ in range(epochs))
 
 
@@ -144,7 +150,7 @@ def share_of_steps(problem: Problem) -> float:
     return inside[0] / whole
 
 
-def measured(name: str, device: str, precision: str, rounds: int) -> dict[str, Any]:
+def measured(name: str, device: str, precision: str, rounds: int, one_thread: bool) -> dict[str, Any]:
     """One problem's row: images per second of each side and of each pair, and the share of the optimizer."""
     problem = Problem(name, device, precision)
     seconds: dict[str, list[float]] = {LOOP: [], RUN: []}
@@ -164,20 +170,23 @@ def measured(name: str, device: str, precision: str, rounds: int) -> dict[str, A
         "one_thread": {side: problem.count / statistics.median(taken) for side, taken in seconds.items()},
         "optimizer_share": share,
     }
-    if device == "cpu" and cores() > 1:
+    if device == "cpu" and cores() > 1 and not one_thread:
         row["all_cores"] = side_by_side(name, problem, precision, rounds)
     return row
 
 
 def side_by_side(name: str, problem: Problem, precision: str, rounds: int) -> dict[str, float]:
     """Images per second of the loop with a thread for each core, and of as many runs at once, together."""
+    # Workers find the function by the name of its module, which is not __main__ there.
+    from training_throughput import own_elsewhere as elsewhere
+
     count = cores()
     at_once = Parallel(n_jobs=count, backend="loky")
     loop, together = [], []
     for number in range(-(-rounds // 3) + 1):
         with threads(count):
             taken = statistics.median(problem.loop() for _ in range(3))
-        runs = at_once(delayed(own_elsewhere)(name, precision, 3) for _ in range(count))
+        runs = at_once(delayed(elsewhere)(name, precision, 3) for _ in range(count))
         if number:
             loop.append(problem.count / taken)
             together.append(sum(problem.count / seconds for seconds in runs))
@@ -189,7 +198,8 @@ def table(result: dict[str, Any]) -> list[str]:
     count = result["cores"]
     heading = (
         f"Measured on {result['hardware']}, torch {result['torch']}, Python {result['python']}, {result['date']}; "
-        f"batch {BATCH}, {result['precision']}, INNA, medians of {result['rounds']} rounds."
+        f"batch {BATCH}, {result['precision']}, INNA, medians of {result['rounds']} rounds; load average at the "
+        f"start {result['load']:.1f}, which a quiet machine has below 1."
     )
     lines = [
         heading,
@@ -230,6 +240,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--one-thread", action="store_true", help="leave out the pair on all cores")
     parser.add_argument("--json", type=Path, help="write the result here")
     parser.add_argument("--from", dest="source", type=Path, help="show a result that is there; run nothing")
     parser.add_argument("--docs", type=Path, help="write the table into this page")
@@ -248,7 +259,10 @@ def main() -> None:
             "date": time.strftime("%Y-%m-%d"),
             "precision": given.precision,
             "rounds": given.rounds,
-            "rows": [measured(name, given.device, given.precision, given.rounds) for name in given.problems],
+            "load": os.getloadavg()[0],
+            "rows": [
+                measured(name, given.device, given.precision, given.rounds, given.one_thread) for name in given.problems
+            ],
         }
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,10 @@ class PropHyperparameters(NamedTuple):
 
 
 INNA_DEFAULTS = Hyperparameters(lr=0.1, alpha=0.5, beta=0.1)
+"""What every INNA of this package starts from: the paper's recommended dampings, the authors' step size."""
+
 INNAPROP_DEFAULTS = PropHyperparameters(lr=1e-3, alpha=0.1, beta=0.9, sigma=0.999, eps=1e-8, weight_decay=0.01)
+"""What every INNAprop of this package starts from, as published."""
 
 
 def field(theta: Array, psi: Array, grad: Array, alpha: Array, beta: Array) -> tuple[Array, Array]:

@@ -33,8 +33,11 @@ __all__ = [
 ]
 
 ITERATIONS = 88_000
+"""How many iterations the figure shows."""
 LR = 1e-4
+"""Its constant step size gamma."""
 START = (-1.0, 1.5)
+"""Its theta_0."""
 
 
 class Curve(NamedTuple):
@@ -52,13 +55,15 @@ RECOVERED = (
     Curve("b", "recovered", 0.3, 0.1, 0.1),
     Curve("c", "recovered", 1.3, 0.1, 0.1),
 )
+"""The settings that give the published curves."""
 CAPTION = (
     Curve("a", "caption", 0.5, 0.01, 1.0),
     Curve("b", "caption", 0.5, 0.1, 1.0),
     Curve("c", "caption", 1.3, 0.1, 1.0),
 )
-# The iterations at which log10 J dips in the panels of the paper, by panel, found with the recovered settings.
+"""The settings that the caption and section 5.2.1 name."""
 PAPER_DIPS = {"a": (45077, 73174), "b": (45368, 70598, 87202), "c": (71649,)}
+"""The iterations at which log10 J dips in the panels of the paper, by panel, found with the recovered settings."""
 # A dip is where theta_1 crosses the kink at 1: J falls by this factor at least within so many iterations.
 DIP_FACTOR = 20.0
 DIP_REACH = 1000

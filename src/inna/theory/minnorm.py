@@ -18,8 +18,8 @@ __all__ = ["LARGEST_GAP", "LeastNorm", "min_norm_point"]
 
 Floats = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
-# A duality gap above this share of the squared size of the hulls is a failure.
 LARGEST_GAP = 1e-10
+"""A duality gap above this share of the squared size of the hulls is a failure."""
 # Steps without a smaller gap after which rounding is taken to have the last word.
 LONGEST_STALL = 100
 

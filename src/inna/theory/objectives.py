@@ -351,6 +351,7 @@ ROSENBROCK = Objective(
     saddles=_NO_POINTS,
     spurious_points=_NO_POINTS,
 )
+"""The classical curved valley: the curvatures at its minimiser differ by a factor of 2,500."""
 
 BEALE = Objective(
     name="Beale",
@@ -363,6 +364,7 @@ BEALE = Objective(
     saddles=np.array([[0.0, 1.0], [0.10053793732415839, -2.6445135850231245]]),
     spurious_points=_NO_POINTS,
 )
+"""Plateaus and steep walls: one minimiser and two strict saddles."""
 
 DOUBLE_WELL = Objective(
     name="double well",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -16,15 +16,13 @@ from inna.experiments.landscapes.contenders import ADAM_DEFAULTS, KINDS, LABELS,
 from inna.experiments.landscapes.scenes import SCENES, Scene
 from inna.experiments.markup import json_data, text
 from inna.experiments.palette import assign
+from inna.theory.figure1 import RECOVERED
 
 __all__ = ["Opening", "write_playground"]
 
 SCRIPTS = ("rule.js", "race.js", "view.js", "playground.js")
 # Iterations that a browser keeps of five contenders without trouble.
 MAX_STEPS = 200_000
-# The settings that give the curves of the paper's Figure 1; the caption's are others (see docs/theory.md).
-FIGURE_1: Mapping[str, tuple[float, float]] = {"a": (0.3, 0.01), "b": (0.3, 0.1), "c": (1.3, 0.1)}
-FIGURE_1_SPEED = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,8 +104,10 @@ def _page(opening: Opening) -> str:
                 "scenes": {name: _described(scene) for name, scene in scenes.items()},
                 "defaults": _settings(opening),
                 "presets": {
-                    panel: _settings(Opening(SCENES["rosenbrock-v"], alpha, beta, initial_speed=FIGURE_1_SPEED))
-                    for panel, (alpha, beta) in FIGURE_1.items()
+                    curve.panel: _settings(
+                        Opening(SCENES["rosenbrock-v"], curve.alpha, curve.beta, initial_speed=curve.initial_speed)
+                    )
+                    for curve in RECOVERED
                 },
                 "names": {"inna": "INNA", **LABELS},
                 "adam": ADAM_DEFAULTS,

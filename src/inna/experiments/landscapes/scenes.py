@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from inna.dynamics import check_range
+from inna.theory import figure1
 from inna.theory.objectives import (
     BEALE,
     DOUBLE_WELL,
@@ -92,8 +93,7 @@ class Scene:
 SCENES: Mapping[str, Scene] = {
     scene.name: scene
     for scene in (
-        # Start and step size of the paper's Figure 1.
-        Scene("rosenbrock-v", ROSENBROCK_V, Frame(-2, 2, -0.4, 2.2), (-1.0, 1.5), 1e-4, 88_000),
+        Scene("rosenbrock-v", ROSENBROCK_V, Frame(-2, 2, -0.4, 2.2), figure1.START, figure1.LR, figure1.ITERATIONS),
         Scene("rosenbrock", ROSENBROCK, Frame(-2, 2, -0.8, 2.6), (-1.2, 1.0), 1e-3, 20_000),
         Scene("beale", BEALE, Frame(-0.6, 4.2, -1.4, 1.4), (0.4, -0.9), 2e-3, 15_000),
         Scene("double-well", DOUBLE_WELL, Frame(-2.1, 2.1, -1.4, 1.4), (0.02, 1.2), 1e-2, 3_000),
