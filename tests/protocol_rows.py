@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from inna.experiments.catalogue import CATALOGUE
+from inna.experiments.figure1 import Descent
 from inna.experiments.protocol import protocol_study
 from inna.experiments.rows import Run
 from inna.experiments.study import Study
@@ -107,3 +109,18 @@ def rows_of(
             own = (by_seed or {}).get((contender.label, seed), end)
             rows[run] = result(study, run, own, diverges_after=(diverging or {}).get((contender.label, seed)))
     return rows
+
+
+def descents() -> list[Descent]:
+    """Made-up descents of Figure 1, three for each kind of settings; one of them leaves the picture."""
+    iteration = tuple(range(0, 88_001, 800))
+    found = []
+    for label, alpha, beta in itertools.product(("recovered", "caption"), (0.3, 1.3), (0.01, 0.1)):
+        if (alpha, beta) == (1.3, 0.01):
+            continue
+        far = 300.0 if (label, beta) == ("caption", 0.01) else 1.4
+        theta1 = tuple(-1 + (far + 1) * k / 88_000 for k in iteration)
+        theta2 = tuple(abs(x) + 0.2 * math.sin(k) for k, x in zip(iteration, theta1, strict=True))
+        log10_loss = tuple(1.4 - k / 30_000 for k in iteration)
+        found.append(Descent(label, alpha, beta, 0.1, (800,), iteration, log10_loss, theta1, theta2))
+    return found

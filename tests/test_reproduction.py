@@ -18,7 +18,7 @@ from altair.utils.schemapi import validate_jsonschema
 from inna.experiments import report
 from inna.experiments.claims import CLAIMS
 from inna.experiments.drawing import Figure, interactive, still
-from inna.experiments.figure1 import Descent, write_descents
+from inna.experiments.figure1 import write_descents
 from inna.experiments.figure1_figures import figure1_figures
 from inna.experiments.palette import DARK, LIGHT, protocol_styles
 from inna.experiments.paper_curves import paper_curve
@@ -29,27 +29,13 @@ from inna.experiments.reproduction_markdown import RULES, begin_mark, end_mark, 
 from inna.experiments.reproduction_tables import lead, numbers_lines
 from inna.experiments.statistics import summarize
 from inna.experiments.study import Study
-from protocol_rows import FINE, rows_of, study_of
+from protocol_rows import FINE, descents, rows_of, study_of
 from synthetic_study import classification_study, save
 from synthetic_study import rows_of as other_rows
 from test_report import SIGHT, Page, lab, linear
 
 DOCS = Path(__file__).parent.parent / "docs"
 FOUR = list(FINE)[:4]
-
-
-def descents() -> list[Descent]:
-    iteration = tuple(range(0, 88_001, 800))
-    found = []
-    for label, alpha, beta in itertools.product(("recovered", "caption"), (0.3, 1.3), (0.01, 0.1)):
-        if (alpha, beta) == (1.3, 0.01):
-            continue
-        far = 300.0 if (label, beta) == ("caption", 0.01) else 1.4
-        theta1 = tuple(-1 + (far + 1) * k / 88_000 for k in iteration)
-        theta2 = tuple(abs(x) + 0.2 * math.sin(k) for k, x in zip(iteration, theta1, strict=True))
-        log10_loss = tuple(1.4 - k / 30_000 for k in iteration)
-        found.append(Descent(label, alpha, beta, 0.1, (800,), iteration, log10_loss, theta1, theta2))
-    return found
 
 
 def figures_of(study: Study, **told: Any) -> dict[str, Figure]:
@@ -154,6 +140,15 @@ def test_a_diverged_seed_is_marked_where_it_broke_off():
     crosses = [layer["rows"] for layer in layers(figure) if layer["mark"].get("shape") == "cross"]
     assert [(row["contender"], row["seed"], row["epoch"]) for row in crosses[0]] == [("SGD", 3, 7)]
     assert "×: after this epoch a seed diverged" in figure.caption
+
+
+def test_who_diverged_on_every_seed_is_marked_and_named():
+    slowest = "INNA (0.5, 0.1), q = 1/16"
+    found = figures_of(study_of(), diverging={(slowest, seed): 2 + seed for seed in (1, 2, 3)})
+    crosses = [layer["rows"] for layer in layers(found["figure-4"]) if layer["mark"].get("shape") == "cross"]
+    assert [(row["contender"], row["epoch"]) for row in crosses[0]] == [(slowest, 3), (slowest, 4), (slowest, 5)]
+    assert f"Without a line, since every seed diverged: {slowest}." in found["figure-4"].caption
+    assert "diverged" not in found["figure-2"].caption
 
 
 def test_the_specifications_are_valid():
@@ -281,11 +276,11 @@ def test_the_numbers_stand_beside_the_papers(folder):
 
 def test_partial_results_say_what_is_missing(tmp_path):
     study = study_of()
-    save(tmp_path, study, rows_of(study, without=["INNA (0.5, 1)", ("SGD", 2)]))
-    seen = Page(write_reproduction(tmp_path)[0].read_text(encoding="utf-8"))
-    assert "61 runs, none diverged; 4 final runs still to come." in seen.text
-    assert "Needs 3 final seeds of each; there are of INNA (0.5, 1) 0." in seen.text
-    assert "SGD: 1 final run not there yet (seed 2)." in seen.text
+    reproduction = read_reproduction(save(tmp_path, study, rows_of(study, without=["INNA (0.5, 1)", ("SGD", 2)])))
+    assert lead(reproduction).endswith("61 runs, none diverged; 4 final runs still to come.")
+    section = result_section("mnist", reproduction)
+    assert "Needs 3 final seeds of each; there are of INNA (0.5, 1) 0." in section
+    assert "2 hold, 0 do not, and 9 lack runs." in section
 
 
 def test_figure_1_alone_is_a_reproduction(tmp_path, monkeypatch):

@@ -14,9 +14,9 @@ from inna.experiments.evidence import ACCURACY, FOUR, LOSS, Quantity, best_dampi
 from inna.experiments.palette import protocol_styles
 from inna.experiments.paper_curves import BEST_IN_FIGURE_3, PAPER_EPOCHS, paper_curve
 from inna.experiments.protocol import DECAY_POWERS, FIGURE_4_DAMPINGS, inna
-from inna.experiments.statistics import TRAIN_LOSS, Summary
+from inna.experiments.statistics import TRAIN_LOSS, Entry, Summary
 from inna.experiments.study import Metric
-from inna.experiments.wording import plain
+from inna.experiments.wording import enumerate_words, plain
 
 __all__ = ["network_note", "reproduction_figures"]
 
@@ -84,55 +84,67 @@ def network_note(summary: Summary) -> str:
     return f"The paper trains a Network in Network, here it is {plain(study.model)}."
 
 
+class _Drawn(NamedTuple):
+    """A panel, and what its figure's caption has to say of it."""
+
+    panel: Panel
+    beside: bool
+    broken: bool
+    zoomed: bool
+
+
 def _figure(summary: Summary, figure: int, name: str, title: str, sides: Sequence[_Side]) -> Figure | None:
     # One set of styles for all panels: beside each other in a picture they share a legend.
     members = {label for side in sides for label in side.labels}
-    panels = [_panel(summary, figure, side, members) for side in sides]
-    drawn = [panel for panel, _ in panels if panel is not None]
-    if not drawn:
+    parts = [part for side in sides if (part := _panel(summary, figure, side, members)) is not None]
+    if not parts:
         return None
     caption = "Line: mean over the final seeds (the loss is averaged, then its logarithm taken); band: best to worst."
-    if any(beside for _, beside in panels):
+    if any(part.beside for part in parts):
         caption += f" Dashed: the paper’s mean, digitised every five epochs. {network_note(summary)}".rstrip()
         theirs = BEST_IN_FIGURE_3[summary.study.dataset]
         if figure == 3 and best_damping(summary) != theirs:
             caption += f" Its curve of INNA is {theirs}."
         if figure == 4:
             caption += " It does not say which (α, β) this figure has."
-    if breaks(summary, TRAIN_LOSS):
+    if any(part.broken for part in parts):
         caption += " ×: after this epoch a seed diverged; mean and band are over the others."
-    section = name.replace("-", "")
-    return Figure(name=name, section=section, title=title, caption=caption, panels=tuple(drawn))
+    lost = [entry.label for entry in summary.entries if entry.label in members and _all_diverged(entry)]
+    if lost:
+        caption += f" Without a line, since every seed diverged: {enumerate_words(lost)}."
+    if any(part.zoomed for part in parts):
+        caption += " The first epochs lie outside the axis of the accuracy."
+    panels = tuple(part.panel for part in parts)
+    return Figure(name=name, section=name.replace("-", ""), title=title, caption=caption, panels=panels)
 
 
-def _panel(summary: Summary, figure: int, side: _Side, members: set[str]) -> tuple[Panel | None, bool]:
-    """The panel, if any of its contenders has a curve, and whether the paper's curves are in it."""
+def _all_diverged(entry: Entry) -> bool:
+    return bool(entry.finals) and len(entry.diverged) == len(entry.finals)
+
+
+def _panel(summary: Summary, figure: int, side: _Side, members: set[str]) -> _Drawn | None:
+    """The panel, if any of its contenders has a curve."""
     measure = TRAIN_LOSS if side.quantity == LOSS else Metric(ACCURACY, "max")
-    points = [
-        _scaled(row, side.quantity) for row in curve_points(summary, measure)[0] if row["contender"] in side.labels
-    ]
+    known, _ = curve_points(summary, measure)
+    points = [_scaled(row, side.quantity) for row in known if row["contender"] in side.labels]
     if not points:
-        return None, False
-    shown = {row["contender"] for row in points}
-    drawn = {entry.label for entry in summary.entries if entry.label in members and entry.values("train_loss")}
-    chosen = {label: style for label, style in protocol_styles(summary.study).items() if label in drawn}
-    broken = [_scaled(row, side.quantity) for row in breaks(summary, measure) if row["contender"] in shown]
-    beside = _paper_rows(summary, figure, side, shown)
-    everything = points + [row | {"best": row["mean"], "worst": row["mean"]} for row in beside]
-    name = "log10 of the training loss" if side.quantity == LOSS else "test accuracy"
-    domain = zoom(measure, everything)
-    note = f"dashed: the paper’s mean. {network_note(summary)}".rstrip() if beside else ""
+        return None
+    there = {entry.label for entry in summary.entries if entry.label in members and entry.finals}
+    chosen = {label: style for label, style in protocol_styles(summary.study).items() if label in there}
+    broken = [_scaled(row, side.quantity) for row in breaks(summary, measure) if row["contender"] in side.labels]
+    beside = _paper_rows(summary, figure, side, {row["contender"] for row in points})
+    domain = zoom(measure, points + [row | {"best": row["mean"], "worst": row["mean"]} for row in beside])
     panel = curve_panel(
         chosen,
-        name,
+        "log10 of the training loss" if side.quantity == LOSS else "test accuracy",
         points,
         breaks=broken,
         beside=beside,
         domain=domain,
         title=side.title,
-        note=note,
+        note=f"dashed: the paper’s mean. {network_note(summary)}".rstrip() if beside else "",
     )
-    return panel, bool(beside)
+    return _Drawn(panel, bool(beside), bool(broken), domain is not None)
 
 
 def _scaled(row: Mapping[str, Any], quantity: Quantity) -> dict[str, Any]:
