@@ -20,8 +20,6 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -38,7 +36,7 @@ from inna.experiments.downloads import presence
 from inna.experiments.machine import cores, hardware
 from inna.experiments.optimizers import build
 from inna.experiments.tasks import BUILTIN_TASKS
-from inna.experiments.training import PRECISIONS, measure
+from inna.experiments.training import PRECISIONS, measure, threads
 
 BATCH = 32
 LOOP, RUN = "DataLoader loop", "inna"
@@ -119,16 +117,6 @@ def own_elsewhere(name: str, precision: str, epochs: int) -> float:
     """Seconds of an epoch of a run in a worker process, the median of ``epochs``."""
     problem = _kept(name, precision)
     return statistics.median(problem.own() for _ in range(epochs))
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def share_of_steps(problem: Problem) -> float:

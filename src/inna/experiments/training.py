@@ -45,6 +45,7 @@ __all__ = [
     "measure",
     "pace",
     "resolve_device",
+    "threads",
     "train",
 ]
 
@@ -153,7 +154,7 @@ def measure(
         StoppedError: ``stop`` said yes.
     """
     device = resolve_device(run.device)
-    with _threads(THREADS), isolated(derive(run.seed, "weights"), device):
+    with threads(THREADS), isolated(derive(run.seed, "weights"), device):
         return _Training(run, task, device).results(checkpoint, checkpoint_seconds, on_epoch, on_note, stop)
 
 
@@ -193,7 +194,7 @@ def pace(run: Run, task: Task, seconds: float = 0.5) -> Pace:
         ValueError: the task's data are DataLoaders, or as in `train`.
     """
     device = resolve_device(run.device)
-    with _threads(THREADS), isolated(derive(run.seed, "weights"), device):
+    with threads(THREADS), isolated(derive(run.seed, "weights"), device):
         return _Training(run, task, device).pace(seconds)
 
 
@@ -509,7 +510,8 @@ class _Training:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
+    """Run a block with ``count`` threads of torch, and give back as many as there were."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
