@@ -97,6 +97,19 @@ def settle(seen: Visit) -> None:
     seen.page.wait_for_timeout(150)
 
 
+def until(seen: Visit, condition: str, seconds: float = 30) -> None:
+    """Wait for a condition of the page, looked at once a frame. Playwright's own wait_for_function evaluates text
+    inside the page from its second look on, which the pages' policy refuses: it works only if the first look succeeds.
+    """
+    held = seen.page.evaluate(
+        f"""limit => new Promise((done) => {{ const begun = performance.now(); const look = () => {{
+        if ({condition}) done(true); else if (performance.now() - begun > limit) done(false);
+        else requestAnimationFrame(look); }}; look(); }})""",
+        1000 * seconds,
+    )
+    assert held, f"after {seconds} seconds not yet: {condition}"
+
+
 def scrolls_sideways(seen: Visit) -> bool:
     found: bool = seen.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")
     return found

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from browsing import INTRUSIONS, SCHEMES, SIZES, Visit, scrolls_sideways, settle, visits
+from browsing import INTRUSIONS, SCHEMES, SIZES, Visit, scrolls_sideways, settle, until, visits
 from inna import dynamics
 from inna.experiments.landscapes.album import write_portrait
 from inna.experiments.landscapes.contenders import adam_step, distinct, make_contender, parse_contender
@@ -375,7 +375,7 @@ def test_presets_are_figure_1_and_the_address_remembers(go: Any, playground: str
     shown = standing(seen)
     assert [number(seen, key) for key in ("alpha", "beta", "lr", "speed", "steps")] == [1.3, 0.1, 1e-4, 0.1, 88_000]
     assert seen.page.locator("#scene").input_value() == "rosenbrock-v"
-    seen.page.wait_for_function("location.hash.includes('alpha=1.3')")
+    until(seen, "location.hash.includes('alpha=1.3')")
     command = seen.page.locator("#command").inner_text()
     assert "--objective rosenbrock-v --alpha 1.3 --beta 0.1 --lr 0.0001 --initial-speed 0.1 " in command
     again = go(seen.page.url)
@@ -390,9 +390,9 @@ def test_play_rolls_and_stops(go: Any, playground: str) -> None:
     seen = go(playground)
     end = standing(seen)
     seen.page.locator("#play").click()
-    seen.page.wait_for_function("Number(document.getElementById('count').textContent) > 3")
-    assert seen.page.locator("#play").inner_text() == "Stop"
-    assert int(seen.page.locator("#count").inner_text()) < 500
+    until(seen, "document.getElementById('play').textContent === 'Stop'")
+    rolling = "Number(document.getElementById('count').textContent)"
+    until(seen, f"3 < {rolling} && {rolling} < 500")
     seen.page.locator("#play").click()
     assert standing(seen) == end
     assert seen.page.locator("#play").inner_text() == "Play"
