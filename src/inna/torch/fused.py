@@ -17,7 +17,19 @@ from torch import Tensor
 if TYPE_CHECKING:
     from inna.torch.optimizer import TensorLists
 
-__all__ = ["Plan", "Settings", "available", "choose", "localized", "placed_like", "refusal", "step"]
+__all__ = [
+    "Plan",
+    "Settings",
+    "available",
+    "beside",
+    "choose",
+    "is_dense",
+    "localized",
+    "placed_like",
+    "refusal",
+    "same_layout",
+    "step",
+]
 
 DTYPES = (
     *(torch.float32, torch.float64, torch.bfloat16, torch.float16),
@@ -62,7 +74,7 @@ def choose(fused: bool | None, foreach: bool | None, lists: TensorLists, *, diff
 def refusal(lists: TensorLists) -> str:
     """The first tensor that no kernel takes, and why; empty where there is a kernel for all of them."""
     for i, param in enumerate(lists.params):
-        state = _beside(lists, i)
+        state = beside(lists, i)
         steps = lists.steps[i] if lists.steps else None
         why = _refusal(param, state, steps)
         if why:
@@ -70,7 +82,7 @@ def refusal(lists: TensorLists) -> str:
     return ""
 
 
-def _beside(lists: TensorLists, i: int) -> list[tuple[str, Tensor]]:
+def beside(lists: TensorLists, i: int) -> list[tuple[str, Tensor]]:
     """What there is of the same shape as parameter i, by name."""
     kinds: tuple[tuple[str, Sequence[Tensor | None]], ...] = (
         ("gradient", lists.grads),
@@ -107,7 +119,7 @@ def _refusal(param: Tensor, others: list[tuple[str, Tensor]], steps: Tensor | No
             return f"{name} has dtype {tensor.dtype}, the parameter {local.dtype}"
         if name == "exp_avg_sq" and any(tensor.dtype != other.dtype for kind, other in others if kind == "momentum"):
             return "exp_avg_sq and momentum have different dtypes"
-        if not _same_layout(tensor, local):
+        if not same_layout(tensor, local):
             return f"{name} is laid out with strides {tensor.stride()}, the parameter with {local.stride()}"
         if tensor.is_conj() or tensor.is_neg():
             return f"{name} is a view with a pending conjugation or sign"
@@ -125,7 +137,7 @@ def unsupported(param: Tensor) -> str:
     """Why no kernel takes a parameter like this one, whatever its gradient and state; empty where one does."""
     if param.dtype not in DTYPES:
         return f"there is no kernel for {param.dtype}"
-    if not _is_dense(param):
+    if not is_dense(param):
         return f"its strides {param.stride()} leave gaps or overlap"
     if param.is_conj() or param.is_neg():
         return "it is a view with a pending conjugation or sign"
@@ -291,7 +303,7 @@ def localized(lists: TensorLists) -> TensorLists:
     if not any(map(_is_dtensor, lists.params)):
         return lists
     for i, param in enumerate(lists.params):
-        for name, tensor in _beside(lists, i):
+        for name, tensor in beside(lists, i):
             if why := _misplaced(name, tensor, param):
                 raise RuntimeError(f"parameter {i}, of shape {tuple(param.shape)}: {why}")
     return lists.map(to_local)
@@ -328,7 +340,7 @@ def _is_dtensor(tensor: Tensor) -> bool:
     return hasattr(tensor, "placements")
 
 
-def _is_dense(tensor: Tensor) -> bool:
+def is_dense(tensor: Tensor) -> bool:
     """Whether the tensor fills a stretch of memory without gaps or overlaps, in whatever order of its dimensions."""
     if tensor.is_contiguous():
         return True
@@ -342,7 +354,7 @@ def _is_dense(tensor: Tensor) -> bool:
     return True
 
 
-def _same_layout(tensor: Tensor, other: Tensor) -> bool:
+def same_layout(tensor: Tensor, other: Tensor) -> bool:
     """Whether entries lie at the same offsets in both; the stride of a dimension of size 1 says nothing."""
     if tensor.numel() == 0:
         return True

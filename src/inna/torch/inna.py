@@ -10,6 +10,7 @@ from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
 from inna.dynamics import INNA_DEFAULTS
+from inna.torch.blocks import blocks
 from inna.torch.optimizer import (
     LOW_PRECISION,
     InertialOptimizer,
@@ -201,18 +202,19 @@ def move(
     With ``temporary_grads`` the gradients are dropped from their list after their last use.
     """
     if use_foreach(foreach, lists.params, differentiable=differentiable):
-        update = _multi_tensor_inna
+        update, parts = _multi_tensor_inna, blocks(lists, first)
     else:
-        update = _single_tensor_inna
-    update(
-        lists.params,
-        lists.grads,
-        lists.momentums,
-        lists.compensations,
-        first,
-        differentiable=differentiable,
-        **settings,
-    )
+        update, parts = _single_tensor_inna, iter([(lists, first)])
+    for part, start in parts:
+        update(
+            part.params,
+            part.grads,
+            part.momentums,
+            part.compensations,
+            start,
+            differentiable=differentiable,
+            **settings,
+        )
 
 
 def _single_tensor_inna(

@@ -12,6 +12,7 @@ from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
 from inna.dynamics import INNAPROP_DEFAULTS
+from inna.torch.blocks import blocks, one_by_one
 from inna.torch.inna import add_scaled, foreach_add_scaled, move
 from inna.torch.optimizer import (
     InertialOptimizer,
@@ -166,39 +167,41 @@ def innaprop(
     host = host_may_look(lr, capturable)
     first = count_step(lists.steps, lr, host=host)
     lists = _real(lists)
-    rescale = _single_tensor_innaprop
+    starting = first if initial_speed is not None else None
+    rescale, parts = _single_tensor_innaprop, one_by_one(lists, starting)
     if use_foreach(foreach, lists.params, differentiable=differentiable):
-        rescale = _multi_tensor_innaprop
-    rescaled = rescale(
-        lists.params,
-        lists.grads,
-        lists.momentums,
-        lists.exp_avg_sqs,
-        lists.steps,
-        lr=lr,
-        alpha=alpha,
-        beta=beta,
-        sigma=sigma,
-        eps=eps,
-        weight_decay=weight_decay,
-        differentiable=differentiable,
-        host=host,
-    )
-    # The published decay of theta is the decoupled one; that of the momentum has been taken above.
-    move(
-        replace(lists, grads=rescaled),
-        first if initial_speed is not None else None,
-        lr=lr,
-        alpha=alpha,
-        beta=beta,
-        weight_decay=weight_decay,
-        initial_speed=initial_speed,
-        decoupled_weight_decay=True,
-        maximize=maximize,
-        foreach=foreach,
-        differentiable=differentiable,
-        temporary_grads=not differentiable,
-    )
+        rescale, parts = _multi_tensor_innaprop, blocks(lists, starting)
+    for part, start in parts:
+        rescaled = rescale(
+            part.params,
+            part.grads,
+            part.momentums,
+            part.exp_avg_sqs,
+            part.steps,
+            lr=lr,
+            alpha=alpha,
+            beta=beta,
+            sigma=sigma,
+            eps=eps,
+            weight_decay=weight_decay,
+            differentiable=differentiable,
+            host=host,
+        )
+        # The published decay of theta is the decoupled one; that of the momentum has been taken above.
+        move(
+            replace(part, grads=rescaled),
+            start,
+            lr=lr,
+            alpha=alpha,
+            beta=beta,
+            weight_decay=weight_decay,
+            initial_speed=initial_speed,
+            decoupled_weight_decay=True,
+            maximize=maximize,
+            foreach=foreach,
+            differentiable=differentiable,
+            temporary_grads=not differentiable,
+        )
 
 
 def _single_tensor_innaprop(

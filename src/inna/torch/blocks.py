@@ -1,0 +1,90 @@
+"""Divides the tensors of a foreach step on the CPU into blocks that its passes find in the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from inna.torch.fused import beside, is_dense, same_layout
+
+if TYPE_CHECKING:
+    from inna.torch.optimizer import TensorLists
+
+__all__ = ["BLOCK", "blocks", "one_by_one"]
+
+BLOCK = 2**17
+"""Numbers of a block, for each thread: of three tensors in float32 they fill 1.5 MB."""
+
+
+First = list[bool] | list[Tensor] | None
+
+
+def blocks(lists: TensorLists, first: First) -> Iterator[tuple[TensorLists, First]]:
+    """The same tensors in blocks, one after the other: small tensors together, large ones in pieces.
+
+    A foreach step is a few passes over its tensors. Over a group that exceeds the cache each of them would come from
+    memory, and the temporary of the rescaled gradients would be as large as the group.
+
+    Args:
+        lists: the tensors of one group.
+        first: whether this is the first step, for each parameter; divided likewise.
+
+    >>> from inna.torch.optimizer import TensorLists
+    >>> torch.set_num_threads(2)
+    >>> group = [torch.zeros(size) for size in (10, 20, 300_000)]
+    >>> [[param.numel() for param in block.params] for block, _ in blocks(TensorLists(group), None)]
+    [[10, 20], [262144], [37856]]
+    """
+    most = BLOCK * torch.get_num_threads()
+    on_cpu = all(param.device.type == "cpu" for param in lists.params)
+    if torch.compiler.is_compiling() or not on_cpu or sum(map(Tensor.numel, lists.params)) <= most:
+        yield lists, first
+        return
+    together: list[int] = []
+    size = 0
+    for i, param in enumerate(lists.params):
+        if together and size + param.numel() > most:
+            yield _part(lists, first, together)
+            together, size = [], 0
+        if param.numel() > most and _divides(lists, i):
+            whole, start = _part(lists, first, [i])
+            flat = replace(whole, steps=[]).map(_flat)
+            for begin in range(0, param.numel(), most):
+                piece = flat.map(itemgetter(slice(begin, begin + most)))
+                yield replace(piece, steps=whole.steps), start
+            continue
+        together.append(i)
+        size += param.numel()
+    if together:
+        yield _part(lists, first, together)
+
+
+def one_by_one(lists: TensorLists, first: First) -> Iterator[tuple[TensorLists, First]]:
+    """The same tensors, each by itself."""
+    for i in range(len(lists.params)):
+        yield _part(lists, first, [i])
+
+
+def _part(lists: TensorLists, first: First, indices: list[int]) -> tuple[TensorLists, First]:
+    start: Any = None if first is None else [first[i] for i in indices]
+    return lists.subset(indices), start
+
+
+def _divides(lists: TensorLists, i: int) -> bool:
+    """Whether parameter i and what goes with it are plain stretches of memory with their entries in the same order."""
+    param = lists.params[i]
+    return is_dense(param) and all(
+        type(tensor) in (Tensor, torch.nn.Parameter)
+        and same_layout(tensor, param)
+        and not (tensor.is_conj() or tensor.is_neg())
+        for tensor in (param, *(tensor for _, tensor in beside(lists, i)))
+    )
+
+
+def _flat(tensor: Tensor) -> Tensor:
+    return tensor.as_strided((tensor.numel(),), (1,))
