@@ -170,7 +170,8 @@ def _unpack(file: PublishedFile, path: Path, packed: bytes) -> dict[str, bytes]:
     missing = [name for name in file.contents if name not in found]
     if missing:
         raise DataError(f"{path} holds no file {missing[0]}")
-    return found
+    # An archive has its members in any order; images must not depend on whether somebody has unpacked them.
+    return {name: found[name] for name in file.contents}
 
 
 def _members(archive: tarfile.TarFile, file: PublishedFile, path: Path) -> Iterator[tuple[str, bytes]]:
