@@ -153,7 +153,10 @@ def test_reproduce_runs_what_is_missing_and_keeps_what_other_figures_had(capsys,
     assert " 0 to do" in " ".join(capsys.readouterr().out.split())
 
 
-def test_figure_1_is_a_document(capsys, tmp_path):
+def test_figure_1_is_a_document(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["reproduce", "fig1"]) == 0
+    assert [str(path) for path in Path("runs").iterdir()] == ["runs/reproduce-fig1"]
     assert run(["reproduce", "fig1", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "recovered (0.3, 0.1), initial speed 0.1: dips at 45368, 70598, 87202" in out
@@ -173,8 +176,11 @@ def test_figure_1_is_a_document(capsys, tmp_path):
     [
         (["--dataset", "nonsense"], "dataset must be one of digits"),
         (["--dataset", "a.py:make"], "a built-in one"),
+        (["fig1", "--dataset", "../../nonsense"], "dataset must be one of digits"),
         (["--model", "nin"], "the networks for digits are small-cnn"),
+        (["fig1", "--model", "nin"], "the networks for digits are small-cnn"),
         (["--device", "abacus"], "device 'abacus'"),
+        (["fig1", "--device", "abacus"], "device 'abacus'"),
         (["--jobs", "0"], "jobs must be"),
         (["--scale", "huge"], "huge"),
         (["fig5"], "fig5"),
