@@ -62,7 +62,12 @@ def reproduce(
         bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
     ] = False,
     out: Annotated[
-        Path | None, Parameter(help="Folder of rows and report. [default: runs/reproduce-DATASET-NETWORK-SCALE]")
+        Path | None,
+        Parameter(
+            help="Folder of rows and report. [default: runs/reproduce-DATASET-NETWORK-SCALE, runs/reproduce-fig1 for "
+            "fig1 alone]",
+            show_default=False,
+        ),
     ] = None,
 ) -> int:
     """Repeat the paper's experiments: tune every optimizer as the paper does, run the seeds, draw the figures.
@@ -86,7 +91,7 @@ def reproduce(
         check_scheduler(backend, scheduler, jobs)
         check_tensorboard(tensorboard)
         at_once = processes(jobs, study.device if study else "cpu")
-    folder = out or default_folder("-".join(["reproduce", dataset, *([study.model, scale] if study else [])]))
+    folder = out or default_folder("-".join(["reproduce", *([dataset, study.model, scale] if study else figures)]))
     if dry_run:
         if "fig1" in figures:
             say(console, "fig1: six descents of 88,000 iterations on the toy function, a few seconds")
