@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from inna.experiments.computing import resolve_device
 from inna.experiments.figure1 import Descent, write_descents
 from inna.experiments.protocol import contenders, protocol_study, united
 from inna.experiments.rows import DamagedRowError
 from inna.experiments.study import Study
 from inna.experiments.tasks import builtin_model, load_task
-from inna.experiments.training import resolve_device
 from inna.theory import figure1
 from inna.theory.objectives import ROSENBROCK_V
 
