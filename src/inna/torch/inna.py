@@ -271,6 +271,7 @@ def _single_tensor_inna(
             total = rounded(param + compensation)
             compensation.add_(param.sub_(total))
             param.copy_(total)
+            del total
 
 
 def _multi_tensor_inna(
