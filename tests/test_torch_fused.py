@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+import time
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -210,6 +212,23 @@ def test_threads_and_instruction_sets_do_not_show_in_a_single_bit(dtype, prop, k
                     assert torch.equal(ours.view(torch.uint8), theirs.view(torch.uint8))
 
 
+def test_each_instruction_set_is_compiled_for():
+    assert "attribute ignored" not in cpu_kernels.compiler_log()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not list threads")
+def test_a_step_that_needs_few_threads_ends_none_of_torchs(threads):
+    if not cpu_kernels.library().inna_uses_openmp():
+        pytest.skip("the kernels were compiled without OpenMP")
+    threads(5)
+    torch.zeros(1_000_000).add_(1)
+    before = {path.name for path in Path("/proc/self/task").iterdir()}
+    stepped(40_000, torch.float32, prop=False, kahan=False)
+    for _ in range(50):  # A thread takes a moment to end.
+        time.sleep(0.002)
+        assert before <= {path.name for path in Path("/proc/self/task").iterdir()}
+
+
 def test_the_division_among_threads_leaves_nothing_out_and_is_even():
     seam = cpu_kernels.library().inna_seam
     for total in (0, 1, 63, 64, 1000, 2**31 - 1, 2**31 + 1, 2**40 + 77):
@@ -235,6 +254,19 @@ def test_the_conversions_are_those_of_torch(half):
         assert torch.equal(ours.isnan(), floats.to(half).isnan())
         assert torch.equal(ours.nan_to_num(7), floats.to(half).nan_to_num(7))
     assert cpu_kernels.convert(torch.tensor([1.5, 2.0]), torch.float64).tolist() == [1.5, 2.0]
+
+
+def test_flushing_subnormals_of_float32_leaves_those_of_float16_alone():
+    subnormals = torch.arange(1, 1024, dtype=torch.int32).to(torch.uint16).view(torch.float16)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not flush")
+    try:
+        wide = cpu_kernels.convert(subnormals, torch.float32)
+        back = cpu_kernels.convert(wide, torch.float16)
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.equal(wide, torch.arange(1, 1024) * 2.0**-24)
+    assert torch.equal(back, subnormals)
 
 
 def test_infinities_stay_infinities():
