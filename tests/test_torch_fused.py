@@ -144,9 +144,29 @@ def test_innaprop_is_that_of_the_single_path(dtype, data):
 
 
 @given(data=st.data())
-def test_a_group_of_several_dtypes_is_one_call(data):
+def test_a_group_of_several_dtypes_is_that_of_the_single_path(data):
     tensors = [data.draw(laid_out(dtype)) for dtype in REAL + COMPLEX]
     compare(INNA, tensors, momentum_dtype=torch.float32, **data.draw(inna_settings))
+
+
+def test_a_group_of_several_dtypes_is_one_call(monkeypatch):
+    calls = []
+
+    class Library:
+        def __getattr__(self, name: str) -> Any:
+            if name == "inna_step":
+                calls.append(name)
+            return getattr(library, name)
+
+    library = cpu_kernels.library()
+    monkeypatch.setattr(cpu_kernels, "library", Library)
+    params = [torch.nn.Parameter(torch.ones(5, dtype=dtype)) for dtype in (*REAL, *COMPLEX) for _ in range(3)]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer = INNA(params, fused=True)
+    for k in range(3):
+        optimizer.step()
+        assert len(calls) == k + 1
 
 
 @pytest.mark.parametrize("case", [*INNA_CASES, *INNAPROP_CASES], ids=str)
@@ -319,6 +339,7 @@ def test_what_has_no_kernel_goes_to_foreach_or_is_named(monkeypatch):
         (lambda p: setattr(p, "grad", torch.ones(6, 4).t()), "gradient is laid out with strides"),
         (lambda p: setattr(p, "grad", torch.ones(1, 1).expand(4, 6)), "gradient is laid out with strides"),
         (lambda p: setattr(p, "data", torch.ones(4, 12)[:, ::2]), "leave gaps or overlap"),
+        (lambda p: setattr(p, "grad", torch._efficientzerotensor(4, 6)), "gradient is a zero without memory"),
     ):
         optimizer = stepper()
         (param,) = optimizer.param_groups[0]["params"]
@@ -328,6 +349,28 @@ def test_what_has_no_kernel_goes_to_foreach_or_is_named(monkeypatch):
         optimizer.param_groups[0]["fused"] = True
         with pytest.raises(RuntimeError, match=rf"fused=True: parameter 0, of shape \(4, 6\).*{words}"):
             optimizer.step()
+
+
+def test_parameters_that_share_memory_are_not_stepped_side_by_side(monkeypatch):
+    # As `decoder.weight.data = encoder.weight.data` ties them. Two threads would each add to what the other has read.
+    numbers = torch.ones(300)
+    params = [torch.nn.Parameter(view) for view in (torch.ones(3), numbers[:200], numbers[199:])]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    assert not used(INNA(params), monkeypatch)
+    with pytest.raises(RuntimeError, match="fused=True: parameter 2 shares memory with parameter 1"):
+        INNA(params, fused=True)
+    apart = [numbers[:100], numbers[100:]]
+    assert fused.refusal(TensorLists(apart, momentums=[torch.zeros(100), torch.zeros(200)])) == ""
+    zeros = torch.zeros(200)
+    assert "or their state does" in fused.refusal(TensorLists(apart, momentums=[zeros[:100], zeros]))
+
+
+def test_the_message_counts_all_parameters_of_the_group():
+    params = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(4, 6))]
+    params[1].grad = torch.ones(6, 4).t()
+    with pytest.raises(RuntimeError, match=r"fused=True: parameter 1, of shape \(4, 6\)"):
+        INNA(params, fused=True).step()
 
 
 def test_the_constructor_names_a_parameter_without_a_kernel():
@@ -421,6 +464,7 @@ def test_what_is_watched_for(watching):
         torch.zeros(2, 3, dtype=torch.float64),
         torch.zeros(2, 3, device="meta"),
         torch._neg_view(torch.zeros(2, 3)),
+        torch._efficientzerotensor(2, 3),
         torch.zeros(2, 3).to_sparse(),
         torch.zeros(2, 3).as_subclass(Tagged),
         None,
@@ -445,6 +489,17 @@ def test_a_plan_is_kept_while_gradients_are_new_at_every_step(watching):
     gone = weakref.ref(param.grad)
     param.grad = None
     assert gone() is None
+
+
+def test_a_plan_keeps_no_state_in_memory():
+    optimizer = stepper()
+    (param,) = optimizer.param_groups[0]["params"]
+    for drop in (optimizer.state.clear, lambda: optimizer.state[param].update(momentum=torch.zeros(4, 6))):
+        optimizer.step()
+        optimizer.step()
+        gone = weakref.ref(optimizer.state[param]["momentum"])
+        drop()
+        assert gone() is None
 
 
 def test_a_plan_sees_everything_that_moves(watching):

@@ -7,7 +7,8 @@ directly; under ``torch.compile`` they are the operator ``inna::fused_step``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,7 +40,14 @@ class Settings(NamedTuple):
     eps: float = 0.0
 
 
-def choose(fused: bool | None, foreach: bool | None, lists: TensorLists, *, differentiable: bool = False) -> bool:
+def choose(
+    fused: bool | None,
+    foreach: bool | None,
+    lists: TensorLists,
+    *,
+    differentiable: bool = False,
+    among: Sequence[Tensor] | None = None,
+) -> bool:
     """Whether the fused path is taken.
 
     Args:
@@ -47,27 +55,54 @@ def choose(fused: bool | None, foreach: bool | None, lists: TensorLists, *, diff
         foreach: True or False is a wish for another path, where ``fused`` is None.
         lists: the tensors of the group that have gradients. Their state may be missing: it will be as the parameters.
         differentiable: autograd sees the step; no kernel can do that.
+        among: the parameters that a message counts along; None are those of ``lists``.
 
     Raises:
         RuntimeError: ``fused`` is True and a tensor has no kernel; the message names it and says why.
     """
     if fused is False or (fused is None and (foreach is not None or differentiable)):
         return False
-    why = refusal(lists)
+    why = refusal(lists, among)
     if why and fused:
         raise RuntimeError(f"fused=True: {why}")
     return not why
 
 
-def refusal(lists: TensorLists) -> str:
-    """The first tensor that no kernel takes, and why; empty where there is a kernel for all of them."""
+def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
+    """The first tensor that no kernel takes, and why; empty where there is a kernel for all of them.
+
+    Its number is that in ``among``, or in the lists themselves.
+    """
+    places = [next(k for k, other in enumerate(among) if other is param) for param in lists.params] if among else []
+
+    def named(i: int) -> str:
+        return f"parameter {places[i] if places else i}"
+
     for i, param in enumerate(lists.params):
         state = _beside(lists, i)
         steps = lists.steps[i] if lists.steps else None
         why = _refusal(param, state, steps)
         if why:
-            return f"parameter {i}, of shape {tuple(param.shape)} and dtype {param.dtype}: {why}"
+            return f"{named(i)}, of shape {tuple(param.shape)} and dtype {param.dtype}: {why}"
+    for i, j in _overlapping(lists):
+        return f"{named(i)} shares memory with {named(j)}, or their state does, and kernels write to both at once"
     return ""
+
+
+def _overlapping(lists: TensorLists) -> Iterator[tuple[int, int]]:
+    """Pairs of parameters of which the step would write to the same memory; all pairs that are adjacent in it."""
+    stretches = []
+    for i, param in enumerate(lists.params):
+        for name, tensor in [("it", param), *_beside(lists, i)]:
+            local = to_local(tensor)
+            # Where torch.compile traces, there may be no memory yet.
+            if name != "gradient" and local.numel() and type(local) in (Tensor, torch.nn.Parameter):
+                begin = local.data_ptr()
+                stretches.append((str(local.device), begin, begin + local.numel() * local.element_size(), i))
+    stretches.sort()
+    for (device, _, end, i), (next_device, begin, _, j) in pairwise(stretches):
+        if device == next_device and begin < end:
+            yield max(i, j), min(i, j)
 
 
 def _beside(lists: TensorLists, i: int) -> list[tuple[str, Tensor]]:
@@ -111,6 +146,8 @@ def _refusal(param: Tensor, others: list[tuple[str, Tensor]], steps: Tensor | No
             return f"{name} is laid out with strides {tensor.stride()}, the parameter with {local.stride()}"
         if tensor.is_conj() or tensor.is_neg():
             return f"{name} is a view with a pending conjugation or sign"
+        if tensor._is_zerotensor():
+            return f"{name} is a zero without memory"
     if steps is not None:
         count = to_local(steps)
         on_host = count.device.type == "cpu" or count.device == local.device
@@ -206,13 +243,15 @@ class Plan:
         self._moving = lists.params
         moving = {id(param) for param in lists.params}
         self._idle = [param for param in self._params if id(param) not in moving]
-        self._values = [states[param] for param in lists.params]
-        kept = [(values, name) for values in self._values for name in values]
+        values = [states[param] for param in lists.params]
+        self._entries = sum(map(len, values))
+        # The state's tensors are looked up at every step: kept here, they would stay in memory when their owner drops
+        # them or moves them to another device.
+        kept = [(i, name) for i in range(len(values)) for name in values[i] if isinstance(values[i][name], Tensor)]
         self._owners, self._names = ([pair[i] for pair in kept] for i in (0, 1))
-        self._kept = [values[name] for values, name in kept]
-        self._still = [*lists.params, *(tensor for tensor in self._kept if isinstance(tensor, Tensor))]
-        self._places = list(map(Tensor.data_ptr, self._still))
-        self._look_alike = _watch([*self._still, *lists.grads])
+        still = [*lists.params, *(values[i][name] for i, name in kept)]
+        self._places = list(map(Tensor.data_ptr, still))
+        self._look_alike = _watch([*still, *lists.grads])
         self._table = _table(lists.params[0].device, lists)
 
     @staticmethod
@@ -225,20 +264,21 @@ class Plan:
 
     def grads(self, group: dict[str, Any], states: dict[Tensor, Any]) -> list[Tensor] | None:
         """The gradients to step with, or None where something has moved that the plan relies on."""
-        params, values = group["params"], self._values
+        params = group["params"]
         grads = list(map(_GRAD, self._moving))
-        holds = (
+        if not (
             group is self._group
             and _FLAGS(group) == self._flags
             and len(params) == len(self._params)
             and all(map(is_, params, self._params))
             and all(param.grad is None for param in self._idle)
-            and all(map(is_, map(states.get, self._moving), values))
-            and sum(map(len, values)) == len(self._kept)
-            and all(map(is_, map(dict.get, self._owners, self._names), self._kept))
-            and self._look_alike(*self._still, *grads)
-            and list(map(Tensor.data_ptr, self._still)) == self._places
-        )
+        ):
+            return None
+        values = list(map(states.get, self._moving))
+        if not all(values) or sum(map(len, values)) != self._entries:  # type: ignore[arg-type]
+            return None
+        still = [*self._moving, *map(dict.get, [values[i] for i in self._owners], self._names)]  # type: ignore[arg-type]
+        holds = self._look_alike(*still, *grads) and list(map(Tensor.data_ptr, still)) == self._places
         return grads if holds else None
 
     def step(
@@ -270,7 +310,7 @@ def _watch(tensors: list[Tensor]) -> Callable[..., bool]:
 def _facts(tensor: Tensor | None) -> tuple[Any, ...]:
     if tensor is None or tensor.layout is not torch.strided:
         return ()
-    pending = tensor.is_conj(), tensor.is_neg()
+    pending = tensor.is_conj(), tensor.is_neg(), tensor._is_zerotensor()
     return type(tensor), tensor.dtype, tensor.device, tensor.shape, tensor.stride(), pending
 
 
