@@ -171,7 +171,11 @@ def unsupported(param: Tensor) -> str:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def available(device_type: str) -> str:
-    """Why there are no kernels for a type of device ("cpu", "cuda"); empty where there are."""
+    """Why there are no kernels for a type of device ("cpu", "cuda"); empty where there are.
+
+    On CUDA devices it is tried out on the current one. Where none is to be seen, or a graph is being captured, only the
+    installation of Triton counts.
+    """
     if device_type == "cpu":
         from inna.torch import cpu_kernels
 
@@ -179,7 +183,13 @@ def available(device_type: str) -> str:
     if device_type == "cuda":
         from importlib.util import find_spec
 
-        return "" if find_spec("triton") else "Triton is not installed"
+        if not find_spec("triton"):
+            return "Triton is not installed"
+        if not torch.cuda.is_available() or torch.cuda.is_current_stream_capturing():
+            return ""
+        from inna.torch import cuda_kernels
+
+        return str(cuda_kernels.missing(torch.device("cuda", torch.cuda.current_device())))
     return f"there are no kernels for {device_type}"
 
 
@@ -274,10 +284,11 @@ class Plan:
             and all(param.grad is None for param in self._idle)
         ):
             return None
-        values = list(map(states.get, self._moving))
-        if not all(values) or sum(map(len, values)) != self._entries:  # type: ignore[arg-type]
+        values: list[Any] = list(map(states.get, self._moving))
+        if not all(values) or sum(map(len, values)) != self._entries:
             return None
-        still = [*self._moving, *map(dict.get, [values[i] for i in self._owners], self._names)]  # type: ignore[arg-type]
+        state: list[Any] = list(map(dict.get, [values[i] for i in self._owners], self._names))
+        still = [*self._moving, *state]
         holds = self._look_alike(*still, *grads) and list(map(Tensor.data_ptr, still)) == self._places
         return grads if holds else None
 
