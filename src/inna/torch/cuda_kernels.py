@@ -164,10 +164,9 @@ class Table:
                 self._for_capture = self._buffers()
             # The host must not write where an earlier copy may still read: the allocator of pinned memory sees to it.
             host = _host_buffer(self._size, self._device)
-            target = self._on_device
-            if target is None:
-                target = torch.empty(self._size, dtype=torch.int64, device=self._device)
-            self._on_device, self._sent = target, values
+            if self._on_device is None:
+                self._on_device = torch.empty(self._size, dtype=torch.int64, device=self._device)
+            target, self._sent = self._on_device, values
         host[: len(grads)] = torch.tensor(grads, dtype=torch.int64)
         host[len(grads) :].view(torch.float64).copy_(torch.tensor(floats, dtype=torch.float64))
         target.copy_(host, non_blocking=True)
