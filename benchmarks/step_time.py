@@ -7,9 +7,10 @@
     PYTHONPATH=src python benchmarks/step_time.py --device cuda --json results/gpu/step_time.json
     python benchmarks/step_time.py --from results/cpu/step_time.json --docs docs/performance.md    no run: the tables
 
-All sides take turns in one process, on the same parameters and gradients; the times are medians. State is shared by
-sides that keep the same kind of it, so that 124 million parameters fit. The exit status is 1 where a promise is broken.
-Rows that --json finds of the same machine and of other shapes stay, so a long measurement can be taken in parts.
+All sides take turns in one process, on the same parameters and gradients, in an order drawn anew for each round; the
+times are medians. State is shared by sides that keep the same kind of it, so that 124 million parameters fit. The exit
+status is 1 where a promise is broken. Rows that --json finds of the same machine and of other shapes stay, so a long
+measurement can be taken in parts.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import gc
 import json
 import os
 import platform
+import random
 import shlex
 import statistics
 import subprocess
@@ -263,9 +265,13 @@ def measure(name: str, device: str, rounds: int, compiled: bool) -> list[dict[st
         print(f"\r{TITLES[name]}: {side:30}", end="", file=sys.stderr, flush=True)
         step()
         step()
+    # Whom a side follows tells in its time: the cache is full of numbers that the other one still has to write.
+    order, draw = list(sides.steps), random.Random(0)
     for turn in range(rounds):
         print(f"\r{TITLES[name]}: round {turn + 1} of {rounds}{'':20}", end="", file=sys.stderr, flush=True)
-        for side, step in sides.steps.items():
+        draw.shuffle(order)
+        for side in order:
+            step = sides.steps[side]
             if repeats > 1:
                 step()
             times[side].append(timed(step, repeats, device))

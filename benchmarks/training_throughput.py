@@ -32,11 +32,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from inna.experiments import Run, Task
 from inna.experiments.catalogue import CATALOGUE
+from inna.experiments.computing import PRECISIONS, threads
 from inna.experiments.downloads import presence
 from inna.experiments.machine import cores, hardware
 from inna.experiments.optimizers import build
 from inna.experiments.tasks import BUILTIN_TASKS
-from inna.experiments.training import PRECISIONS, measure, threads
+from inna.experiments.training import measure
 
 BATCH = 32
 LOOP, RUN = "DataLoader loop", "inna"

@@ -115,6 +115,18 @@ def scrolls_sideways(seen: Visit) -> bool:
     return found
 
 
+def check_quiet_and_fitting(seen: Visit, address: str, size: tuple[int, int], scheme: str) -> None:
+    """The page said nothing, asked for itself alone and fits ``size``; its charts are drawn, in the theme's colours."""
+    assert seen.said == []
+    assert seen.asked == [address]
+    assert not scrolls_sideways(seen)
+    assert seen.count(".chart") == seen.count(".chart svg.marks")
+    widths = seen.page.eval_on_selector_all(".chart svg", "all => all.map(each => each.getBoundingClientRect().width)")
+    assert all(0.7 * min(size[0] - 32, 520) < width <= size[0] for width in widths)
+    background = seen.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
+    assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 24, 29)")
+
+
 INTRUSIONS = """
     document.body.append(Object.assign(document.createElement("script"), { textContent: "window.inserted = 1" }));
     document.body.append(Object.assign(document.createElement("style"), { textContent: "body { opacity: 0.5 }" }));
@@ -122,3 +134,12 @@ INTRUSIONS = """
     document.body.click();
     setTimeout("window.evaluated = 1", 0);
 """
+
+
+def check_policy(seen: Visit) -> None:
+    """What the page's policy forbids does nothing."""
+    seen.page.evaluate(INTRUSIONS)
+    settle(seen)
+    assert seen.page.evaluate("[window.inserted, window.clicked, window.evaluated]") == [None, None, None]
+    assert seen.page.evaluate("getComputedStyle(document.body).opacity") == "1"
+    assert seen.page.evaluate("fetch('data:,x').then(() => 'fetched', () => 'refused')") == "refused"

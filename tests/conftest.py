@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from process_group import ProcessGroup
 
+pytest.register_assert_rewrite("browsing")  # its checks then show what they compared, as those of a test do
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
 

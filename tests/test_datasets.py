@@ -54,7 +54,8 @@ def small_cifar(name):
     (file,) = CATALOGUE[name].files
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        for number, member in enumerate([*file.contents, f"{name}/readme.html"]):
+        # The publisher's archives do not have their members in the order of their names either.
+        for number, member in reversed(list(enumerate([*file.contents, f"{name}/readme.html"]))):
             content = b"".join(records(name, member, number))
             header = tarfile.TarInfo(member)
             header.size = len(content)

@@ -8,6 +8,8 @@ import hashlib
 import io
 import random
 import socket
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -208,6 +210,22 @@ def test_an_interruption_leaves_nothing(server, folder, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         fetch(tiny(server, "good"))
     assert files_in(folder) == []
+
+
+def test_what_a_killed_download_left_is_cleared_up_by_the_next(server, folder):
+    code = f"""
+import sys, types
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_downloads import contents, tiny
+contents(tiny(types.SimpleNamespace(server_port={server.server_port}), "stalled"))
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL) as process:
+        while process.poll() is None and not any(path.stat().st_size for path in folder.rglob("*") if path.is_file()):
+            time.sleep(0.02)
+        process.kill()
+    assert files_in(folder) not in ([], ["tiny/plain.gz"])
+    assert contents(tiny(server, "good")) == {"plain": PLAIN}
+    assert files_in(folder) == ["tiny/plain.gz"]
 
 
 def an_archive(members, **changes):

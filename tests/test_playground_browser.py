@@ -10,7 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from browsing import INTRUSIONS, SCHEMES, SIZES, Visit, scrolls_sideways, settle, until, visits
+from browsing import (
+    SCHEMES,
+    SIZES,
+    Visit,
+    check_policy,
+    check_quiet_and_fitting,
+    drawn,
+    scrolls_sideways,
+    settle,
+    until,
+    visits,
+)
 from inna import dynamics
 from inna.experiments.landscapes.album import write_portrait
 from inna.experiments.landscapes.contenders import adam_step, distinct, make_contender, parse_contender
@@ -209,7 +220,7 @@ def test_the_page_is_quiet_fits_and_asks_for_nothing(
     go: Any, playground: str, size: tuple[int, int], scheme: str
 ) -> None:
     seen = go(playground, size, scheme)
-    seen.page.wait_for_selector(f"html[data-drawn={scheme}]", timeout=30_000)
+    drawn(seen, scheme)
     assert not scrolls_sideways(seen)
     for name in SCENES:
         seen.page.select_option("#scene", name)
@@ -232,10 +243,7 @@ def test_the_page_is_quiet_fits_and_asks_for_nothing(
 def test_the_policy_is_in_force(go: Any, playground: str) -> None:
     seen = go(playground)
     finished(seen)
-    seen.page.evaluate(INTRUSIONS)
-    settle(seen)
-    assert seen.page.evaluate("[window.inserted, window.clicked, window.evaluated]") == [None, None, None]
-    assert seen.page.evaluate("fetch('data:,x').then(() => 'fetched', () => 'refused')") == "refused"
+    check_policy(seen)
 
 
 def standing(seen: Visit) -> dict[str, list[str]]:
@@ -429,11 +437,9 @@ def test_the_landscape_s_own_page_is_quiet_and_its_legend_works(go: Any, tmp_pat
     for size in SIZES:
         for scheme in SCHEMES:
             seen = go(page.as_uri(), size, scheme)
-            seen.page.wait_for_selector(f"html[data-drawn={scheme}]", timeout=30_000)
-            assert seen.said == []
-            assert seen.asked == [page.as_uri()]
-            assert not scrolls_sideways(seen)
-            assert seen.count(".chart svg.marks") == 3
+            drawn(seen, scheme)
+            check_quiet_and_fitting(seen, page.as_uri(), size, scheme)
+            assert seen.count(".chart") == 3
     lines = "#chart-landscape-1 .mark-line path"
     assert seen.count(lines) == 3
     seen.page.locator('.legend button[data-contender="Adam"]').click()

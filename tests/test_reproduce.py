@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from inna.cli import run
 from inna.experiments.figure1 import read_descents
-from inna.experiments.forecast import forecast
+from inna.experiments.forecast import forecast, print_forecast
 from inna.experiments.paper_runs import descend, described, study_of
 from inna.experiments.protocol import FIGURES, QUICK, SCALES, Scale, contenders, protocol_study, scale_of, united
 from inna.experiments.rows import Run, read_rows
@@ -102,13 +105,16 @@ def test_a_forecast_counts_what_is_left():
     assert (foreseen.done, foreseen.runs, foreseen.epochs) == (0, 4 * (5 + 3), 4 * (5 * 3 + 3 * 20))
     assert foreseen.seconds == (foreseen.epochs * 2.0 + foreseen.runs * 0.5) / 2
     assert [run.lr for run in asked] == [0.1] * 4
-    # With the first contender's tuning done and one of its seeds, two runs are left of it.
+    # With the first contender's tuning done and the second of its seeds, the first and the third are left of it.
     first = study.contenders[0]
     rows = {study.tuning_run(first, lr, 0.5): {"status": "done", "train_loss": abs(lr - 0.1)} for lr in first.grid}
-    rows[study.run(first, 0.1, 0.5, seed=1, epochs=20)] = {"status": "done", "train_loss": 0.0}
+    rows[study.run(first, 0.1, 0.5, seed=2, epochs=20)] = {"status": "done", "train_loss": 0.0}
     foreseen = forecast(study, rows, task, 1, clock)
     assert (foreseen.done, foreseen.runs) == (6, 3 * 8 + 2)
-    assert (len(foreseen.parts[0].tuning), foreseen.parts[0].finals) == (0, 2)
+    console = Console(file=io.StringIO(), width=100)
+    print_forecast(foreseen, study, Path("rows"), 1, console)
+    first_lines = console.file.getvalue().splitlines()[:2]
+    assert first_lines == ["INNA (0.1, 0.1), about 2 s per epoch", "  final, 20 epochs: seeds 1 3"]
 
 
 def test_the_pace_is_measured_in_real_iterations_and_leaves_no_trace():
@@ -147,7 +153,10 @@ def test_reproduce_runs_what_is_missing_and_keeps_what_other_figures_had(capsys,
     assert " 0 to do" in " ".join(capsys.readouterr().out.split())
 
 
-def test_figure_1_is_a_document(capsys, tmp_path):
+def test_figure_1_is_a_document(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run(["reproduce", "fig1"]) == 0
+    assert [str(path) for path in Path("runs").iterdir()] == ["runs/reproduce-fig1"]
     assert run(["reproduce", "fig1", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "recovered (0.3, 0.1), initial speed 0.1: dips at 45368, 70598, 87202" in out
@@ -167,8 +176,11 @@ def test_figure_1_is_a_document(capsys, tmp_path):
     [
         (["--dataset", "nonsense"], "dataset must be one of digits"),
         (["--dataset", "a.py:make"], "a built-in one"),
+        (["fig1", "--dataset", "../../nonsense"], "dataset must be one of digits"),
         (["--model", "nin"], "the networks for digits are small-cnn"),
+        (["fig1", "--model", "nin"], "the networks for digits are small-cnn"),
         (["--device", "abacus"], "device 'abacus'"),
+        (["fig1", "--device", "abacus"], "device 'abacus'"),
         (["--jobs", "0"], "jobs must be"),
         (["--scale", "huge"], "huge"),
         (["fig5"], "fig5"),

@@ -8,7 +8,8 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "is_alive",
     "read_document",
     "remove_abandoned",
+    "replacing",
     "write_document",
     "write_whole",
 ]
@@ -57,13 +59,22 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path`` (its folder made if missing), under a temporary name first, then renamed."""
+    with replacing(path) as temporary, temporary.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path`` (its folder made if missing) for a block that writes the file.
+
+    At the end of the block the file takes the place of ``path``; where the block raises, it is removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        yield temporary
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -71,7 +82,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files that `write_whole` left in ``folder`` where its process was killed on this machine."""
+    """Remove the temporary files that `replacing` left in ``folder`` where its process was killed on this machine."""
     for path in folder.glob(f".{glob.escape(socket.gethostname())}-*-*.tmp"):
         writer = path.name.rsplit("-", 2)[1]
         if writer.isdecimal() and not is_alive(int(writer)):

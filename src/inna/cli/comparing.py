@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import anything_to_report, checking, say
+from inna.cli.messages import checking, say
 from inna.cli.options import (
     Backend,
     BatchSize,
@@ -28,12 +27,12 @@ from inna.cli.options import (
     check_minutes,
     check_scheduler,
     default_folder,
-    is_late,
     keep_data_in,
     listed,
     processes,
     task_name,
 )
+from inna.cli.sweeping import carry_out, conclude
 from inna.experiments.study import EPOCHS, SCHEDULES, SEEDS, TUNING_EPOCHS, TUNING_SEED
 
 __all__ = ["compare", "train"]
@@ -107,9 +106,7 @@ def compare(
     with checking():
         from inna.experiments.comparison import DEFAULT_OPTIMIZERS, make_study
         from inna.experiments.event_log import check_tensorboard
-        from inna.experiments.progress import watching
         from inna.experiments.study import HALF_DECADES
-        from inna.experiments.sweep import raised, sweep
 
         name = task_name(dataset, task)
         keep_data_in(data_dir)
@@ -136,26 +133,10 @@ def compare(
         at_once = processes(jobs, study.device)
     folder = out or default_folder(name, model)
     console = Console()
-    began = time.monotonic()
-    with watching(console) as progress:
-        rows, failures = sweep(
-            study,
-            folder,
-            jobs=at_once,
-            progress=progress,
-            minutes=minutes,
-            scheduler=scheduler,
-            tensorboard=tensorboard,
-        )
-
-    from inna.experiments.report import print_table, summary_table, write_report
-
-    if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
-        print_table(summary_table(study, rows), console)
-        say(console, f"report: {write_report(folder)}")
-    if failures:
-        raise raised(failures)
-    return 0
+    pages, failures = carry_out(
+        study, folder, console, jobs=at_once, minutes=minutes, scheduler=scheduler, tensorboard=tensorboard
+    )
+    return conclude(console, pages, failures)
 
 
 def train(

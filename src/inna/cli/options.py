@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,7 +27,6 @@ __all__ = [
     "check_minutes",
     "check_scheduler",
     "default_folder",
-    "is_late",
     "keep_data_in",
     "listed",
     "processes",
@@ -149,11 +147,6 @@ def check_scheduler(backend: str, scheduler: str | None, jobs: int | None) -> No
             )
         if find_spec("distributed") is None:
             raise ValueError("--backend dask needs the package distributed: pip install 'inna[dask]'")
-
-
-def is_late(minutes: float | None, began: float) -> bool:
-    """Whether the time is up that began at ``began`` on the monotonic clock."""
-    return minutes is not None and time.monotonic() - began >= 60 * minutes
 
 
 def keep_data_in(folder: Path | None) -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import anything_to_report, checking, say
+from inna.cli.messages import checking, say
 from inna.cli.options import (
     Backend,
     DataDir,
@@ -22,10 +21,10 @@ from inna.cli.options import (
     check_minutes,
     check_scheduler,
     default_folder,
-    is_late,
     keep_data_in,
     processes,
 )
+from inna.cli.sweeping import carry_out, conclude
 
 if TYPE_CHECKING:
     from inna.experiments.sweep import Failure
@@ -63,7 +62,12 @@ def reproduce(
         bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
     ] = False,
     out: Annotated[
-        Path | None, Parameter(help="Folder of rows and report. [default: runs/reproduce-DATASET-NETWORK-SCALE]")
+        Path | None,
+        Parameter(
+            help="Folder of rows and report. [default: runs/reproduce-DATASET-NETWORK-SCALE, runs/reproduce-fig1 for "
+            "fig1 alone]",
+            show_default=False,
+        ),
     ] = None,
 ) -> int:
     """Repeat the paper's experiments: tune every optimizer as the paper does, run the seeds, draw the figures.
@@ -76,10 +80,8 @@ def reproduce(
     with checking():
         from inna.experiments.event_log import check_tensorboard
         from inna.experiments.paper_runs import descend, described, study_of
-        from inna.experiments.progress import watching
         from inna.experiments.protocol import FIGURES
         from inna.experiments.rows import read_rows
-        from inna.experiments.sweep import raised, sweep
 
         keep_data_in(data_dir)
         figures = FIGURES if figure == "all" else (figure,)
@@ -89,7 +91,7 @@ def reproduce(
         check_scheduler(backend, scheduler, jobs)
         check_tensorboard(tensorboard)
         at_once = processes(jobs, study.device if study else "cpu")
-    folder = out or default_folder("-".join(["reproduce", dataset, *([study.model, scale] if study else [])]))
+    folder = out or default_folder("-".join(["reproduce", *([dataset, study.model, scale] if study else figures)]))
     if dry_run:
         if "fig1" in figures:
             say(console, "fig1: six descents of 88,000 iterations on the toy function, a few seconds")
@@ -110,31 +112,21 @@ def reproduce(
             say(
                 console, f"fig1 {descent.label} {descent.name}, initial speed {descent.initial_speed:g}: dips at {dips}"
             )
-    from inna.experiments.report import print_table, summary_table, write_report
     from inna.experiments.reproduction import write_reproduction
 
-    failures: list[Failure] = []
     pages: list[Path] = []
+    failures: list[Failure] = []
     if study is not None:
-        began = time.monotonic()
-        with watching(console) as progress:
-            rows, failures = sweep(
-                study,
-                folder,
-                jobs=at_once,
-                progress=progress,
-                minutes=minutes,
-                scheduler=scheduler,
-                tensorboard=tensorboard,
-                description=described(study, folder),
-            )
-        if anything_to_report(console, study, rows, failures, late=is_late(minutes, began)):
-            print_table(summary_table(study, rows), console)
-            pages.append(write_report(folder))
+        pages, failures = carry_out(
+            study,
+            folder,
+            console,
+            jobs=at_once,
+            minutes=minutes,
+            scheduler=scheduler,
+            tensorboard=tensorboard,
+            description=described(study, folder),
+        )
     if pages or "fig1" in figures:
         pages += write_reproduction(folder)
-    for page in pages:
-        say(console, f"report: {page}")
-    if failures:
-        raise raised(failures)
-    return 0
+    return conclude(console, pages, failures)

@@ -1,4 +1,4 @@
-"""What every page with charts is made of: policy, style, the charting library, figures and their specifications.
+"""What every page with charts is made of: frame, policy, style, the charting library, figures, their specifications.
 
 The policy allows exactly the scripts and the style that are in the page, by their SHA-256; no evaluation of strings as
 code (Vega runs its expression interpreter), no style attributes, no connection. Charts are specified once a theme and
@@ -10,34 +10,60 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
+from string import Template
 from typing import Any
 from urllib.parse import quote
 
+import inna
 from inna.experiments.drawing import FONT, Figure, interactive, vega_lite_version
-from inna.experiments.markup import line_key, source_hash, text
+from inna.experiments.markup import json_data, line_key, source_hash, text
 from inna.experiments.palette import DARK, LIGHT, Style, Theme
 
 __all__ = [
-    "ICON",
     "chart_style",
     "charting_library",
     "figure_markup",
-    "legend_buttons",
+    "legend",
+    "navigation",
     "panel_id",
-    "policy",
     "resource",
     "specifications",
     "theme_style",
+    "whole_page",
 ]
 
 _PICTURE = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='7' fill='#0072b2'/>"
     "<path d='M5 6c4 22 8 4 12 14s6 3 10 5' fill='none' stroke='#fff' stroke-width='3.4' stroke-linecap='round'/></svg>"
 )
-ICON = f"data:image/svg+xml,{quote(_PICTURE)}"
+_ICON = f"data:image/svg+xml,{quote(_PICTURE)}"
 
 
-def policy(scripts: Sequence[str], style: str) -> str:
+def whole_page(title: str, body: str, *, style: str, scripts: Sequence[str], data: Mapping[str, Any]) -> str:
+    """The HTML of a page, whose policy allows these scripts and this style.
+
+    Args:
+        title: of the window, as plain text.
+        body: markup.
+        style, scripts: CSS, and JavaScript that runs in this order after the body.
+        data: what the scripts find as JSON in elements of these ids.
+    """
+    blocks = [
+        f'<script type="application/json" id="{name}">{json_data(value)}</script>' for name, value in data.items()
+    ]
+    blocks += [f"<script>{script}</script>" for script in scripts]
+    return Template(resource("chart_page.html")).substitute(
+        policy=text(_policy(scripts, style)),
+        version=text(inna.__version__),
+        title=text(title),
+        icon=_ICON,
+        style=style,
+        body=body,
+        blocks="".join(f"{block}\n" for block in blocks),
+    )
+
+
+def _policy(scripts: Sequence[str], style: str) -> str:
     """The content-security policy under which these inline scripts and this inline style run, and nothing else."""
     return (
         f"default-src 'none'; script-src {' '.join(source_hash(script) for script in scripts)}; "
@@ -85,12 +111,22 @@ def chart_style(styles: Mapping[str, Style], drawn: Iterable[Figure]) -> str:
     return f"{theme_style(styles)}{resource('page.css')}{keys}{places}"
 
 
-def legend_buttons(styles: Mapping[str, Style]) -> str:
-    """A button per contender, which charts.js lets hide and show its marks."""
-    return "".join(
+def navigation(sections: Mapping[str, str]) -> str:
+    """Links to the sections of the page: id -> title."""
+    links = "".join(f'<a href="#{name}">{text(title)}</a>' for name, title in sections.items())
+    return f'<nav aria-label="Sections">{links}</nav>'
+
+
+def legend(styles: Mapping[str, Style]) -> str:
+    """A button per contender, which charts.js lets hide and show its marks, and one that shows all again."""
+    buttons = "".join(
         f'<button type="button" aria-pressed="true" data-contender="{text(label)}" title="{text(label)}">'
         f"{line_key(position, style)}<span>{text(label)}</span></button>"
         for position, (label, style) in enumerate(styles.items())
+    )
+    return (
+        f'<div class="legend" role="toolbar" aria-label="Optimizers drawn in the charts">{buttons}'
+        '<button type="button" class="all" id="show-all" disabled>show all</button></div>'
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inna.experiments import optimizers
+from inna.experiments.computing import PRECISIONS, resolve_device
 from inna.experiments.randomness import derive, isolated
 from inna.experiments.rows import Run, load_rows
 from inna.experiments.study import (
@@ -27,7 +28,6 @@ from inna.experiments.study import (
 )
 from inna.experiments.sweep import Progress, raised, sweep
 from inna.experiments.tasks import Task, check_model, fingerprint, load_task
-from inna.experiments.training import PRECISIONS, resolve_device
 
 if TYPE_CHECKING:
     import pandas as pd

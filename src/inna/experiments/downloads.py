@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from inna.documents import remove_abandoned, replacing
 from inna.experiments.catalogue import DatasetEntry, PublishedFile
 
 __all__ = ["DataError", "Presence", "contents", "data_folder", "fetch", "presence"]
@@ -84,7 +85,8 @@ def fetch(described: DatasetEntry, files: list[PublishedFile] | None = None) -> 
     """Fetch ``files`` (by default those that are not here) into the data set's own folder.
 
     A file is written under a temporary name and renamed once its SHA-256 is right, so whatever ends the download leaves
-    the folder as it was. A bar on the terminal shows how far it is.
+    the folder as it was; after ``kill -9`` the next download into it clears up. A bar on the terminal shows how far it
+    is.
 
     Raises:
         DataError: no address gave a file, or the folder cannot be written.
@@ -170,7 +172,8 @@ def _unpack(file: PublishedFile, path: Path, packed: bytes) -> dict[str, bytes]:
     missing = [name for name in file.contents if name not in found]
     if missing:
         raise DataError(f"{path} holds no file {missing[0]}")
-    return found
+    # An archive has its members in any order; images must not depend on whether somebody has unpacked them.
+    return {name: found[name] for name in file.contents}
 
 
 def _members(archive: tarfile.TarFile, file: PublishedFile, path: Path) -> Iterator[tuple[str, bytes]]:
@@ -207,18 +210,16 @@ def _download(described: DatasetEntry, state: Presence, folder: Path, bar: _Bar)
     import pooch
     import requests
 
-    pooch.get_logger().setLevel("WARNING")
+    download = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)
     file, reasons = state.file, []
     for address in file.addresses:
         bar.reset()
         try:
-            pooch.retrieve(
-                address,
-                known_hash=f"sha256:{file.sha256}",
-                fname=file.name,
-                path=folder,
-                downloader=pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT),
-            )
+            remove_abandoned(folder)  # what a download that was killed left there
+            with replacing(folder / file.name) as temporary:
+                download(address, temporary, None)
+                if pooch.file_hash(str(temporary)) != file.sha256:
+                    raise ValueError("another file")
             return
         except requests.HTTPError as error:
             reason = f"HTTP status {error.response.status_code}" if error.response is not None else "an HTTP error"

@@ -24,11 +24,11 @@ Clock = Callable[[Run, Task], Pace]
 
 @dataclass(frozen=True)
 class Part:
-    """What a contender would run: tuning runs and the number of final runs left, and their seconds in one process."""
+    """What a contender would run: tuning runs, the seeds of the final runs left, and their seconds in one process."""
 
     contender: Contender
     tuning: tuple[Run, ...]
-    finals: int
+    finals: tuple[int, ...]
     seconds_per_epoch: float
     seconds: float
 
@@ -60,20 +60,19 @@ def forecast(
         tuning = tuple(run for run in plan if run not in rows)
         choice = choose(study, contender, rows)
         finals = study.final_runs(contender, choice) if choice is not None and not tuning else []
-        finished = sum(run in rows for run in finals)
-        done += len(plan) - len(tuning) + finished
-        left = len(study.seeds) - finished if tuning or finals else 0
+        done += len(plan) - len(tuning) + sum(run in rows for run in finals)
+        left = study.seeds if tuning else tuple(run.seed for run in finals if run not in rows)
         if not tuning and not left:
-            parts.append(Part(contender, (), 0, math.nan, 0.0))
+            parts.append(Part(contender, (), (), math.nan, 0.0))
             continue
         middle = study.tuning_run(contender, contender.grid[len(contender.grid) // 2], contender.qs[0])
         measured = clock(middle, task)
         # Before the first epoch everything is measured once.
-        epochs = len(tuning) * study.tuning_epochs + left * study.epochs
-        seconds = epochs * measured.epoch + (len(tuning) + left) * measured.evaluation
+        epochs = len(tuning) * study.tuning_epochs + len(left) * study.epochs
+        seconds = epochs * measured.epoch + (len(tuning) + len(left)) * measured.evaluation
         parts.append(Part(contender, tuning, left, measured.epoch, seconds))
-    runs = sum(len(part.tuning) + part.finals for part in parts)
-    epochs = sum(len(part.tuning) * study.tuning_epochs + part.finals * study.epochs for part in parts)
+    runs = sum(len(part.tuning) + len(part.finals) for part in parts)
+    epochs = sum(len(part.tuning) * study.tuning_epochs + len(part.finals) * study.epochs for part in parts)
     return Forecast(
         tuple(parts), done, runs, epochs, math.fsum(part.seconds for part in parts) / max(1, min(jobs, runs))
     )
@@ -93,7 +92,7 @@ def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, co
             line = f"  tuning, seed {study.tuning_seed}, {count(study.tuning_epochs, 'epoch')}: γ₀ {lrs}; {schedule(q)}"
             console.print(Text(line))
         if part.finals:
-            seeds = " ".join(map(str, study.seeds[len(study.seeds) - part.finals :]))
+            seeds = " ".join(map(str, part.finals))
             console.print(Text(f"  final, {count(study.epochs, 'epoch')}: seeds {seeds}"))
     summary = (
         f"{study.dataset}, {study.model}, on {study.device}, rows in {folder}: {count(foreseen.done, 'run')} done, "

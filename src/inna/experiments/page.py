@@ -6,20 +6,19 @@ import dataclasses
 from collections.abc import Sequence
 from string import Template
 
-import inna
 from inna.experiments.chart_page import (
-    ICON,
     chart_style,
     charting_library,
     figure_markup,
-    legend_buttons,
-    policy,
+    legend,
+    navigation,
     resource,
     specifications,
+    whole_page,
 )
 from inna.experiments.curves import contender_styles
 from inna.experiments.figures import figures
-from inna.experiments.markup import json_data, text
+from inna.experiments.markup import text
 from inna.experiments.page_sections import (
     cards,
     diverged_runs,
@@ -42,12 +41,6 @@ def build_page(summary: Summary, notes: Sequence[str] = ()) -> str:
     """The page as HTML; ``notes`` are warnings about the rows themselves, shown first."""
     study, rows, drawn = summary.study, summary.rows(), figures(summary)
     styles = contender_styles(summary)
-    library, charts, script, style = (
-        charting_library(),
-        resource("charts.js"),
-        resource("page.js"),
-        chart_style(styles, drawn),
-    )
     lost = sum(not finished(result) for _, result in rows)
     sections = {
         "results": "Results",
@@ -58,15 +51,10 @@ def build_page(summary: Summary, notes: Sequence[str] = ()) -> str:
         "settings": "How it was made",
         "method": "Method",
     }
-    return Template(resource("page.html")).substitute(
-        policy=text(policy([library, charts, script], style)),
-        version=text(inna.__version__),
-        title=text(f"{study.dataset}, {study.model}: {count(len(study.contenders), 'optimizer')} compared"),
-        icon=ICON,
-        style=style,
+    body = Template(resource("page.html")).substitute(
         heading=text(f"{study.dataset}: which optimizer trains best?"),
         lead=text(lead(summary)),
-        navigation="".join(f'<a href="#{name}">{text(title)}</a>' for name, title in sections.items()),
+        navigation=navigation(sections),
         cards=cards(summary),
         summary_figures=figure_markup(drawn, "summary", titled=True),
         warnings=warnings_box(summary, notes),
@@ -75,7 +63,7 @@ def build_page(summary: Summary, notes: Sequence[str] = ()) -> str:
         heads=results_heads(summary),
         lines=results_lines(summary),
         verdicts=verdicts(summary),
-        legend=legend_buttons(styles),
+        legend=legend(styles),
         curves=figure_markup(drawn, "curves", titled=True) or _absent("No final run is done yet."),
         tuning=figure_markup(drawn, "tuning") or _absent("No tuning run is done yet."),
         time=figure_markup(drawn, "time") or _absent("The reference has no finished final run yet."),
@@ -83,11 +71,16 @@ def build_page(summary: Summary, notes: Sequence[str] = ()) -> str:
         settings=provenance(summary),
         method=method(summary),
         footer=text(footer(summary)),
-        figures=json_data(specifications(drawn)),
-        rows=json_data({"study": dataclasses.asdict(study), "rows": [row_document(*row) for row in rows]}),
-        library=library,
-        charts=charts,
-        script=script,
+    )
+    return whole_page(
+        f"{study.dataset}, {study.model}: {count(len(study.contenders), 'optimizer')} compared",
+        body,
+        style=chart_style(styles, drawn),
+        scripts=[charting_library(), resource("charts.js"), resource("page.js")],
+        data={
+            "figures": specifications(drawn),
+            "rows": {"study": dataclasses.asdict(study), "rows": [row_document(*row) for row in rows]},
+        },
     )
 
 

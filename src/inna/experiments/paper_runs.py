@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from inna.experiments.computing import resolve_device
 from inna.experiments.figure1 import Descent, write_descents
 from inna.experiments.protocol import contenders, protocol_study, united
 from inna.experiments.rows import DamagedRowError
 from inna.experiments.study import Study
-from inna.experiments.tasks import load_task
-from inna.experiments.training import resolve_device
+from inna.experiments.tasks import builtin_model, load_task
 from inna.theory import figure1
 from inna.theory.objectives import ROSENBROCK_V
 
@@ -51,10 +51,10 @@ def study_of(
     """
     if ":" in dataset:
         raise ValueError(f"dataset must be a built-in one, since the paper's protocol knows no other; got {dataset!r}")
+    model, device = builtin_model(dataset, model), str(resolve_device(device))
     if not contenders(figures):
         return None
-    model = load_task(dataset, model=model)[0].model_name
-    study = protocol_study(dataset, model, scale, figures=figures, device=str(resolve_device(device)), command=command)
+    study = protocol_study(dataset, model, scale, figures=figures, device=device, command=command)
     load_task(study.dataset, model=model)[0].check()
     return study
 

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 
 import inna
 from inna.experiments.chart_page import (
-    ICON,
     chart_style,
     charting_library,
     figure_markup,
-    legend_buttons,
-    policy,
+    legend,
+    navigation,
     resource,
     specifications,
+    whole_page,
 )
 from inna.experiments.claims import Verdict
-from inna.experiments.markup import json_data, line_key, scrolling_table, text
+from inna.experiments.markup import line_key, scrolling_table, text
 from inna.experiments.page_sections import footer, run_facts, warnings_box
 from inna.experiments.palette import protocol_styles
 from inna.experiments.reproduction_tables import (
@@ -53,8 +53,6 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
     """The page as HTML; with ``has_report`` it points to report.html beside it, which shows tuning and times."""
     summary, drawn = reproduction.summary, reproduction.figures
     styles = protocol_styles(summary.study) if summary else {}
-    library, charts, script = charting_library(), resource("charts.js"), resource("page.js")
-    style = chart_style(styles, drawn)
     shown = {figure.section for figure in drawn}
     sections = {
         "verdicts": "Verdicts",
@@ -64,18 +62,13 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
         "method": "How it is judged",
     }
     subject = f"{summary.study.dataset}, {summary.study.model}" if summary else "Figure 1"
-    return Template(resource("reproduction.html")).substitute(
-        policy=text(policy([library, charts, script], style)),
-        version=text(inna.__version__),
-        title=text(f"{subject}: the paper’s experiments, run again"),
-        icon=ICON,
-        style=style,
+    body = Template(resource("reproduction.html")).substitute(
         heading=text(f"{subject}: do the paper’s claims hold?"),
         lead=text(lead(reproduction)),
-        navigation="".join(f'<a href="#{name}">{text(title)}</a>' for name, title in sections.items()),
+        navigation=navigation(sections),
         warnings=warnings_box(summary, reproduction.notes) if summary else "",
         verdicts=_verdicts(reproduction),
-        legend=legend_buttons(styles),
+        legend=legend(styles),
         figures_markup="".join(
             f'<section id="{name}"><h2>{text(title)}</h2>'
             f"{figure_markup(drawn, name, titled=name == 'figure1')}</section>"
@@ -86,17 +79,20 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
         settings=_settings(summary, has_report),
         method="".join(f"<p>{text(rule)}</p>" for rule in rules()),
         footer=text(footer(summary) if summary else f"Made by inna {inna.__version__}. One file, which loads nothing."),
-        figures=json_data(specifications(drawn)),
-        rows=json_data(
-            {
+    )
+    return whole_page(
+        f"{subject}: the paper’s experiments, run again",
+        body,
+        style=chart_style(styles, drawn),
+        scripts=[charting_library(), resource("charts.js"), resource("page.js")],
+        data={
+            "figures": specifications(drawn),
+            "rows": {
                 "study": dataclasses.asdict(summary.study) if summary else None,
                 "rows": [row_document(*row) for row in summary.rows()] if summary else [],
                 "figure1": [dataclasses.asdict(descent) for descent in reproduction.descents],
-            }
-        ),
-        library=library,
-        charts=charts,
-        script=script,
+            },
+        },
     )
 
 

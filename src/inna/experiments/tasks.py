@@ -24,7 +24,17 @@ from inna.experiments.randomness import derive, isolated
 from inna.experiments.study import Metric
 from inna.experiments.subsets import split_subset
 
-__all__ = ["BUILTIN_TASKS", "BuiltinTask", "Data", "Task", "accuracy", "check_model", "fingerprint", "load_task"]
+__all__ = [
+    "BUILTIN_TASKS",
+    "BuiltinTask",
+    "Data",
+    "Task",
+    "accuracy",
+    "builtin_model",
+    "check_model",
+    "fingerprint",
+    "load_task",
+]
 
 Data = tuple[Tensor, Tensor] | DataLoader[Any]
 
@@ -207,14 +217,8 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
         ValueError: there is no such task, network, file or function, or it raises, or returns something else.
         DataError: a built-in task's data are not here and could not be fetched.
     """
-    whole, _ = split_subset(name)
-    if ":" not in whole:
-        if whole not in BUILTIN_TASKS:
-            known = ", ".join(BUILTIN_TASKS)
-            raise ValueError(
-                f"dataset must be one of {known}, or a task of one's own as file.py:function; got {name!r}"
-            )
-        return _builtin(name, model or next(iter(BUILTIN_TASKS[whole].models))), ""
+    if ":" not in split_subset(name)[0]:
+        return _builtin(name, builtin_model(name, model)), ""
     place, _, function = name.rpartition(":")
     path = (folder or Path.cwd()) / Path(place).expanduser() if place.endswith(".py") else _module_file(place)
     if not path.is_file():
@@ -223,6 +227,25 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
     task = _own(name, place, path.resolve(), digest, function)
     check_model(task, model)
     return task, digest
+
+
+def builtin_model(name: str, model: str = "") -> str:
+    """The name of a built-in task's network: ``model``, or where that is empty its first. No data are looked at.
+
+    Raises:
+        ValueError: there is no such task or network.
+
+    >>> builtin_model("mnist"), builtin_model("mnist[:100]", "nin")
+    ('lenet5', 'nin')
+    """
+    whole, _ = split_subset(name)
+    if whole not in BUILTIN_TASKS:
+        known = ", ".join(BUILTIN_TASKS)
+        raise ValueError(f"dataset must be one of {known}, or a task of one's own as file.py:function; got {name!r}")
+    models = BUILTIN_TASKS[whole].models
+    if model not in ("", *models):
+        raise ValueError(f"the networks for {whole} are {', '.join(models)}; got {model!r}")
+    return model or next(iter(models))
 
 
 def check_model(task: Task, model: str) -> None:
@@ -275,8 +298,6 @@ def _written(part: Any) -> str:
 def _builtin(name: str, model: str) -> Task:
     whole, images = split_subset(name)
     builtin = BUILTIN_TASKS[whole]
-    if model not in builtin.models:
-        raise ValueError(f"the networks for {whole} are {', '.join(builtin.models)}; got {model!r}")
     train, test = _builtin_data(whole)
     if images is not None:
         if not 0 < images <= len(train[0]):

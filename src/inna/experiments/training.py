@@ -16,8 +16,7 @@ import math
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,48 +27,28 @@ from torch.utils.data import DataLoader
 
 from inna.documents import remove_abandoned
 from inna.experiments import optimizers
+from inna.experiments.batches import EVALUATION_BATCH, Batches
 from inna.experiments.checkpoints import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from inna.experiments.computing import PRECISIONS, THREADS, resolve_device, threads
+from inna.experiments.divergence import Finding, after_epoch, in_batch, in_replayed_batch
 from inna.experiments.graphed import GraphedEpochs, graph_settings
 from inna.experiments.machine import hardware, versions
 from inna.experiments.randomness import derive, isolated, reseed
 from inna.experiments.rows import Run, row_path, write_row
-from inna.experiments.tasks import Data, Task, load_task
+from inna.experiments.tasks import Task, load_task
 from inna.schedules import power_decay
 
 __all__ = [
-    "DIVERGENCE_FACTOR",
-    "PRECISIONS",
     "Pace",
     "StoppedError",
     "checkpoint_path",
     "measure",
     "pace",
-    "resolve_device",
-    "threads",
     "train",
 ]
 
-# A run whose training loss after an epoch exceeds this many times the loss of its initial weights has diverged.
-DIVERGENCE_FACTOR = 100.0
-# Samples at once when a whole set is measured; the same for every optimizer, so that sums round alike.
-EVALUATION_BATCH = 512
-THREADS = 1
 WARM_UP = 2  # iterations before time is taken
 
-
-class Precision(NamedTuple):
-    """The dtype of weights, data and optimizer, and the one of the layers where that is another (by autocast)."""
-
-    weights: torch.dtype
-    layers: torch.dtype | None = None
-
-
-# In bfloat16 a step smaller than 1/256 of a weight is lost, so the weights stay in float32.
-PRECISIONS = {
-    "float32": Precision(torch.float32),
-    "float64": Precision(torch.float64),
-    "bfloat16": Precision(torch.float32, layers=torch.bfloat16),
-}
 
 OnEpoch = Callable[[dict[str, Any]], object]
 OnNote = Callable[[str], object]
@@ -158,22 +137,6 @@ def measure(
         return _Training(run, task, device).results(checkpoint, checkpoint_seconds, on_epoch, on_note, stop)
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a GPU where there is one.
-
-    Raises:
-        ValueError: torch knows no such device, or the machine has none.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device {name!r} is not usable here: {next(iter(str(error).splitlines()), '')}") from None
-    return device
-
-
 class StoppedError(Exception):
     """Training was asked to stop before its last epoch, and did."""
 
@@ -215,7 +178,7 @@ class _Training:
         self.layout = torch.channels_last if task.channels_last else torch.preserve_format
         network = task.model().to(device, self.dtype)
         self.network: torch.nn.Module = network.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.train_data, self.test_data = (_resident(data, device, self.dtype) for data in (task.train, task.test))
+        self.train_set, self.test_set = (Batches(data, device, self.dtype) for data in (task.train, task.test))
         recorded = graph_settings(optimizers.class_of(run)) if self._recordable() else None
         self.optimizer = optimizers.build(run, self.network, recorded or {})
         self.closure = optimizers.closure_needed(self.optimizer)
@@ -258,13 +221,13 @@ class _Training:
         return self._result(divergence)
 
     def pace(self, seconds: float) -> Pace:
-        train, test = self.train_data, self.test_data
+        train, test = self.train_set.data, self.test_set.data
         if isinstance(train, DataLoader) or isinstance(test, DataLoader):
             raise ValueError(f"task {self.task.name}: its pace is not known beforehand, since it has a DataLoader")
         self._mode(training=True)
         times: list[float] = []
         with contextlib.suppress(_DivergedError):
-            for inputs, targets in itertools.chain.from_iterable(map(self._batches, itertools.count(1))):
+            for inputs, targets in itertools.chain.from_iterable(map(self._shuffled, itertools.count(1))):
                 started = self._now()
                 self._iterate(inputs, targets, epoch=1)
                 times.append(self._now() - started)
@@ -272,9 +235,9 @@ class _Training:
                     break
         part = (train[0][:EVALUATION_BATCH], train[1][:EVALUATION_BATCH])
         self._mode(training=False)
-        self._measure(part, scored=False)
+        self._measure([part], scored=False)
         started = self._now()
-        self._measure(part, scored=False)
+        self._measure([part], scored=False)
         evaluation = (self._now() - started) * (len(train[0]) + len(test[0])) / len(part[0])
         iterations = math.ceil(len(train[0]) / self.run.batch_size)
         return Pace(iterations * statistics.median(times[WARM_UP:] or times or [0.0]) + evaluation, evaluation)
@@ -287,14 +250,16 @@ class _Training:
         if epoch > 0 and self.graphed is not None:
             self._replay(self.graphed, epoch)
         elif epoch > 0:
-            for inputs, targets in self._batches(epoch):
+            for inputs, targets in self._shuffled(epoch):
                 self._iterate(inputs, targets, epoch)
         seconds = self._now() - started
         reseed(derive(self.run.seed, "evaluation", epoch))
         self._mode(training=False)
-        train_loss, _ = self._measure(self.train_data, scored=False)
-        self._check_epoch(epoch, train_loss)
-        test_loss, scores = self._measure(self.test_data, scored=True)
+        train_loss, _ = self._measure(self.train_set.in_turn(), scored=False)
+        finding = after_epoch(self.network, train_loss, self.history[0]["train_loss"] if self.history else None)
+        if finding is not None:
+            raise self._diverged(finding, epoch)
+        test_loss, scores = self._measure(self.test_set.in_turn(), scored=True)
         self.history.append(
             {
                 "epoch": epoch,
@@ -316,7 +281,7 @@ class _Training:
             loss = self.task.loss(self._outputs(inputs), targets)
             value = loss.item()
             if not math.isfinite(value):
-                self._explain_loss(loss, value, epoch)
+                raise self._diverged(in_batch(self.network, loss, value), epoch)
             self.last_loss = value
             loss.backward()
             return loss
@@ -340,61 +305,40 @@ class _Training:
         """Whether iterations can become a CUDA graph, as far as device, data and arithmetic go."""
         # torch's fused SGD reads its step size from the device in float32 only.
         return (
-            self.device.type == "cuda" and not isinstance(self.train_data, DataLoader) and self.dtype is torch.float32
+            self.device.type == "cuda"
+            and not isinstance(self.train_set.data, DataLoader)
+            and self.dtype is torch.float32
         )
 
     def _graphed(self) -> GraphedEpochs:
-        assert not isinstance(self.train_data, DataLoader)
+        assert not isinstance(self.train_set.data, DataLoader)
 
         def loss(inputs: Tensor, targets: Tensor) -> Tensor:
             return self.task.loss(self._outputs(inputs), targets)
 
-        return GraphedEpochs(loss, self.optimizer, *self.train_data, self.run.batch_size)
+        return GraphedEpochs(loss, self.optimizer, *self.train_set.data, self.run.batch_size)
 
     def _replay(self, graphed: GraphedEpochs, epoch: int) -> None:
         """An epoch without the host, which looks at the losses afterwards."""
-        order = self._order(epoch, len(graphed.inputs))
+        order = self.train_set.order(self.run.seed, epoch, len(graphed.inputs))
         count = math.ceil(len(order) / self.run.batch_size)
         losses = graphed.epoch(order, [self._lr(self.iteration + k) for k in range(count)]).tolist()
         for loss in losses:
             if not math.isfinite(loss):
-                broken = _first_not_finite((name, p) for name, p in self.network.named_parameters())
-                raise self._diverged(self.iteration, epoch, broken, f"the loss became {loss}")
+                raise self._diverged(in_replayed_batch(self.network, loss), epoch)
             self.last_loss = loss
             self.iteration += 1
 
-    def _explain_loss(self, loss: Tensor, value: float, epoch: int) -> None:
-        """Say which step made the loss ``value``: the one before, if it left a parameter that is not finite."""
-        broken = _first_not_finite((name, p) for name, p in self.network.named_parameters())
-        if broken is not None:
-            raise self._diverged(max(0, self.iteration - 1), epoch, broken, "the step made a parameter non-finite")
-        loss.backward()
-        broken = _first_not_finite((name, p.grad) for name, p in self.network.named_parameters())
-        raise self._diverged(self.iteration, epoch, broken, f"the loss became {value}")
-
-    def _check_epoch(self, epoch: int, train_loss: float) -> None:
-        last = max(0, self.iteration - 1)
-        broken = _first_not_finite((name, p) for name, p in self.network.named_parameters())
-        if broken is not None:
-            raise self._diverged(last, epoch, broken, "a parameter is non-finite at the end of the epoch")
-        if not math.isfinite(train_loss):
-            raise self._diverged(last, epoch, None, f"the training loss after the epoch is {train_loss}")
-        initial = abs(self.history[0]["train_loss"]) if self.history else 0.0
-        if initial > 0 and train_loss > DIVERGENCE_FACTOR * initial:
-            reason = (
-                f"the training loss after the epoch is {train_loss:.3g}, over {DIVERGENCE_FACTOR:g} times the initial"
-            )
-            raise self._diverged(last, epoch, None, reason)
-
-    def _diverged(self, iteration: int, epoch: int, parameter: str | None, reason: str) -> _DivergedError:
+    def _diverged(self, finding: Finding, epoch: int) -> _DivergedError:
+        iteration = max(0, self.iteration - finding.steps_back)
         return _DivergedError(
             {
                 "iteration": iteration,
                 "epoch": epoch,
-                "parameter": parameter,
+                "parameter": finding.parameter,
                 "lr": self._lr(iteration),
                 "last_finite_loss": self.last_loss,
-                "reason": reason,
+                "reason": finding.reason,
             }
         )
 
@@ -408,32 +352,12 @@ class _Training:
         if callable(switch):
             switch()
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        if isinstance(self.train_data, DataLoader):
-            yield from self._loaded(self.train_data)
-            return
-        inputs, targets = self.train_data
-        for batch in self._order(epoch, len(inputs)).split(self.run.batch_size):
-            yield inputs[batch], targets[batch]
-
-    def _order(self, epoch: int, count: int) -> Tensor:
-        generator = torch.Generator().manual_seed(derive(self.run.seed, "order", epoch))
-        return torch.randperm(count, generator=generator).to(self.device)
-
-    def _loaded(self, loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
-        for generator in (loader.generator, getattr(loader.sampler, "generator", None)):
-            if isinstance(generator, torch.Generator):
-                generator.manual_seed(torch.initial_seed())
-        for inputs, targets in loader:
-            yield _moved(inputs, self.device, self.dtype), _moved(targets, self.device, self.dtype)
+    def _shuffled(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.train_set.shuffled(self.run.seed, epoch, self.run.batch_size)
 
     @torch.no_grad()
-    def _measure(self, data: Data, scored: bool) -> tuple[float, dict[str, float]]:
+    def _measure(self, batches: Iterable[tuple[Tensor, Tensor]], scored: bool) -> tuple[float, dict[str, float]]:
         """The mean loss over a whole set and, where asked, the metrics under the names of their columns."""
-        if isinstance(data, DataLoader):
-            batches = self._loaded(data)
-        else:
-            batches = zip(*(part.split(EVALUATION_BATCH) for part in data), strict=True)
         total, count = 0.0, 0
         outputs, aims = [], []
         for inputs, targets in batches:
@@ -507,35 +431,6 @@ class _Training:
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
         return result if divergence is None else result | {"divergence": divergence}
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Run a block with ``count`` threads of torch, and give back as many as there were."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _resident(data: Data, device: torch.device, dtype: torch.dtype) -> Data:
-    if isinstance(data, DataLoader):
-        return data
-    inputs, targets = data
-    return _moved(inputs, device, dtype), _moved(targets, device, dtype)
-
-
-def _moved(part: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    return part.to(device, dtype) if part.is_floating_point() else part.to(device)
-
-
-def _first_not_finite(tensors: Iterator[tuple[str, Tensor | None]]) -> str | None:
-    for name, tensor in tensors:
-        if tensor is not None and not torch.isfinite(tensor).all():
-            return name
-    return None
 
 
 def _state_bytes(optimizer: torch.optim.Optimizer) -> int:

@@ -10,19 +10,18 @@ from string import Template
 import inna
 from inna.documents import write_whole
 from inna.experiments.chart_page import (
-    ICON,
     chart_style,
     charting_library,
-    legend_buttons,
+    legend,
     panel_id,
-    policy,
     resource,
     specifications,
+    whole_page,
 )
 from inna.experiments.drawing import vega_lite_version
 from inna.experiments.landscapes import contenders
 from inna.experiments.landscapes.portrait import Portrait, figure, still, travels
-from inna.experiments.markup import json_data, scrolling_table, text
+from inna.experiments.markup import scrolling_table, text
 from inna.experiments.palette import LIGHT
 from inna.experiments.wording import count, enumerate_words
 
@@ -86,8 +85,6 @@ def write_portrait(portrait: Portrait, folder: Path, formats: Sequence[str], com
 
 def _page(portrait: Portrait, command: Sequence[str]) -> str:
     drawn = figure(portrait)
-    styles = portrait.styles
-    library, charts, style = charting_library(), resource("charts.js"), chart_style(styles, [drawn])
     curves = "".join(
         f'<div><p class="panel-title">{text(panel.title)}</p>'
         f'<div class="chart" id="{panel_id(drawn, position)}"></div></div>'
@@ -96,15 +93,11 @@ def _page(portrait: Portrait, command: Sequence[str]) -> str:
     )
     start = ", ".join(f"{coordinate:g}" for coordinate in portrait.paths[0].theta[0])
     named = enumerate_words([path.contender.label for path in portrait.paths])
-    return Template(resource("landscape.html", "inna.experiments.landscapes")).substitute(
-        policy=text(policy([library, charts], style)),
+    body = Template(resource("landscape.html", "inna.experiments.landscapes")).substitute(
         version=text(inna.__version__),
-        title=text(f"{drawn.title}: {named}"),
-        icon=ICON,
-        style=style,
         heading=text(drawn.title),
         lead=text(f"{named} from ({start}), {count(portrait.steps, 'iteration')} on the exact gradient."),
-        legend=legend_buttons(styles),
+        legend=legend(portrait.styles),
         plane=panel_id(drawn, 0),
         caption=text(drawn.caption),
         curves=curves,
@@ -116,9 +109,13 @@ def _page(portrait: Portrait, command: Sequence[str]) -> str:
         travels=_table(portrait),
         command=text(shlex.join(command)) if command else "",
         method=text(" ".join((contenders.__doc__ or "").split("\n\n", 1)[1].split())),
-        figures=json_data(specifications([drawn])),
-        library=library,
-        charts=charts,
+    )
+    return whole_page(
+        f"{drawn.title}: {named}",
+        body,
+        style=chart_style(portrait.styles, [drawn]),
+        scripts=[charting_library(), resource("charts.js")],
+        data={"figures": specifications([drawn])},
     )
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import inna
 from inna.documents import write_whole
 from inna.dynamics import INNA_DEFAULTS, check_range
-from inna.experiments.chart_page import ICON, policy, resource, theme_style
+from inna.experiments.chart_page import resource, theme_style, whole_page
 from inna.experiments.landscapes.contenders import ADAM_DEFAULTS, KINDS, LABELS, make_contender
 from inna.experiments.landscapes.scenes import SCENES, Scene
-from inna.experiments.markup import json_data, text
+from inna.experiments.markup import text
 from inna.experiments.palette import assign
 from inna.theory.figure1 import RECOVERED
 
@@ -86,21 +86,19 @@ def _page(opening: Opening) -> str:
     styles = assign([(kind, kind) for kind in kinds], reference="gd")
     keys = "".join(f".c{position}{{stroke:var(--c{position});}}" for position in range(len(kinds)))
     package = "inna.experiments.landscapes"
-    style = f"{theme_style(styles)}{resource('playground.css', package)}{keys}"
-    scripts = [resource(name, package) for name in SCRIPTS]
     scenes = {**SCENES, opening.scene.name: opening.scene}
     chosen = "".join(
         f'<option value="{text(name)}">{text(scene.objective.name if scene.name in SCENES else name)}</option>'
         for name, scene in scenes.items()
     )
-    return Template(resource("playground.html", package)).substitute(
-        policy=text(policy(scripts, style)),
-        version=text(inna.__version__),
-        icon=ICON,
-        style=style,
-        scenes=chosen,
-        data=json_data(
-            {
+    body = Template(resource("playground.html", package)).substitute(version=text(inna.__version__), scenes=chosen)
+    return whole_page(
+        "INNA on a landscape",
+        body,
+        style=f"{theme_style(styles)}{resource('playground.css', package)}{keys}",
+        scripts=[resource(name, package) for name in SCRIPTS],
+        data={
+            "data": {
                 "scenes": {name: _described(scene) for name, scene in scenes.items()},
                 "defaults": _settings(opening),
                 "presets": {
@@ -113,11 +111,7 @@ def _page(opening: Opening) -> str:
                 "adam": ADAM_DEFAULTS,
                 "maxSteps": MAX_STEPS,
             }
-        ),
-        rule=scripts[0],
-        race=scripts[1],
-        view=scripts[2],
-        script=scripts[3],
+        },
     )
 
 
