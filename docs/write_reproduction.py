@@ -21,11 +21,10 @@ from inna.documents import write_whole
 from inna.experiments.pictures import write_pictures
 from inna.experiments.reproduction import read_reproduction
 from inna.experiments.reproduction_markdown import (
-    RULES,
+    WRITTEN,
     fill,
     picture_prefix,
     result_section,
-    rules_section,
     sections,
 )
 
@@ -37,8 +36,10 @@ SCALE = 2
 
 def write_page(page: Path, folders: list[Path], *, pictures: bool = True) -> list[Path]:
     """Fill ``page`` from ``folders``, by default from those of its sections; return what was written."""
-    text = fill(page.read_text(encoding="utf-8"), RULES, rules_section())
-    folders = folders or [RESULTS / name for name in sections(text) if name != RULES]
+    text = page.read_text(encoding="utf-8")
+    for name, paragraphs in WRITTEN.items():
+        text = fill(text, name, "\n\n".join(paragraphs()))
+    folders = folders or [RESULTS / name for name in sections(text) if name not in WRITTEN]
     written = []
     for folder in folders:
         reproduction = read_reproduction(folder)

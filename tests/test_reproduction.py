@@ -22,11 +22,12 @@ from inna.experiments.figure1 import write_descents
 from inna.experiments.figure1_figures import figure1_figures
 from inna.experiments.palette import DARK, LIGHT, protocol_styles
 from inna.experiments.paper_curves import paper_curve
+from inna.experiments.protocol import contenders
 from inna.experiments.report import write_figures
 from inna.experiments.reproduction import is_reproduction, read_reproduction, write_reproduction
 from inna.experiments.reproduction_figures import reproduction_figures
-from inna.experiments.reproduction_markdown import RULES, begin_mark, end_mark, fill, result_section, sections
-from inna.experiments.reproduction_tables import lead, numbers_lines
+from inna.experiments.reproduction_markdown import WRITTEN, begin_mark, end_mark, fill, result_section, sections
+from inna.experiments.reproduction_tables import lead, numbers_lines, protocol_words
 from inna.experiments.statistics import summarize
 from inna.experiments.study import Study
 from protocol_rows import FINE, descents, rows_of, study_of
@@ -283,6 +284,28 @@ def test_partial_results_say_what_is_missing(tmp_path):
     assert "2 hold, 0 do not, and 9 lack runs." in section
 
 
+def test_final_runs_that_will_never_be_are_not_still_to_come(tmp_path):
+    study, slowest = study_of(), "INNA (0.5, 0.1), q = 1/16"
+    rows = rows_of(study, without=[slowest, ("SGD", 2)])
+    contender = next(each for each in study.contenders if each.label == slowest)
+    diverged = {"status": "diverged", "train_loss": math.nan}
+    rows |= {run: rows[run] | diverged for run, _ in study.tuning_results(contender, rows)}
+    assert lead(read_reproduction(save(tmp_path, study, rows))).endswith("; 1 final run still to come.")
+
+
+def test_the_protocol_in_words_is_the_one_that_runs():
+    stated, taken, lengths = protocol_words()
+    assert "(α, β) = (0.1, 0.1), (0.5, 0.1), (0.5, 0.5) and (0.5, 1) with" in stated
+    assert "training loss after 15 epochs; 200 epochs from 5 initialisations" in stated
+    for contender in contenders():
+        grid = ", ".join(f"{lr:g}" for lr in contender.grid)
+        names = re.search(rf"{re.escape(grid)} for (.*?)(?: and 0\.|, extended)", taken)
+        assert names is not None
+        assert contender.label.split(" (")[0] in re.split(", | and ", names[1])
+    assert "paper, 200 epochs, tuning over 15, 5 seeds" in lengths
+    assert "nin, 5 epochs, tuning over 2, 1 seed, 320 images." in lengths
+
+
 def test_figure_1_alone_is_a_reproduction(tmp_path, monkeypatch):
     write_descents(tmp_path, descents())
     assert is_reproduction(tmp_path)
@@ -377,7 +400,7 @@ def test_the_script_fills_a_page_and_draws_its_pictures(tmp_path):
     written = script.write_page(page, [folder])
     assert written[0] == page
     text = page.read_text(encoding="utf-8")
-    assert sections(text) == [RULES, "few"]
+    assert sections(text) == [*WRITTEN, "few"]
     assert [path.name for path in written[1:]] == ["reproduction-few-figure-3.png"]
     assert written[1].read_bytes().startswith(b"\x89PNG")
     for reference in re.findall(r"\]\((images/.*?\.png)\)", text):

@@ -20,14 +20,12 @@ from inna.experiments.markup import json_data, line_key, source_hash, text
 from inna.experiments.palette import DARK, LIGHT, Style, Theme
 
 __all__ = [
-    "chart_style",
-    "charting_library",
     "figure_markup",
     "legend",
     "navigation",
+    "page_with_charts",
     "panel_id",
     "resource",
-    "specifications",
     "theme_style",
     "whole_page",
 ]
@@ -63,6 +61,25 @@ def whole_page(title: str, body: str, *, style: str, scripts: Sequence[str], dat
     )
 
 
+def page_with_charts(
+    title: str,
+    body: str,
+    styles: Mapping[str, Style],
+    drawn: Sequence[Figure],
+    *,
+    scripts: Sequence[str] = (),
+    data: Mapping[str, Any] | None = None,
+) -> str:
+    """A `whole_page` whose ``body`` has the markup of figures, and what draws them; its own scripts run after that."""
+    return whole_page(
+        title,
+        body,
+        style=_chart_style(styles, drawn),
+        scripts=[_charting_library(), resource("charts.js"), *scripts],
+        data={"figures": _specifications(drawn), **(data or {})},
+    )
+
+
 def _policy(scripts: Sequence[str], style: str) -> str:
     """The content-security policy under which these inline scripts and this inline style run, and nothing else."""
     return (
@@ -77,7 +94,7 @@ def resource(name: str, package: str = "inna.experiments") -> str:
 
 
 @cache
-def charting_library() -> str:
+def _charting_library() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script that can stand inline, with the line ends a browser hashes."""
     import vl_convert
 
@@ -99,7 +116,7 @@ def theme_style(styles: Mapping[str, Style]) -> str:
     return f":root{{--font:{FONT};}}{variables(LIGHT)}@media (prefers-color-scheme:dark){{{variables(DARK)}}}\n"
 
 
-def chart_style(styles: Mapping[str, Style], drawn: Iterable[Figure]) -> str:
+def _chart_style(styles: Mapping[str, Style], drawn: Iterable[Figure]) -> str:
     """The style of a page with these figures: page.css and what it takes for granted."""
     keys = "".join(f".c{position}{{stroke:var(--c{position});}}" for position in range(len(styles)))
     # A chart's place is kept before it is drawn, so that nothing jumps; a style attribute would need unsafe-inline.
@@ -134,7 +151,7 @@ def panel_id(figure: Figure, position: int) -> str:
     return f"chart-{figure.name}-{position}"
 
 
-def specifications(drawn: Iterable[Figure]) -> dict[str, Any]:
+def _specifications(drawn: Iterable[Figure]) -> dict[str, Any]:
     """Panel id -> theme -> specification, and the data sets they share by name."""
     panels: dict[str, dict[str, Any]] = {}
     datasets: dict[str, Any] = {}

@@ -7,14 +7,11 @@ from collections.abc import Sequence
 from string import Template
 
 from inna.experiments.chart_page import (
-    chart_style,
-    charting_library,
     figure_markup,
     legend,
     navigation,
+    page_with_charts,
     resource,
-    specifications,
-    whole_page,
 )
 from inna.experiments.curves import contender_styles
 from inna.experiments.figures import figures
@@ -72,15 +69,13 @@ def build_page(summary: Summary, notes: Sequence[str] = ()) -> str:
         method=method(summary),
         footer=text(footer(summary)),
     )
-    return whole_page(
+    return page_with_charts(
         f"{study.dataset}, {study.model}: {count(len(study.contenders), 'optimizer')} compared",
         body,
-        style=chart_style(styles, drawn),
-        scripts=[charting_library(), resource("charts.js"), resource("page.js")],
-        data={
-            "figures": specifications(drawn),
-            "rows": {"study": dataclasses.asdict(study), "rows": [row_document(*row) for row in rows]},
-        },
+        styles,
+        drawn,
+        scripts=[resource("page.js")],
+        data={"rows": {"study": dataclasses.asdict(study), "rows": [row_document(*row) for row in rows]}},
     )
 
 

@@ -8,13 +8,22 @@ from inna.experiments.claims import Verdict
 from inna.experiments.drawing import Figure
 from inna.experiments.paper_curves import PAPER_EPOCHS
 from inna.experiments.reproduction import Reproduction
-from inna.experiments.reproduction_tables import NUMBERS_HEADS, lead, numbers_lines, numbers_note, rules, tally
+from inna.experiments.reproduction_tables import (
+    NUMBERS_HEADS,
+    lead,
+    numbers_lines,
+    numbers_note,
+    protocol_words,
+    rules,
+    tally,
+)
 from inna.experiments.statistics import Summary
 from inna.experiments.wording import DASH
 
-__all__ = ["RULES", "begin_mark", "end_mark", "fill", "picture_prefix", "result_section", "rules_section", "sections"]
+__all__ = ["WRITTEN", "begin_mark", "end_mark", "fill", "picture_prefix", "result_section", "sections"]
 
-RULES = "rules"
+# The sections that no folder fills, and their paragraphs.
+WRITTEN = {"protocol": protocol_words, "rules": rules}
 
 
 def begin_mark(name: str) -> str:
@@ -57,11 +66,6 @@ def fill(page: str, name: str, content: str) -> str:
         raise ValueError(f"the page must hold each of {begin} and {end} once, in this order")
     head, rest = page.split(begin)
     return f"{head}{begin}\n\n{content.strip()}\n\n{end}{rest.split(end)[1]}"
-
-
-def rules_section() -> str:
-    """How verdicts come about."""
-    return "\n\n".join(rules())
 
 
 def picture_prefix(name: str) -> str:

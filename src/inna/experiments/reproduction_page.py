@@ -9,14 +9,11 @@ from typing import TYPE_CHECKING
 
 import inna
 from inna.experiments.chart_page import (
-    chart_style,
-    charting_library,
     figure_markup,
     legend,
     navigation,
+    page_with_charts,
     resource,
-    specifications,
-    whole_page,
 )
 from inna.experiments.claims import Verdict
 from inna.experiments.markup import line_key, scrolling_table, text
@@ -80,13 +77,13 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
         method="".join(f"<p>{text(rule)}</p>" for rule in rules()),
         footer=text(footer(summary) if summary else f"Made by inna {inna.__version__}. One file, which loads nothing."),
     )
-    return whole_page(
+    return page_with_charts(
         f"{subject}: the paper’s experiments, run again",
         body,
-        style=chart_style(styles, drawn),
-        scripts=[charting_library(), resource("charts.js"), resource("page.js")],
+        styles,
+        drawn,
+        scripts=[resource("page.js")],
         data={
-            "figures": specifications(drawn),
             "rows": {
                 "study": dataclasses.asdict(summary.study) if summary else None,
                 "rows": [row_document(*row) for row in summary.rows()] if summary else [],

@@ -10,12 +10,23 @@ from inna.experiments import claims
 from inna.experiments.claims import Verdict
 from inna.experiments.evidence import ACCURACY, CHANCE_SHARE, FOUR, LOSS, OurRows, PaperCurves
 from inna.experiments.paper_curves import PAPER_DATASETS, PAPER_EPOCHS
-from inna.experiments.protocol import SCALES, scale_of
+from inna.experiments.protocol import (
+    ADAPTIVE_GRID,
+    DAMPINGS,
+    DECAY_POWERS,
+    FIGURE_4_DAMPINGS,
+    NON_ADAPTIVE_GRID,
+    QUICK,
+    SCALES,
+    Scale,
+    contenders,
+    scale_of,
+)
 from inna.experiments.reproduction_figures import DECAYS, network_note
 from inna.experiments.statistics import Summary, finished
-from inna.experiments.study import Study
+from inna.experiments.study import MAX_EXTENSIONS, TUNING_SEED, Study
 from inna.experiments.subsets import split_subset
-from inna.experiments.wording import DASH, count, plain, seeds
+from inna.experiments.wording import DASH, count, enumerate_words, plain, seeds
 
 if TYPE_CHECKING:
     from inna.experiments.reproduction import Reproduction
@@ -26,6 +37,7 @@ __all__ = [
     "numbers_lines",
     "numbers_note",
     "paper_words",
+    "protocol_words",
     "rules",
     "scale_name",
     "tally",
@@ -61,7 +73,7 @@ def lead(reproduction: Reproduction) -> str:
     study, rows = summary.study, summary.rows()
     scale = scale_name(study)
     lost = sum(not finished(result) for _, result in rows)
-    missing = sum(len(entry.missing) for entry in summary.entries)
+    missing = sum(len(entry.missing) for entry in summary.entries if entry.pending)
     said = (
         f"{plain(study.model)} on {plain(study.dataset)}, {count(study.epochs, 'epoch')} (the paper: {PAPER_EPOCHS}), "
         f"{seeds(study.seeds)}{f', scale {scale}' if scale else ''}. "
@@ -142,3 +154,47 @@ def rules() -> list[str]:
         "damping of the four with the lowest training loss at the last epoch; test data takes no part in that choice."
     )
     return [written, better, words]
+
+
+def protocol_words() -> list[str]:
+    """What is run, and what is taken where the paper does not say, a paragraph each."""
+    paper = SCALES["paper"]
+    grids = {
+        ", ".join(f"{lr:g}" for lr in grid): [each.label for each in contenders() if each.grid == grid]
+        for grid in (NON_ADAPTIVE_GRID, ADAPTIVE_GRID)
+    }
+    dampings = [f"({alpha:g}, {beta:g})" for alpha, beta in (*DAMPINGS, FIGURE_4_DAMPINGS)]
+    steps = [
+        f"{grid} for {enumerate_words(list(dict.fromkeys(label.split(' (')[0] for label in labels)))}"
+        for grid, labels in grids.items()
+    ]
+    stated = (
+        f"As in the paper: cross-entropy on batches of 32; INNA at (α, β) = {enumerate_words(dampings[:-1])} with the "
+        "initial velocity −∇J(θ₀), the gradient being that of the first batch; γ₀/√(k+1) over iterations k for INNA "
+        "and SGD; AdaGrad and Adam without a schedule; γ₀ by the training loss after "
+        f"{paper.tuning_epochs} epochs; {paper.epochs} epochs from {len(paper.seeds)} initialisations, which all "
+        "optimizers share; in Figure 4 γ₀(k+1)^−q with q = "
+        f"{enumerate_words([f'1/{1 / q:g}' for q in DECAY_POWERS])}. Beyond it: heavy ball (with INNA’s schedule), "
+        "AdamW and INNAprop."
+    )
+    taken = (
+        f"The paper does not say, and taken is here: the grid of γ₀, {enumerate_words(steps)}, extended by half a "
+        f"decade where the best lies on its edge, {MAX_EXTENSIONS} times at most, and tried on a seed of its own "
+        f"({TUNING_SEED}); Figure 4’s (α, β), {dampings[-1]}, with γ₀ tuned anew for each q; the layers of the Network "
+        "in Network, which are those of its author’s Keras networks of 2019; the variance of the normal law of the "
+        "weights, 2/fan_in, with biases of zero; which 50,000 images of MNIST, the first; pixels divided by 255 and "
+        "nothing else; for everything else of an optimizer its default."
+    )
+    lengths = (
+        f"Scales: {'; '.join(f'{name}, {_length(scale)}' for name, scale in SCALES.items())}; quick, to see that "
+        "everything works, by network: "
+        f"{'; '.join(f'{model}, {_length(scale)}' for model, scale in QUICK.items())}."
+    )
+    return [stated, taken, lengths]
+
+
+def _length(scale: Scale) -> str:
+    images = f", {scale.images:,} images" if scale.images else ""
+    return (
+        f"{count(scale.epochs, 'epoch')}, tuning over {scale.tuning_epochs}, {count(len(scale.seeds), 'seed')}{images}"
+    )

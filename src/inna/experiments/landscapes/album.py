@@ -10,13 +10,10 @@ from string import Template
 import inna
 from inna.documents import write_whole
 from inna.experiments.chart_page import (
-    chart_style,
-    charting_library,
     legend,
+    page_with_charts,
     panel_id,
     resource,
-    specifications,
-    whole_page,
 )
 from inna.experiments.drawing import vega_lite_version
 from inna.experiments.landscapes import contenders
@@ -110,13 +107,7 @@ def _page(portrait: Portrait, command: Sequence[str]) -> str:
         command=text(shlex.join(command)) if command else "",
         method=text(" ".join((contenders.__doc__ or "").split("\n\n", 1)[1].split())),
     )
-    return whole_page(
-        f"{drawn.title}: {named}",
-        body,
-        style=chart_style(portrait.styles, [drawn]),
-        scripts=[charting_library(), resource("charts.js")],
-        data={"figures": specifications([drawn])},
-    )
+    return page_with_charts(f"{drawn.title}: {named}", body, portrait.styles, [drawn])
 
 
 def _table(portrait: Portrait) -> str:
