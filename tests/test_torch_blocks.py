@@ -15,7 +15,7 @@ from torch import Tensor
 from inna.torch import INNA, INNAprop
 from inna.torch import blocks as module
 from inna.torch.blocks import blocks
-from inna.torch.optimizer import TensorLists
+from inna.torch.tensor_lists import TensorLists
 
 DTYPES = [torch.float32, torch.float64, torch.bfloat16, torch.complex64]
 SETTINGS: dict[type, list[dict[str, Any]]] = {

@@ -128,6 +128,19 @@ def test_states_from_before_capturable_was_asked_for_go_on():
     assert all(values["step"].item() == 2 for values in optimizer.state.values())
 
 
+@pytest.mark.parametrize("kind", [INNA, INNAprop])
+def test_counts_from_before_capturable_was_asked_for_move_to_the_device(kind):
+    # Counted on the host they would stand still while a graph is replayed. The meta device stands in for another one.
+    param = torch.nn.Parameter(torch.ones(3, device="meta"))
+    param.grad = torch.ones_like(param)
+    optimizer = kind([param], initial_speed=1.0)
+    optimizer.step()
+    assert optimizer.state[param]["step"].device.type == "cpu"
+    optimizer.param_groups[0]["capturable"] = True
+    optimizer.step()
+    assert optimizer.state[param]["step"].device.type == "meta"
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a GPU")
 @pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize(("kind", "settings"), SETTINGS)

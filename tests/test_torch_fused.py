@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import pickle
 import sys
+import time
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from torch import Tensor
 from inna import dynamics
 from inna.torch import INNA, INNAprop, cpu_kernels, fused
 from inna.torch.fused import Settings
-from inna.torch.optimizer import TensorLists
+from inna.torch.tensor_lists import TensorLists
 from recorded import INNA_CASES, INNAPROP_CASES, Case, gradient, step_size, theta0
 
 pytestmark = pytest.mark.skipif(
@@ -142,9 +144,29 @@ def test_innaprop_is_that_of_the_single_path(dtype, data):
 
 
 @given(data=st.data())
-def test_a_group_of_several_dtypes_is_one_call(data):
+def test_a_group_of_several_dtypes_is_that_of_the_single_path(data):
     tensors = [data.draw(laid_out(dtype)) for dtype in REAL + COMPLEX]
     compare(INNA, tensors, momentum_dtype=torch.float32, **data.draw(inna_settings))
+
+
+def test_a_group_of_several_dtypes_is_one_call(monkeypatch):
+    calls = []
+
+    class Library:
+        def __getattr__(self, name: str) -> Any:
+            if name == "inna_step":
+                calls.append(name)
+            return getattr(library, name)
+
+    library = cpu_kernels.library()
+    monkeypatch.setattr(cpu_kernels, "library", Library)
+    params = [torch.nn.Parameter(torch.ones(5, dtype=dtype)) for dtype in (*REAL, *COMPLEX) for _ in range(3)]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer = INNA(params, fused=True)
+    for k in range(3):
+        optimizer.step()
+        assert len(calls) == k + 1
 
 
 @pytest.mark.parametrize("case", [*INNA_CASES, *INNAPROP_CASES], ids=str)
@@ -210,6 +232,23 @@ def test_threads_and_instruction_sets_do_not_show_in_a_single_bit(dtype, prop, k
                     assert torch.equal(ours.view(torch.uint8), theirs.view(torch.uint8))
 
 
+def test_each_instruction_set_is_compiled_for():
+    assert "attribute ignored" not in cpu_kernels.compiler_log()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not list threads")
+def test_a_step_that_needs_few_threads_ends_none_of_torchs(threads):
+    if not cpu_kernels.library().inna_uses_openmp():
+        pytest.skip("the kernels were compiled without OpenMP")
+    threads(5)
+    torch.zeros(1_000_000).add_(1)
+    before = {path.name for path in Path("/proc/self/task").iterdir()}
+    stepped(40_000, torch.float32, prop=False, kahan=False)
+    for _ in range(50):  # A thread takes a moment to end.
+        time.sleep(0.002)
+        assert before <= {path.name for path in Path("/proc/self/task").iterdir()}
+
+
 def test_the_division_among_threads_leaves_nothing_out_and_is_even():
     seam = cpu_kernels.library().inna_seam
     for total in (0, 1, 63, 64, 1000, 2**31 - 1, 2**31 + 1, 2**40 + 77):
@@ -235,6 +274,19 @@ def test_the_conversions_are_those_of_torch(half):
         assert torch.equal(ours.isnan(), floats.to(half).isnan())
         assert torch.equal(ours.nan_to_num(7), floats.to(half).nan_to_num(7))
     assert cpu_kernels.convert(torch.tensor([1.5, 2.0]), torch.float64).tolist() == [1.5, 2.0]
+
+
+def test_flushing_subnormals_of_float32_leaves_those_of_float16_alone():
+    subnormals = torch.arange(1, 1024, dtype=torch.int32).to(torch.uint16).view(torch.float16)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor does not flush")
+    try:
+        wide = cpu_kernels.convert(subnormals, torch.float32)
+        back = cpu_kernels.convert(wide, torch.float16)
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.equal(wide, torch.arange(1, 1024) * 2.0**-24)
+    assert torch.equal(back, subnormals)
 
 
 def test_infinities_stay_infinities():
@@ -287,6 +339,7 @@ def test_what_has_no_kernel_goes_to_foreach_or_is_named(monkeypatch):
         (lambda p: setattr(p, "grad", torch.ones(6, 4).t()), "gradient is laid out with strides"),
         (lambda p: setattr(p, "grad", torch.ones(1, 1).expand(4, 6)), "gradient is laid out with strides"),
         (lambda p: setattr(p, "data", torch.ones(4, 12)[:, ::2]), "leave gaps or overlap"),
+        (lambda p: setattr(p, "grad", torch._efficientzerotensor(4, 6)), "gradient is a zero without memory"),
     ):
         optimizer = stepper()
         (param,) = optimizer.param_groups[0]["params"]
@@ -296,6 +349,28 @@ def test_what_has_no_kernel_goes_to_foreach_or_is_named(monkeypatch):
         optimizer.param_groups[0]["fused"] = True
         with pytest.raises(RuntimeError, match=rf"fused=True: parameter 0, of shape \(4, 6\).*{words}"):
             optimizer.step()
+
+
+def test_parameters_that_share_memory_are_not_stepped_side_by_side(monkeypatch):
+    # As `decoder.weight.data = encoder.weight.data` ties them. Two threads would each add to what the other has read.
+    numbers = torch.ones(300)
+    params = [torch.nn.Parameter(view) for view in (torch.ones(3), numbers[:200], numbers[199:])]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    assert not used(INNA(params), monkeypatch)
+    with pytest.raises(RuntimeError, match="fused=True: parameter 2 shares memory with parameter 1"):
+        INNA(params, fused=True)
+    apart = [numbers[:100], numbers[100:]]
+    assert fused.refusal(TensorLists(apart, momentums=[torch.zeros(100), torch.zeros(200)])) == ""
+    zeros = torch.zeros(200)
+    assert "or their state does" in fused.refusal(TensorLists(apart, momentums=[zeros[:100], zeros]))
+
+
+def test_the_message_counts_all_parameters_of_the_group():
+    params = [torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(4, 6))]
+    params[1].grad = torch.ones(6, 4).t()
+    with pytest.raises(RuntimeError, match=r"fused=True: parameter 1, of shape \(4, 6\)"):
+        INNA(params, fused=True).step()
 
 
 def test_the_constructor_names_a_parameter_without_a_kernel():
@@ -389,6 +464,7 @@ def test_what_is_watched_for(watching):
         torch.zeros(2, 3, dtype=torch.float64),
         torch.zeros(2, 3, device="meta"),
         torch._neg_view(torch.zeros(2, 3)),
+        torch._efficientzerotensor(2, 3),
         torch.zeros(2, 3).to_sparse(),
         torch.zeros(2, 3).as_subclass(Tagged),
         None,
@@ -413,6 +489,17 @@ def test_a_plan_is_kept_while_gradients_are_new_at_every_step(watching):
     gone = weakref.ref(param.grad)
     param.grad = None
     assert gone() is None
+
+
+def test_a_plan_keeps_no_state_in_memory():
+    optimizer = stepper()
+    (param,) = optimizer.param_groups[0]["params"]
+    for drop in (optimizer.state.clear, lambda: optimizer.state[param].update(momentum=torch.zeros(4, 6))):
+        optimizer.step()
+        optimizer.step()
+        gone = weakref.ref(optimizer.state[param]["momentum"])
+        drop()
+        assert gone() is None
 
 
 def test_a_plan_sees_everything_that_moves(watching):

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from inna.torch import INNA, INNAprop, fused
 from inna.torch.fused import Settings
-from inna.torch.optimizer import TensorLists
+from inna.torch.tensor_lists import TensorLists
 
 TRITON = importlib.util.find_spec("triton") is not None
 needs_triton = pytest.mark.skipif(not TRITON, reason="Triton is not installed")
@@ -40,7 +41,7 @@ SHAPES = [(3, 5), (0,), (), (17,), (2047,), (2048,), (2049,), (3, 2, 4)]
 
 
 # Triton decides at its import whether it interprets, and torch may have imported it: hence a process for these tests.
-NAMES = "interpreted_kernels or settings_on_the_device or grad_scaler or addresses_are_sent"
+NAMES = "interpreted_kernels or settings_on_the_device or grad_scaler or addresses_are_sent or capture_keeps"
 INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 
 
@@ -165,6 +166,104 @@ def test_addresses_are_sent_again_only_where_they_have_changed(interpreted):
     for grad in (1.0, 1.0, 2.0):
         expected = step(*expected, grad, 0.1, 0.5, 0.1)
     torch.testing.assert_close(lists.params[0], expected[0])
+
+
+@needs_triton
+def test_what_a_capture_keeps_is_all_that_its_replays_read(interpreted, monkeypatch):
+    lists, _ = group(False)
+    even = lists.grads[0].data_ptr()
+    odd = even + 4
+    assert even % 16 == 0
+    table = interpreted.Table(lists)
+    launched: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(interpreted._Launch, "run", lambda self, *args: launched.append((*self.tables, *args)))
+    captured: list[Tensor] = []
+    monkeypatch.setattr(interpreted, "_captured", captured)
+    settings = Settings(0.1, 0.5, 0.1)
+    table.launch([odd], settings)
+    for address in (even, odd):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(interpreted, "_capturing", lambda device: True)
+            table.launch([address], settings)
+        read = launched[-1]
+        kept = {tensor.untyped_storage().data_ptr() for tensor in captured}
+        assert {tensor.untyped_storage().data_ptr() for tensor in read if isinstance(tensor, Tensor)} <= kept
+        # The eager step goes on with what it had sent, alignment included.
+        table.launch([odd], settings)
+        assert launched[-1][-1] is False
+        assert launched[-1][3].untyped_storage().data_ptr() not in kept
+    # Each capture has memory of its own.
+    assert launched[1][3].data_ptr() != launched[3][3].data_ptr()
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETING, reason="nothing is compiled there")
+@pytest.mark.parametrize(
+    ("dtype", "kwargs"),
+    [
+        (torch.float32, {}),
+        (torch.bfloat16, {"weight_decay": 0.1, "sigma": 0.9, "initial_speed": 1.0, "maximize": True}),
+    ],
+    ids=["plain", "everything"],
+)
+def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path, monkeypatch):
+    """To machine code, with warnings as errors: what only runs under the interpreter may yet not compile."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+
+    from inna.torch import cuda_kernels
+
+    class Driver:
+        def get_current_target(self) -> GPUTarget:
+            return GPUTarget("cuda", 80, 32)
+
+        def get_current_device(self) -> int:
+            return 0
+
+        def get_current_stream(self, device: int) -> int:
+            return 0
+
+    kernel, compiled = cuda_kernels._kernel, []
+
+    class Compile:
+        def __getitem__(self, grid: Any) -> Any:
+            return lambda *args, **options: compiled.append(kernel.warmup(*args, grid=grid, **options))
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(cuda_kernels, "_kernel", Compile())
+    monkeypatch.setattr(kernel, "device_caches", defaultdict(kernel.create_binder))
+    theta, grad = (torch.ones(5, dtype=dtype) for _ in range(2))
+    lists = TensorLists([theta], [grad], [torch.zeros(5)])
+    amp: list[Tensor] = []
+    if kwargs:
+        lists.exp_avg_sqs, lists.compensations, lists.steps = (
+            [torch.zeros(5)],
+            [torch.zeros_like(theta)],
+            [torch.ones(())],
+        )
+        amp = [torch.ones(()), torch.zeros(())]
+    before = triton.runtime.driver._active
+    triton.runtime.driver.set_active(Driver())
+    try:
+        cuda_kernels.Table(lists).launch([grad.data_ptr()], Settings(0.1, 0.5, 0.1, **kwargs), *amp)
+    finally:
+        triton.runtime.driver._active = before
+    assert [len(kernel.asm["cubin"]) > 0 for kernel in compiled] == [True]
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETING or torch.cuda.is_available(), reason="Triton does run")
+def test_where_triton_does_not_run_the_other_paths_are_taken(monkeypatch):
+    from inna.torch import cuda_kernels
+
+    why = cuda_kernels.missing(torch.device("cpu"))
+    assert why.startswith("Triton does not run on cpu: ")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(cuda_kernels, "missing", lambda device: f"Triton does not run on {device}: no C compiler")
+    assert fused.available("cuda") == "Triton does not run on cuda:0: no C compiler"
+    assert f"CUDA kernels: none ({fused.available('cuda')})" in fused.describe()
 
 
 @needs_gpu

@@ -191,3 +191,34 @@ def test_arguments_of_its_own():
     assert INNAprop([theta], beta=0.0, weight_decay=0.0).defaults["beta"] == 0
     with pytest.raises(TypeError, match="decoupled_weight_decay"):
         INNAprop([theta], decoupled_weight_decay=True)
+
+
+@pytest.mark.parametrize("path", [{"fused": None}, {"foreach": True}, {"foreach": False}], ids=str)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("beta", 0.0), ("beta", torch.tensor(0.0)), ("sigma", 1.0), ("eps", -1.0), ("weight_decay", float("nan"))],
+)
+def test_a_setting_that_is_changed_out_of_its_range_is_refused_before_anything_moves(path, name, value):
+    param = torch.nn.Parameter(torch.ones(3))
+    param.grad = torch.ones(3)
+    optimizer = INNAprop([param], **path)
+    for _ in range(2):
+        optimizer.step()
+    before = [param.detach().clone(), *(tensor.clone() for tensor in optimizer.state[param].values())]
+    optimizer.param_groups[0][name] = value
+    with pytest.raises(ValueError, match=name):
+        optimizer.step()
+    assert all(map(torch.equal, [param.detach(), *optimizer.state[param].values()], before))
+
+
+def test_a_weight_decay_in_a_tensor_is_read_at_each_step():
+    moved = []
+    for decay in (torch.tensor(0.1), 0.1):
+        param = torch.nn.Parameter(torch.ones(3))
+        param.grad = torch.zeros(3)
+        optimizer = INNA([param], weight_decay=decay)
+        optimizer.step()
+        optimizer.param_groups[0]["weight_decay"] = decay.fill_(5.0) if isinstance(decay, torch.Tensor) else 5.0
+        optimizer.step()
+        moved.append(param.detach())
+    torch.testing.assert_close(*moved)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from operator import itemgetter
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from inna.torch.fused import beside, is_dense, same_layout
-
-if TYPE_CHECKING:
-    from inna.torch.optimizer import TensorLists
+from inna.torch.tensor_lists import TensorLists
 
 __all__ = ["BLOCK", "blocks", "one_by_one"]
 
@@ -34,7 +32,6 @@ def blocks(lists: TensorLists, first: First) -> Iterator[tuple[TensorLists, Firs
         lists: the tensors of one group.
         first: whether this is the first step, for each parameter; divided likewise.
 
-    >>> from inna.torch.optimizer import TensorLists
     >>> torch.set_num_threads(2)
     >>> group = [torch.zeros(size) for size in (10, 20, 300_000)]
     >>> [[param.numel() for param in block.params] for block, _ in blocks(TensorLists(group), None)]

@@ -27,6 +27,12 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define DISPATCHED
+/* Compilers prefer half its width unless told, each in its own words. Clang ignores all of an attribute it knows half. */
+#ifdef __clang__
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"), min_vector_width(512)))
+#else
+#define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
+#endif
 #endif
 
 #ifndef AHEAD
@@ -98,10 +104,12 @@ static ALWAYS_INLINE uint16_t bf16_from_float(float x) {
     return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : nearest);
 }
 
-/* The exponent of binary16 is 112 below that of binary32. A product with 2^112 moves it, subnormals included. */
+/* The exponent of binary16 is 112 below that of binary32. A subnormal becomes the fraction of a number from 2^-14 on,
+   which is then taken off: no subnormal of binary32 occurs, which torch.set_flush_denormal would make 0. */
 static ALWAYS_INLINE float float_from_f16(uint16_t h) {
     const uint32_t magnitude = (uint32_t)(h & 0x7fffu) << 13, sign = (uint32_t)(h & 0x8000u) << 16;
-    const uint32_t finite = bits_from_float(float_from_bits(magnitude) * 0x1p112f);
+    const uint32_t subnormal = bits_from_float(float_from_bits(magnitude + 0x38800000u) - 0x1p-14f);
+    const uint32_t finite = magnitude < 0x00800000u ? subnormal : magnitude + 0x38000000u;
     return float_from_bits(sign | (magnitude >= 0x0f800000u ? magnitude | 0x7f800000u : finite));
 }
 
@@ -151,7 +159,7 @@ static ALWAYS_INLINE void share(const struct inna_tensor *tensors, void *const *
 SHARE_FOR(baseline, )
 #ifdef DISPATCHED
 SHARE_FOR(avx2, __attribute__((target("avx2"))))
-SHARE_FOR(avx512, __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512"))))
+SHARE_FOR(avx512, AVX512)
 #endif
 
 typedef void share_function(const struct inna_tensor *, void *const *, int64_t, const struct inna_settings *, int64_t,
@@ -212,16 +220,19 @@ EXPORTED void inna_step(const struct inna_tensor *tensors, void *const *grads, i
         total += tensors[i].size;
         if (settings->flags & (INNA_PROP | INNA_SPEED)) *tensors[i].step += 1;
     }
-    if (threads > (total + SHARE - 1) / SHARE) threads = (total + SHARE - 1) / SHARE;
-    if (threads <= 1) {
+    const int64_t shares = (total + SHARE - 1) / SHARE;
+    if (threads <= 1 || shares <= 1) {
         work(tensors, grads, count, settings, 0, total);
         return;
     }
 #ifdef _OPENMP
 #pragma omp parallel num_threads((int)threads)
     {
-        const int64_t team = omp_get_num_threads(), thread = omp_get_thread_num();
-        work(tensors, grads, count, settings, inna_seam(total, team, thread), inna_seam(total, team, thread + 1));
+        /* All of torch's threads are woken, even if few have work: a smaller team would end the others, and torch's
+           next loop would have to start them anew. */
+        const int64_t team = omp_get_num_threads(), used = shares < team ? shares : team, thread = omp_get_thread_num();
+        if (thread < used)
+            work(tensors, grads, count, settings, inna_seam(total, used, thread), inna_seam(total, used, thread + 1));
     }
 #else
     work(tensors, grads, count, settings, 0, total);

@@ -10,6 +10,7 @@ Imported only by `inna.torch.fused`, and only when used: this needs Triton.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
@@ -19,11 +20,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from inna.torch.tensor_lists import TensorLists
+
 if TYPE_CHECKING:
     from inna.torch.fused import Settings
-    from inna.torch.optimizer import TensorLists
 
-__all__ = ["Table"]
+__all__ = ["Table", "missing"]
 
 BLOCK = 2048
 WARPS = 8
@@ -36,6 +38,24 @@ _TYPES = {
 }
 # A captured graph reads these again at each replay, for as long as the process may replay it.
 _captured: list[Tensor] = []
+
+
+@functools.cache
+def missing(device: torch.device) -> str:
+    """Why Triton does not run on a device; empty where it does. A step on one number decides, once.
+
+    Triton needs a recent device and, for its launcher, a C compiler and Python's headers, which images for deployment
+    leave out.
+    """
+    from inna.torch.fused import Settings
+
+    theta, grad, momentum = (torch.zeros(1, device=device) for _ in range(3))
+    try:
+        Table(TensorLists([theta], [grad], [momentum])).launch([grad.data_ptr()], Settings(0.1, 0.5, 0.1))
+    except Exception as error:  # Compilers, drivers and linkers fail in many ways.
+        said = str(error).strip().splitlines()
+        return f"Triton does not run on {device}: {said[0] if said else type(error).__name__}"
+    return ""
 
 
 class Table:
@@ -56,13 +76,13 @@ class Table:
         self._launches = [_Launch(lists, indices, *key) for key, indices in alike.items()]
         self._sent: list[float | int] = []
         self._on_device: Tensor | None = None
-        self._aligned = False
         # A copy inside a captured graph needs memory of its own; to have it ready avoids an allocation in the capture.
-        size = 3 * len(lists.params) + _SETTINGS
-        self._for_capture: tuple[Tensor, Tensor] | None = (
-            _host_buffer(size, self._device),
-            torch.empty(size, dtype=torch.int64, device=self._device),
-        )
+        self._size = 3 * len(lists.params) + _SETTINGS
+        self._for_capture: tuple[Tensor, Tensor] | None = self._buffers()
+
+    def _buffers(self) -> tuple[Tensor, Tensor]:
+        """Memory for what is sent, on the host and on the device."""
+        return _host_buffer(self._size, self._device), torch.empty(self._size, dtype=torch.int64, device=self._device)
 
     def launch(
         self,
@@ -96,6 +116,7 @@ class Table:
         scalars = [value if not isinstance(value, Tensor) else 0.0 for value in (lr, alpha, beta)]
         values = [*scalars, settings.weight_decay, settings.initial_speed or 0.0, settings.sigma or 0.0, settings.eps]
         sent = self._send(grads, host_counts, values, settings.sigma)
+        aligned = all(address % 16 == 0 for address in grads)
         n = len(grads)
         numbers = sent.view(torch.float64)
         unbiases = numbers[2 * n : 3 * n]
@@ -107,7 +128,7 @@ class Table:
             None if value is None else value.to(self._device, non_blocking=True) for value in (grad_scale, found_inf)
         ]
         for launch in self._launches:
-            launch.run(sent[:n], counts, unbiases, numbers[3 * n :], (lr, alpha, beta), amp, settings, self._aligned)
+            launch.run(sent[:n], counts, unbiases, numbers[3 * n :], (lr, alpha, beta), amp, settings, aligned)
 
     def _device_or_host(self, value: float | Tensor) -> float | Tensor:
         if not isinstance(value, Tensor):
@@ -130,27 +151,25 @@ class Table:
         padding = [0.0] * len(grads)
         floats = [*(counts or padding), *(lifts or padding), *settings]
         values: list[float | int] = [*grads, *floats]
-        capturing = self._device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        capturing = _capturing(self._device)
         if self._on_device is not None and values == self._sent and not capturing:
             return self._on_device
-        if capturing and self._for_capture is not None:
-            host, target = self._for_capture
+        if capturing:
+            host, target = self._for_capture or self._buffers()
             self._for_capture = None
+            # The graph reads these, and where everything lies, at each replay, whatever becomes of this table.
+            _captured.extend((host, target, *(tensor for launch in self._launches for tensor in launch.tables)))
         else:
+            if self._for_capture is None:
+                self._for_capture = self._buffers()
             # The host must not write where an earlier copy may still read: the allocator of pinned memory sees to it.
-            host = _host_buffer(len(values), self._device)
-            if self._on_device is None or capturing:
-                target = torch.empty(len(values), dtype=torch.int64, device=self._device)
-            else:
-                target = self._on_device
-        self._aligned = all(address % 16 == 0 for address in grads)
+            host = _host_buffer(self._size, self._device)
+            if self._on_device is None:
+                self._on_device = torch.empty(self._size, dtype=torch.int64, device=self._device)
+            target, self._sent = self._on_device, values
         host[: len(grads)] = torch.tensor(grads, dtype=torch.int64)
         host[len(grads) :].view(torch.float64).copy_(torch.tensor(floats, dtype=torch.float64))
         target.copy_(host, non_blocking=True)
-        if capturing:
-            _captured.extend((host, target))
-        else:
-            self._on_device, self._sent = target, values
         return target
 
 
@@ -181,6 +200,7 @@ class _Launch:
             blocks.append(torch.arange(count, dtype=torch.int32))
         self._rows = _upload(torch.tensor(rows, dtype=torch.int64), device)
         self._owners, self._blocks = _upload(torch.cat(owners), device), _upload(torch.cat(blocks), device)
+        self.tables = (self._rows, self._owners, self._blocks)
         self._indices = indices
         self._aligned = aligned
         wide = torch.float64 in (dtype, momentum_dtype)
@@ -233,6 +253,8 @@ class _Launch:
                 ALIGNED=self._aligned and aligned,
                 BLOCK=BLOCK,
                 num_warps=WARPS,
+                # As on the CPU; and Triton 3.9 warns where it is left open, for its default will change.
+                enable_fp_fusion=False,
             )
 
 
@@ -247,10 +269,13 @@ def _upload(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type != "cuda":
         return tensor
     pinned = tensor.pin_memory()
-    uploaded = pinned.to(device, non_blocking=True)
-    if torch.cuda.is_current_stream_capturing():
-        _captured.extend((pinned, uploaded))
-    return uploaded
+    if _capturing(device):
+        _captured.append(pinned)
+    return pinned.to(device, non_blocking=True)
+
+
+def _capturing(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _bias_correction(counts: Tensor, sigma: float) -> Tensor:

@@ -7,15 +7,15 @@ directly; under ``torch.compile`` they are the operator ``inna::fused_step``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from operator import attrgetter, is_, itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from inna.torch.optimizer import TensorLists
+from inna.torch.tensor_lists import TensorLists
 
 __all__ = [
     "Plan",
@@ -51,7 +51,14 @@ class Settings(NamedTuple):
     eps: float = 0.0
 
 
-def choose(fused: bool | None, foreach: bool | None, lists: TensorLists, *, differentiable: bool = False) -> bool:
+def choose(
+    fused: bool | None,
+    foreach: bool | None,
+    lists: TensorLists,
+    *,
+    differentiable: bool = False,
+    among: Sequence[Tensor] | None = None,
+) -> bool:
     """Whether the fused path is taken.
 
     Args:
@@ -59,27 +66,54 @@ def choose(fused: bool | None, foreach: bool | None, lists: TensorLists, *, diff
         foreach: True or False is a wish for another path, where ``fused`` is None.
         lists: the tensors of the group that have gradients. Their state may be missing: it will be as the parameters.
         differentiable: autograd sees the step; no kernel can do that.
+        among: the parameters that a message counts along; None are those of ``lists``.
 
     Raises:
         RuntimeError: ``fused`` is True and a tensor has no kernel; the message names it and says why.
     """
     if fused is False or (fused is None and (foreach is not None or differentiable)):
         return False
-    why = refusal(lists)
+    why = refusal(lists, among)
     if why and fused:
         raise RuntimeError(f"fused=True: {why}")
     return not why
 
 
-def refusal(lists: TensorLists) -> str:
-    """The first tensor that no kernel takes, and why; empty where there is a kernel for all of them."""
+def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
+    """The first tensor that no kernel takes, and why; empty where there is a kernel for all of them.
+
+    Its number is that in ``among``, or in the lists themselves.
+    """
+    places = [next(k for k, other in enumerate(among) if other is param) for param in lists.params] if among else []
+
+    def named(i: int) -> str:
+        return f"parameter {places[i] if places else i}"
+
     for i, param in enumerate(lists.params):
         state = beside(lists, i)
         steps = lists.steps[i] if lists.steps else None
         why = _refusal(param, state, steps)
         if why:
-            return f"parameter {i}, of shape {tuple(param.shape)} and dtype {param.dtype}: {why}"
+            return f"{named(i)}, of shape {tuple(param.shape)} and dtype {param.dtype}: {why}"
+    for i, j in _overlapping(lists):
+        return f"{named(i)} shares memory with {named(j)}, or their state does, and kernels write to both at once"
     return ""
+
+
+def _overlapping(lists: TensorLists) -> Iterator[tuple[int, int]]:
+    """Pairs of parameters of which the step would write to the same memory; all pairs that are adjacent in it."""
+    stretches = []
+    for i, param in enumerate(lists.params):
+        for name, tensor in [("it", param), *beside(lists, i)]:
+            local = to_local(tensor)
+            # Where torch.compile traces, there may be no memory yet.
+            if name != "gradient" and local.numel() and type(local) in (Tensor, torch.nn.Parameter):
+                begin = local.data_ptr()
+                stretches.append((str(local.device), begin, begin + local.numel() * local.element_size(), i))
+    stretches.sort()
+    for (device, _, end, i), (next_device, begin, _, j) in pairwise(stretches):
+        if device == next_device and begin < end:
+            yield max(i, j), min(i, j)
 
 
 def beside(lists: TensorLists, i: int) -> list[tuple[str, Tensor]]:
@@ -123,6 +157,8 @@ def _refusal(param: Tensor, others: list[tuple[str, Tensor]], steps: Tensor | No
             return f"{name} is laid out with strides {tensor.stride()}, the parameter with {local.stride()}"
         if tensor.is_conj() or tensor.is_neg():
             return f"{name} is a view with a pending conjugation or sign"
+        if tensor._is_zerotensor():
+            return f"{name} is a zero without memory"
     if steps is not None:
         count = to_local(steps)
         on_host = count.device.type == "cpu" or count.device == local.device
@@ -146,7 +182,11 @@ def unsupported(param: Tensor) -> str:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def available(device_type: str) -> str:
-    """Why there are no kernels for a type of device ("cpu", "cuda"); empty where there are."""
+    """Why there are no kernels for a type of device ("cpu", "cuda"); empty where there are.
+
+    On CUDA devices it is tried out on the current one. Where none is to be seen, or a graph is being captured, only the
+    installation of Triton counts.
+    """
     if device_type == "cpu":
         from inna.torch import cpu_kernels
 
@@ -154,7 +194,13 @@ def available(device_type: str) -> str:
     if device_type == "cuda":
         from importlib.util import find_spec
 
-        return "" if find_spec("triton") else "Triton is not installed"
+        if not find_spec("triton"):
+            return "Triton is not installed"
+        if not torch.cuda.is_available() or torch.cuda.is_current_stream_capturing():
+            return ""
+        from inna.torch import cuda_kernels
+
+        return str(cuda_kernels.missing(torch.device("cuda", torch.cuda.current_device())))
     return f"there are no kernels for {device_type}"
 
 
@@ -218,13 +264,15 @@ class Plan:
         self._moving = lists.params
         moving = {id(param) for param in lists.params}
         self._idle = [param for param in self._params if id(param) not in moving]
-        self._values = [states[param] for param in lists.params]
-        kept = [(values, name) for values in self._values for name in values]
+        values = [states[param] for param in lists.params]
+        self._entries = sum(map(len, values))
+        # The state's tensors are looked up at every step: kept here, they would stay in memory when their owner drops
+        # them or moves them to another device.
+        kept = [(i, name) for i in range(len(values)) for name in values[i] if isinstance(values[i][name], Tensor)]
         self._owners, self._names = ([pair[i] for pair in kept] for i in (0, 1))
-        self._kept = [values[name] for values, name in kept]
-        self._still = [*lists.params, *(tensor for tensor in self._kept if isinstance(tensor, Tensor))]
-        self._places = list(map(Tensor.data_ptr, self._still))
-        self._look_alike = _watch([*self._still, *lists.grads])
+        still = [*lists.params, *(values[i][name] for i, name in kept)]
+        self._places = list(map(Tensor.data_ptr, still))
+        self._look_alike = _watch([*still, *lists.grads])
         self._table = _table(lists.params[0].device, lists)
 
     @staticmethod
@@ -237,20 +285,22 @@ class Plan:
 
     def grads(self, group: dict[str, Any], states: dict[Tensor, Any]) -> list[Tensor] | None:
         """The gradients to step with, or None where something has moved that the plan relies on."""
-        params, values = group["params"], self._values
+        params = group["params"]
         grads = list(map(_GRAD, self._moving))
-        holds = (
+        if not (
             group is self._group
             and _FLAGS(group) == self._flags
             and len(params) == len(self._params)
             and all(map(is_, params, self._params))
             and all(param.grad is None for param in self._idle)
-            and all(map(is_, map(states.get, self._moving), values))
-            and sum(map(len, values)) == len(self._kept)
-            and all(map(is_, map(dict.get, self._owners, self._names), self._kept))
-            and self._look_alike(*self._still, *grads)
-            and list(map(Tensor.data_ptr, self._still)) == self._places
-        )
+        ):
+            return None
+        values: list[Any] = list(map(states.get, self._moving))
+        if not all(values) or sum(map(len, values)) != self._entries:
+            return None
+        state: list[Any] = list(map(dict.get, [values[i] for i in self._owners], self._names))
+        still = [*self._moving, *state]
+        holds = self._look_alike(*still, *grads) and list(map(Tensor.data_ptr, still)) == self._places
         return grads if holds else None
 
     def step(
@@ -282,7 +332,7 @@ def _watch(tensors: list[Tensor]) -> Callable[..., bool]:
 def _facts(tensor: Tensor | None) -> tuple[Any, ...]:
     if tensor is None or tensor.layout is not torch.strided:
         return ()
-    pending = tensor.is_conj(), tensor.is_neg()
+    pending = tensor.is_conj(), tensor.is_neg(), tensor._is_zerotensor()
     return type(tensor), tensor.dtype, tensor.device, tensor.shape, tensor.stride(), pending
 
 
@@ -410,8 +460,6 @@ def fused_step(
     eps: float,
 ) -> None:
     """One fused step as an operator, for ``torch.compile``; the lists that are not used are empty."""
-    from inna.torch.optimizer import TensorLists
-
     lists = TensorLists(params, grads, momentums, exp_avg_sqs, list(compensations), steps)
     settings = Settings(lr, alpha, beta, weight_decay, initial_speed, decoupled_weight_decay, maximize, sigma, eps)
     step(lists, settings, found_inf=found_inf)

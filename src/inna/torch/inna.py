@@ -11,9 +11,8 @@ from torch.optim.optimizer import ParamsT
 from inna import dynamics
 from inna.dynamics import INNA_DEFAULTS
 from inna.torch.blocks import blocks
-from inna.torch.optimizer import (
-    LOW_PRECISION,
-    InertialOptimizer,
+from inna.torch.optimizer import LOW_PRECISION, InertialOptimizer
+from inna.torch.tensor_lists import (
     TensorLists,
     coefficient_dtype,
     count_step,
@@ -236,9 +235,9 @@ def _single_tensor_inna(
 ) -> None:
     sign = -1.0 if maximize else 1.0
     shrinkage, penalty = (weight_decay, 0.0) if decoupled_weight_decay else (0.0, weight_decay)
-    for i, (param, grad, momentum, compensation) in enumerate(
-        zip(params, grads, momentums, compensations, strict=True)
-    ):
+    for i, param in enumerate(params):
+        # zip would hold on to a gradient that is dropped below.
+        grad, momentum, compensation = grads[i], momentums[i], compensations[i]
         gamma, a, b = (on_device(param.device, value) for value in (lr, alpha, beta))
         if differentiable:
             # Out of place, since autograd needs the old values.

@@ -13,18 +13,17 @@ from torch.optim.optimizer import ParamsT
 from inna import dynamics
 from inna.dynamics import INNAPROP_DEFAULTS
 from inna.torch.blocks import blocks, one_by_one
+from inna.torch.fused import Settings
 from inna.torch.inna import add_scaled, foreach_add_scaled, move
-from inna.torch.optimizer import (
-    InertialOptimizer,
+from inna.torch.optimizer import InertialOptimizer, momentum_dtype, zeros_like
+from inna.torch.tensor_lists import (
     TensorLists,
     coefficient_dtype,
     count_step,
     group_alike,
     host_may_look,
-    momentum_dtype,
     on_device,
     use_foreach,
-    zeros_like,
 )
 
 __all__ = ["INNAprop", "innaprop"]
@@ -123,8 +122,7 @@ class INNAprop(InertialOptimizer):
 
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
-        if group["weight_decay"] and group["beta"] == 0:
-            raise ValueError(f"weight_decay={group['weight_decay']!r} needs beta > 0, got beta={group['beta']!r}")
+        _check_decay(group["weight_decay"], group["beta"])
         if group["momentum_dtype"] is torch.float16:
             raise ValueError(
                 "momentum_dtype must not be torch.float16 here: mean squares below 6e-8 would become 0 and the step "
@@ -139,8 +137,19 @@ class INNAprop(InertialOptimizer):
     def _counts(self, group: dict[str, Any]) -> bool:
         return True
 
+    def _settings(self, group: dict[str, Any]) -> Settings:
+        settings = super()._settings(group)
+        if not isinstance(settings.beta, Tensor):
+            _check_decay(settings.weight_decay, settings.beta)
+        return settings
+
     def _update(self, lists: TensorLists, **settings: Any) -> None:
         innaprop(lists, **settings)
+
+
+def _check_decay(weight_decay: float, beta: float | Tensor) -> None:
+    if weight_decay and beta == 0:
+        raise ValueError(f"weight_decay={weight_decay!r} needs beta > 0, got beta={beta!r}")
 
 
 def innaprop(
