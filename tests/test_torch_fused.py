@@ -20,7 +20,7 @@ from torch import Tensor
 from inna import dynamics
 from inna.torch import INNA, INNAprop, cpu_kernels, fused
 from inna.torch.fused import Settings
-from inna.torch.optimizer import TensorLists
+from inna.torch.tensor_lists import TensorLists
 from recorded import INNA_CASES, INNAPROP_CASES, Case, gradient, step_size, theta0
 
 pytestmark = pytest.mark.skipif(

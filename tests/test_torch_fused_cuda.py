@@ -15,7 +15,7 @@ from torch import Tensor
 
 from inna.torch import INNA, INNAprop, fused
 from inna.torch.fused import Settings
-from inna.torch.optimizer import TensorLists
+from inna.torch.tensor_lists import TensorLists
 
 TRITON = importlib.util.find_spec("triton") is not None
 needs_triton = pytest.mark.skipif(not TRITON, reason="Triton is not installed")

@@ -2,6 +2,6 @@
 
 from inna.torch.inna import INNA, inna
 from inna.torch.innaprop import INNAprop, innaprop
-from inna.torch.optimizer import param_groups
+from inna.torch.parameter_groups import param_groups
 
 __all__ = ["INNA", "INNAprop", "inna", "innaprop", "param_groups"]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from inna.torch.fused import Settings
-    from inna.torch.optimizer import TensorLists
+    from inna.torch.tensor_lists import TensorLists
 
 __all__ = ["KINDS", "LIBRARY", "LOG", "Table", "compiler_log", "instruction_sets", "library", "missing"]
 

@@ -20,9 +20,10 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from inna.torch.tensor_lists import TensorLists
+
 if TYPE_CHECKING:
     from inna.torch.fused import Settings
-    from inna.torch.optimizer import TensorLists
 
 __all__ = ["Table", "missing"]
 
@@ -47,7 +48,6 @@ def missing(device: torch.device) -> str:
     leave out.
     """
     from inna.torch.fused import Settings
-    from inna.torch.optimizer import TensorLists
 
     theta, grad, momentum = (torch.zeros(1, device=device) for _ in range(3))
     try:

@@ -10,13 +10,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from operator import attrgetter, is_, itemgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from inna.torch.optimizer import TensorLists
+from inna.torch.tensor_lists import TensorLists
 
 __all__ = ["Plan", "Settings", "available", "choose", "localized", "placed_like", "refusal", "step"]
 
@@ -448,8 +447,6 @@ def fused_step(
     eps: float,
 ) -> None:
     """One fused step as an operator, for ``torch.compile``; the lists that are not used are empty."""
-    from inna.torch.optimizer import TensorLists
-
     lists = TensorLists(params, grads, momentums, exp_avg_sqs, list(compensations), steps)
     settings = Settings(lr, alpha, beta, weight_decay, initial_speed, decoupled_weight_decay, maximize, sigma, eps)
     step(lists, settings, found_inf=found_inf)

@@ -10,9 +10,8 @@ from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
 from inna.dynamics import INNA_DEFAULTS
-from inna.torch.optimizer import (
-    LOW_PRECISION,
-    InertialOptimizer,
+from inna.torch.optimizer import LOW_PRECISION, InertialOptimizer
+from inna.torch.tensor_lists import (
     TensorLists,
     coefficient_dtype,
     count_step,

@@ -14,17 +14,15 @@ from inna import dynamics
 from inna.dynamics import INNAPROP_DEFAULTS
 from inna.torch.fused import Settings
 from inna.torch.inna import add_scaled, foreach_add_scaled, move
-from inna.torch.optimizer import (
-    InertialOptimizer,
+from inna.torch.optimizer import InertialOptimizer, momentum_dtype, zeros_like
+from inna.torch.tensor_lists import (
     TensorLists,
     coefficient_dtype,
     count_step,
     group_alike,
     host_may_look,
-    momentum_dtype,
     on_device,
     use_foreach,
-    zeros_like,
 )
 
 __all__ = ["INNAprop", "innaprop"]

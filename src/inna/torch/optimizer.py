@@ -6,9 +6,7 @@ import functools
 import inspect
 import math
 from abc import abstractmethod
-from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import torch
@@ -25,42 +23,15 @@ from torch.optim.optimizer import (
 from inna.dynamics import check_range, momentum_from_phase
 from inna.torch import fused
 from inna.torch.loading import check_layout, check_state
+from inna.torch.tensor_lists import TensorLists
 
-__all__ = ["InertialOptimizer", "TensorLists", "param_groups"]
+__all__ = ["InertialOptimizer"]
 
 STATE_DICT_VERSION = 1
 # Flags that leave the choice to the optimizer where they are None, and flags that are on or off.
 CHOICES = ("foreach", "fused", "kahan")
 SWITCHES = ("maximize", "capturable", "differentiable", "decoupled_weight_decay")
 LOW_PRECISION = (torch.bfloat16, torch.float16)
-
-
-@dataclass
-class TensorLists:
-    """The tensors of one step of one group, entry i of each list belonging to parameter i.
-
-    ``momentums``, ``exp_avg_sqs`` and ``compensations`` have the shape of the parameter, ``steps`` are 0-dimensional.
-    Lists that an optimizer or its flags do not use stay empty; ``compensations`` may hold None beside tensors.
-    """
-
-    params: list[Tensor] = field(default_factory=list)
-    grads: list[Tensor] = field(default_factory=list)
-    momentums: list[Tensor] = field(default_factory=list)
-    exp_avg_sqs: list[Tensor] = field(default_factory=list)
-    compensations: list[Tensor | None] = field(default_factory=list)
-    steps: list[Tensor] = field(default_factory=list)
-
-    def subset(self, indices: list[int]) -> TensorLists:
-        """The lists of some of the parameters; what stays empty stays empty."""
-        return TensorLists(*([tensors[i] for i in indices] if tensors else [] for tensors in self._all()))
-
-    def map(self, function: Callable[[Tensor], Tensor]) -> TensorLists:
-        """The lists with a function applied to each tensor."""
-        lists: list[list[Any]] = [[None if t is None else function(t) for t in tensors] for tensors in self._all()]
-        return TensorLists(*lists)
-
-    def _all(self) -> list[list[Any]]:
-        return [self.params, self.grads, self.momentums, self.exp_avg_sqs, self.compensations, self.steps]
 
 
 class InertialOptimizer(Optimizer):
@@ -398,95 +369,6 @@ class InertialOptimizer(Optimizer):
     @abstractmethod
     def _update(self, lists: TensorLists, **settings: Any) -> None:
         """Step the parameters in ``lists`` by the rule, single or foreach; lr is not the number 0."""
-
-
-def use_foreach(foreach: bool | None, params: Iterable[Tensor], *, differentiable: bool) -> bool:
-    """Whether the foreach path is taken: as asked, else wherever autograd and tensor subclasses do not forbid it."""
-    if foreach is not None:
-        return foreach
-    return not differentiable and all(type(param) in (Tensor, torch.nn.Parameter) for param in params)
-
-
-def host_may_look(lr: float | Tensor, capturable: bool) -> bool:
-    """Whether the host may read the step counts: not while a graph is captured or compiled, nor with a tensor lr."""
-    return not capturable and not isinstance(lr, Tensor) and not torch.compiler.is_compiling()
-
-
-def count_step(steps: list[Tensor], lr: float | Tensor, *, host: bool) -> list[bool] | list[Tensor]:
-    """Count one step; the answer, per parameter, is whether it is the first.
-
-    Bools where the host may look, else 0-dimensional tensors. Where ``lr`` is a tensor that holds 0, nothing is
-    counted and no step is the first.
-    """
-    if host:
-        first_on_host = [step.item() == 0 for step in steps]
-        torch._foreach_add_(steps, 1.0)
-        return first_on_host
-    first = []
-    for step in steps:
-        moves = on_device(step.device, lr) != 0
-        first.append((step == 0) & moves)
-        step.add_(moves)
-    return first
-
-
-def group_alike(params: list[Tensor], momentums: list[Tensor], *others: list[Any]) -> dict[tuple[Any, ...], list[int]]:
-    """Indices of the tensors that one foreach call may take together, by (device, dtypes, whether others are None)."""
-    alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
-    for i, (param, momentum, *more) in enumerate(zip(params, momentums, *others, strict=True)):
-        alike[param.device, param.dtype, momentum.dtype, *(other is None for other in more)].append(i)
-    return alike
-
-
-def on_device(device: torch.device, value: Any) -> Any:
-    """``value``, on ``device`` if it is a tensor."""
-    return value.to(device) if isinstance(value, Tensor) else value
-
-
-def coefficient_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype for 0-dimensional coefficients beside ``tensor``: real, as precise as it, and float32 at the least."""
-    real = tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype
-    return torch.promote_types(real, torch.float32)
-
-
-def param_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two parameter groups: ``weight_decay`` for weights, none for biases and normalisation layers.
-
-    Exempt are parameters of normalisation modules and all with at most one dimension. A shared parameter appears once.
-    A group that would be empty is left out.
-
-    Args:
-        model: any module.
-        weight_decay: lambda, >= 0, for the group that decays.
-
-    Raises:
-        ValueError: weight_decay is out of range, or the model has no parameters.
-
-    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
-    >>> [(len(group["params"]), group["weight_decay"]) for group in param_groups(model, 0.01)]
-    [(1, 0.01), (3, 0.0)]
-    """
-    check_range("weight_decay", weight_decay, minimum=0.0)
-    normalisation = (
-        torch.nn.modules.batchnorm._NormBase,
-        torch.nn.GroupNorm,
-        torch.nn.LayerNorm,
-        torch.nn.RMSNorm,
-    )
-    exempt = {
-        id(param)
-        for module in model.modules()
-        for param in module.parameters(recurse=False)
-        if isinstance(module, normalisation) or param.ndim <= 1
-    }
-    params = list(model.parameters())
-    if not params:
-        raise ValueError(f"model has no parameters: {type(model).__name__}")
-    groups = [
-        {"params": [param for param in params if id(param) not in exempt], "weight_decay": weight_decay},
-        {"params": [param for param in params if id(param) in exempt], "weight_decay": 0.0},
-    ]
-    return [group for group in groups if group["params"]]
 
 
 def _hyperparameter(name: str, value: float | Tensor, bounds: dict[str, Any], keep_tensor: bool) -> float | Tensor:

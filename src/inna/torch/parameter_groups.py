@@ -1,0 +1,51 @@
+"""Which parameters decay."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from inna.dynamics import check_range
+
+__all__ = ["param_groups"]
+
+
+def param_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Two parameter groups: ``weight_decay`` for weights, none for biases and normalisation layers.
+
+    Exempt are parameters of normalisation modules and all with at most one dimension. A shared parameter appears once.
+    A group that would be empty is left out.
+
+    Args:
+        model: any module.
+        weight_decay: lambda, >= 0, for the group that decays.
+
+    Raises:
+        ValueError: weight_decay is out of range, or the model has no parameters.
+
+    >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
+    >>> [(len(group["params"]), group["weight_decay"]) for group in param_groups(model, 0.01)]
+    [(1, 0.01), (3, 0.0)]
+    """
+    check_range("weight_decay", weight_decay, minimum=0.0)
+    normalisation = (
+        torch.nn.modules.batchnorm._NormBase,
+        torch.nn.GroupNorm,
+        torch.nn.LayerNorm,
+        torch.nn.RMSNorm,
+    )
+    exempt = {
+        id(param)
+        for module in model.modules()
+        for param in module.parameters(recurse=False)
+        if isinstance(module, normalisation) or param.ndim <= 1
+    }
+    params = list(model.parameters())
+    if not params:
+        raise ValueError(f"model has no parameters: {type(model).__name__}")
+    groups = [
+        {"params": [param for param in params if id(param) not in exempt], "weight_decay": weight_decay},
+        {"params": [param for param in params if id(param) in exempt], "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
