@@ -63,7 +63,7 @@ CAPTION = (
 )
 """The settings that the caption and section 5.2.1 name."""
 PAPER_DIPS = {"a": (45077, 73174), "b": (45368, 70598, 87202), "c": (71649,)}
-"""The iterations at which log10 J dips in the panels of the paper, by panel, found with the recovered settings."""
+"""By panel, where log10 J dips with the recovered settings: 10 to 12 iterations before the published curves do."""
 # A dip is where theta_1 crosses the kink at 1: J falls by this factor at least within so many iterations.
 DIP_FACTOR = 20.0
 DIP_REACH = 1000

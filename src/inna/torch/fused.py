@@ -84,10 +84,9 @@ def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
 
     Its number is that in ``among``, or in the lists themselves.
     """
-    places = [next(k for k, other in enumerate(among) if other is param) for param in lists.params] if among else []
 
     def named(i: int) -> str:
-        return f"parameter {places[i] if places else i}"
+        return f"parameter {next(k for k, param in enumerate(among or lists.params) if param is lists.params[i])}"
 
     for i, param in enumerate(lists.params):
         state = beside(lists, i)
