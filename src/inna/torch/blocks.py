@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from operator import itemgetter
 from typing import Any
@@ -22,7 +22,7 @@ BLOCK = 2**17
 First = list[bool] | list[Tensor] | None
 
 
-def blocks(lists: TensorLists, first: First) -> Iterator[tuple[TensorLists, First]]:
+def blocks(lists: TensorLists, first: First) -> Iterable[tuple[TensorLists, First]]:
     """The same tensors in blocks, one after the other: small tensors together, large ones in pieces.
 
     A foreach step is a few passes over its tensors. Over a group that exceeds the cache each of them would come from
@@ -37,11 +37,15 @@ def blocks(lists: TensorLists, first: First) -> Iterator[tuple[TensorLists, Firs
     >>> [[param.numel() for param in block.params] for block, _ in blocks(TensorLists(group), None)]
     [[10, 20], [262144], [37856]]
     """
+    if torch.compiler.is_compiling() or any(param.device.type != "cpu" for param in lists.params):
+        return [(lists, first)]
     most = BLOCK * torch.get_num_threads()
-    on_cpu = all(param.device.type == "cpu" for param in lists.params)
-    if torch.compiler.is_compiling() or not on_cpu or sum(map(Tensor.numel, lists.params)) <= most:
-        yield lists, first
-        return
+    if sum(map(Tensor.numel, lists.params)) <= most:
+        return [(lists, first)]
+    return _divided(lists, first, most)
+
+
+def _divided(lists: TensorLists, first: First, most: int) -> Iterator[tuple[TensorLists, First]]:
     together: list[int] = []
     size = 0
     for i, param in enumerate(lists.params):
@@ -61,10 +65,9 @@ def blocks(lists: TensorLists, first: First) -> Iterator[tuple[TensorLists, Firs
         yield _part(lists, first, together)
 
 
-def one_by_one(lists: TensorLists, first: First) -> Iterator[tuple[TensorLists, First]]:
+def one_by_one(lists: TensorLists, first: First) -> Iterable[tuple[TensorLists, First]]:
     """The same tensors, each by itself."""
-    for i in range(len(lists.params)):
-        yield _part(lists, first, [i])
+    return (_part(lists, first, [i]) for i in range(len(lists.params)))
 
 
 def _part(lists: TensorLists, first: First, indices: list[int]) -> tuple[TensorLists, First]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any, Self
 
 import torch
@@ -200,10 +201,10 @@ def move(
 
     With ``temporary_grads`` the gradients are dropped from their list after their last use.
     """
+    update: Callable[..., None] = _single_tensor_inna
+    parts: Iterable[tuple[TensorLists, Any]] = [(lists, first)]
     if use_foreach(foreach, lists.params, differentiable=differentiable):
         update, parts = _multi_tensor_inna, blocks(lists, first)
-    else:
-        update, parts = _single_tensor_inna, iter([(lists, first)])
     for part, start in parts:
         update(
             part.params,
