@@ -58,6 +58,13 @@ def test_each_claim_can_hold_and_not_hold(name):
         assert all(figure.ours and figure.paper for figure in verdict.numbers)
 
 
+def test_dampings_that_are_all_at_chance_are_neither_alike_nor_good():
+    found = verdicts(changes=dict.fromkeys(FOUR, CHANCE))
+    for name in ("dampings-not-crucial", "good-default"):
+        assert found[name].outcome == "does not hold"
+        assert found[name].sentence.endswith("All four are at chance.")
+
+
 @pytest.mark.parametrize("claim", CLAIMS, ids=NAMES)
 def test_each_claim_lacks_runs_where_a_contender_has_two_seeds(claim):
     for label in claim.labels:

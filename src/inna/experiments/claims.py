@@ -234,6 +234,7 @@ def _dampings_not_crucial(evidence: Evidence, epoch: int) -> Finding:
         finding.conditions.append(False if gap > limit else True if len(means) == len(FOUR) else None)
         gaps.append(f"{fixed(gap, places)} (allowed {limit:g})")
     finding.sentences.append(f"The four end {gaps[0]} apart in log₁₀ loss and {gaps[1]} in accuracy.")
+    _some_training(finding, evidence, epoch)
     return finding
 
 
@@ -250,7 +251,16 @@ def _good_default(evidence: Evidence, epoch: int) -> Finding:
     finding.sentences.append(
         f"{DEFAULT} ends {gaps[0]} above the lowest log₁₀ loss of the four and {gaps[1]} below their highest accuracy."
     )
+    _some_training(finding, evidence, epoch)
     return finding
+
+
+def _some_training(finding: Finding, evidence: Evidence, epoch: int) -> None:
+    """Dampings that all leave the loss at chance are neither alike nor good."""
+    known = [value for label in FOUR if (value := evidence.value(label, LOSS, epoch, 2)) is not None]
+    if len(known) == len(FOUR) and all(value.mean >= evidence.chance for value in known):
+        finding.conditions.append(False)
+        finding.sentences.append("All four are at chance.")
 
 
 def _inna_trains_lower(evidence: Evidence, epoch: int) -> Finding:
