@@ -149,7 +149,8 @@ def rules() -> list[str]:
     words = (
         f"“Not crucial”: the four (α, β) end within {claims.LOSS_RANGE:g} in log₁₀ loss and {claims.ACCURACY_RANGE:g} "
         f"in accuracy. “A good default”: at most {claims.DEFAULT_LOSS:g} above the lowest log₁₀ loss of the four, and "
-        f"at most {claims.ACCURACY_RANGE:g} below their highest accuracy. Neither holds where all four are at chance. "
+        f"at most {claims.ACCURACY_RANGE:g} below their highest accuracy. Neither holds where all four are at chance "
+        "(added later; no verdict changed). "
         f"“Early”: after epoch {claims.EARLY_EPOCH}. "
         f"“At chance”: a training loss of at least {CHANCE_SHARE:g} ln C with C classes. “INNA”, without (α, β): the "
         "damping of the four with the lowest training loss at the last epoch; test data takes no part in that choice."
