@@ -234,7 +234,7 @@ def _dampings_not_crucial(evidence: Evidence, epoch: int) -> Finding:
         finding.conditions.append(False if gap > limit else True if len(means) == len(FOUR) else None)
         gaps.append(f"{fixed(gap, places)} (allowed {limit:g})")
     finding.sentences.append(f"The four end {gaps[0]} apart in log₁₀ loss and {gaps[1]} in accuracy.")
-    _some_training(finding, evidence, epoch)
+    _refute_at_chance(finding, evidence, epoch)
     return finding
 
 
@@ -251,12 +251,12 @@ def _good_default(evidence: Evidence, epoch: int) -> Finding:
     finding.sentences.append(
         f"{DEFAULT} ends {gaps[0]} above the lowest log₁₀ loss of the four and {gaps[1]} below their highest accuracy."
     )
-    _some_training(finding, evidence, epoch)
+    _refute_at_chance(finding, evidence, epoch)
     return finding
 
 
-def _some_training(finding: Finding, evidence: Evidence, epoch: int) -> None:
-    """Dampings that all leave the loss at chance are neither alike nor good."""
+def _refute_at_chance(finding: Finding, evidence: Evidence, epoch: int) -> None:
+    """Make the claim fail where all four dampings leave the loss at chance: they are neither alike nor good."""
     known = [value for label in FOUR if (value := evidence.value(label, LOSS, epoch, 2)) is not None]
     if len(known) == len(FOUR) and all(value.mean >= evidence.chance for value in known):
         finding.conditions.append(False)

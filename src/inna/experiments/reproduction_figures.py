@@ -33,6 +33,10 @@ class _Side(NamedTuple):
     title: str
 
 
+def _loss_and_accuracy(labels: Sequence[str]) -> list[_Side]:
+    return [_Side(LOSS, labels, "Training loss"), _Side(ACCURACY, labels, "Test accuracy")]
+
+
 def reproduction_figures(summary: Summary) -> list[Figure]:
     """Figures 2, 3 and 4 and the one beyond the paper; those without a finished final run are left out."""
     best = best_damping(summary)
@@ -43,17 +47,14 @@ def reproduction_figures(summary: Summary) -> list[Figure]:
             2,
             "figure-2",
             "Figure 2: INNA at four (α, β)",
-            [_Side(LOSS, FOUR, "Training loss"), _Side(ACCURACY, FOUR, "Test accuracy")],
+            _loss_and_accuracy(FOUR),
         ),
         _figure(
             summary,
             3,
             "figure-3",
             "Figure 3: INNA, SGD, AdaGrad and Adam",
-            [
-                _Side(quantity, [*inna_best, "SGD", "AdaGrad", "Adam"], title)
-                for quantity, title in ((LOSS, "Training loss"), (ACCURACY, "Test accuracy"))
-            ],
+            _loss_and_accuracy([*inna_best, "SGD", "AdaGrad", "Adam"]),
         ),
         _figure(
             summary,
@@ -67,10 +68,7 @@ def reproduction_figures(summary: Summary) -> list[Figure]:
             0,
             "beyond",
             "Beyond the paper: heavy ball, AdamW and INNAprop",
-            [
-                _Side(quantity, [*inna_best, "heavy ball", "AdamW", "INNAprop"], title)
-                for quantity, title in ((LOSS, "Training loss"), (ACCURACY, "Test accuracy"))
-            ],
+            _loss_and_accuracy([*inna_best, "heavy ball", "AdamW", "INNAprop"]),
         ),
     ]
     return [figure for figure in found if figure is not None]
