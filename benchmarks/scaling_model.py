@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from inna.documents import write_whole
+from inna.files import write_whole
 from inna.torch import INNA, INNAprop
 
 MARKS = ("<!-- scaling: begin -->", "<!-- scaling: end -->")

@@ -17,7 +17,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from inna.documents import write_whole
 from inna.experiments.pictures import write_pictures
 from inna.experiments.reproduction import read_reproduction
 from inna.experiments.reproduction_markdown import (
@@ -27,6 +26,7 @@ from inna.experiments.reproduction_markdown import (
     result_section,
     sections,
 )
+from inna.files import write_whole
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "results"

@@ -28,11 +28,12 @@ import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
-from inna.documents import write_whole
+from inna.checks import check_whole
 from inna.dynamics import INNAPROP_DEFAULTS
 from inna.experiments.drawing import configuration, log_axis, vega_lite_version
 from inna.experiments.palette import LIGHT
-from inna.experiments.rows import Run, check_whole, load_rows, read_rows, row_path, write_row
+from inna.experiments.rows import Run, load_rows, read_rows, row_path, write_row
+from inna.files import write_whole
 from inna.torch import INNAprop, param_groups
 from inna.torch.checkpoints import Checkpoints
 

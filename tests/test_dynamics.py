@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inna import dynamics
-from inna.dynamics import check_range, field, from_sgd, initial_momentum, momentum_from_phase, phase_from_momentum, step
+from inna.checks import check_range
+from inna.dynamics import field, from_sgd, initial_momentum, momentum_from_phase, phase_from_momentum, step
 from recorded import gradient, theta0
 
 dampings = st.floats(0.05, 3.0)

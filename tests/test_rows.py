@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inna.documents import remove_abandoned, write_whole
 from inna.experiments.rows import (
     Run,
     load_rows,
@@ -22,6 +21,7 @@ from inna.experiments.rows import (
     row_path,
     write_row,
 )
+from inna.files import remove_abandoned, write_whole
 
 RUN = Run("digits", "cnn", "adam", 0.1, settings=(("betas", (0.9, 0.99)), ("amsgrad", True), ("eps", None)))
 RESULT = {"status": "diverged", "train_loss": math.nan, "history": [{"epoch": 0, "lr": 0.1, "train_loss": math.inf}]}
@@ -67,7 +67,7 @@ def test_a_row_that_was_cut_short_is_left_out_and_named(tmp_path, length):
 
 def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from inna.documents import write_whole\n"
+        "import os, signal, sys; from pathlib import Path; from inna.files import write_whole\n"
         "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_whole(Path(sys.argv[1], 'whole'), b'content')"
     )

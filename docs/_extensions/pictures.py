@@ -88,8 +88,8 @@ def _help(out: Path) -> None:
 def _save(specification: dict[str, Any], path: Path) -> None:
     import vl_convert
 
-    from inna.documents import write_whole
     from inna.experiments.drawing import vega_lite_version
+    from inna.files import write_whole
 
     write_whole(path, vl_convert.vegalite_to_svg(specification, vl_version=vega_lite_version()).encode())
 

@@ -17,13 +17,14 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from inna.checks import check_range
+
 __all__ = [
     "INNAPROP_DEFAULTS",
     "INNA_DEFAULTS",
     "Hyperparameters",
     "PropHyperparameters",
     "average_square",
-    "check_range",
     "decay_innaprop",
     "divide_by_root",
     "field",
@@ -265,50 +266,6 @@ def decay_innaprop(
     _refuse_zero_beta(beta)
     rate = lr * weight_decay
     return (1 - rate) * theta, momentum + rate * (1 / beta - alpha) * theta
-
-
-def check_range(
-    name: str,
-    value: Any,
-    *,
-    minimum: float = -math.inf,
-    maximum: float = math.inf,
-    exclusive: bool = False,
-    below: float = math.inf,
-) -> float:
-    """``value`` as a float, if it is a finite number in the range; every front end checks its arguments here.
-
-    Args:
-        name: the argument's name, for the message.
-        value: a number, or whatever ``float`` takes (a 0-dimensional array, say).
-        minimum, maximum: the closed range.
-        exclusive: leave ``minimum`` itself out.
-        below: an open upper bound.
-
-    Raises:
-        ValueError: names the argument, the value and the range.
-
-    >>> check_range("lr", -1.0, minimum=0.0)
-    Traceback (most recent call last):
-    ...
-    ValueError: lr must be a finite number >= 0, got -1.0
-    """
-    try:
-        number = float(value)
-    except (TypeError, ValueError, RuntimeError):
-        number = math.nan
-    too_low = number <= minimum if exclusive else number < minimum
-    if isinstance(value, (bool, str)) or not math.isfinite(number) or too_low or number > maximum or number >= below:
-        bounds = []
-        if minimum > -math.inf:
-            bounds.append(f"{'>' if exclusive else '>='} {minimum:g}")
-        if maximum < math.inf:
-            bounds.append(f"<= {maximum:g}")
-        if below < math.inf:
-            bounds.append(f"< {below:g}")
-        allowed = " and ".join(bounds)
-        raise ValueError(f"{name} must be a finite number{' ' + allowed if allowed else ''}, got {value!r}")
-    return number
 
 
 def _refuse_zero_beta(beta: Array) -> None:

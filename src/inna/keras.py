@@ -15,7 +15,8 @@ import keras
 from keras import ops
 
 from inna import dynamics
-from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS, check_range
+from inna.checks import check_range
+from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
 from inna.schedules import power_decay
 
 __all__ = ["INNA", "INNAprop", "PowerDecay"]

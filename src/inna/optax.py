@@ -23,7 +23,8 @@ import optax
 from optax import ScalarOrSchedule
 
 from inna import dynamics
-from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS, check_range
+from inna.checks import check_range
+from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
 
 __all__ = ["InertialState", "inna", "innaprop"]
 

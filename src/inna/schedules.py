@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from inna.dynamics import check_range
+from inna.checks import check_range
 
 __all__ = ["log_decay", "power_decay"]
 

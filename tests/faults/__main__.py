@@ -17,7 +17,7 @@ from faults.account import Account
 from faults.corruption import damage_files
 from faults.full_disk import fill_the_disk, way_here
 from faults.kills import BINS, kill_often, sweep_in_one_process, sweep_in_two_processes, training
-from inna.documents import write_whole
+from inna.files import write_whole
 
 MARKS = ("<!-- faults: begin -->", "<!-- faults: end -->")
 # Of all kills; the rest goes to the sweep in one process.

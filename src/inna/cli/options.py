@@ -122,14 +122,14 @@ def default_folder(name: str, *endings: str) -> Path:
 
 
 def processes(wanted: int | None, device: str) -> int:
+    from inna.checks import check_whole
     from inna.experiments.machine import cores
-    from inna.experiments.rows import check_whole
 
     return (cores() if device == "cpu" else 1) if wanted is None else check_whole("jobs", wanted, minimum=1)
 
 
 def check_minutes(minutes: float | None) -> None:
-    from inna.dynamics import check_range
+    from inna.checks import check_range
 
     if minutes is not None:
         check_range("minutes", minutes, minimum=0.0, exclusive=True)

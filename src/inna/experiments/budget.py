@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from inna.dynamics import check_range
+from inna.checks import check_range
 
 __all__ = ["Budget", "parse_budget"]
 

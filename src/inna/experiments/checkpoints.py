@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from inna.documents import write_whole
+from inna.files import write_whole
 from inna.torch.checkpoints import DamagedCheckpointError
 
 __all__ = ["DamagedCheckpointError", "load_checkpoint", "save_checkpoint"]

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import inna
-from inna.documents import write_whole
 from inna.experiments.event_log import EventLog
 from inna.experiments.rows import Run, write_row
 from inna.experiments.running import Announcement
@@ -33,6 +32,7 @@ from inna.experiments.study import Study
 from inna.experiments.tasks import Task, load_task
 from inna.experiments.training import checkpoint_path
 from inna.experiments.workers import Ended, Failure, SweepError, attempt, pickled
+from inna.files import write_whole
 
 __all__ = ["Cluster"]
 

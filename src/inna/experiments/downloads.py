@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from inna.documents import remove_abandoned, replacing
 from inna.experiments.catalogue import DatasetEntry, PublishedFile
+from inna.files import remove_abandoned, replacing
 
 __all__ = ["DataError", "Presence", "contents", "data_folder", "fetch", "presence"]
 

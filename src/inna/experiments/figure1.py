@@ -11,9 +11,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from inna.documents import write_document
-from inna.dynamics import check_range
+from inna.checks import check_range
 from inna.experiments.rows import DamagedRowError, read_document
+from inna.files import write_document
 
 __all__ = ["FIGURE_1", "Descent", "read_descents", "write_descents"]
 

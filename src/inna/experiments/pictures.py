@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from inna.documents import write_whole
 from inna.experiments.drawing import Figure, still, vega_lite_version
 from inna.experiments.palette import LIGHT
 from inna.experiments.wording import enumerate_words
+from inna.files import write_whole
 
 __all__ = ["FORMATS", "check_formats", "write_pictures"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from inna.documents import write_whole
 from inna.experiments.figures import figures
 from inna.experiments.page import build_page
 from inna.experiments.pictures import FORMATS, check_formats, write_pictures
@@ -17,6 +16,7 @@ from inna.experiments.reproduction import is_reproduction, read_reproduction
 from inna.experiments.result_folder import read_summary
 from inna.experiments.study import MANIFEST
 from inna.experiments.terminal_table import print_table, summary_table
+from inna.files import write_whole
 
 __all__ = ["print_table", "summary_table", "write_figures", "write_report"]
 

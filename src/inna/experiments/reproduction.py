@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from inna.documents import write_whole
 from inna.experiments.catalogue import CATALOGUE
 from inna.experiments.claims import Verdict, judge
 from inna.experiments.drawing import Figure
@@ -23,6 +22,7 @@ from inna.experiments.rows import DamagedRowError
 from inna.experiments.statistics import Summary
 from inna.experiments.study import MANIFEST, Study
 from inna.experiments.subsets import split_subset
+from inna.files import write_whole
 
 __all__ = ["PAGE", "Reproduction", "is_reproduction", "read_reproduction", "write_reproduction"]
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inna import documents
-from inna.documents import canonical, write_document
-from inna.dynamics import check_range
+from inna import files
+from inna.checks import check_range, check_whole
+from inna.files import canonical, write_document
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,7 +26,6 @@ __all__ = [
     "DamagedRowError",
     "Run",
     "as_tuples",
-    "check_whole",
     "load_rows",
     "read_document",
     "read_row",
@@ -96,7 +95,7 @@ class Run:
         return hashlib.sha256(canonical(_as_json(self)).encode()).hexdigest()[:16]
 
 
-class DamagedRowError(documents.DamagedFileError):
+class DamagedRowError(files.DamagedFileError):
     """A row file that cannot be trusted: cut short, altered, or not a row at all."""
 
 
@@ -138,15 +137,15 @@ def read_row(path: Path) -> tuple[Run, dict[str, Any]]:
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """As `inna.documents.read_document`.
+    """As `inna.files.read_document`.
 
     Raises:
         DamagedRowError: the file is cut short, altered, or no such document.
         OSError: it cannot be read.
     """
     try:
-        return documents.read_document(path)
-    except documents.DamagedFileError as error:
+        return files.read_document(path)
+    except files.DamagedFileError as error:
         raise DamagedRowError(str(error)) from None
 
 
@@ -190,17 +189,6 @@ def load_rows(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(
         [{name: getattr(run, name) for name in names} | result for run, result in read_rows(folder).items()]
     )
-
-
-def check_whole(name: str, value: Any, minimum: int) -> int:
-    """``value``, if it is a whole number >= ``minimum``.
-
-    Raises:
-        ValueError: names the argument, the value and the range.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
-    return value
 
 
 def as_tuples(value: Any) -> Any:

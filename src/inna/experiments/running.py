@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inna.documents import is_alive, read_document, write_document
 from inna.experiments.rows import Run
+from inna.files import is_alive, read_document, write_document
 
 __all__ = [
     "Announcement",

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from inna.documents import write_document
-from inna.dynamics import check_range
+from inna.checks import check_range, check_whole
 from inna.experiments.budget import parse_budget
-from inna.experiments.rows import DamagedRowError, Run, as_tuples, check_whole, read_document
+from inna.experiments.rows import DamagedRowError, Run, as_tuples, read_document
+from inna.files import write_document
 
 __all__ = [
     "EPOCHS",

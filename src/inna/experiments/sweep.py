@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from inna.documents import remove_abandoned
-from inna.dynamics import check_range
+from inna.checks import check_range
 from inna.experiments.budget import parse_budget
 from inna.experiments.event_log import check_tensorboard
 from inna.experiments.outlook import Outlook, describe, outlook
@@ -22,6 +21,7 @@ from inna.experiments.stopping import Stopping
 from inna.experiments.study import Contender, Study, choose, spent, tuning_plan
 from inna.experiments.tasks import Task
 from inna.experiments.workers import Failure, Processes, SweepError, explain
+from inna.files import remove_abandoned
 
 if TYPE_CHECKING:
     from inna.experiments.cluster import Cluster

@@ -25,7 +25,6 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from inna.documents import remove_abandoned
 from inna.experiments import optimizers
 from inna.experiments.batches import EVALUATION_BATCH, Batches
 from inna.experiments.checkpoints import DamagedCheckpointError, load_checkpoint, save_checkpoint
@@ -36,6 +35,7 @@ from inna.experiments.machine import hardware, versions
 from inna.experiments.randomness import derive, isolated, reseed
 from inna.experiments.rows import Run, row_path, write_row
 from inna.experiments.tasks import Task, load_task
+from inna.files import remove_abandoned
 from inna.schedules import power_decay
 
 __all__ = [

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from inna.dynamics import check_range, initial_momentum, step
+from inna.checks import check_range
+from inna.dynamics import initial_momentum, step
 from inna.theory.objectives import Objective
 
 __all__ = ["Escape", "Runs", "escape_from", "mini_batch_runs", "reversible_lr"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from inna.dynamics import check_range
+from inna.checks import check_range
 from inna.theory.minnorm import min_norm_point
 
 __all__ = ["Criticality", "criticality"]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 
-from inna.dynamics import check_range
+from inna.checks import check_range
 from inna.theory.stability import StepSizeWarning, max_curvature, max_lr
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from inna.dynamics import check_range
+from inna.checks import check_range
 
 __all__ = [
     "energy",

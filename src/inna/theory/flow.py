@@ -27,7 +27,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import OdeSolution, solve_ivp
 from scipy.optimize import brentq
 
-from inna.dynamics import check_range, initial_momentum, phase_from_momentum, step
+from inna.checks import check_range
+from inna.dynamics import initial_momentum, phase_from_momentum, step
 
 __all__ = ["FlowError", "Trajectory", "momentum_field", "solve"]
 

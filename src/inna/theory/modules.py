@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from inna.dynamics import check_range
+from inna.checks import check_range
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,8 @@ import math
 import warnings
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from inna.dynamics import check_range, initial_momentum
+from inna.checks import check_range
+from inna.dynamics import initial_momentum
 from inna.theory.stability import StepSizeWarning
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from inna.dynamics import check_range
+from inna.checks import check_range
 
 __all__ = [
     "BEALE",

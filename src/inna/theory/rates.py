@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from inna.dynamics import check_range
+from inna.checks import check_range
 
 __all__ = ["Decay", "fit_decay", "fit_exponential", "fit_power", "kl_exponent", "largest_product", "predicted_power"]
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from inna.dynamics import check_range
+from inna.checks import check_range
 
 __all__ = [
     "QuasiHyperbolic",

@@ -17,7 +17,7 @@ import torch
 from torch.optim.optimizer import Optimizer
 
 import inna
-from inna.documents import DamagedFileError, read_document, write_document
+from inna.files import DamagedFileError, read_document, write_document
 
 __all__ = ["Checkpoint", "Checkpoints", "DamagedCheckpointError"]
 

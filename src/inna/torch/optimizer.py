@@ -20,7 +20,8 @@ from torch.optim.optimizer import (
     _use_grad_for_differentiable,
 )
 
-from inna.dynamics import check_range, momentum_from_phase
+from inna.checks import check_range
+from inna.dynamics import momentum_from_phase
 from inna.torch import fused
 from inna.torch.loading import check_layout, check_state
 from inna.torch.tensor_lists import TensorLists

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from inna.dynamics import check_range
+from inna.checks import check_range
 
 __all__ = ["param_groups"]
 

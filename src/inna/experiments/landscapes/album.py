@@ -8,7 +8,6 @@ from pathlib import Path
 from string import Template
 
 import inna
-from inna.documents import write_whole
 from inna.experiments.chart_page import (
     legend,
     page_with_charts,
@@ -21,6 +20,7 @@ from inna.experiments.landscapes.portrait import Portrait, figure, still, travel
 from inna.experiments.markup import scrolling_table, text
 from inna.experiments.palette import LIGHT
 from inna.experiments.wording import count, enumerate_words
+from inna.files import write_whole
 
 __all__ = ["FORMATS", "check_formats", "write_portrait"]
 

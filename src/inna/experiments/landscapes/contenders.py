@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inna.dynamics import Hyperparameters, check_range, from_sgd
+from inna.checks import check_range
+from inna.dynamics import Hyperparameters, from_sgd
 
 __all__ = ["KINDS", "Contender", "adam_step", "distinct", "make_contender", "parse_contender"]
 

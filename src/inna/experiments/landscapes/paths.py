@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inna.dynamics import check_range, initial_momentum, step
+from inna.checks import check_range, check_whole
+from inna.dynamics import initial_momentum, step
 from inna.experiments.landscapes.contenders import Contender, adam_step
 from inna.experiments.landscapes.scenes import Frame, Scene
-from inna.experiments.rows import check_whole
 from inna.schedules import power_decay
 from inna.theory.energy import energy
 

@@ -9,13 +9,14 @@ from string import Template
 from typing import Any
 
 import inna
-from inna.documents import write_whole
-from inna.dynamics import INNA_DEFAULTS, check_range
+from inna.checks import check_range
+from inna.dynamics import INNA_DEFAULTS
 from inna.experiments.chart_page import resource, theme_style, whole_page
 from inna.experiments.landscapes.contenders import ADAM_DEFAULTS, KINDS, LABELS, make_contender
 from inna.experiments.landscapes.scenes import SCENES, Scene
 from inna.experiments.markup import text
 from inna.experiments.palette import assign
+from inna.files import write_whole
 from inna.theory.figure1 import RECOVERED
 
 __all__ = ["Opening", "write_playground"]

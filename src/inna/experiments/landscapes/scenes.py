@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from inna.dynamics import check_range
+from inna.checks import check_range
 from inna.theory import figure1
 from inna.theory.objectives import (
     BEALE,

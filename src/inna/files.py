@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and JSON documents with a checksum of their own."""
+"""Atomic file writes and checksummed JSON."""
 
 from __future__ import annotations
 
