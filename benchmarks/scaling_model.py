@@ -394,8 +394,8 @@ def draw(folder: Path, machine: Machine | None = None) -> list[Path]:
     import altair as alt
     import vl_convert
 
-    from inna.experiments.drawing import configuration, log_axis, vega_lite_version
-    from inna.experiments.palette import LIGHT
+    from inna.experiments.charts.drawing import configuration, log_axis, vega_lite_version
+    from inna.experiments.charts.themes import LIGHT
 
     machine = machine or Machine()
     counts = [2**k for k in range(14)]

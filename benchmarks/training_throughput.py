@@ -31,13 +31,13 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.data import DataLoader, TensorDataset
 
 from inna.experiments import Run, Task
-from inna.experiments.catalogue import CATALOGUE
-from inna.experiments.computing import PRECISIONS, threads
-from inna.experiments.downloads import presence
-from inna.experiments.machine import cores, hardware
-from inna.experiments.optimizers import build
-from inna.experiments.tasks import BUILTIN_TASKS
-from inna.experiments.training import measure
+from inna.experiments.tasks.catalogue import CATALOGUE
+from inna.experiments.tasks.downloads import presence
+from inna.experiments.tasks.load import BUILTIN_TASKS
+from inna.experiments.training.devices import PRECISIONS, threads
+from inna.experiments.training.hardware import cores, hardware
+from inna.experiments.training.optimizers import build
+from inna.experiments.training.train import measure
 
 BATCH = 32
 LOOP, RUN = "DataLoader loop", "inna"

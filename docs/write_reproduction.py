@@ -17,8 +17,6 @@ import argparse
 import sys
 from pathlib import Path
 
-from inna.experiments.pictures import write_pictures
-from inna.experiments.reproduction import read_reproduction
 from inna.experiments.reproduction_markdown import (
     WRITTEN,
     fill,
@@ -26,7 +24,10 @@ from inna.experiments.reproduction_markdown import (
     result_section,
     sections,
 )
+
+from inna.experiments.charts.pictures import write_pictures
 from inna.files import write_whole
+from inna.paper.reproduction import read_reproduction
 
 DOCS = Path(__file__).resolve().parent
 RESULTS = DOCS.parent / "results"

@@ -30,9 +30,9 @@ from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, Offlo
 
 from inna.checks import check_whole
 from inna.dynamics import INNAPROP_DEFAULTS
-from inna.experiments.drawing import configuration, log_axis, vega_lite_version
-from inna.experiments.palette import LIGHT
-from inna.experiments.rows import Run, load_rows, read_rows, row_path, write_row
+from inna.experiments.charts.drawing import configuration, log_axis, vega_lite_version
+from inna.experiments.charts.themes import LIGHT
+from inna.experiments.rows.row_files import Run, load_rows, read_rows, row_path, write_row
 from inna.files import write_whole
 from inna.torch import INNAprop, param_groups
 from inna.torch.checkpoints import Checkpoints

@@ -13,8 +13,8 @@ from __future__ import annotations
 from torch import nn
 
 from inna.experiments import Task
-from inna.experiments.datasets import published
-from inna.experiments.tasks import accuracy
+from inna.experiments.tasks.datasets import published
+from inna.experiments.tasks.load import accuracy
 
 
 def make_task() -> Task:

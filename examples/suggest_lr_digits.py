@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from inna.experiments.datasets import digits
-from inna.experiments.models import small_cnn
-from inna.experiments.randomness import derive, isolated
-from inna.experiments.rows import load_rows
+from inna.experiments.rows.row_files import load_rows
+from inna.experiments.tasks.datasets import digits
+from inna.experiments.tasks.networks import small_cnn
+from inna.experiments.tasks.seeds import derive, isolated
 from inna.theory.curvature import suggest_lr
 
 CHANCE = 2.0  # below log(10) = 2.30, the training loss of a network that says nothing

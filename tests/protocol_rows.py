@@ -8,12 +8,12 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from inna.experiments.catalogue import CATALOGUE
-from inna.experiments.figure1 import Descent
-from inna.experiments.protocol import protocol_study
-from inna.experiments.rows import Run
-from inna.experiments.study import Study
-from inna.experiments.subsets import split_subset
+from inna.experiments.rows.row_files import Run
+from inna.experiments.study.study import Study
+from inna.experiments.tasks.catalogue import CATALOGUE
+from inna.experiments.tasks.subsets import split_subset
+from inna.paper.descents import Descent
+from inna.paper.protocol import protocol_study
 
 End = tuple[float, float, float]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from inna.experiments.rows import read_rows, row_path
+from inna.experiments.rows.row_files import read_rows, row_path
 
 FILE = Path(__file__).parents[1] / "examples" / "gpt.py"
 

@@ -7,8 +7,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from inna.experiments.rows import Run, write_row
-from inna.experiments.study import Contender, Metric, Study, choose
+from inna.experiments.rows.row_files import Run, write_row
+from inna.experiments.study.study import Contender, Metric, Study, choose
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 

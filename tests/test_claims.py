@@ -6,12 +6,12 @@ import math
 
 import pytest
 
-from inna.experiments import claims
-from inna.experiments.claims import ACCURACY_MARGIN, CLAIMS, LOSS_MARGIN, MIN_SEEDS, Verdict, judge
-from inna.experiments.evidence import best_damping
-from inna.experiments.paper_curves import PAPER_DATASETS
-from inna.experiments.statistics import summarize
-from inna.experiments.study import Metric
+from inna.experiments.statistics.summary import summarize
+from inna.experiments.study.study import Metric
+from inna.paper import claims
+from inna.paper.claims import ACCURACY_MARGIN, CLAIMS, LOSS_MARGIN, MIN_SEEDS, Verdict, judge
+from inna.paper.curves import PAPER_DATASETS
+from inna.paper.evidence import best_damping
 from protocol_rows import FINE, rows_of, study_of
 
 NAMES = [claim.name for claim in CLAIMS]

@@ -12,7 +12,7 @@ import pytest
 import inna
 import tiny_task
 from inna.cli import app, run
-from inna.experiments.rows import load_rows
+from inna.experiments.rows.row_files import load_rows
 
 FEW = [
     "--epochs",
@@ -69,7 +69,7 @@ def test_compare_ends_with_the_table_and_the_report_which_needs_no_torch_to_be_m
 @pytest.fixture
 def quick_report(monkeypatch):
     """Drawing figures takes seconds, and the tests with this fixture are not about them."""
-    monkeypatch.setattr("inna.experiments.report.write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("inna.experiments.report.write.write_report", lambda folder: folder / "report.html")
 
 
 @pytest.mark.usefixtures("quick_report")
@@ -246,7 +246,7 @@ def test_interruption_and_failure_are_status_1_and_one_line(capsys, monkeypatch)
         raise OSError(28, "No space left on device")
 
     for fault, words in ((interrupted, "goes on from there"), (failed, "No space left")):
-        monkeypatch.setattr("inna.experiments.sweep.sweep", fault)
+        monkeypatch.setattr("inna.experiments.sweep.sweep.sweep", fault)
         assert run(["compare", "--task", tiny_task.PATH, "--optimizer", "sgd", *FEW]) == 1
         error = capsys.readouterr().err
         assert words in error

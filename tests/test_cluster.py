@@ -13,11 +13,11 @@ import pytest
 import inna.experiments
 import tiny_task
 from inna.cli import run as run_command
-from inna.experiments.comparison import make_study
-from inna.experiments.outlook import outlook
-from inna.experiments.rows import read_rows
-from inna.experiments.running import read_running
-from inna.experiments.sweep import SweepError, sweep
+from inna.experiments.compare import make_study
+from inna.experiments.rows.row_files import read_rows
+from inna.experiments.study.remaining import outlook
+from inna.experiments.sweep.active_runs import read_running
+from inna.experiments.sweep.sweep import SweepError, sweep
 from timeless import without_times
 
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
@@ -111,7 +111,7 @@ def test_a_scheduler_that_goes_away_is_one_line(cluster, tmp_path, capfd):
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("inna.experiments.cluster.CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr("inna.experiments.sweep.dask.CONNECT_SECONDS", 0.5)
     study = make_study(tiny_task.PATH, ["sgd"], epochs=1, tuning_epochs=1)
     with pytest.raises(SweepError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):
         sweep(study, tmp_path, scheduler="tcp://127.0.0.1:9")

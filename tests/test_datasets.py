@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from inna.cli import run
-from inna.experiments import datasets
-from inna.experiments.catalogue import CATALOGUE
-from inna.experiments.downloads import DataError, presence
+from inna.experiments.tasks import datasets
+from inna.experiments.tasks.catalogue import CATALOGUE
+from inna.experiments.tasks.downloads import DataError, presence
 
 TRAIN, TEST = 7, 3
 CIFAR_TEST_FILES = ("test_batch.bin", "test.bin")
@@ -206,7 +206,7 @@ def test_the_command_shows_all_and_one_and_what_is_damaged(small, folder, capsys
 def test_the_command_fetches_into_the_folder_it_is_given(small, folder, capsys, monkeypatch, tmp_path):
     small("mnist")
     fetched = []
-    monkeypatch.setattr("inna.experiments.downloads.fetch", lambda described: fetched.append(described.name))
+    monkeypatch.setattr("inna.experiments.tasks.downloads.fetch", lambda described: fetched.append(described.name))
     assert run(["datasets", "mnist", "--download", "--data-dir", str(tmp_path / "other")]) == 0
     assert fetched == ["mnist"]
     assert "not here" in capsys.readouterr().out
@@ -243,7 +243,7 @@ def test_failures_are_one_line(folder, capsys, monkeypatch, arguments, status, w
 
 
 def test_training_reads_the_folder_it_is_given_and_the_network_it_is_given(small, folder, capsys, monkeypatch):
-    from inna.experiments import tasks
+    from inna.experiments.tasks import load as tasks
 
     small("fashion-mnist")
     monkeypatch.chdir(folder)

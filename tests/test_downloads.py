@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from inna.experiments import downloads
-from inna.experiments.catalogue import CATALOGUE, DatasetEntry, PublishedFile, entry
-from inna.experiments.downloads import DataError, contents, data_folder, fetch, presence
+from inna.experiments.tasks import downloads
+from inna.experiments.tasks.catalogue import CATALOGUE, DatasetEntry, PublishedFile, entry
+from inna.experiments.tasks.downloads import DataError, contents, data_folder, fetch, presence
 
 PLAIN = random.Random(0).randbytes(200_000)
 PACKED = gzip.compress(PLAIN, mtime=0)

@@ -9,8 +9,8 @@ import pytest
 
 import tiny_task
 from inna.cli import run as run_command
-from inna.experiments.comparison import make_study
-from inna.experiments.sweep import sweep
+from inna.experiments.compare import make_study
+from inna.experiments.sweep.sweep import sweep
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_curves_are_logged_as_they_stand_in_the_rows_also_across_a_stop(tmp_path
     from types import SimpleNamespace
 
     now = iter(range(1_000_000))
-    monkeypatch.setattr("inna.experiments.stopping.time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr("inna.experiments.sweep.stopping.time", SimpleNamespace(monotonic=lambda: next(now)))
     study = make_study(tiny_task.PATH, ["sgd"], epochs=3, tuning_epochs=2, seeds=(1,), grid=(0.1,), schedules=(0.5,))
     rows, slices = {}, 0
     while len(rows) < 2:
@@ -58,7 +58,7 @@ def test_train_logs_too(tmp_path, monkeypatch, read_back):
 
 
 def test_without_the_package_it_is_one_line(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("inna.experiments.event_log.find_spec", lambda name: None)
+    monkeypatch.setattr("inna.experiments.training.tensorboard.find_spec", lambda name: None)
     arguments = ["--task", tiny_task.PATH, "--tensorboard", str(tmp_path)]
     for command in (["compare"], ["train", "sgd"]):
         assert run_command([*command, *arguments]) == 2

@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from inna.experiments.figure1 import FIGURE_1, Descent, read_descents, write_descents
-from inna.experiments.rows import DamagedRowError
+from inna.experiments.rows.row_files import DamagedRowError
 from inna.files import write_document
+from inna.paper.descents import FIGURE_1, Descent, read_descents, write_descents
 
 DESCENT = Descent("recovered", 0.3, 0.01, 0.1, (2, 3), (0, 2, 4), (1.4, -0.5, -2.0), (-1.0, 0.0, 1.0), (1.5, 0.2, 1.0))
 

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from inna.experiments.figure1 import Descent
-from inna.experiments.figure1_claims import STATEMENTS, across, along, judge_figure1
-from inna.experiments.paper_runs import descend
+from inna.paper.descents import Descent
+from inna.paper.figure1_claims import STATEMENTS, across, along, judge_figure1
+from inna.paper.runs import descend
 
 END = 88_000
 

@@ -16,10 +16,10 @@ from torch import nn
 import tiny_task
 from inna.cli import app, run
 from inna.experiments import Run, Task, train
-from inna.experiments.budget import parse_budget
-from inna.experiments.optimizers import build, parse
-from inna.experiments.rows import row_path, write_row
-from inna.experiments.tasks import load_task
+from inna.experiments.rows.row_files import row_path, write_row
+from inna.experiments.study.budget import parse_budget
+from inna.experiments.tasks.load import load_task
+from inna.experiments.training.optimizers import build, parse
 
 HOSTILE = [
     "",
@@ -67,8 +67,8 @@ def nothing_is_trained(monkeypatch):
     def stop(*arguments, **options):
         raise RuntimeError("the checks have passed")
 
-    monkeypatch.setattr("inna.experiments.sweep.sweep", stop)
-    monkeypatch.setattr("inna.experiments.training.train", stop)
+    monkeypatch.setattr("inna.experiments.sweep.sweep.sweep", stop)
+    monkeypatch.setattr("inna.experiments.training.train.train", stop)
 
 
 def carry_out(arguments: list[str]) -> tuple[int, str, str]:

@@ -16,13 +16,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from inna.dynamics import from_sgd
-from inna.experiments.landscapes.album import write_portrait
-from inna.experiments.landscapes.contenders import Contender, distinct, make_contender, parse_contender
-from inna.experiments.landscapes.paths import Path, follow
-from inna.experiments.landscapes.portrait import Portrait, figure, still, travels
-from inna.experiments.landscapes.scenes import SCENES, Frame, Scene, find_scene
-from inna.experiments.landscapes.thinning import clip, extremes, thin
-from inna.experiments.palette import LIGHT
+from inna.experiments.charts.themes import LIGHT
+from inna.landscape.optimizers import Contender, distinct, make_contender, parse_contender
+from inna.landscape.paths import Path, follow
+from inna.landscape.portrait import Portrait, figure, still, travels
+from inna.landscape.scenes import SCENES, Frame, Scene, find_scene
+from inna.landscape.thinning import clip, extremes, thin
+from inna.landscape.write import write_portrait
 from inna.schedules import power_decay
 from inna.torch import INNA
 

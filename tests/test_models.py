@@ -10,10 +10,10 @@ from scipy import stats
 from torch import nn
 
 from inna.experiments import Run, Task
-from inna.experiments.models import lenet5, network_in_network, small_cnn
-from inna.experiments.randomness import isolated
-from inna.experiments.tasks import BUILTIN_TASKS
-from inna.experiments.training import measure
+from inna.experiments.tasks.load import BUILTIN_TASKS
+from inna.experiments.tasks.networks import lenet5, network_in_network, small_cnn
+from inna.experiments.tasks.seeds import isolated
+from inna.experiments.training.train import measure
 
 # dataset, network, channels and pixels of an image, classes, parameters (2021's and 1998's, counted by hand below).
 NETWORKS = [

@@ -10,7 +10,7 @@ from torch import nn
 
 from inna.dynamics import INNA_DEFAULTS
 from inna.experiments import Run
-from inna.experiments.optimizers import NAMED, build, contender, default_lr, names, parse
+from inna.experiments.training.optimizers import NAMED, build, contender, default_lr, names, parse
 from inna.torch import INNA, INNAprop
 
 

@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from inna.experiments.paper_curves import BEST_IN_FIGURE_3, PAPER_DATASETS, PAPER_EPOCHS, PaperCurve, paper_curve
-from inna.experiments.protocol import contenders
+from inna.paper.curves import BEST_IN_FIGURE_3, PAPER_DATASETS, PAPER_EPOCHS, PaperCurve, paper_curve
+from inna.paper.protocol import contenders
 
 LABELS = [contender.label for contender in contenders()]
 DAMPINGS, SLOW = LABELS[:4], LABELS[-3:]

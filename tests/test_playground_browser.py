@@ -23,12 +23,12 @@ from browsing import (
     visits,
 )
 from inna import dynamics
-from inna.experiments.landscapes.album import write_portrait
-from inna.experiments.landscapes.contenders import adam_step, distinct, make_contender, parse_contender
-from inna.experiments.landscapes.paths import follow
-from inna.experiments.landscapes.playground import Opening, write_playground
-from inna.experiments.landscapes.portrait import Portrait
-from inna.experiments.landscapes.scenes import SCENES, find_scene
+from inna.landscape.optimizers import adam_step, distinct, make_contender, parse_contender
+from inna.landscape.paths import follow
+from inna.landscape.playground.page import Opening, write_playground
+from inna.landscape.portrait import Portrait
+from inna.landscape.scenes import SCENES, find_scene
+from inna.landscape.write import write_portrait
 from inna.schedules import power_decay
 from inna.theory import stability
 from inna.theory.energy import energy

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 import tiny_task
-from inna.experiments.comparison import make_run, make_study
-from inna.experiments.outlook import Outlook
-from inna.experiments.progress import LiveProgress, PlainProgress, TrainingProgress, watching
-from inna.experiments.running import Announcement
+from inna.experiments.compare import make_run, make_study
+from inna.experiments.study.remaining import Outlook
+from inna.experiments.sweep.active_runs import Announcement
+from inna.experiments.sweep.progress import LiveProgress, PlainProgress, TrainingProgress, watching
 
 DONE = {"status": "done", "train_loss": 0.125, "seconds": 1.0}
 
@@ -49,7 +49,7 @@ def test_plain_output_has_about_ten_lines_whatever_the_number_of_runs(study, a_r
 
 def test_the_time_left_is_that_of_the_epochs_left_at_the_pace_so_far(study, a_run, tmp_path, monkeypatch):
     clock = [100.0]
-    monkeypatch.setattr("inna.experiments.progress.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("inna.experiments.sweep.progress.time.monotonic", lambda: clock[0])
     console = a_console(False)
     progress = PlainProgress(console)
     progress.begin(study, tmp_path, Outlook(0, 4, 80))

@@ -27,8 +27,8 @@ from browsing import (
     settle,
     visits,
 )
-from inna.experiments.report import write_report
-from inna.experiments.rows import row_document
+from inna.experiments.report.write import write_report
+from inna.experiments.rows.row_files import row_document
 from synthetic_study import HOSTILE, classification_study, hostile_study, regression_study, rows_of, save
 
 

@@ -10,14 +10,14 @@ import pytest
 from rich.console import Console
 
 from inna.cli import run
-from inna.experiments.figure1 import read_descents
-from inna.experiments.forecast import forecast, print_forecast
-from inna.experiments.paper_runs import descend, described, study_of
-from inna.experiments.protocol import FIGURES, QUICK, SCALES, Scale, contenders, protocol_study, scale_of, united
-from inna.experiments.rows import Run, read_rows
-from inna.experiments.study import Study
-from inna.experiments.tasks import load_task
-from inna.experiments.training import Pace, pace
+from inna.experiments.rows.row_files import Run, read_rows
+from inna.experiments.study.study import Study
+from inna.experiments.sweep.forecast import forecast, print_forecast
+from inna.experiments.tasks.load import load_task
+from inna.experiments.training.train import Pace, pace
+from inna.paper.descents import read_descents
+from inna.paper.protocol import FIGURES, QUICK, SCALES, Scale, contenders, protocol_study, scale_of, united
+from inna.paper.runs import descend, described, study_of
 
 INNAS = ["INNA (0.1, 0.1)", "INNA (0.5, 0.1)", "INNA (0.5, 0.5)", "INNA (0.5, 1)"]
 DECAYS = ["INNA (0.5, 0.1), q = 1/4", "INNA (0.5, 0.1), q = 1/8", "INNA (0.5, 0.1), q = 1/16"]
@@ -206,6 +206,6 @@ def test_an_earlier_study_that_is_another_or_damaged_is_left_out(tmp_path):
 
 
 def _choice():
-    from inna.experiments.study import Choice
+    from inna.experiments.study.study import Choice
 
     return Choice(0.1, 0.5, 0.0, 0)

@@ -14,22 +14,22 @@ from typing import Any
 import altair
 import pytest
 from altair.utils.schemapi import validate_jsonschema
-
-from inna.experiments import report
-from inna.experiments.claims import CLAIMS
-from inna.experiments.drawing import Figure, interactive, still
-from inna.experiments.figure1 import write_descents
-from inna.experiments.figure1_figures import figure1_figures
-from inna.experiments.palette import DARK, LIGHT, protocol_styles
-from inna.experiments.paper_curves import paper_curve
-from inna.experiments.protocol import contenders
-from inna.experiments.report import write_figures
-from inna.experiments.reproduction import is_reproduction, read_reproduction, write_reproduction
-from inna.experiments.reproduction_figures import reproduction_figures
 from inna.experiments.reproduction_markdown import WRITTEN, begin_mark, end_mark, fill, result_section, sections
-from inna.experiments.reproduction_tables import lead, numbers_lines, protocol_words
-from inna.experiments.statistics import summarize
-from inna.experiments.study import Study
+
+from inna.experiments.charts.drawing import Figure, interactive, still
+from inna.experiments.charts.themes import DARK, LIGHT, protocol_styles
+from inna.experiments.figure1_figures import figure1_figures
+from inna.experiments.report import write as report
+from inna.experiments.report.write import write_figures
+from inna.experiments.statistics.summary import summarize
+from inna.experiments.study.study import Study
+from inna.paper.claims import CLAIMS
+from inna.paper.curves import paper_curve
+from inna.paper.descents import write_descents
+from inna.paper.figures import reproduction_figures
+from inna.paper.protocol import contenders
+from inna.paper.reproduction import is_reproduction, read_reproduction, write_reproduction
+from inna.paper.words import lead, numbers_lines, protocol_words
 from protocol_rows import FINE, descents, rows_of, study_of
 from synthetic_study import classification_study, save
 from synthetic_study import rows_of as other_rows

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inna.experiments.rows import (
+from inna.experiments.rows.row_files import (
     Run,
     load_rows,
     read_row,

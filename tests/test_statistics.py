@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from inna.experiments.rows import Run
-from inna.experiments.statistics import (
+from inna.experiments.rows.row_files import Run
+from inna.experiments.statistics.summary import (
     Budget,
     Entry,
     Reach,
@@ -22,7 +22,7 @@ from inna.experiments.statistics import (
     spread,
     summarize,
 )
-from inna.experiments.study import Contender, Metric, Study
+from inna.experiments.study.study import Contender, Metric, Study
 from synthetic_study import classification_study, rows_of
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)

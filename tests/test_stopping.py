@@ -18,15 +18,15 @@ from torch import nn
 import tiny_task
 from inna.cli import run as run_command
 from inna.experiments import Task
-from inna.experiments.checkpoints import load_checkpoint
-from inna.experiments.comparison import make_study
-from inna.experiments.models import network_in_network
-from inna.experiments.outlook import outlook
-from inna.experiments.rows import Run, read_rows
-from inna.experiments.running import read_failures, sweep_at_work
-from inna.experiments.status import read_status
-from inna.experiments.sweep import SweepError, sweep
-from inna.experiments.training import StoppedError, measure
+from inna.experiments.compare import make_study
+from inna.experiments.rows.row_files import Run, read_rows
+from inna.experiments.study.remaining import outlook
+from inna.experiments.sweep.active_runs import read_failures, sweep_at_work
+from inna.experiments.sweep.status import read_status
+from inna.experiments.sweep.sweep import SweepError, sweep
+from inna.experiments.tasks.networks import network_in_network
+from inna.experiments.training.checkpoint import load_checkpoint
+from inna.experiments.training.train import StoppedError, measure
 from timeless import without_times
 
 SMALL = {"epochs": 3, "tuning_epochs": 2, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.5,)}
@@ -48,7 +48,7 @@ def whole(tmp_path_factory):
 def slow_clock(monkeypatch):
     """A clock for stopping that goes on by a second whenever it is asked."""
     now = iter(range(1_000_000))
-    monkeypatch.setattr("inna.experiments.stopping.time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr("inna.experiments.sweep.stopping.time", SimpleNamespace(monotonic=lambda: next(now)))
 
 
 def timeless(rows):
@@ -129,7 +129,7 @@ def test_ctrl_c_twice_stops_at_once(tmp_path):
 def test_a_second_sweep_on_a_folder_says_so_and_status_shows_the_first(tmp_path, capsys):
     study = small_study("tiny_task:Endless", "sgd")
     code = (
-        "import inna.experiments.comparison as c, inna.experiments.sweep as s; "
+        "import inna.experiments.compare as c, inna.experiments.sweep.sweep as s; "
         f"s.sweep(c.make_study({tiny_task.PATH!r}, ('tiny_task:Endless', 'sgd'), **{SMALL!r}), {str(tmp_path)!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code])
@@ -191,7 +191,7 @@ def test_status_needs_no_torch(tmp_path):
 
 
 def test_a_full_disk_is_one_line_and_the_rows_before_it_stay(tmp_path, monkeypatch, capsys):
-    from inna.experiments.rows import write_row
+    from inna.experiments.rows.row_files import write_row
 
     written = []
 
@@ -201,7 +201,7 @@ def test_a_full_disk_is_one_line_and_the_rows_before_it_stay(tmp_path, monkeypat
             raise OSError(errno.ENOSPC, "No space left on device")
         return write_row(folder, run, result)
 
-    monkeypatch.setattr("inna.experiments.workers.write_row", fails_at_the_third)
+    monkeypatch.setattr("inna.experiments.sweep.workers.write_row", fails_at_the_third)
     arguments = ["compare", "--task", tiny_task.PATH, "--optimizer", "sgd", "--epochs", "1", "--tuning-epochs", "1"]
     assert run_command([*arguments, "--jobs", "1", "--out", str(tmp_path)]) == 1
     error = capsys.readouterr().err

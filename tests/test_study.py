@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inna.experiments.budget import parse_budget
-from inna.experiments.study import (
+from inna.experiments.study.budget import parse_budget
+from inna.experiments.study.study import (
     HALF_DECADES,
     MAX_EXTENSIONS,
     Contender,

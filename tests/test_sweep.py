@@ -14,13 +14,13 @@ import pytest
 
 import tiny_task
 from inna.experiments import compare
-from inna.experiments.comparison import DEFAULT_OPTIMIZERS, make_run, make_study
-from inna.experiments.optimizers import contender
-from inna.experiments.outlook import Outlook, outlook
-from inna.experiments.rows import read_rows, row_path
-from inna.experiments.running import Announcement, read_running
-from inna.experiments.study import Study, choose, spent
-from inna.experiments.sweep import LOCK, SilentProgress, SweepError, sweep
+from inna.experiments.compare import DEFAULT_OPTIMIZERS, make_run, make_study
+from inna.experiments.rows.row_files import read_rows, row_path
+from inna.experiments.study.remaining import Outlook, outlook
+from inna.experiments.study.study import Study, choose, spent
+from inna.experiments.sweep.active_runs import Announcement, read_running
+from inna.experiments.sweep.sweep import LOCK, SilentProgress, SweepError, sweep
+from inna.experiments.training.optimizers import contender
 from timeless import without_times
 
 SMALL = {"epochs": 3, "tuning_epochs": 2, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.0, 0.5)}
@@ -167,10 +167,8 @@ def test_ctrl_c_keeps_the_rows(tmp_path):
 
 def test_kill_minus_nine_loses_at_most_the_runs_in_progress(done, tmp_path):
     _, whole = done
-    study = f"inna.experiments.comparison.make_study({tiny_task.PATH!r}, ('sgd', 'inna'), **{SMALL!r})"
-    code = (
-        f"import inna.experiments.comparison, inna.experiments.sweep as s; s.sweep({study}, {str(tmp_path)!r}, jobs=2)"
-    )
+    study = f"inna.experiments.compare.make_study({tiny_task.PATH!r}, ('sgd', 'inna'), **{SMALL!r})"
+    code = f"import inna.experiments.compare, inna.experiments.sweep.sweep as s; s.sweep({study}, {str(tmp_path)!r}, jobs=2)"
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("*.row.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:

@@ -16,10 +16,10 @@ from torch import nn
 
 import tiny_task
 from inna.experiments import Run, Task, train
-from inna.experiments.catalogue import CATALOGUE
-from inna.experiments.downloads import presence
-from inna.experiments.randomness import isolated
-from inna.experiments.tasks import BUILTIN_TASKS, fingerprint, load_task
+from inna.experiments.tasks.catalogue import CATALOGUE
+from inna.experiments.tasks.downloads import presence
+from inna.experiments.tasks.load import BUILTIN_TASKS, fingerprint, load_task
+from inna.experiments.tasks.seeds import isolated
 
 HERE = Path(tiny_task.__file__)
 
@@ -145,7 +145,7 @@ def test_the_example_in_the_documentation_works(tmp_path):
 
 FINGERPRINT = """
 import torch
-from inna.experiments.tasks import Task, fingerprint
+from inna.experiments.tasks.load import Task, fingerprint
 ones = torch.ones(3, 1)
 error = lambda outputs, targets: max((lambda: 1)(), 2)
 metrics = {"error": (error, "min")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from inna.experiments.paper_curves import FIGURE_1_DIPS
+from inna.paper.curves import FIGURE_1_DIPS
 from inna.theory import figure1
 from inna.theory.objectives import ROSENBROCK_V
 

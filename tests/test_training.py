@@ -14,12 +14,12 @@ from torch.utils.data import DataLoader, TensorDataset
 import tiny_task
 from inna.dynamics import from_sgd, step
 from inna.experiments import Run, Task, train
-from inna.experiments.batches import EVALUATION_BATCH
-from inna.experiments.checkpoints import DamagedCheckpointError, load_checkpoint, save_checkpoint
-from inna.experiments.divergence import DIVERGENCE_FACTOR
-from inna.experiments.randomness import derive, isolated
-from inna.experiments.rows import read_row, row_path
-from inna.experiments.training import checkpoint_path, measure
+from inna.experiments.rows.row_files import read_row, row_path
+from inna.experiments.tasks.seeds import derive, isolated
+from inna.experiments.training.batches import EVALUATION_BATCH
+from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from inna.experiments.training.divergence import DIVERGENCE_FACTOR
+from inna.experiments.training.train import checkpoint_path, measure
 from inna.schedules import power_decay
 from timeless import without_times
 

@@ -88,18 +88,18 @@ def _help(out: Path) -> None:
 def _save(specification: dict[str, Any], path: Path) -> None:
     import vl_convert
 
-    from inna.experiments.drawing import vega_lite_version
+    from inna.experiments.charts.drawing import vega_lite_version
     from inna.files import write_whole
 
     write_whole(path, vl_convert.vegalite_to_svg(specification, vl_version=vega_lite_version()).encode())
 
 
 def _comparison(folder: Path, out: Path) -> None:
-    from inna.experiments.drawing import still
-    from inna.experiments.figures import figures
-    from inna.experiments.page import build_page
-    from inna.experiments.palette import DARK, LIGHT
-    from inna.experiments.result_folder import read_summary
+    from inna.experiments.charts.drawing import still
+    from inna.experiments.charts.themes import DARK, LIGHT
+    from inna.experiments.report.figures import figures
+    from inna.experiments.report.page import build_page
+    from inna.experiments.statistics.read import read_summary
 
     summary, notes = read_summary(folder)
     for figure in figures(summary):
@@ -111,12 +111,12 @@ def _comparison(folder: Path, out: Path) -> None:
 def _landscape(
     name: str, out: Path, scene: str, dampings: tuple[float, float], speed: float | None, beside: tuple[str, ...]
 ) -> None:
-    from inna.experiments import drawing
-    from inna.experiments.landscapes.contenders import make_contender, parse_contender
-    from inna.experiments.landscapes.paths import follow
-    from inna.experiments.landscapes.portrait import Portrait, figure, still
-    from inna.experiments.landscapes.scenes import find_scene
-    from inna.experiments.palette import DARK, LIGHT
+    from inna.experiments.charts import drawing
+    from inna.experiments.charts.themes import DARK, LIGHT
+    from inna.landscape.optimizers import make_contender, parse_contender
+    from inna.landscape.paths import follow
+    from inna.landscape.portrait import Portrait, figure, still
+    from inna.landscape.scenes import find_scene
 
     found = find_scene(scene)
     alpha, beta = dampings
@@ -136,8 +136,8 @@ def _stability(out: Path) -> None:
     import altair as alt
     import numpy as np
 
-    from inna.experiments.drawing import configuration, log_axis
-    from inna.experiments.palette import DARK, LIGHT, assign
+    from inna.experiments.charts.drawing import configuration, log_axis
+    from inna.experiments.charts.themes import DARK, LIGHT, assign
     from inna.theory.stability import max_lr
 
     pairs = [(0.1, 0.1), (0.5, 0.1), (0.5, 0.5), (0.5, 1.0)]
@@ -174,8 +174,8 @@ def _stability(out: Path) -> None:
 
 
 def _playground(path: Path) -> None:
-    from inna.experiments.landscapes.playground import Opening, write_playground
-    from inna.experiments.landscapes.scenes import find_scene
+    from inna.landscape.playground.page import Opening, write_playground
+    from inna.landscape.scenes import find_scene
 
     write_playground(path, Opening(find_scene("rosenbrock-v")))
 

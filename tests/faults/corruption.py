@@ -23,12 +23,12 @@ import numpy as np
 import tiny_task
 from faults.account import Account
 from inna.experiments import Run, train
-from inna.experiments.catalogue import PublishedFile, entry
-from inna.experiments.comparison import make_run, make_study
-from inna.experiments.downloads import DataError, contents
-from inna.experiments.rows import DamagedRowError, read_rows, row_path
-from inna.experiments.study import Study
-from inna.experiments.training import checkpoint_path
+from inna.experiments.compare import make_run, make_study
+from inna.experiments.rows.row_files import DamagedRowError, read_rows, row_path
+from inna.experiments.study.study import Study
+from inna.experiments.tasks.catalogue import PublishedFile, entry
+from inna.experiments.tasks.downloads import DataError, contents
+from inna.experiments.training.train import checkpoint_path
 from timeless import without_times
 
 __all__ = ["damage", "damage_files"]

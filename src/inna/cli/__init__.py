@@ -10,13 +10,13 @@ import cyclopts
 from cyclopts import App, Parameter
 
 import inna
-from inna.cli.comparing import compare, train
-from inna.cli.data import datasets
-from inna.cli.landscapes import landscape
+from inna.cli.compare import compare, train
+from inna.cli.datasets import datasets
+from inna.cli.landscape import landscape
 from inna.cli.messages import UsageError, errors
-from inna.cli.reading import info, report, status
-from inna.cli.reproducing import reproduce
-from inna.cli.theory import theory_check
+from inna.cli.report import info, report, status
+from inna.cli.reproduce import reproduce
+from inna.cli.theory_check import theory_check
 
 __all__ = ["app", "run"]
 

@@ -111,7 +111,7 @@ def task_name(dataset: str | None, task: str | None) -> str:
 
 
 def default_folder(name: str, *endings: str) -> Path:
-    from inna.experiments.subsets import split_subset
+    from inna.experiments.tasks.subsets import split_subset
 
     whole, images = split_subset(name)
     if images is not None:
@@ -123,7 +123,7 @@ def default_folder(name: str, *endings: str) -> Path:
 
 def processes(wanted: int | None, device: str) -> int:
     from inna.checks import check_whole
-    from inna.experiments.machine import cores
+    from inna.experiments.training.hardware import cores
 
     return (cores() if device == "cpu" else 1) if wanted is None else check_whole("jobs", wanted, minimum=1)
 
@@ -151,7 +151,7 @@ def check_scheduler(backend: str, scheduler: str | None, jobs: int | None) -> No
 
 def keep_data_in(folder: Path | None) -> None:
     """Make ``folder`` the data folder of this process and of its workers, which inherit the variable."""
-    from inna.experiments.downloads import FOLDER_VARIABLE
+    from inna.experiments.tasks.downloads import FOLDER_VARIABLE
 
     if folder is not None:
         os.environ[FOLDER_VARIABLE] = str(folder.expanduser().absolute())

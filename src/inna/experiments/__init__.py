@@ -6,11 +6,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inna.experiments.comparison import compare as compare
-    from inna.experiments.rows import Run as Run
-    from inna.experiments.rows import load_rows as load_rows
-    from inna.experiments.tasks import Task as Task
-    from inna.experiments.training import train as train
+    from inna.experiments.compare import compare as compare
+    from inna.experiments.rows.row_files import Run as Run
+    from inna.experiments.rows.row_files import load_rows as load_rows
+    from inna.experiments.tasks.load import Task as Task
+    from inna.experiments.training.train import train as train
 
 _HOMES = {"Run": "rows", "Task": "tasks", "compare": "comparison", "load_rows": "rows", "train": "training"}
 __all__ = ["Run", "Task", "compare", "load_rows", "train"]

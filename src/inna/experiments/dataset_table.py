@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from rich.table import Table
 
-from inna.experiments.catalogue import CATALOGUE, DatasetEntry
-from inna.experiments.downloads import Presence, data_folder, presence
+from inna.experiments.tasks.catalogue import CATALOGUE, DatasetEntry
+from inna.experiments.tasks.downloads import Presence, data_folder, presence
 
 __all__ = ["describe", "overview"]
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from inna.experiments.drawing import Channels, Drawing, Figure, Panel, Rows
-from inna.experiments.figure1 import Descent
-from inna.experiments.palette import Style, Theme
-from inna.experiments.paper_curves import FIGURE_1_DIPS
-from inna.experiments.wording import plain
+from inna.experiments.charts.drawing import Channels, Drawing, Figure, Panel, Rows
+from inna.experiments.charts.themes import Style, Theme
+from inna.experiments.report.sentences import plain
+from inna.paper.curves import FIGURE_1_DIPS
+from inna.paper.descents import Descent
 
 __all__ = ["figure1_figures"]
 

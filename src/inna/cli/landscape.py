@@ -1,0 +1,131 @@
+"""``inna landscape``."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from inna.cli.messages import checking, say
+from inna.cli.options import listed
+from inna.dynamics import INNA_DEFAULTS
+
+__all__ = ["landscape"]
+
+
+def landscape(
+    *,
+    objective: Annotated[
+        str,
+        Parameter(
+            help="rosenbrock-v, rosenbrock, beale, double-well, monkey-saddle, spurious-corner, quadratic, or a "
+            "quadratic of given eigenvalues: quadratic:1,25."
+        ),
+    ] = "rosenbrock-v",
+    alpha: Annotated[float, Parameter(help="INNA's viscous damping, >= 0.")] = INNA_DEFAULTS.alpha,
+    beta: Annotated[float, Parameter(help="INNA's Newtonian damping, >= 0.")] = INNA_DEFAULTS.beta,
+    lr: Annotated[
+        float | None,
+        Parameter(help="INNA's step size γ0, and the step of time of the others. [default: the objective's]"),
+    ] = None,
+    initial_speed: Annotated[
+        float | None, Parameter(help="s of INNA's initial velocity -s grad J. [default: beta, as in the authors' code]")
+    ] = None,
+    q: Annotated[float, Parameter(help="Power of the decay γ0 (k+1)^-q, for every optimizer; 0 is constant.")] = 0.0,
+    start: Annotated[
+        tuple[float, float] | None, Parameter(help="Where to start: -1 1.5. [default: the objective's]")
+    ] = None,
+    steps: Annotated[int | None, Parameter(help="Iterations. [default: the objective's]")] = None,
+    beside: Annotated[
+        tuple[str, ...],
+        Parameter(
+            help="Who runs beside INNA, once for each: gd, heavy-ball, nesterov, adam, or another inna, with settings "
+            "as in adam:lr=.01, heavy-ball:momentum=.9, inna:alpha=1.3; or none. Without an lr each takes the same "
+            "step of time: gd and adam lr γ0, heavy-ball and nesterov lr γ0² and momentum 1 - αγ0. "
+            "[default: gd, heavy-ball, adam]",
+            show_default=False,
+        ),
+    ] = ("gd", "heavy-ball", "adam"),
+    frame: Annotated[
+        tuple[float, float, float, float] | None,
+        Parameter(help="What is shown: left right bottom top. [default: the objective's, and the start]"),
+    ] = None,
+    formats: Annotated[
+        tuple[str, ...],
+        Parameter(help="Files to write: html, png, svg.", consume_multiple=True, converter=listed(str)),
+    ] = ("html",),
+    interactive: Annotated[
+        bool,
+        Parameter(help="Write playground.html instead: a page with sliders that computes in the browser."),
+    ] = False,
+    show: Annotated[bool, Parameter(help="Open the page in the browser afterwards.")] = False,
+    out: Annotated[Path | None, Parameter(help="Folder of the files. [default: runs/landscape-OBJECTIVE]")] = None,
+) -> int:
+    """Draw the paths of INNA and others on a landscape, with loss and energy. Needs no torch.
+
+    --interactive writes a page with sliders instead, in which the optimizers run as you move them. The paper's
+    Figure 1: inna landscape --alpha .3 --beta .1 --initial-speed .1.
+    """
+    from rich.progress import Progress
+
+    console = Console()
+    with checking():
+        from inna.landscape.optimizers import distinct, make_contender, parse_contender
+        from inna.landscape.paths import check_course, follow
+        from inna.landscape.playground.page import Opening, write_playground
+        from inna.landscape.portrait import Portrait, travels
+        from inna.landscape.scenes import Frame, find_scene
+        from inna.landscape.write import check_formats, write_portrait
+
+        scene = find_scene(objective)
+        folder = out or Path("runs") / f"landscape-{scene.stem}"
+        gamma = scene.lr if lr is None else lr
+        origin = start or scene.start
+        total = scene.steps if steps is None else steps
+        check_course(origin, total, q)
+        inna_itself = make_contender("inna", gamma, alpha, {"beta": beta, "initial_speed": initial_speed})
+        others = [parse_contender(text, inna_itself) for text in beside if text != "none"]
+        contenders = distinct([inna_itself, *others])
+        shown = Frame(*frame) if frame else scene.frame.around(origin)
+        wanted = check_formats(formats)
+        if interactive:
+            if wanted != ("html",):
+                raise ValueError(f"--interactive writes html alone, got --formats {','.join(wanted)}")
+            opening = Opening(
+                replace(scene, frame=shown),
+                alpha,
+                beta,
+                lr=gamma,
+                initial_speed=initial_speed,
+                q=q,
+                start=origin,
+                steps=steps,
+                beside=[text for text in beside if text != "none"],
+            )
+    if interactive:
+        page = write_playground(folder / "playground.html", opening)
+        say(console, f"html: {page}")
+        return _open([page], show)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("iterations", total=total)
+        paths = follow(scene, contenders, origin, total, q=q, on_progress=lambda done: bar.update(task, completed=done))
+    portrait = Portrait(scene, shown, paths, total, q)
+    for label, settings, end in travels(portrait):
+        say(console, f"{label}, {settings}: {end}")
+    files = write_portrait(portrait, folder, wanted, ["inna", *sys.argv[1:]])
+    for path in files:
+        say(console, f"{path.suffix[1:]}: {path}")
+    return _open([path for path in files if path.suffix == ".html"], show)
+
+
+def _open(pages: Sequence[Path], wanted: bool) -> int:
+    """Show the pages if that is wanted; 1 where there is no browser."""
+    if wanted and not all(webbrowser.open(page.resolve().as_uri()) for page in pages):
+        raise RuntimeError("there is no browser to show the page in; open the file by hand")
+    return 0

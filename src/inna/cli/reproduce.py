@@ -1,0 +1,132 @@
+"""``inna reproduce``: the figures of the paper."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from inna.cli.messages import checking, say
+from inna.cli.options import (
+    Backend,
+    DataDir,
+    Jobs,
+    Minutes,
+    Scheduler,
+    TensorBoard,
+    check_minutes,
+    check_scheduler,
+    default_folder,
+    keep_data_in,
+    processes,
+)
+from inna.cli.run_study import carry_out, conclude
+
+if TYPE_CHECKING:
+    from inna.experiments.sweep.sweep import Failure
+
+__all__ = ["reproduce"]
+
+
+def reproduce(
+    figure: Annotated[
+        Literal["fig1", "fig2", "fig3", "fig4", "all"],
+        Parameter(help="Which figure of the paper; figures on one data set share their runs."),
+    ] = "all",
+    /,
+    *,
+    dataset: Annotated[str, Parameter(help="A built-in data set; inna compare --help names them.")] = "digits",
+    model: Annotated[
+        str, Parameter(help="The network, such as nin or lenet5. [default: the data set's first]", show_default=False)
+    ] = "",
+    scale: Annotated[
+        Literal["quick", "medium", "paper"],
+        Parameter(
+            help="quick: under 15 minutes on two cores (of mnist and the networks beyond digits a small part of the "
+            "images, as the data set's name then says). medium: 20 epochs, 3 seeds, all images. paper: 200 epochs, "
+            "tuning over 15, 5 seeds."
+        ),
+    ] = "quick",
+    device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")] = "auto",
+    jobs: Jobs = None,
+    backend: Backend = "local",
+    scheduler: Scheduler = None,
+    minutes: Minutes = None,
+    tensorboard: TensorBoard = None,
+    data_dir: DataDir = None,
+    dry_run: Annotated[
+        bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="Folder of rows and report. [default: runs/reproduce-DATASET-NETWORK-SCALE, runs/reproduce-fig1 for "
+            "fig1 alone]",
+            show_default=False,
+        ),
+    ] = None,
+) -> int:
+    """Repeat the paper's experiments: tune every optimizer as the paper does, run the seeds, draw the figures.
+
+    Figure 1 is INNA on a toy function and takes seconds. Figure 2 compares INNA's four (α, β), Figure 3 the best of
+    them with SGD, AdaGrad and Adam (and, beyond the paper, heavy ball, AdamW and INNAprop), Figure 4 the powers of the
+    step-size decay. Rows that the folder holds already are not run again.
+    """
+    console = Console()
+    with checking():
+        from inna.experiments.rows.row_files import read_rows
+        from inna.experiments.training.tensorboard import check_tensorboard
+        from inna.paper.protocol import FIGURES
+        from inna.paper.runs import descend, described, study_of
+
+        keep_data_in(data_dir)
+        figures = FIGURES if figure == "all" else (figure,)
+        command = shlex.join(["inna", *sys.argv[1:]])
+        study = study_of(figures, dataset, model, scale, device=device, command=command)
+        check_minutes(minutes)
+        check_scheduler(backend, scheduler, jobs)
+        check_tensorboard(tensorboard)
+        at_once = processes(jobs, study.device if study else "cpu")
+    folder = out or default_folder("-".join(["reproduce", *([dataset, study.model, scale] if study else figures)]))
+    if dry_run:
+        if "fig1" in figures:
+            say(console, "fig1: six descents of 88,000 iterations on the toy function, a few seconds")
+        if study is not None:
+            from inna.experiments.sweep.forecast import forecast, print_forecast
+            from inna.experiments.tasks.load import load_task
+
+            rows = read_rows(folder, on_damage=lambda text: say(console, text)) if folder.is_dir() else {}
+            with console.status("timing a few iterations of each optimizer"):
+                foreseen = forecast(study, rows, load_task(study.dataset, model=study.model)[0], at_once)
+            print_forecast(foreseen, study, folder, at_once, console)
+        return 0
+    if "fig1" in figures:
+        with console.status("fig1: 88,000 iterations on the toy function"):
+            descents = descend(folder)
+        for descent in descents:
+            dips = ", ".join(map(str, descent.dips)) or "none"
+            say(
+                console, f"fig1 {descent.label} {descent.name}, initial speed {descent.initial_speed:g}: dips at {dips}"
+            )
+    from inna.paper.reproduction import write_reproduction
+
+    pages: list[Path] = []
+    failures: list[Failure] = []
+    if study is not None:
+        pages, failures = carry_out(
+            study,
+            folder,
+            console,
+            jobs=at_once,
+            minutes=minutes,
+            scheduler=scheduler,
+            tensorboard=tensorboard,
+            description=described(study, folder),
+        )
+    if pages or "fig1" in figures:
+        pages += write_reproduction(folder)
+    return conclude(console, pages, failures)

@@ -1,0 +1,79 @@
+"""What commands that carry a study out have in common: the sweep with its progress, and how it ends."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from inna.cli.messages import say
+
+if TYPE_CHECKING:
+    from inna.experiments.study.study import Study
+    from inna.experiments.sweep.sweep import Failure
+
+__all__ = ["carry_out", "conclude"]
+
+
+def carry_out(
+    study: Study,
+    folder: Path,
+    console: Console,
+    *,
+    jobs: int,
+    minutes: float | None,
+    scheduler: str | None,
+    tensorboard: Path | None,
+    description: Study | None = None,
+) -> tuple[list[Path], list[Failure]]:
+    """Do the runs of ``study`` that ``folder`` lacks, show the table and write report.html, if any run is done.
+
+    Arguments as in `inna.experiments.sweep.sweep.sweep`.
+
+    Returns:
+        The pages written, and the runs that raised: both for `conclude`.
+    """
+    from inna.experiments.study.remaining import outlook
+    from inna.experiments.sweep.progress import watching
+    from inna.experiments.sweep.sweep import sweep
+
+    began = time.monotonic()
+    with watching(console) as progress:
+        rows, failures = sweep(
+            study,
+            folder,
+            jobs=jobs,
+            progress=progress,
+            description=description,
+            minutes=minutes,
+            scheduler=scheduler,
+            tensorboard=tensorboard,
+        )
+    ahead = outlook(study, rows, [failure.run for failure in failures])
+    if minutes is not None and time.monotonic() - began >= 60 * minutes and ahead.left:
+        say(console, f"the time is up; {ahead.left} runs are left, the same command goes on from there")
+    if not ahead.done:
+        return [], failures
+
+    from inna.experiments.report.write import print_table, summary_table, write_report
+
+    print_table(summary_table(study, rows), console)
+    return [write_report(folder)], failures
+
+
+def conclude(console: Console, pages: Sequence[Path], failures: Sequence[Failure]) -> int:
+    """Say where the pages are, and leave with status 0.
+
+    Raises:
+        SweepError: a run raised.
+    """
+    from inna.experiments.sweep.sweep import raised
+
+    for page in pages:
+        say(console, f"report: {page}")
+    if failures:
+        raise raised(failures)
+    return 0

@@ -1,0 +1,1 @@
+"""Charts as such: drawing, curves, themes, pictures, pages of charts."""

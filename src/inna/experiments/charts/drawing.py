@@ -1,0 +1,257 @@
+"""How the panels of a figure are drawn: themes, scales, axes, and the encodings that all of them share.
+
+An interactive panel follows two parameters that the page's legend sets: ``hidden`` (labels that are filtered out) and
+``focus`` (the label that stands out; empty for none). A still one has its own legend instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from inna.experiments.charts.themes import Style, Theme
+from inna.experiments.study.study import Metric
+
+__all__ = [
+    "FONT",
+    "Channels",
+    "Drawing",
+    "Figure",
+    "Panel",
+    "configuration",
+    "interactive",
+    "log_axis",
+    "log_scale",
+    "names_axis",
+    "spread_tooltip",
+    "still",
+    "value_scale",
+    "vega_lite_version",
+]
+
+FONT = '-apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif'
+
+Rows = list[dict[str, Any]]
+
+
+def vega_lite_version() -> str:
+    """The version of Vega-Lite that the installed Altair writes, as vl-convert names it."""
+    import altair as alt
+
+    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+class Drawing(NamedTuple):
+    """An Altair chart without size and configuration, and its data sets by the names under which it asks for them."""
+
+    chart: Any
+    datasets: dict[str, Rows]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One coordinate system, which ``draw(theme, interactive)`` draws; ``note`` stands under its title."""
+
+    title: str
+    draw: Callable[[Theme, bool], Drawing]
+    height: int = 300
+    width: int = 400
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Panels with a common caption; ``name`` is a file's stem and an element's id, ``section`` a place in the page."""
+
+    name: str
+    section: str
+    title: str
+    caption: str
+    panels: tuple[Panel, ...]
+
+
+def still(figure: Figure, theme: Theme) -> dict[str, Any]:
+    """The figure as a Vega-Lite specification with its own size, legend and data, to be saved as PNG or SVG."""
+    import altair as alt
+
+    drawings = [panel.draw(theme, False) for panel in figure.panels]
+    panels = [
+        drawing.chart.properties(
+            title=alt.TitleParams(panel.title or figure.title, subtitle=panel.note or alt.Undefined),
+            width=panel.width,
+            height=panel.height,
+        )
+        for panel, drawing in zip(figure.panels, drawings, strict=True)
+    ]
+    chart = alt.hconcat(*panels, spacing=28) if len(panels) > 1 else panels[0]
+    specification: dict[str, Any] = chart.configure(**configuration(theme), background=theme.background).to_dict()
+    return specification | {"datasets": {name: rows for drawing in drawings for name, rows in drawing.datasets.items()}}
+
+
+def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, Any], dict[str, Rows]]:
+    """A panel as a Vega-Lite specification that fills its place in the page, and its data sets by name."""
+    drawing = panel.draw(theme, True)
+    title = " – ".join(each for each in (figure.title, panel.title) if each)
+    chart = drawing.chart.properties(
+        width="container",
+        height=panel.height,
+        description=f"{title}. {figure.caption}",
+        autosize={"type": "fit-x", "contains": "padding"},
+        # Room for the half of the last label that stands beyond the axis.
+        padding={"left": 2, "right": 14, "top": 5, "bottom": 2},
+    ).configure(**configuration(theme), background="transparent")
+    # The tests validate these specifications against Vega-Lite's schema; here it would take seconds.
+    return chart.to_dict(validate=False), drawing.datasets
+
+
+def configuration(theme: Theme) -> dict[str, Any]:
+    """Vega's settings for a theme."""
+    quiet = {"labelColor": theme.muted, "titleColor": theme.muted, "labelFont": FONT, "titleFont": FONT}
+    return {
+        "font": FONT,
+        "view": {"stroke": None},
+        "axis": quiet
+        | {
+            "domainColor": theme.line,
+            "gridColor": theme.line,
+            "gridOpacity": 0.7,
+            "tickColor": theme.line,
+            "labelFlush": False,
+            "labelFontSize": 11,
+            "titleFontSize": 12,
+            "titleFontWeight": "normal",
+            "titlePadding": 8,
+        },
+        "legend": quiet | {"labelColor": theme.text, "labelFontSize": 12, "labelLimit": 220, "symbolStrokeWidth": 2},
+        "title": {
+            "color": theme.text,
+            "subtitleColor": theme.muted,
+            "font": FONT,
+            "subtitleFont": FONT,
+            "fontSize": 14,
+            "subtitleFontSize": 11,
+            "anchor": "start",
+            "offset": 12,
+        },
+        "text": {"color": theme.muted, "font": FONT, "fontSize": 11},
+    }
+
+
+class Channels:
+    """The encodings that every panel shares: who is drawn how, who is hidden, who stands out."""
+
+    def __init__(self, styles: Mapping[str, Style], theme: Theme, interactive: bool) -> None:
+        self.interactive = interactive
+        self.theme = theme
+        self.labels = list(styles)
+        self._styles = styles
+        self._datasets: dict[str, Rows] = {}
+
+    def fixed(self, rows: Rows) -> Any:
+        """A chart of ``rows``, which hold finite numbers and texts; the legend leaves it alone."""
+        import altair as alt
+
+        # Named by its content, a data set is held once, however many layers, panels and themes show it.
+        name = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
+        self._datasets[name] = rows
+        return alt.Chart(alt.NamedData(name=name))
+
+    def data(self, rows: Rows) -> Any:
+        """As `fixed`, of rows with a ``contender``, which the legend filters."""
+        chart = self.fixed(rows)
+        return chart.transform_filter("indexof(hidden, datum.contender) < 0") if self.interactive else chart
+
+    def color(self, legend: str = "") -> Any:
+        """Of lines and symbols; ``legend``, where a still figure has one, is its kind of symbol: stroke or shape."""
+        return self._channel("Color", [self._styles[label].color(self.theme) for label in self.labels], legend)
+
+    def dash(self, legend: str = "") -> Any:
+        return self._channel("StrokeDash", [list(self._styles[label].dash) for label in self.labels], legend)
+
+    def shape(self, legend: str = "") -> Any:
+        return self._channel("Shape", [self._styles[label].shape for label in self.labels], legend)
+
+    def opacity(self, full: float = 1.0) -> Any:
+        import altair as alt
+
+        if not self.interactive:
+            return alt.value(full)
+        return alt.condition("focus === '' || focus === datum.contender", alt.value(full), alt.value(0.12 * full))
+
+    def finish(self, *layers: Any) -> Drawing:
+        """The layers on top of each other."""
+        import altair as alt
+
+        chart = alt.layer(*layers)
+        if self.interactive:
+            chart = chart.add_params(alt.param(name="hidden", value=[]), alt.param(name="focus", value=""))
+        return Drawing(chart, self._datasets)
+
+    def _channel(self, kind: str, values: Sequence[Any], legend: str) -> Any:
+        import altair as alt
+
+        drawn = None
+        if legend and not self.interactive:
+            drawn = alt.Legend(title=None, symbolOpacity=1, symbolSize=120, symbolStrokeWidth=0)
+            if legend == "stroke":
+                drawn = alt.Legend(title=None, symbolOpacity=1, symbolSize=500, symbolType="stroke")
+        return getattr(alt, kind)(
+            "contender", type="nominal", scale=alt.Scale(domain=self.labels, range=list(values)), legend=drawn
+        )
+
+
+def log_scale(values: Iterable[float], **settings: Any) -> tuple[Any, str]:
+    """A logarithmic scale and its mark in an axis title; symmetric around zero where numbers are zero or negative."""
+    import altair as alt
+
+    sizes = [value for value in values if math.isfinite(value)]
+    if all(value > 0 for value in sizes):
+        return alt.Scale(type="log", **settings), " (log)"
+    smallest = min((abs(value) for value in sizes if value != 0), default=1.0)
+    return alt.Scale(type="symlog", constant=smallest, **settings), " (symmetric log)"
+
+
+def value_scale(measure: Metric, values: Iterable[float], **settings: Any) -> tuple[Any, str]:
+    import altair as alt
+
+    if measure.name.endswith("_loss"):
+        return log_scale(values, nice=False, **settings)
+    return alt.Scale(zero=False, **settings), ""
+
+
+def names_axis(grid: bool = True) -> Any:
+    import altair as alt
+
+    return alt.Axis(labelLimit=150, ticks=False, domain=False, labelPadding=8, grid=grid)
+
+
+def log_axis(grid: bool = True) -> Any:
+    """Lines and ticks only where there is a label, so that the decades are not a fence."""
+    import altair as alt
+
+    labelled = {"condition": {"test": "datum.label !== ''", "value": 0.7}, "value": 0}
+    return alt.Axis(
+        format="~g",
+        tickCount=6,
+        grid=grid,
+        gridOpacity=labelled,
+        tickOpacity=labelled,
+        labelOverlap="greedy",
+        labelSeparation=12,
+    )
+
+
+def spread_tooltip(name: str) -> list[Any]:
+    import altair as alt
+
+    return [
+        alt.Tooltip("contender", type="nominal", title="optimizer"),
+        *(
+            alt.Tooltip(end, type="quantitative", title=f"{name}, {end}", format=".4~g")
+            for end in ("mean", "best", "worst")
+        ),
+    ]

@@ -1,0 +1,59 @@
+"""Figures as files: PNG for pages, SVG for papers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from inna.experiments.charts.drawing import Figure, still, vega_lite_version
+from inna.experiments.charts.themes import LIGHT
+from inna.experiments.report.sentences import enumerate_words
+from inna.files import write_whole
+
+__all__ = ["FORMATS", "check_formats", "write_pictures"]
+
+FORMATS = ("png", "svg")
+# Pixels of a PNG per pixel of the page: enough for print at the size of a column.
+PNG_SCALE = 3
+
+
+def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
+    """The formats, each once.
+
+    Raises:
+        ValueError: one is unknown.
+    """
+    if isinstance(formats, str) or any(format_ not in FORMATS for format_ in formats):
+        raise ValueError(f"formats must be of {enumerate_words(FORMATS)}, got {formats!r}")
+    return tuple(dict.fromkeys(formats))
+
+
+def write_pictures(
+    drawn: Iterable[Figure], folder: Path, formats: Sequence[str], *, prefix: str = "", scale: int = PNG_SCALE
+) -> list[Path]:
+    """Write each figure, on white, into ``folder`` as PREFIXNAME.png or .svg, and return the paths.
+
+    Args:
+        drawn: the figures.
+        folder: where to; made if missing.
+        formats: of "png" and "svg".
+        prefix: of the names.
+        scale: pixels of a PNG per pixel of the page.
+
+    Raises:
+        ValueError: an unknown format.
+    """
+    import vl_convert
+
+    paths = []
+    for figure in drawn:
+        specification = still(figure, LIGHT)
+        for format_ in check_formats(formats):
+            path = folder / f"{prefix}{figure.name}.{format_}"
+            if format_ == "png":
+                content = vl_convert.vegalite_to_png(specification, vl_version=vega_lite_version(), scale=scale)
+            else:
+                content = vl_convert.vegalite_to_svg(specification, vl_version=vega_lite_version()).encode()
+            write_whole(path, content)
+            paths.append(path)
+    return paths

@@ -1,0 +1,106 @@
+"""Colours, dashes and shapes of the contenders: told apart by the colour-blind, on white and on black.
+
+INNA and its kin share one hue, blue, and differ by lightness, dash and shape; the reference is grey; every other
+optimizer takes the next colour after Okabe and Ito ("Color Universal Design", 2008), each darkened for a light
+background and lightened for a dark one until it stands out by 3:1 at least (WCAG 2, criterion 1.4.11).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from inna.experiments.study.study import Study
+
+__all__ = ["DARK", "LIGHT", "Style", "Theme", "assign", "protocol_styles", "styles"]
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a page around its marks, as #rrggbb."""
+
+    name: str
+    background: str
+    text: str
+    muted: str
+    line: str
+
+
+LIGHT = Theme("light", background="#ffffff", text="#1b1f24", muted="#57606a", line="#d8dee4")
+DARK = Theme("dark", background="#14181d", text="#e8ecf1", muted="#9aa5b1", line="#2c343d")
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one contender is drawn: a colour for each theme, a dash pattern in pixels, a symbol of Vega's."""
+
+    light: str
+    dark: str
+    dash: tuple[int, ...]
+    shape: str
+
+    def color(self, theme: Theme) -> str:
+        return self.dark if theme is DARK else self.light
+
+
+_SOLID = (1, 0)
+_DASHES = (_SOLID, (7, 3), (2, 2), (9, 3, 2, 3))
+_SHAPES = ("circle", "square", "diamond", "triangle-up")
+_BLUES = (("#0a2f7a", "#8fbcff"), ("#0072b2", "#3fb2f2"), ("#3f7fe0", "#7f8fff"), ("#5089b8", "#5f9fd0"))
+_REFERENCE = ("#4a4a4a", "#d6d6d6")
+_OTHERS = (
+    ("#c2559d", "#e79cc9"),  # reddish purple
+    ("#008a65", "#1fc796"),  # bluish green
+    ("#d55e00", "#ff8b3d"),  # vermilion
+    ("#a87b00", "#f0c000"),  # yellow, darkened to ochre on white
+    ("#7a5195", "#b794f4"),  # beyond Okabe and Ito: violet
+    ("#8a4b2a", "#d2a07a"),  # and brown
+)
+
+
+def styles(study: Study) -> dict[str, Style]:
+    """Label -> style; no two contenders share both colour and dash, as long as a family has at most 16 members."""
+    return assign([(contender.label, contender.optimizer) for contender in study.contenders], study.reference)
+
+
+def assign(contenders: Iterable[tuple[str, str]], reference: str) -> dict[str, Style]:
+    """Label -> style of pairs (label, optimizer), one of whose labels is the reference."""
+    chosen: dict[str, Style] = {}
+    blues = others = 0
+    for label, optimizer in contenders:
+        if optimizer.lower().startswith("inna"):
+            colors, turn = _BLUES[blues % len(_BLUES)], blues + blues // len(_BLUES)
+            blues += 1
+        elif label == reference:
+            colors, turn = _REFERENCE, 0
+        else:
+            colors, turn = _OTHERS[others % len(_OTHERS)], others // len(_OTHERS)
+            others += 1
+        chosen[label] = Style(*colors, _DASHES[turn % len(_DASHES)], _SHAPES[turn % len(_SHAPES)])
+    return chosen
+
+
+# Of the paper's protocol, by label: nobody is dashed, since a dashed line there is the paper's, so each has a colour.
+_PROTOCOL = {
+    "INNA (0.1, 0.1)": ("#008bd1", "#3fb2f2"),
+    "INNA (0.5, 0.1)": ("#0a2f7a", "#b2ccff"),
+    "INNA (0.5, 0.5)": ("#008a65", "#1fc796"),
+    "INNA (0.5, 1)": ("#c2559d", "#e79cc9"),
+    "SGD": _REFERENCE,
+    "AdaGrad": ("#a87b00", "#f0c000"),
+    "Adam": ("#ad3a00", "#ff8b3d"),
+    "heavy ball": ("#8a4b2a", "#d58f6d"),
+    "AdamW": ("#5f6b00", "#c0d13a"),
+    "INNAprop": ("#6b1f5e", "#8f8fff"),
+    "INNA (0.5, 0.1), q = 1/4": ("#008f99", "#39d0d8"),
+    "INNA (0.5, 0.1), q = 1/8": ("#a3246f", "#ff8ac4"),
+    "INNA (0.5, 0.1), q = 1/16": ("#8f7a00", "#e0c341"),
+}
+
+
+def protocol_styles(study: Study) -> dict[str, Style]:
+    """Label -> style without dashes, of contenders of the paper's protocol; others keep the colours of `styles`."""
+    return {
+        label: Style(*_PROTOCOL.get(label, (style.light, style.dark)), _SOLID, style.shape)
+        for label, style in styles(study).items()
+    }

@@ -1,0 +1,1 @@
+"""Rows to words, tables, figures and pages."""

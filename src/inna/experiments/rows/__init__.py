@@ -1,0 +1,1 @@
+"""Runs, their results, and the files they are kept in."""

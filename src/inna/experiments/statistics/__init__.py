@@ -1,0 +1,1 @@
+"""Statistics over seeds, and a results folder read as a summary."""

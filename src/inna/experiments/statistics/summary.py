@@ -1,0 +1,353 @@
+"""What the rows of a study say, in numbers: spreads over seeds, paired differences, sensitivity, cost.
+
+Everything is computed from rows alone, and no framework is imported. Losses are in the task's own unit, smaller is
+better; a metric of the test set says itself which direction is good. Test data takes no part in any choice.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple
+
+from inna.experiments.rows.row_files import Run
+from inna.experiments.study.study import Choice, Contender, Metric, Study, choose
+
+__all__ = [
+    "CONFIDENCE",
+    "NEAR",
+    "Budget",
+    "Difference",
+    "Entry",
+    "Reach",
+    "Spread",
+    "Summary",
+    "false_alarm_rate",
+    "paired_difference",
+    "spread",
+    "summarize",
+]
+
+Result = Mapping[str, Any]
+
+# The level of every interval, and the slack below which a step size counts as nearly as good as the best.
+CONFIDENCE = 0.95
+NEAR = 0.10
+
+TRAIN_LOSS = Metric("train_loss", "min")
+
+
+class Spread(NamedTuple):
+    """Mean, best and worst of ``n`` values, one a seed."""
+
+    mean: float
+    best: float
+    worst: float
+    n: int
+
+
+class Difference(NamedTuple):
+    """Mean of ``n`` paired differences, with the ends of its confidence interval; None where n < 2 allows none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def tells(self) -> bool:
+        """Whether the interval exists and leaves zero out, so that the seeds tell the two apart."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+
+class Reach(NamedTuple):
+    """When a final run first had a training loss at most the reference's best on the same seed; None where never.
+
+    ``seconds`` are those of training alone; NaN where the rows do not say.
+    """
+
+    epochs: int | None
+    seconds: float | None
+
+
+class Budget(NamedTuple):
+    """What was spent: runs (tuning and final), epochs, and seconds of whole runs, measuring included."""
+
+    runs: int
+    epochs: int
+    seconds: float
+
+
+def spread(values: Iterable[float], goal: Literal["max", "min"]) -> Spread | None:
+    """Mean, best and worst of ``values``; None of none.
+
+    Args:
+        values: finite numbers, one a seed.
+        goal: which direction is good.
+
+    >>> spread([3.0, 1.0, 2.0], "min")
+    Spread(mean=2.0, best=1.0, worst=3.0, n=3)
+    """
+    numbers = sorted(values, reverse=goal == "max")
+    if not numbers:
+        return None
+    mean = math.fsum(numbers) / len(numbers)
+    # A mean is never outside its own values, although its rounding may be.
+    return Spread(min(max(mean, min(numbers)), max(numbers)), numbers[0], numbers[-1], len(numbers))
+
+
+def paired_difference(
+    values: Mapping[int, float], reference: Mapping[int, float], confidence: float = CONFIDENCE
+) -> Difference | None:
+    """The mean of d_s = values_s - reference_s over the seeds s that both have, with Student's t interval.
+
+    With n pairs, mean d and standard deviation sd (n - 1 in its denominator), the interval is
+
+        d ± t sd/√n,    t the (1 + confidence)/2 quantile of Student's distribution with n - 1 degrees of freedom.
+
+    It assumes that the differences are independent draws of one normal distribution.
+
+    Args:
+        values, reference: seed -> finite number.
+        confidence: in (0, 1).
+
+    Returns:
+        None without a common seed; with one, a difference without an interval.
+
+    Raises:
+        ValueError: confidence is not in (0, 1).
+
+    >>> paired_difference({1: 2.0}, {1: 0.5, 2: 9.0})
+    Difference(mean=1.5, low=None, high=None, n=1)
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
+    differences = [values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())]
+    n = len(differences)
+    if n == 0:
+        return None
+    mean = math.fsum(differences) / n
+    if n == 1:
+        return Difference(mean, None, None, n)
+    from scipy.special import stdtrit  # the quantile of scipy.stats.t, without the second that stats takes to import
+
+    deviation = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1))
+    margin = float(stdtrit(n - 1, (1 + confidence) / 2)) * deviation / math.sqrt(n)
+    return Difference(mean, mean - margin, mean + margin, n)
+
+
+def false_alarm_rate(comparisons: int, confidence: float = CONFIDENCE) -> float:
+    """The chance 1 - confidence^c that at least one of c independent intervals misses a true difference of zero.
+
+    >>> round(false_alarm_rate(7), 2)
+    0.3
+    """
+    return 1 - confidence**comparisons
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the rows say of one contender.
+
+    Attributes:
+        contender: who.
+        choice: the outcome of tuning; None where no tuning run finished.
+        tuning: its tuning runs, by q and gamma_0.
+        finals: seed -> the final run at the chosen step size.
+        missing: the seeds whose final run is not there yet.
+        reach: seed -> when its training loss first was the reference's best or less; seeds without target left out.
+    """
+
+    contender: Contender
+    choice: Choice | None
+    tuning: tuple[tuple[Run, Result], ...]
+    finals: Mapping[int, tuple[Run, Result]]
+    missing: tuple[int, ...]
+    reach: Mapping[int, Reach]
+
+    @property
+    def label(self) -> str:
+        return self.contender.label
+
+    @property
+    def diverged(self) -> tuple[int, ...]:
+        """The seeds whose final run diverged."""
+        return tuple(seed for seed, (_, result) in self.finals.items() if result.get("status") == "diverged")
+
+    @property
+    def pending(self) -> bool:
+        """Whether final runs are still to come; not so where every tuning run diverged."""
+        return bool(self.missing) and (self.choice is not None or not self.tuning)
+
+    def values(self, key: str) -> dict[int, float]:
+        """Seed -> the finite number under ``key`` of each final run that finished, for instance of train_loss."""
+        values = {seed: number(result.get(key)) for seed, (_, result) in self.finals.items() if finished(result)}
+        return {seed: value for seed, value in values.items() if math.isfinite(value)}
+
+    @cached_property
+    def near_best(self) -> int:
+        """How many tuning runs end within 10 % of this contender's own best training loss, the best included."""
+        if self.choice is None:
+            return 0
+        limit = self.choice.train_loss + NEAR * abs(self.choice.train_loss)
+        return sum(finished(result) and number(result.get("train_loss")) <= limit for _, result in self.tuning)
+
+    @property
+    def sensitivity(self) -> float:
+        """The share of the tuning runs within 10 % of the best, in [0, 1]; NaN without tuning runs."""
+        return self.near_best / len(self.tuning) if self.tuning else math.nan
+
+    @property
+    def seconds_per_epoch(self) -> float:
+        """Mean over the final runs that finished; NaN without any."""
+        seconds = spread(self.values("seconds_per_epoch").values(), "min")
+        return seconds.mean if seconds else math.nan
+
+    @property
+    def state_bytes_per_parameter(self) -> float:
+        """The optimizer's memory per trained parameter, in bytes; NaN where no row says."""
+        sizes = (number(result.get("state_bytes_per_parameter")) for _, result in self.runs())
+        return next((size for size in sizes if math.isfinite(size)), math.nan)
+
+    @property
+    def budget(self) -> Budget:
+        """What tuning and final runs took together; a diverged run counts the epochs it began."""
+        spent = [(epochs_begun(run, result), number(result.get("seconds"))) for run, result in self.runs()]
+        seconds = math.fsum(each for _, each in spent if math.isfinite(each))
+        return Budget(len(spent), sum(epochs for epochs, _ in spent), seconds)
+
+    def runs(self) -> Iterator[tuple[Run, Result]]:
+        """Tuning runs, then final runs."""
+        yield from self.tuning
+        yield from self.finals.values()
+
+    def survivors(self, q: float) -> list[float]:
+        """The values of gamma_0 whose tuning run with the decay ``q`` finished, ascending."""
+        return sorted(run.lr for run, result in self.tuning if run.q == q and finished(result))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What the rows of a study say, an entry a contender, in the study's order."""
+
+    study: Study
+    entries: tuple[Entry, ...]
+
+    @property
+    def reference(self) -> Entry:
+        return next(entry for entry in self.entries if entry.label == self.study.reference)
+
+    @property
+    def metric(self) -> Metric:
+        """The main metric, under its key in the rows."""
+        return self.measures[1]
+
+    @property
+    def measures(self) -> tuple[Metric, ...]:
+        """The training loss, then the test metrics, the main one first, named by their keys in the rows."""
+        return (TRAIN_LOSS, *(Metric(f"test_{name}", goal) for name, goal in self.study.metrics))
+
+    def rows(self) -> list[tuple[Run, Result]]:
+        """Every row that the summary rests on, once."""
+        return list({run.key: (run, result) for entry in self.entries for run, result in entry.runs()}.values())
+
+    def difference(self, entry: Entry, key: str, reference: Entry | None = None) -> Difference | None:
+        """`paired_difference` of ``key`` between ``entry`` and ``reference`` (default: the study's), by seed."""
+        return paired_difference(entry.values(key), (reference or self.reference).values(key))
+
+    def winner(self, measure: Metric) -> Entry | None:
+        """The best mean of ``measure`` among the contenders that have it on every seed of the study.
+
+        None if nobody has, or if final runs are still to come.
+        """
+        if any(entry.pending for entry in self.entries):
+            return None
+        ranked = []
+        for entry in self.entries:
+            values = spread(entry.values(measure.name).values(), measure.goal)
+            if values is not None and values.n == len(self.study.seeds):
+                ranked.append((values.mean if measure.goal == "min" else -values.mean, entry))
+        return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
+
+    def rivals(self, measure: Metric) -> list[Entry]:
+        """The contenders that the seeds cannot tell from the winner of ``measure``, in the study's order."""
+        winner = self.winner(measure)
+        if winner is None:
+            return []
+        pairs = ((entry, self.difference(entry, measure.name, winner)) for entry in self.entries if entry != winner)
+        return [entry for entry, difference in pairs if difference is not None and not difference.tells]
+
+
+def summarize(study: Study, rows: Mapping[Run, Result]) -> Summary:
+    """What ``rows`` say of ``study``; rows of other studies are left out, runs that are not there yet are missing."""
+    chosen = {contender.label: choose(study, contender, rows) for contender in study.contenders}
+    finals = {
+        contender.label: _finals(study, contender, chosen[contender.label], rows) for contender in study.contenders
+    }
+    targets = {seed: _best_loss(result) for seed, (_, result) in finals[study.reference].items() if finished(result)}
+    targets = {seed: loss for seed, loss in targets.items() if math.isfinite(loss)}
+    return Summary(
+        study,
+        tuple(
+            Entry(
+                contender=contender,
+                choice=chosen[contender.label],
+                tuning=tuple(study.tuning_results(contender, rows)),
+                finals=finals[contender.label],
+                missing=tuple(seed for seed in study.seeds if seed not in finals[contender.label]),
+                reach={
+                    seed: _reach(result, targets[seed])
+                    for seed, (_, result) in finals[contender.label].items()
+                    if seed in targets
+                },
+            )
+            for contender in study.contenders
+        ),
+    )
+
+
+def number(value: Any) -> float:
+    """``value`` as a float; NaN where it is no number."""
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+
+
+def finished(result: Result) -> bool:
+    """Whether the run came to its end."""
+    return result.get("status") == "done"
+
+
+def history(result: Result) -> Sequence[Mapping[str, Any]]:
+    """The measurements after each epoch, epoch 0 being before training."""
+    return result.get("history") or ()
+
+
+def epochs_begun(run: Run, result: Result) -> int:
+    """The epochs a run took, the one in which it diverged included."""
+    if finished(result):
+        return run.epochs
+    return min(run.epochs, max((int(epoch["epoch"]) for epoch in history(result)), default=0) + 1)
+
+
+def _finals(
+    study: Study, contender: Contender, choice: Choice | None, rows: Mapping[Run, Result]
+) -> dict[int, tuple[Run, Result]]:
+    if choice is None:
+        return {}
+    return {run.seed: (run, rows[run]) for run in study.final_runs(contender, choice) if run in rows}
+
+
+def _best_loss(result: Result) -> float:
+    losses = (number(epoch.get("train_loss")) for epoch in history(result))
+    return min((loss for loss in losses if math.isfinite(loss)), default=math.nan)
+
+
+def _reach(result: Result, target: float) -> Reach:
+    seconds = 0.0
+    for epoch in history(result):
+        if epoch["epoch"] > 0:
+            seconds += number(epoch.get("seconds"))
+        if number(epoch.get("train_loss")) <= target:
+            return Reach(int(epoch["epoch"]), seconds)
+    return Reach(None, None)

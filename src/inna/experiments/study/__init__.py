@@ -1,0 +1,1 @@
+"""Studies: the optimizers, how each is tuned, what remains to be run."""

@@ -1,0 +1,43 @@
+"""How far a study is, from its rows alone. No framework is imported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from inna.experiments.rows.row_files import Run
+from inna.experiments.study.study import Study, choose, tuning_plan
+
+__all__ = ["Outlook", "describe", "outlook"]
+
+
+class Outlook(NamedTuple):
+    """How far a study is: runs done, runs and epochs that are left as far as can be foreseen."""
+
+    done: int
+    left: int
+    epochs_left: int
+
+
+def outlook(study: Study, rows: Mapping[Run, Mapping[str, Any]], failed: Collection[Run] = ()) -> Outlook:
+    """How far ``study`` is. Extensions of grids are counted once they are due; a budget in time is not foreseen."""
+    done, left, epochs = 0, 0, 0
+    for contender in study.contenders:
+        plan = tuning_plan(study, contender, rows)
+        tuning = [run for run in plan if run not in rows and run not in failed]
+        done += sum(run in rows for run in plan)
+        choice = choose(study, contender, rows)
+        finals = study.final_runs(contender, choice) if choice is not None and not tuning else []
+        coming = len(study.seeds) if tuning else sum(run not in rows and run not in failed for run in finals)
+        done += sum(run in rows for run in finals)
+        left += len(tuning) + coming
+        epochs += len(tuning) * study.tuning_epochs + coming * study.epochs
+    return Outlook(done, left, epochs)
+
+
+def describe(run: Run) -> str:
+    """A run in short, for messages."""
+    settings = [("alpha", run.alpha), ("beta", run.beta), *run.settings]
+    written = ",".join(f"{name}={value}" for name, value in settings if value is not None)
+    name = f"{run.optimizer}:{written}" if written else run.optimizer
+    return f"{name} lr={run.lr:g} q={run.q:g} seed={run.seed} epochs={run.epochs}"

@@ -1,0 +1,328 @@
+"""A study: which optimizers meet on which task, how each is tuned, which seeds decide. No framework is imported.
+
+Every run of a study follows from its description, so a second start knows what is missing, and the report knows what
+each row is for. The description lies beside the rows, in ``study.json``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from inna.checks import check_range, check_whole
+from inna.experiments.rows.row_files import DamagedRowError, Run, as_tuples, read_document
+from inna.experiments.study.budget import parse_budget
+from inna.files import write_document
+
+__all__ = [
+    "EPOCHS",
+    "HALF_DECADES",
+    "MAX_EXTENSIONS",
+    "SCHEDULES",
+    "SEEDS",
+    "TUNING_EPOCHS",
+    "TUNING_SEED",
+    "Choice",
+    "Contender",
+    "Metric",
+    "Spent",
+    "Study",
+    "choose",
+    "spent",
+    "tuning_plan",
+]
+
+MANIFEST = "study.json"
+# Nine half-decades, 1e-4 to 1: the default grid of gamma_0.
+HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 1))
+# A best value on the edge of the grid extends it this often at most, per schedule; half a decade each time.
+MAX_EXTENSIONS = 4
+# The defaults of a comparison: powers q of the decay, epochs of final and tuning runs, and their seeds.
+SCHEDULES = (0.0, 0.5)
+EPOCHS = 30
+TUNING_EPOCHS = 15
+SEEDS = (1, 2, 3)
+TUNING_SEED = 0
+
+
+class Metric(NamedTuple):
+    """A figure of merit on the test set, stored in rows as ``test_<name>``, and which direction is good."""
+
+    name: str
+    goal: Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """An optimizer that takes part, with what is fixed (its settings) and what is tuned (gamma_0 and schedule).
+
+    Attributes:
+        label: its name in tables and legends, unique within the study.
+        optimizer, alpha, beta, settings: as in `Run`.
+        grid: the values of gamma_0, ascending.
+        qs: the powers of the step-size decay that are tried.
+
+    Raises:
+        ValueError: the grid or the schedules are empty, repeat a value, or hold one out of range.
+    """
+
+    label: str
+    optimizer: str
+    alpha: float | None = None
+    beta: float | None = None
+    settings: tuple[tuple[str, Any], ...] = ()
+    grid: tuple[float, ...] = HALF_DECADES
+    qs: tuple[float, ...] = SCHEDULES
+
+    def __post_init__(self) -> None:
+        for name, values, exclusive in (("grid", self.grid, True), ("schedules", self.qs, False)):
+            numbers = tuple(check_range(name, value, minimum=0.0, exclusive=exclusive) for value in values)
+            if not numbers or list(numbers) != sorted(set(numbers)):
+                raise ValueError(f"{name} must hold at least one value, ascending, none twice; got {list(values)}")
+            object.__setattr__(self, "grid" if exclusive else "qs", numbers)
+        object.__setattr__(self, "settings", as_tuples(self.settings))
+
+
+class Choice(NamedTuple):
+    """The outcome of tuning: the chosen step size, its training loss, and where in the grid it lies.
+
+    ``edge`` is -1 or +1 where the best is the smallest or the largest gamma_0 tried with its schedule, else 0.
+    """
+
+    lr: float
+    q: float
+    train_loss: float
+    edge: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """A comparison of contenders on one task, tuned on ``tuning_seed`` and decided on ``seeds``.
+
+    Attributes:
+        dataset, model, batch_size, device, precision, source: as in `Run`.
+        contenders: who takes part.
+        reference: label of the contender that others are compared with.
+        tuning_epochs, tuning_seed: the length of the tuning runs, and their seed, which is none of ``seeds``.
+        epochs, seeds: of the final runs.
+        metrics: what is measured on the test set, the main one first.
+        command: the command line that made the study, for the report.
+        budget: what the whole study may spend, as `parse_budget` reads it, shared equally among the contenders;
+            empty for no limit. Runs and epochs limit the tuning runs of each, time stops them.
+
+    Raises:
+        ValueError: two contenders with one label, a reference that takes no part, a tuning seed that also decides,
+            a number out of range, or a budget that does not pay for one tuning run and the final runs of each.
+    """
+
+    dataset: str
+    model: str
+    contenders: tuple[Contender, ...]
+    reference: str
+    tuning_epochs: int
+    epochs: int
+    seeds: tuple[int, ...]
+    tuning_seed: int = TUNING_SEED
+    batch_size: int = 32
+    device: str = "cpu"
+    precision: str = "float32"
+    source: str = ""
+    metrics: tuple[Metric, ...] = (Metric("accuracy", "max"),)
+    command: str = ""
+    budget: str = ""
+
+    def __post_init__(self) -> None:
+        labels = [contender.label for contender in self.contenders]
+        for name in ("tuning_epochs", "epochs"):
+            check_whole(name, getattr(self, name), minimum=1)
+        for seed in (self.tuning_seed, *self.seeds):
+            check_whole("seed", seed, minimum=0)
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds must hold at least one seed, none twice; got {list(self.seeds)}")
+        if len(set(labels)) < len(labels):
+            raise ValueError(f"two contenders have the same label: {labels}")
+        if self.reference not in labels:
+            raise ValueError(f"reference must be one of {labels}, got {self.reference!r}")
+        if self.tuning_seed in self.seeds:
+            raise ValueError(f"seed {self.tuning_seed} tunes, so it cannot decide: seeds are {list(self.seeds)}")
+        if self.tuning_limit is not None and self.tuning_limit < 1:
+            raise ValueError(
+                f"a budget of {self.budget} does not pay for one tuning run of {self.tuning_epochs} epochs and "
+                f"{len(self.seeds)} final runs of {self.epochs} for each of {len(labels)} contenders"
+            )
+
+    @property
+    def tuning_limit(self) -> int | None:
+        """How many tuning runs each contender may make under a budget in runs or epochs; None for no such limit."""
+        if not self.budget:
+            return None
+        amount, unit = parse_budget(self.budget)
+        share = amount / len(self.contenders)
+        if unit == "runs":
+            return int(share) - len(self.seeds)
+        if unit == "epochs":
+            return int((share - len(self.seeds) * self.epochs) // self.tuning_epochs)
+        return None
+
+    def run(self, contender: Contender, lr: float, q: float, *, seed: int, epochs: int) -> Run:
+        """The run of ``contender`` at step size ``lr`` and decay ``q``."""
+        return Run(
+            dataset=self.dataset,
+            model=self.model,
+            optimizer=contender.optimizer,
+            lr=lr,
+            alpha=contender.alpha,
+            beta=contender.beta,
+            q=q,
+            settings=contender.settings,
+            batch_size=self.batch_size,
+            epochs=epochs,
+            seed=seed,
+            device=self.device,
+            precision=self.precision,
+            source=self.source,
+        )
+
+    def tuning_run(self, contender: Contender, lr: float, q: float) -> Run:
+        """The tuning run of ``contender`` at step size ``lr`` and decay ``q``."""
+        return self.run(contender, lr, q, seed=self.tuning_seed, epochs=self.tuning_epochs)
+
+    def final_runs(self, contender: Contender, choice: Choice) -> list[Run]:
+        """The runs that decide, one a seed."""
+        return [self.run(contender, choice.lr, choice.q, seed=seed, epochs=self.epochs) for seed in self.seeds]
+
+    def tuning_results(
+        self, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]
+    ) -> Iterator[tuple[Run, Mapping[str, Any]]]:
+        """The runs of `tuning_plan` among ``rows``, by q and gamma_0; other rows of the same folder do not count."""
+        for run in sorted(tuning_plan(self, contender, rows), key=lambda run: (run.q, run.lr)):
+            if run in rows:
+                yield run, rows[run]
+
+    def save(self, folder: Path) -> None:
+        """Write the description into ``folder`` as study.json, atomically."""
+        write_document(folder / MANIFEST, {"study": dataclasses.asdict(self)})
+
+    @classmethod
+    def load(cls, folder: Path) -> Study:
+        """Read the description from ``folder``.
+
+        Raises:
+            FileNotFoundError: no study.json lies there.
+            DamagedRowError: it is damaged.
+        """
+        fields = read_document(folder / MANIFEST).get("study")
+        try:
+            fields = dict(fields)  # type: ignore[arg-type]
+            fields["seeds"] = tuple(fields["seeds"])
+            fields["metrics"] = tuple(Metric(*metric) for metric in fields["metrics"])
+            fields["contenders"] = tuple(
+                Contender(
+                    **dict(
+                        contender,
+                        settings=tuple((name, value) for name, value in contender["settings"]),
+                        grid=tuple(contender["grid"]),
+                        qs=tuple(contender["qs"]),
+                    )
+                )
+                for contender in fields["contenders"]
+            )
+            return cls(**fields)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DamagedRowError(f"{folder / MANIFEST}: not a study ({error})") from None
+
+
+def tuning_plan(study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]) -> list[Run]:
+    """The tuning runs of ``contender`` that ``rows`` call for, done or not, in the order in which they are due.
+
+    First the grid, coarse before fine, each value under every schedule. Then, for a schedule whose grid is done and
+    whose best value lies on the edge, half a decade beyond that edge, until the best is interior or the grid has grown
+    `MAX_EXTENSIONS` times. A grid where everything diverged grows downwards. A grid of one value is not extended.
+    Since the plan follows from the rows alone, a study chooses the same whatever else lies in its folder.
+    """
+    order = _coarse_to_fine(len(contender.grid))
+    plan = [study.tuning_run(contender, contender.grid[i], q) for i in order for q in contender.qs]
+    for q in contender.qs if len(contender.grid) > 1 else ():
+        tried = [study.tuning_run(contender, lr, q) for lr in contender.grid]
+        for _ in range(MAX_EXTENSIONS):
+            if not all(run in rows for run in tried):
+                break
+            best = min((run for run in tried if _usable(rows[run])), key=lambda run: _loss(rows[run]), default=tried[0])
+            if best is not tried[0] and best is not tried[-1]:
+                break
+            downwards = best is tried[0]
+            beyond = study.tuning_run(contender, _half_decade_beyond(best.lr, -1 if downwards else 1), q)
+            tried.insert(0 if downwards else len(tried), beyond)
+            plan.append(beyond)
+    return plan[: study.tuning_limit]
+
+
+def choose(study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]) -> Choice | None:
+    """The step size with the least training loss after the tuning epochs; test data takes no part.
+
+    Diverged runs and losses that are not finite lose. Equal losses go to the smaller q, then the smaller gamma_0.
+    None if no tuning run of ``contender`` is among ``rows`` or all diverged.
+    """
+    results = list(study.tuning_results(contender, rows))
+    usable = [(run, result) for run, result in results if _usable(result)]
+    if not usable:
+        return None
+    best, result = min(usable, key=lambda item: _loss(item[1]))
+    lrs = [run.lr for run, _ in results if run.q == best.q]
+    edge = -1 if best.lr == min(lrs) else 1 if best.lr == max(lrs) else 0
+    return Choice(best.lr, best.q, _loss(result), edge)
+
+
+class Spent(NamedTuple):
+    """What a contender's runs cost, tuning and final ones together; a diverged run costs what it ran."""
+
+    runs: int
+    epochs: int
+    seconds: float
+
+
+def spent(study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]) -> Spent:
+    """What ``contender`` has spent of the study so far: runs, epochs begun, and seconds of one process."""
+    results = [result for _, result in study.tuning_results(contender, rows)]
+    choice = choose(study, contender, rows)
+    if choice is not None:
+        results += [rows[run] for run in study.final_runs(contender, choice) if run in rows]
+    return Spent(
+        len(results), sum(_epochs(result) for result in results), math.fsum(r.get("seconds", 0.0) for r in results)
+    )
+
+
+def _coarse_to_fine(count: int) -> list[int]:
+    """0 .. count - 1, the middle first, then the middles of the halves, and so on."""
+    spans, order = [(0, count)], []
+    for low, high in spans:  # grows while it is read: breadth first
+        if low < high:
+            middle = (low + high) // 2
+            order.append(middle)
+            spans += [(low, middle), (middle + 1, high)]
+    return order
+
+
+def _half_decade_beyond(lr: float, direction: int) -> float:
+    """``lr`` times 10^(direction/2), to three digits; values of `HALF_DECADES` stay on that ladder."""
+    exponent = 2 * math.log10(lr)
+    if abs(exponent - round(exponent)) < 0.01:
+        exponent = round(exponent)
+    return float(f"{10 ** ((exponent + direction) / 2):.3g}")
+
+
+def _loss(result: Mapping[str, Any]) -> float:
+    return float(result.get("train_loss", math.nan))
+
+
+def _usable(result: Mapping[str, Any]) -> bool:
+    return result.get("status") == "done" and math.isfinite(_loss(result))
+
+
+def _epochs(result: Mapping[str, Any]) -> int:
+    divergence = result.get("divergence")
+    return int(divergence["epoch"]) if divergence else max(0, len(result.get("history", ())) - 1)

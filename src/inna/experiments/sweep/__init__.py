@@ -1,0 +1,1 @@
+"""Carry out a study: worker processes, Dask, stopping, progress, status."""

@@ -1,0 +1,108 @@
+"""What a study would run, and about how long that takes, from a few real iterations of each optimizer here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inna.experiments.report.sentences import count, duration, schedule, short
+from inna.experiments.rows.row_files import Run
+from inna.experiments.study.study import Contender, Study, choose, tuning_plan
+from inna.experiments.tasks.load import Task
+from inna.experiments.training.train import Pace, pace
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Forecast", "Part", "forecast", "print_forecast"]
+
+Clock = Callable[[Run, Task], Pace]
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a contender would run: tuning runs, the seeds of the final runs left, and their seconds in one process."""
+
+    contender: Contender
+    tuning: tuple[Run, ...]
+    finals: tuple[int, ...]
+    seconds_per_epoch: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The parts, how many rows are there already, and the time on the clock, in seconds."""
+
+    parts: tuple[Part, ...]
+    done: int
+    runs: int
+    epochs: int
+    seconds: float
+
+
+def forecast(
+    study: Study, rows: Mapping[Run, Mapping[str, Any]], task: Task, jobs: int, clock: Clock = pace
+) -> Forecast:
+    """The runs of ``study`` that ``rows`` do not hold, and an estimate of their time.
+
+    Grids that will be extended, processes that slow each other down, and runs that diverge early are not foreseen.
+
+    Args:
+        clock: measures a run's `Pace`; each contender's at the middle of its grid.
+    """
+    parts, done = [], 0
+    for contender in study.contenders:
+        plan = tuning_plan(study, contender, rows)
+        tuning = tuple(run for run in plan if run not in rows)
+        choice = choose(study, contender, rows)
+        finals = study.final_runs(contender, choice) if choice is not None and not tuning else []
+        done += len(plan) - len(tuning) + sum(run in rows for run in finals)
+        left = study.seeds if tuning else tuple(run.seed for run in finals if run not in rows)
+        if not tuning and not left:
+            parts.append(Part(contender, (), (), math.nan, 0.0))
+            continue
+        middle = study.tuning_run(contender, contender.grid[len(contender.grid) // 2], contender.qs[0])
+        measured = clock(middle, task)
+        # Before the first epoch everything is measured once.
+        epochs = len(tuning) * study.tuning_epochs + len(left) * study.epochs
+        seconds = epochs * measured.epoch + (len(tuning) + len(left)) * measured.evaluation
+        parts.append(Part(contender, tuning, left, measured.epoch, seconds))
+    runs = sum(len(part.tuning) + len(part.finals) for part in parts)
+    epochs = sum(len(part.tuning) * study.tuning_epochs + len(part.finals) * study.epochs for part in parts)
+    return Forecast(
+        tuple(parts), done, runs, epochs, math.fsum(part.seconds for part in parts) / max(1, min(jobs, runs))
+    )
+
+
+def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, console: Console) -> None:
+    """Print the runs that are left, two lines a contender, and the estimate as an estimate."""
+    from rich.text import Text
+
+    for part in foreseen.parts:
+        if not part.tuning and not part.finals:
+            console.print(Text(f"{part.contender.label}: done"))
+            continue
+        console.print(Text(f"{part.contender.label}, about {short(part.seconds_per_epoch)} s per epoch"))
+        for q in part.contender.qs if part.tuning else ():
+            lrs = " ".join(short(lr) for lr in sorted(run.lr for run in part.tuning if run.q == q))
+            line = f"  tuning, seed {study.tuning_seed}, {count(study.tuning_epochs, 'epoch')}: γ₀ {lrs}; {schedule(q)}"
+            console.print(Text(line))
+        if part.finals:
+            seeds = " ".join(map(str, part.finals))
+            console.print(Text(f"  final, {count(study.epochs, 'epoch')}: seeds {seeds}"))
+    summary = (
+        f"{study.dataset}, {study.model}, on {study.device}, rows in {folder}: {count(foreseen.done, 'run')} done, "
+        f"{foreseen.runs} to do, {count(foreseen.epochs, 'epoch')}."
+    )
+    console.print(Text(summary))
+    if foreseen.runs:
+        estimate = (
+            f"Estimate, from a few iterations of each optimizer here: {duration(foreseen.seconds)} with {jobs} at "
+            "once. A grid whose best value lies on its edge gets more runs, diverging runs end early, a busy machine "
+            "is slower."
+        )
+        console.print(Text(estimate))

@@ -1,0 +1,232 @@
+"""What a user sees while runs are under way: a live display on a terminal, a few plain lines elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from inna.experiments.report.sentences import divergence_sentence
+from inna.experiments.rows.row_files import Run
+from inna.experiments.study.remaining import Outlook
+from inna.experiments.study.study import Study
+from inna.experiments.sweep.active_runs import read_running
+
+__all__ = ["LiveProgress", "PlainProgress", "TrainingProgress", "duration", "outcome", "watching"]
+
+PLAIN_LINES = 10  # of progress in a whole sweep or run, where the output is no terminal
+
+
+def watching(console: Console) -> LiveProgress | PlainProgress:
+    """The display that suits ``console``; a context manager and a `Progress` for `sweep`."""
+    return LiveProgress(console) if console.is_terminal else PlainProgress(console)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them.
+
+    >>> duration(3.2), duration(75), duration(7300)
+    ('3 s', '1 min 15 s', '2 h 01 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def outcome(result: Mapping[str, Any]) -> list[str]:
+    """The result of a run in a few lines: what was measured, or how it diverged."""
+    if result["status"] == "done":
+        measured = [name for name in result if name == "train_loss" or name.startswith("test_")]
+        lines = [", ".join(f"{name.replace('_', ' ')} {result[name]:.4g}" for name in measured)]
+    else:
+        lines = [f"diverged. {divergence_sentence(result)}"]
+    pace = f"{result['seconds_per_epoch']:.3g} s per epoch" if len(result["history"]) > 1 else "no epoch finished"
+    return [*lines, f"{pace}, {result['state_bytes_per_parameter']:.3g} bytes of optimizer state per parameter"]
+
+
+class _Pace:
+    """Estimates the time left from the epochs done since the first run began."""
+
+    def __init__(self, outlook: Outlook) -> None:
+        self.started = math.nan
+        self.outlook = outlook
+        self.epochs = 0
+
+    def advance(self, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
+        if not self.epochs:  # processes take seconds to start; that tells nothing about the runs to come
+            self.started = time.monotonic() - result["seconds"]
+        self.outlook = outlook
+        self.epochs += run.epochs
+
+    def seconds_left(self, under_way: int = 0) -> float:
+        epochs = self.epochs + under_way
+        elapsed = time.monotonic() - self.started
+        return max(0, self.outlook.epochs_left - under_way) * elapsed / epochs if epochs else math.nan
+
+
+class PlainProgress:
+    """A line at the start, about ten on the way, and the notes."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.pace = _Pace(Outlook(0, 0, 0))
+        self.before, self.lines = 0, 0
+
+    def __enter__(self) -> PlainProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def begin(self, study: Study, folder: Path, outlook: Outlook) -> None:
+        """Say what there is to do."""
+        self.pace, self.before, self.lines = _Pace(outlook), outlook.done, 0
+        _print(self.console, _headline(study, folder, outlook))
+
+    def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
+        """Say how far it is, at every tenth of the way."""
+        self.pace.advance(run, result, outlook)
+        done = outlook.done - self.before
+        lines = PLAIN_LINES * done // (done + outlook.left)
+        if lines > self.lines:
+            self.lines = lines
+            left = f", {duration(self.pace.seconds_left())} left" if outlook.left else ""
+            _print(
+                self.console,
+                f"{outlook.done} of {outlook.done + outlook.left} runs done{left}; {_outcome(label, run, result)}",
+            )
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        _print(self.console, text)
+
+
+class LiveProgress:
+    """Runs done, time left, the last outcome, and the runs under way with their losses, four times a second."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.folder = Path()
+        self.last = ""
+        self.pace = _Pace(Outlook(0, 0, 0))
+        self.live = Live(
+            console=console, get_renderable=self._render, refresh_per_second=4, transient=True, redirect_stderr=True
+        )
+
+    def __enter__(self) -> LiveProgress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.stop()
+
+    def begin(self, study: Study, folder: Path, outlook: Outlook) -> None:
+        """Say what there is to do and start the display."""
+        self.folder, self.pace = folder, _Pace(outlook)
+        _print(self.console, _headline(study, folder, outlook))
+        self.live.start()
+
+    def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
+        """Take over the new state."""
+        self.pace.advance(run, result, outlook)
+        self.last = _outcome(label, run, result)
+
+    def note(self, text: str) -> None:
+        """Print a line above the display."""
+        _print(self.console, text)
+
+    def _render(self) -> RenderableType:
+        outlook, states = self.pace.outlook, read_running(self.folder)
+        seconds = self.pace.seconds_left(sum(state.epoch for state in states))
+        left = f"{duration(seconds)} left" if math.isfinite(seconds) else "starting"
+        line = Table.grid(padding=(0, 2))
+        line.add_row(
+            ProgressBar(total=max(1, outlook.done + outlook.left), completed=outlook.done, width=30),
+            Text(f"{outlook.done} of {outlook.done + outlook.left} runs"),
+            Text(left if outlook.left else "done"),
+        )
+        runs = Table.grid(padding=(0, 2))
+        for state in states:
+            loss = "" if state.train_loss is None else f"loss {state.train_loss:.4g}"
+            runs.add_row(Text("  " + state.text), Text(f"epoch {state.epoch}/{state.epochs}"), Text(loss))
+        return Group(line, runs, Text(f"  last: {self.last}" if self.last else "", style="dim"))
+
+
+class TrainingProgress:
+    """The progress of a single run: a bar with the loss on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console, run: Run) -> None:
+        self.console, self.run = console, run
+        self.started, self.first = time.monotonic(), -1
+        self.entry: dict[str, Any] = {}
+        self.live = Live(console=console, get_renderable=self._render, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> TrainingProgress:
+        if self.console.is_terminal:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.live.stop()
+
+    def __call__(self, entry: dict[str, Any]) -> None:
+        """Take the newest entry of the history."""
+        self.entry = entry
+        if self.first < 0:
+            self.first, self.started = entry["epoch"], time.monotonic()
+        every = max(1, self.run.epochs // PLAIN_LINES)
+        if not self.console.is_terminal and (entry["epoch"] % every == 0 or entry["epoch"] == self.run.epochs):
+            _print(self.console, self._line())
+
+    def note(self, text: str) -> None:
+        """Print a line."""
+        _print(self.console, text)
+
+    def _line(self) -> str:
+        measured = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.entry.items() if "_" in name]
+        return f"epoch {self.entry['epoch']}/{self.run.epochs}: {', '.join(measured)}{self._left()}"
+
+    def _left(self) -> str:
+        done, left = self.entry["epoch"] - self.first, self.run.epochs - self.entry["epoch"]
+        elapsed = time.monotonic() - self.started
+        return f", {duration(elapsed / done * left)} left" if done and left else ""
+
+    def _render(self) -> RenderableType:
+        if not self.entry:
+            return Text("starting")
+        line = Table.grid(padding=(0, 2))
+        line.add_row(ProgressBar(total=self.run.epochs, completed=self.entry["epoch"], width=30), Text(self._line()))
+        return line
+
+
+def _headline(study: Study, folder: Path, outlook: Outlook) -> str:
+    return (
+        f"{study.dataset}: {len(study.contenders)} optimizers, {outlook.done} runs done, {outlook.left} to do, "
+        f"rows in {folder}"
+    )
+
+
+def _outcome(label: str, run: Run, result: Mapping[str, Any]) -> str:
+    loss = f"loss {result['train_loss']:.4g}" if result["status"] == "done" else "diverged"
+    return f"{label}, γ0 {run.lr:g}, q {run.q:g}, seed {run.seed}: {loss}"
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

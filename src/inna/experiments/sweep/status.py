@@ -1,0 +1,161 @@
+"""How far the study in a folder is: from its rows and announcements, in any process. No framework is imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inna.experiments.report.sentences import count, duration
+from inna.experiments.rows.row_files import Run, read_rows
+from inna.experiments.study.remaining import Outlook, outlook
+from inna.experiments.study.study import Contender, Study, choose, tuning_plan
+from inna.experiments.sweep.active_runs import (
+    SweepState,
+    UnderWay,
+    read_failures,
+    read_running,
+    sweep_at_work,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Status", "print_status", "read_status"]
+
+
+@dataclass(frozen=True)
+class Status:
+    """A moment of a study.
+
+    Attributes:
+        study: what is to be done.
+        outlook: runs done, runs and epochs left (those under way included, those that raised not).
+        diverged: how many of the runs done diverged.
+        parts: label -> the outlook of each contender alone.
+        running: the runs under way.
+        failed: key -> (run in short, error) of the runs that raised in the latest sweep and have no row.
+        sweep: the sweep at work on the folder; None where there is none.
+        seconds: of computing left in one process, as far as can be foreseen; NaN before the first row.
+        damaged: a line on each damaged row file.
+    """
+
+    study: Study
+    outlook: Outlook
+    diverged: int
+    parts: Mapping[str, Outlook]
+    running: tuple[UnderWay, ...]
+    failed: Mapping[str, tuple[str, str]]
+    sweep: SweepState | None
+    seconds: float
+    damaged: tuple[str, ...]
+
+
+def read_status(folder: Path) -> Status:
+    """The status of the study in ``folder``; nothing there is changed but announcements of processes that are gone.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no study.json in it.
+        DamagedRowError: study.json is damaged.
+    """
+    folder = Path(folder)
+    damaged: list[str] = []
+    rows = read_rows(folder, on_damage=damaged.append)
+    study = Study.load(folder)
+    keys = {run.key for run in rows}
+    failed = {key: said for key, said in read_failures(folder).items() if key not in keys}
+    raised = [run for contender in study.contenders for run in _runs(study, contender, rows) if run.key in failed]
+    running = tuple(state for state in read_running(folder) if state.key not in keys)
+    parts = {
+        contender.label: outlook(
+            dataclasses.replace(study, contenders=(contender,), reference=contender.label, budget=""), rows, raised
+        )
+        for contender in study.contenders
+    }
+    return Status(
+        study=study,
+        outlook=outlook(study, rows, raised),
+        diverged=sum(result.get("status") == "diverged" for result in rows.values()),
+        parts=parts,
+        running=running,
+        failed=failed,
+        sweep=sweep_at_work(folder),
+        seconds=_seconds_left(study, rows, parts, running),
+        damaged=tuple(damaged),
+    )
+
+
+def print_status(status: Status, folder: Path, console: Console) -> None:
+    """Print ``status``: what is done, running, failed and left, and the time left."""
+    from rich.table import Table
+    from rich.text import Text
+
+    study, ahead = status.study, status.outlook
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for head in ("optimizer", "done", "left"):
+        table.add_column(head, justify="left" if head == "optimizer" else "right")
+    for label, part in status.parts.items():
+        table.add_row(Text(label), str(part.done), str(part.left))
+    console.print(table)
+    console.print()
+    running, failed = len(status.running), len(status.failed)
+    runs = f"{count(ahead.done, 'run')} done ({status.diverged} diverged), {running} running, {failed} failed"
+    lines = [f"{study.dataset}, {study.model}, on {study.device}, rows in {folder}", f"{runs}, {ahead.left} left"]
+    lines += [f"running: {state.text}, epoch {state.epoch}/{state.epochs}{_loss(state)}" for state in status.running]
+    lines += [f"failed: {text}: {error}" for text, error in status.failed.values()]
+    lines += [f"damaged: {line}" for line in status.damaged]
+    if status.sweep is not None:
+        since = duration(time.time() - status.sweep.started)
+        lines.append(
+            f"a sweep is at work: process {status.sweep.pid} on {status.sweep.host}, {status.sweep.jobs} at once, "
+            f"for {since}"
+        )
+    elif ahead.left:
+        lines.append("no sweep is at work; the command that began it goes on: " + (study.command or "(from Python)"))
+    if not ahead.left:
+        lines.append("nothing is left to do")
+    elif math.isnan(status.seconds):
+        lines.append("time left: not known before the first run is done")
+    else:
+        jobs = status.sweep.jobs if status.sweep else 1
+        lines.append(f"time left: about {duration(status.seconds / jobs)} with {jobs} at once")
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _runs(study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]) -> list[Run]:
+    choice = choose(study, contender, rows)
+    return tuning_plan(study, contender, rows) + (study.final_runs(contender, choice) if choice is not None else [])
+
+
+def _seconds_left(
+    study: Study,
+    rows: Mapping[Run, Mapping[str, Any]],
+    parts: Mapping[str, Outlook],
+    running: Collection[UnderWay],
+) -> float:
+    """Epochs left times the mean seconds of an epoch: of the same contender where it has rows, else of all."""
+    costs: dict[str, list[tuple[float, int]]] = {contender.label: [] for contender in study.contenders}
+    for run, result in rows.items():
+        epochs = max(1, len(result.get("history", ())) - 1)
+        for contender in study.contenders:
+            if run == study.run(contender, run.lr, run.q, seed=run.seed, epochs=run.epochs) and run.q in contender.qs:
+                costs[contender.label].append((float(result.get("seconds", 0.0)), epochs))
+    everything = _mean([cost for each in costs.values() for cost in each])
+    total = 0.0
+    for label, part in parts.items():
+        total += part.epochs_left * (_mean(costs[label]) if costs[label] else everything)
+    left = total - everything * sum(state.epoch for state in running)
+    return 0.0 if left < 0 else left
+
+
+def _mean(costs: list[tuple[float, int]]) -> float:
+    return math.fsum(seconds for seconds, _ in costs) / sum(epochs for _, epochs in costs) if costs else math.nan
+
+
+def _loss(state: UnderWay) -> str:
+    return "" if state.train_loss is None else f", training loss {state.train_loss:.4g}"

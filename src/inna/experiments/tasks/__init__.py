@@ -1,0 +1,1 @@
+"""Tasks: data sets, networks, loading, fingerprints."""

@@ -1,0 +1,1 @@
+"""One run, from `Run` to its row."""

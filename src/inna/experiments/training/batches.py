@@ -1,0 +1,65 @@
+"""What the network is shown: a task's data on the device of a run, batch by batch, in the order that the seed decides.
+
+Data of a DataLoader come from it as it likes; where it draws at random, it is seeded by torch's global generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from inna.experiments.tasks.load import Data
+from inna.experiments.tasks.seeds import derive
+
+__all__ = ["EVALUATION_BATCH", "Batches"]
+
+# Samples at once when a whole set is measured; the same for every optimizer, so that sums round alike.
+EVALUATION_BATCH = 512
+
+
+class Batches:
+    """The data of one set.
+
+    Attributes:
+        data: (inputs, targets) on ``device``, or the task's DataLoader.
+        device, dtype: where batches lie, and the dtype of what is floating-point in them.
+    """
+
+    def __init__(self, data: Data, device: torch.device, dtype: torch.dtype) -> None:
+        self.device, self.dtype = device, dtype
+        self.data: Data = data if isinstance(data, DataLoader) else (self._moved(data[0]), self._moved(data[1]))
+
+    def shuffled(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """The batches of an epoch of training, the last one smaller where they do not divide the set."""
+        if isinstance(self.data, DataLoader):
+            yield from self._loaded(self.data)
+            return
+        inputs, targets = self.data
+        for batch in self.order(seed, epoch, len(inputs)).split(batch_size):
+            yield inputs[batch], targets[batch]
+
+    def order(self, seed: int, epoch: int, count: int) -> Tensor:
+        """The samples 0, ..., count - 1 in the order of an epoch of training."""
+        generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
+        return torch.randperm(count, generator=generator).to(self.device)
+
+    def in_turn(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """The whole set, to be measured."""
+        if isinstance(self.data, DataLoader):
+            return self._loaded(self.data)
+        inputs, targets = self.data
+        return zip(inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True)
+
+    def _loaded(self, loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:
+        for generator in (loader.generator, getattr(loader.sampler, "generator", None)):
+            if isinstance(generator, torch.Generator):
+                generator.manual_seed(torch.initial_seed())
+        for inputs, targets in loader:
+            yield self._moved(inputs), self._moved(targets)
+
+    def _moved(self, part: Tensor) -> Tensor:
+        return part.to(self.device, self.dtype) if part.is_floating_point() else part.to(self.device)

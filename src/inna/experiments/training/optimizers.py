@@ -1,0 +1,261 @@
+"""Optimizers by name: the ones of the comparison, any of ``torch.optim``, any class that can be imported.
+
+A specification is ``name`` or ``name:setting=value,setting=value``, for instance ``inna:alpha=.5,beta=.1``,
+``adamw:weight_decay=.01`` or ``mypackage.optim:MyOptimizer:eps=1e-6``.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import nn
+
+from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
+from inna.experiments.rows.row_files import Run
+from inna.experiments.study.study import HALF_DECADES, SCHEDULES, Contender
+from inna.experiments.tasks.own_code import import_module
+
+__all__ = [
+    "NAMED",
+    "Named",
+    "Specification",
+    "build",
+    "class_of",
+    "closure_needed",
+    "contender",
+    "default_lr",
+    "names",
+    "parse",
+]
+
+
+@dataclass(frozen=True)
+class Named:
+    """An optimizer of the comparison: where its class lies, how tables call it, what its name settles."""
+
+    target: str
+    label: str
+    settings: Mapping[str, Any]
+    dampings: tuple[float, float] | None = None
+
+
+NAMED: Mapping[str, Named] = {
+    "inna": Named("inna.torch:INNA", "INNA", {}, (INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta)),
+    "innaprop": Named("inna.torch:INNAprop", "INNAprop", {}, (INNAPROP_DEFAULTS.alpha, INNAPROP_DEFAULTS.beta)),
+    "sgd": Named("torch.optim:SGD", "SGD", {}),
+    "heavy-ball": Named("torch.optim:SGD", "heavy ball", {"momentum": 0.9}),
+    "nesterov": Named("torch.optim:SGD", "Nesterov", {"momentum": 0.9, "nesterov": True}),
+    "adagrad": Named("torch.optim:Adagrad", "AdaGrad", {}),
+    "adam": Named("torch.optim:Adam", "Adam", {}),
+    "adamw": Named("torch.optim:AdamW", "AdamW", {}),
+}
+
+
+@dataclass(frozen=True)
+class Specification:
+    """A specification taken apart: the canonical name, the class, INNA's dampings if it has them, other settings."""
+
+    name: str
+    optimizer: type[torch.optim.Optimizer]
+    label: str
+    alpha: float | None
+    beta: float | None
+    settings: tuple[tuple[str, Any], ...]
+
+
+def names() -> list[str]:
+    """Every name there is, those of the comparison first."""
+    return [*NAMED, *(name for name in _torch_classes() if name not in NAMED)]
+
+
+def parse(text: str) -> Specification:
+    """Take a specification apart and check its settings against what the class takes.
+
+    Numbers, true, false, none and tuples are read as such, everything else as text.
+
+    Raises:
+        ValueError: no optimizer of this name (the message lists them), or none of its settings has that name.
+    """
+    name, given = _split(text)
+    named = NAMED.get(name)
+    optimizer = _class(named.target if named else name)
+    accepted = _accepted(optimizer)
+    settings: dict[str, Any] = {}
+    for key, value in given.items():
+        if key == "lr":
+            raise ValueError(f"{text}: lr is no setting here; the grid gives the step sizes, --lr a single one")
+        if accepted is not None and key not in accepted:
+            raise ValueError(f"{text}: {name} has no setting {key!r}; it has {', '.join(accepted)}")
+        settings[key] = _like(accepted[key] if accepted else None, value)
+    alpha = beta = None
+    if named and named.dampings:
+        alpha, beta = (
+            _number(text, key, settings.pop(key, default))
+            for key, default in zip(("alpha", "beta"), named.dampings, strict=True)
+        )
+    settled = named.settings if named else {}
+    deviations = {key: value for key, value in settings.items() if key not in settled or settled[key] != value}
+    return Specification(
+        name=name,
+        optimizer=optimizer,
+        label=_label(named.label if named else optimizer.__name__, alpha, beta, deviations),
+        alpha=alpha,
+        beta=beta,
+        settings=tuple(sorted(deviations.items())),
+    )
+
+
+def contender(text: str, grid: Iterable[float] = HALF_DECADES, schedules: Iterable[float] = SCHEDULES) -> Contender:
+    """The contender that a specification describes.
+
+    >>> contender("inna:alpha=.5,beta=1").label
+    'INNA (0.5, 1)'
+    """
+    spec = parse(text)
+    return Contender(
+        spec.label, spec.name, spec.alpha, spec.beta, spec.settings, tuple(sorted(grid)), tuple(sorted(schedules))
+    )
+
+
+def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyType({})) -> torch.optim.Optimizer:
+    """The optimizer of ``run`` on all parameters of ``network``, with step size gamma_0.
+
+    Args:
+        extra: settings that do not change what is computed, such as those of `graph_settings`.
+
+    Raises:
+        ValueError: there is none of its name, or a setting is out of range.
+        TypeError: a setting that it does not have.
+    """
+    named = NAMED.get(run.optimizer)
+    settings: dict[str, Any] = dict(named.settings) if named else {}
+    settings |= dict(extra) | dict(run.settings)
+    settings |= {key: value for key, value in (("alpha", run.alpha), ("beta", run.beta)) if value is not None}
+    optimizer: Callable[..., torch.optim.Optimizer] = class_of(run)
+    return optimizer(network.parameters(), lr=run.lr, **settings)
+
+
+def class_of(run: Run) -> type[torch.optim.Optimizer]:
+    """The class of ``run``'s optimizer.
+
+    Raises:
+        ValueError: there is none of its name.
+    """
+    named = NAMED.get(run.optimizer)
+    return _class(named.target if named else run.optimizer)
+
+
+def default_lr(specification: Specification) -> float:
+    """The step size that the class itself proposes.
+
+    Raises:
+        ValueError: it has none.
+    """
+    lr = inspect.signature(specification.optimizer).parameters["lr"].default
+    if not isinstance(lr, (int, float)) or isinstance(lr, bool):
+        raise ValueError(f"{specification.name} has no step size of its own: give --lr")
+    return float(lr)
+
+
+def _split(text: str) -> tuple[str, dict[str, Any]]:
+    """``name:settings`` -> canonical name, settings; an importable class has a colon of its own."""
+    head, colon, tail = text.strip().rpartition(":")
+    settled = colon and ("=" in tail or head.lower() in names())
+    name, written = (head, tail) if settled else (text.strip(), "")
+    if ":" not in name:
+        name = name.lower()
+    settings = {}
+    for part in re.split(r",(?![^(]*\))", written) if written else ():
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise ValueError(f"{text}: settings are written name=value,name=value; got {part!r}")
+        settings[key.strip()] = _value(value.strip())
+    return name, settings
+
+
+def _value(text: str) -> Any:
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+    if isinstance(value, (bool, int, float)) or (
+        isinstance(value, tuple) and all(isinstance(part, (int, float)) for part in value)
+    ):
+        return value
+    return text
+
+
+def _like(default: Any, value: Any) -> Any:
+    """``value`` as a float where the default is one, so that 0 and 0.0 are the same setting."""
+    if isinstance(value, int) and not isinstance(value, bool) and isinstance(default, float):
+        return float(value)
+    return value
+
+
+def _number(text: str, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError(f"{text}: {key} must be a number, got {value!r}")
+    return float(value)
+
+
+def _class(name: str) -> type[torch.optim.Optimizer]:
+    if ":" not in name:
+        try:
+            return _torch_classes()[name]
+        except KeyError:
+            raise ValueError(
+                f"there is no optimizer {name!r}; there are {', '.join(names())}, and any class as package.module:Class"
+            ) from None
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(import_module(module), attribute, None)
+    except ImportError as error:
+        raise ValueError(f"optimizer {name}: {error}") from None
+    if not isinstance(found, type) or not issubclass(found, torch.optim.Optimizer):
+        raise ValueError(f"optimizer {name}: {module} has no torch optimizer {attribute!r}")
+    if "lr" not in inspect.signature(found).parameters:
+        raise ValueError(f"optimizer {name}: {attribute} takes no lr, so there is nothing to tune")
+    return found
+
+
+def _torch_classes() -> dict[str, type[torch.optim.Optimizer]]:
+    return {
+        name.lower(): value
+        for name, value in sorted(vars(torch.optim).items())
+        if isinstance(value, type) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
+    }
+
+
+def _accepted(optimizer: type[torch.optim.Optimizer]) -> dict[str, Any] | None:
+    """The settings of a class and their defaults; None where it takes any keyword."""
+    parameters = list(inspect.signature(optimizer).parameters.values())
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return None
+    return {p.name: p.default for p in parameters[1:] if p.name != "lr"}
+
+
+def _label(label: str, alpha: float | None, beta: float | None, settings: Mapping[str, Any]) -> str:
+    return label + _in_parentheses(
+        [f"{damping:g}" for damping in (alpha, beta) if damping is not None]
+        + [f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in settings.items()]
+    )
+
+
+def _in_parentheses(parts: list[str]) -> str:
+    return f" ({', '.join(parts)})" if parts else ""
+
+
+def closure_needed(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether ``step`` cannot do without a closure that evaluates the loss again (L-BFGS)."""
+    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    return closure is not None and closure.default is inspect.Parameter.empty

@@ -1,0 +1,65 @@
+"""A run's curves as TensorBoard reads them, written while the run is under way."""
+
+from __future__ import annotations
+
+import math
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from inna.experiments.rows.row_files import Run, row_path
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+__all__ = ["EventLog", "check_tensorboard"]
+
+
+def check_tensorboard(folder: Path | None) -> None:
+    """Make sure that logs can be written into ``folder``, if there is to be one.
+
+    Raises:
+        ValueError: the package tensorboard is not installed.
+    """
+    if folder is not None and find_spec("tensorboard") is None:
+        raise ValueError("--tensorboard needs the package tensorboard: pip install 'inna[tensorboard]'")
+
+
+class EventLog:
+    """The log of a run in a folder of its own under ``folder``; a context manager. None for ``folder`` logs nothing.
+
+    Over epochs: loss/train, loss/test, test/<metric>, step size (gamma at the last iteration), seconds (of training).
+    A run that goes on from a checkpoint goes on in the same folder; what it had logged beyond is taken back.
+    """
+
+    def __init__(self, folder: Path | None, run: Run) -> None:
+        self.folder = None if folder is None else folder / row_path(Path(), run).name.removesuffix(".row.json")
+        self.writer: SummaryWriter | None = None
+
+    def __enter__(self) -> EventLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.writer is not None:
+            self.writer.close()
+
+    def update(self, entry: dict[str, Any]) -> None:
+        """Log an entry of the run's history.
+
+        Raises:
+            OSError: the folder cannot be written.
+        """
+        if self.folder is None:
+            return
+        if self.writer is None:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self.writer = SummaryWriter(str(self.folder), purge_step=entry["epoch"])
+        for name, value in entry.items():
+            if name != "epoch" and math.isfinite(value):
+                self.writer.add_scalar(_tag(name), value, entry["epoch"])
+
+
+def _tag(name: str) -> str:
+    named = {"train_loss": "loss/train", "test_loss": "loss/test", "lr": "step size"}
+    return named.get(name, name.replace("test_", "test/", 1))

@@ -1,0 +1,153 @@
+"""The paths of contenders on a scene: iterates, loss and energy, and when one leaves the frame or diverges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inna.checks import check_range, check_whole
+from inna.dynamics import initial_momentum, step
+from inna.landscape.optimizers import Contender, adam_step
+from inna.landscape.scenes import Frame, Scene
+from inna.schedules import power_decay
+from inna.theory.energy import energy
+
+__all__ = ["MAX_STEPS", "Path", "check_course", "follow"]
+
+Floats = NDArray[np.float64]
+
+# Every iterate is kept: at most so many.
+MAX_STEPS = 2_000_000
+# Iterations between two reports of progress.
+SLICE = 2_000
+
+
+@dataclass(frozen=True, eq=False)
+class Path:
+    """What a contender did, iterations 0 to N, or up to the last one whose loss was finite.
+
+    Attributes:
+        theta: (K + 1, 2), the iterates.
+        value: (K + 1,), J at them.
+        energy: (K + 1,), E / (2 (1 + alpha beta)), which is J where the ball is at rest; None for Adam.
+        diverged_at: the first iteration at which theta or J is not finite; None if all are.
+    """
+
+    contender: Contender
+    theta: Floats
+    value: Floats
+    energy: Floats | None
+    diverged_at: int | None
+
+    def left_at(self, frame: Frame) -> int | None:
+        """The first iteration outside ``frame``; None if there is none."""
+        x, y = self.theta[:, 0], self.theta[:, 1]
+        outside = (x < frame.left) | (x > frame.right) | (y < frame.bottom) | (y > frame.top)
+        return int(np.argmax(outside)) if outside.any() else None
+
+
+def follow(
+    scene: Scene,
+    contenders: Sequence[Contender],
+    start: tuple[float, float],
+    steps: int,
+    *,
+    q: float = 0.0,
+    on_progress: Callable[[int], None] = lambda done: None,
+) -> list[Path]:
+    """Let the contenders run from ``start`` on the exact gradient, all by the same schedule gamma_0 (k + 1)^-q.
+
+    The heavy ball and Nesterov's method follow a schedule as ``torch.optim.SGD`` does: it scales the step, not the
+    buffer. In the terms of `inna.dynamics.step` gamma, alpha and beta are then `from_sgd`'s of every iteration, and the
+    momentum is multiplied by gamma_{k+1}/gamma_k.
+
+    Args:
+        scene: the objective.
+        contenders: at least one.
+        start: theta_0.
+        steps: iterations, up to `MAX_STEPS`.
+        q: power of the decay, >= 0; 0 is a constant step.
+        on_progress: called with the iterations done.
+
+    Returns:
+        A path per contender, in their order.
+
+    Raises:
+        ValueError: no contender, or steps, start or q out of range.
+    """
+    if not contenders:
+        raise ValueError("there must be at least one contender, got none")
+    check_course(start, steps, q)
+    theta = np.tile(np.array(start, dtype=float), (len(contenders), 1))
+    decay = power_decay(q)
+    rolling = [each for each in contenders if each.rolls]
+    adams = [each for each in contenders if not each.rolls]
+    balls = len(rolling)
+    iterates = np.empty((steps + 1, len(contenders), 2))
+    momenta = np.empty((steps + 1, balls, 2))
+    # Columns, so that they broadcast against (contenders, 2).
+    gamma, alpha, beta = _columns([each.at(1.0) for each in rolling], 3)
+    speed = _columns([(each.speed,) for each in rolling], 1)[0]
+    keeps_buffer = _columns([(each.kind != "inna",) for each in rolling], 1)[0] > 0
+    rate, beta1, beta2, eps = _columns([each.adam_settings for each in adams], 4)
+    first = second = np.zeros((len(adams), 2))
+    grad = scene.objective.gradient(theta)
+    momentum = initial_momentum(grad[:balls], beta, speed)
+
+    # What diverges overflows, and is told as divergence below.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for k in range(steps):
+            iterates[k], momenta[k] = theta, momentum
+            grad = scene.objective.gradient(theta)
+            if q > 0 and k > 0:
+                before = gamma
+                gamma, alpha, beta = _columns([each.at(decay(k)) for each in rolling], 3)
+                momentum = np.where(keeps_buffer, momentum * (gamma / before), momentum)
+            rolled, momentum = step(theta[:balls], momentum, grad[:balls], gamma, alpha, beta)
+            if adams:
+                moved, first, second = adam_step(
+                    theta[balls:], first, second, grad[balls:], k + 1, rate * decay(k), beta1, beta2, eps
+                )
+                theta = np.concatenate([rolled, moved])
+            else:
+                theta = rolled
+            if (k + 1) % SLICE == 0:
+                on_progress(k + 1)
+        iterates[steps], momenta[steps] = theta, momentum
+        values = scene.objective.value(iterates)
+    on_progress(steps)
+    columns = {id(each): column for column, each in enumerate([*rolling, *adams])}
+    return [_path(each, columns[id(each)], iterates, momenta, values) for each in contenders]
+
+
+def check_course(start: tuple[float, float], steps: int, q: float) -> None:
+    """Refuse what `follow` cannot run.
+
+    Raises:
+        ValueError: the start is not finite, steps no whole number from 1 to `MAX_STEPS`, or q not >= 0.
+    """
+    for coordinate in start:
+        check_range("start", coordinate)
+    if check_whole("steps", steps, minimum=1) > MAX_STEPS:
+        raise ValueError(f"steps must be at most {MAX_STEPS}, since every iterate is kept; got {steps}")
+    check_range("q", q, minimum=0.0)
+
+
+def _columns(rows: Sequence[Sequence[float]], width: int) -> list[Floats]:
+    """Rows of ``width`` numbers -> ``width`` columns, each (rows, 1)."""
+    return list(np.array(rows, dtype=float).reshape(-1, width).T[:, :, None])
+
+
+def _path(contender: Contender, column: int, iterates: Floats, momenta: Floats, values: Floats) -> Path:
+    theta, value = iterates[:, column], values[:, column]
+    finite = np.isfinite(theta).all(axis=-1) & np.isfinite(value)
+    kept = len(finite) if finite.all() else int(np.argmin(finite))
+    height = None
+    if contender.rolls:
+        _, alpha, beta = contender.at(1.0)
+        with np.errstate(over="ignore"):
+            height = energy(value[:kept], momenta[:kept, column], alpha, beta) / (2 * (1 + alpha * beta))
+    return Path(contender, theta[:kept], value[:kept], height, kept if kept < len(finite) else None)

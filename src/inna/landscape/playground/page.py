@@ -1,0 +1,155 @@
+"""The page to play with: landscapes, sliders and a race that the browser computes; one file, no network."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import inna
+from inna.checks import check_range
+from inna.dynamics import INNA_DEFAULTS
+from inna.experiments.charts.html import text
+from inna.experiments.charts.page import resource, theme_style, whole_page
+from inna.experiments.charts.themes import assign
+from inna.files import write_whole
+from inna.landscape.optimizers import ADAM_DEFAULTS, KINDS, LABELS, make_contender
+from inna.landscape.scenes import SCENES, Scene
+from inna.theory.figure1 import RECOVERED
+
+__all__ = ["Opening", "write_playground"]
+
+SCRIPTS = ("rule.js", "race.js", "view.js", "playground.js")
+# Iterations that a browser keeps of five contenders without trouble.
+MAX_STEPS = 200_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Opening:
+    """What the page shows at first; the reader may change all of it.
+
+    Attributes:
+        scene: the landscape.
+        alpha, beta: INNA's dampings, >= 0.
+        lr: gamma_0, > 0; None is the scene's.
+        initial_speed: s, >= 0; None is beta.
+        q: power of the decay, >= 0.
+        start: None is the scene's.
+        steps: iterations, up to `MAX_STEPS`; None is the scene's.
+        beside: kinds that run beside INNA.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+
+    scene: Scene
+    alpha: float = INNA_DEFAULTS.alpha
+    beta: float = INNA_DEFAULTS.beta
+    lr: float | None = None
+    initial_speed: float | None = None
+    q: float = 0.0
+    start: tuple[float, float] | None = None
+    steps: int | None = None
+    beside: Sequence[str] = ("gd", "heavy-ball", "adam")
+
+    def __post_init__(self) -> None:
+        gamma = self.scene.lr if self.lr is None else self.lr
+        for kind in self.beside:
+            if kind not in KINDS or kind == "inna":
+                raise ValueError(
+                    f"beside INNA run {', '.join(list(KINDS)[1:])} on the interactive page, with settings made "
+                    f"there; got {kind!r}"
+                )
+        for kind in ("inna", *self.beside):
+            given = {"beta": self.beta, "initial_speed": self.initial_speed} if kind == "inna" else {}
+            make_contender(kind, gamma, self.alpha, given)
+        check_range("q", self.q, minimum=0.0)
+        for coordinate in self.start or ():
+            check_range("start", coordinate)
+        if self.steps is not None and not 1 <= self.steps <= MAX_STEPS:
+            raise ValueError(f"the interactive page takes 1 to {MAX_STEPS} steps, got {self.steps}")
+
+
+def write_playground(path: Path, opening: Opening) -> Path:
+    """Write the page to ``path``, under a temporary name first, then renamed.
+
+    Returns:
+        ``path``.
+    """
+    write_whole(path, _page(opening).encode())
+    return path
+
+
+def _page(opening: Opening) -> str:
+    kinds = list(KINDS)
+    styles = assign([(kind, kind) for kind in kinds], reference="gd")
+    keys = "".join(f".c{position}{{stroke:var(--c{position});}}" for position in range(len(kinds)))
+    package = "inna.landscape"
+    scenes = {**SCENES, opening.scene.name: opening.scene}
+    chosen = "".join(
+        f'<option value="{text(name)}">{text(scene.objective.name if scene.name in SCENES else name)}</option>'
+        for name, scene in scenes.items()
+    )
+    body = Template(resource("playground.html", package)).substitute(version=text(inna.__version__), scenes=chosen)
+    return whole_page(
+        "INNA on a landscape",
+        body,
+        style=f"{theme_style(styles)}{resource('playground.css', package)}{keys}",
+        scripts=[resource(name, package) for name in SCRIPTS],
+        data={
+            "data": {
+                "scenes": {name: _described(scene) for name, scene in scenes.items()},
+                "defaults": _settings(opening),
+                "presets": {
+                    curve.panel: _settings(
+                        Opening(SCENES["rosenbrock-v"], curve.alpha, curve.beta, initial_speed=curve.initial_speed)
+                    )
+                    for curve in RECOVERED
+                },
+                "names": {"inna": "INNA", **LABELS},
+                "adam": ADAM_DEFAULTS,
+                "maxSteps": MAX_STEPS,
+            }
+        },
+    )
+
+
+def _described(scene: Scene) -> dict[str, Any]:
+    frame, objective = scene.frame, scene.objective
+    return {
+        "formula": objective.formula,
+        "frame": [frame.left, frame.right, frame.bottom, frame.top],
+        "start": scene.start,
+        "lr": scene.lr,
+        "steps": min(scene.steps, MAX_STEPS),
+        "lowest": scene.lowest,
+        "minimisers": objective.minimisers.tolist(),
+        "saddles": objective.saddles.tolist(),
+        "spurious": objective.spurious_points.tolist(),
+        "spectrum": scene.spectrum,
+    }
+
+
+def _settings(opening: Opening) -> dict[str, Any]:
+    """The page's settings; its other optimizers follow INNA's step of time until the reader sets them apart."""
+    gamma = opening.scene.lr if opening.lr is None else opening.lr
+    ball = make_contender("heavy-ball", gamma, opening.alpha, {})
+    return {
+        "scene": opening.scene.name,
+        "alpha": opening.alpha,
+        "beta": opening.beta,
+        "lr": gamma,
+        "speed": opening.initial_speed,
+        "q": opening.q,
+        "start": opening.start or opening.scene.start,
+        "steps": min(opening.scene.steps, MAX_STEPS) if opening.steps is None else opening.steps,
+        "beside": list(dict.fromkeys(opening.beside)),
+        "same": True,
+        "gdLr": gamma,
+        "sgdLr": ball.lr,
+        "momentum": ball.settings["momentum"],
+        "adamLr": gamma,
+        "lock": "",
+    }

@@ -1,0 +1,129 @@
+"""Long paths and series in few points, with a bound on what is lost.
+
+A path in the plane is drawn with the vertices that the method of Ramer, Douglas and Peucker leaves: every iterate lies
+within a tolerance of the line drawn. A series keeps of each stretch of iterations its first, last, least and largest.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from inna.landscape.scenes import Frame
+
+__all__ = ["Thinned", "clip", "extremes", "significance", "thin"]
+
+Floats = NDArray[np.float64]
+
+# A path is cut into stretches no longer than this before it is simplified, which bounds the work.
+STRETCH = 128
+
+
+class Thinned(NamedTuple):
+    """A line in pieces, (vertices, 2) each, and the distance within which every point of the path lies from it.
+
+    Attributes:
+        left_out: pieces that are not drawn, of a path that crosses the frame's edge too often.
+    """
+
+    pieces: list[Floats]
+    tolerance: float
+    left_out: int = 0
+
+    @property
+    def vertices(self) -> int:
+        return sum(len(piece) for piece in self.pieces)
+
+
+def thin(path: Floats, frame: Frame, tolerance: float, limit: int) -> Thinned:
+    """The part of a path (K, 2) in ``frame`` with at most ``limit`` vertices, if need be at a coarser tolerance.
+
+    Args:
+        path: finite points, in order.
+        frame: what lies beyond is cut off.
+        tolerance: as a fraction of the frame's size, in each direction of its own; coarser where the limit asks for it.
+        limit: vertices. Of a path that crosses the frame's edge again and again the first ``limit``/2 pieces are kept.
+    """
+    found = clip(path, frame)
+    pieces = found[: limit // 2]
+    sizes = [significance(piece / np.array(frame.size), tolerance) for piece in pieces]
+    ranked = np.sort(np.concatenate(sizes))[::-1] if sizes else np.empty(0)
+    if len(ranked) > limit:
+        tolerance = max(tolerance, float(ranked[limit]))
+    kept = [piece[size > tolerance] for piece, size in zip(pieces, sizes, strict=True)]
+    return Thinned(kept, tolerance, len(found) - len(pieces))
+
+
+def clip(path: Floats, frame: Frame) -> list[Floats]:
+    """The pieces of a path inside ``frame``, cut where its segments cross the edge (Liang and Barsky)."""
+    low, high = np.array([frame.left, frame.bottom]), np.array([frame.right, frame.top])
+    if len(path) == 1:
+        return [path] if np.all((path >= low) & (path <= high)) else []
+    begin, direction = path[:-1], np.diff(path, axis=0)
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        near, far = (low - begin) / direction, (high - begin) / direction
+    still = direction == 0
+    within = (begin >= low) & (begin <= high)
+    enter = np.where(still, np.where(within, -np.inf, np.inf), np.minimum(near, far)).max(axis=1).clip(min=0)
+    leave = np.where(still, np.where(within, np.inf, -np.inf), np.maximum(near, far)).min(axis=1).clip(max=1)
+    seen = np.flatnonzero(enter <= leave)
+    if not len(seen):
+        return []
+    # A piece goes on as long as each segment begins in the frame and follows the one before.
+    starts = np.flatnonzero((enter[seen] > 0) | (np.diff(seen, prepend=-2) != 1))
+    pieces = []
+    for first, last in zip(starts, [*starts[1:], len(seen)], strict=True):
+        inside = seen[first:last]
+        head = begin[inside[0]] + enter[inside[0]] * direction[inside[0]]
+        tail = begin[inside[-1]] + leave[inside[-1]] * direction[inside[-1]]
+        pieces.append(np.vstack([head, begin[inside[1:]], tail]))
+    return pieces
+
+
+def significance(points: Floats, floor: float) -> Floats:
+    """For each vertex the tolerance from which on it may be left out: infinity for both ends, 0 below ``floor``.
+
+    With the vertices above a tolerance alone, every point lies within it of the line drawn.
+
+    >>> significance(np.array([[0.0, 0.0], [1.0, 0.001], [2.0, 0.0], [2.0, 1.0]]), floor=0.01).round(3)
+    array([  inf, 0.   , 0.894,   inf])
+    """
+    last = len(points) - 1
+    found = np.zeros(len(points))
+    found[0] = found[last] = np.inf
+    ends = [*range(0, last, max(STRETCH, last // 1000)), last]
+    found[ends] = np.inf
+    waiting = [(i, j, np.inf) for i, j in itertools.pairwise(ends)]
+    while waiting:
+        i, j, above = waiting.pop()
+        if j - i < 2:
+            continue
+        chord = points[j] - points[i]
+        offsets = points[i + 1 : j] - points[i]
+        length = chord @ chord
+        along = (offsets @ chord / length).clip(0, 1) if length > 0 else np.zeros(len(offsets))
+        gaps = np.hypot(*(offsets - along[:, None] * chord).T)
+        worst = int(np.argmax(gaps))
+        middle = i + 1 + worst
+        if gaps[worst] > floor:
+            # No vertex counts more than the one whose choice let it be looked at.
+            found[middle] = min(above, float(gaps[worst]))
+            waiting += [(i, middle, found[middle]), (middle, j, found[middle])]
+    return found
+
+
+def extremes(values: Floats, stretches: int) -> NDArray[np.intp]:
+    """The indices to draw of a series: first, last, least and largest of each of ``stretches`` equal stretches.
+
+    >>> extremes(np.array([0.0, 5.0, -1.0, 2.0, 3.0, 3.0, 3.0, 3.0]), 2)
+    array([0, 1, 2, 3, 4, 7])
+    """
+    edges = np.linspace(0, len(values), min(stretches, len(values)) + 1).astype(int)
+    chosen = set()
+    for begin, end in itertools.pairwise(edges):
+        part = values[begin:end]
+        chosen |= {int(begin), int(end) - 1, int(begin + np.argmin(part)), int(begin + np.argmax(part))}
+    return np.array(sorted(chosen), dtype=np.intp)

@@ -1,0 +1,158 @@
+"""The paper's protocol (section 5.2.1) as studies: who takes part, which step sizes are tried, how long, which seeds.
+
+What the paper states: batches of 32, gamma_0/sqrt(k + 1) over iterations for INNA and SGD, adaptive optimizers as they
+are, gamma_0 by training loss after fifteen epochs, five initialisations, 200 epochs, INNA at four (alpha, beta) with
+initial velocity -grad J(theta_0). What it leaves open is settled here, before any run: the grid of gamma_0 (five
+half-decades, extended where the best lies on an edge); Figure 4's (alpha, beta), for which the recommended default
+(0.5, 0.1) is taken; and its gamma_0, which is tuned for each q like every other. Beyond the paper: heavy ball, AdamW,
+INNAprop.
+
+Figure 2 needs INNA at the four (alpha, beta); Figure 3 the same, to find the best of them, and the other optimizers;
+Figure 4 INNA at the other powers of the decay and, beside them, (0.5, 0.1) at q = 1/2 and Adam. Runs that two figures
+share are done once. Figure 1 is a toy problem of its own (`inna.paper.descents`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
+
+from inna.experiments.study.study import Contender, Study
+from inna.experiments.tasks.subsets import split_subset, subset
+
+__all__ = [
+    "DAMPINGS",
+    "DECAY_POWERS",
+    "FIGURES",
+    "FIGURE_4_DAMPINGS",
+    "QUICK",
+    "SCALES",
+    "Scale",
+    "contenders",
+    "protocol_study",
+    "scale_of",
+    "united",
+]
+
+FIGURES = ("fig1", "fig2", "fig3", "fig4")
+DAMPINGS = ((0.1, 0.1), (0.5, 0.1), (0.5, 0.5), (0.5, 1.0))
+FIGURE_4_DAMPINGS = (0.5, 0.1)
+DECAY_POWERS = (1 / 2, 1 / 4, 1 / 8, 1 / 16)
+INITIAL_SPEED = 1.0
+NON_ADAPTIVE_GRID = (0.01, 0.0316, 0.1, 0.316, 1.0)
+ADAPTIVE_GRID = (0.0001, 0.000316, 0.001, 0.00316, 0.01)
+REFERENCE = "SGD"
+
+
+class Scale(NamedTuple):
+    """How long a reproduction runs: epochs of the final runs and of the tuning runs, seeds of the final runs, and
+    how many of the training images are used (None: all; the test images are cut in the same proportion)."""
+
+    epochs: int
+    tuning_epochs: int
+    seeds: tuple[int, ...]
+    images: int | None = None
+
+
+SCALES = {
+    "medium": Scale(epochs=20, tuning_epochs=3, seeds=(1, 2, 3)),
+    "paper": Scale(epochs=200, tuning_epochs=15, seeds=(1, 2, 3, 4, 5)),
+}
+# What shows within a quarter of an hour on two cores that everything works, by network. With Network in Network an
+# image costs so much that this is all it shows: a hundred iterations decide nothing about optimizers.
+QUICK = {
+    "small-cnn": Scale(epochs=30, tuning_epochs=5, seeds=(1, 2, 3)),
+    "lenet5": Scale(epochs=10, tuning_epochs=3, seeds=(1, 2, 3), images=5_000),
+    "nin": Scale(epochs=5, tuning_epochs=2, seeds=(1,), images=320),
+}
+
+
+def scale_of(name: str, model: str) -> Scale:
+    """The scale called ``name`` for the network ``model``.
+
+    Raises:
+        ValueError: there is no such scale, or no quick one for this network.
+
+    >>> scale_of("paper", "nin").epochs
+    200
+    """
+    if name == "quick" and model in QUICK:
+        return QUICK[model]
+    if name not in SCALES:
+        raise ValueError(f"scale must be quick (for {', '.join(QUICK)}), medium or paper; got {name!r} for {model}")
+    return SCALES[name]
+
+
+def inna(alpha: float, beta: float, q: float) -> Contender:
+    """INNA as the paper runs it; its label names q where that is not the paper's 1/2."""
+    label = f"INNA ({alpha:g}, {beta:g})" + (f", q = 1/{1 / q:g}" if q != DECAY_POWERS[0] else "")
+    return Contender(label, "inna", alpha, beta, (("initial_speed", INITIAL_SPEED),), NON_ADAPTIVE_GRID, (q,))
+
+
+def contenders(figures: Collection[str] = FIGURES) -> tuple[Contender, ...]:
+    """Who takes part in ``figures``, in the order of legends: the paper's optimizers, those beyond it, other decays.
+
+    >>> [contender.label for contender in contenders(["fig2"])]
+    ['INNA (0.1, 0.1)', 'INNA (0.5, 0.1)', 'INNA (0.5, 0.5)', 'INNA (0.5, 1)']
+    """
+    adam = Contender("Adam", "adam", grid=ADAPTIVE_GRID, qs=(0.0,))
+    dampings = {inna(alpha, beta, DECAY_POWERS[0]): {"fig2", "fig3"} for alpha, beta in DAMPINGS}
+    dampings[inna(*FIGURE_4_DAMPINGS, DECAY_POWERS[0])].add("fig4")
+    needed = dampings | {
+        Contender("SGD", "sgd", grid=NON_ADAPTIVE_GRID, qs=(DECAY_POWERS[0],)): {"fig3"},
+        Contender("AdaGrad", "adagrad", grid=ADAPTIVE_GRID, qs=(0.0,)): {"fig3"},
+        adam: {"fig3", "fig4"},
+        Contender("heavy ball", "heavy-ball", grid=NON_ADAPTIVE_GRID, qs=(DECAY_POWERS[0],)): {"fig3"},
+        Contender("AdamW", "adamw", grid=ADAPTIVE_GRID, qs=(0.0,)): {"fig3"},
+        Contender("INNAprop", "innaprop", 0.1, 0.9, grid=ADAPTIVE_GRID, qs=(0.0,)): {"fig3"},
+        **{inna(*FIGURE_4_DAMPINGS, q): {"fig4"} for q in DECAY_POWERS[1:]},
+    }
+    return tuple(contender for contender, where in needed.items() if where & set(figures))
+
+
+def protocol_study(
+    dataset: str,
+    model: str,
+    scale: str,
+    *,
+    figures: Collection[str] = FIGURES,
+    device: str = "cpu",
+    precision: str = "float32",
+    command: str = "",
+) -> Study:
+    """The study behind ``figures`` (of Figures 2 to 4) on one data set.
+
+    Raises:
+        ValueError: no such scale, or no figure that needs runs.
+    """
+    length = scale_of(scale, model)
+    taking_part = contenders(figures)
+    return Study(
+        dataset=dataset if length.images is None else subset(split_subset(dataset)[0], length.images),
+        model=model,
+        contenders=taking_part,
+        reference=_reference(taking_part),
+        tuning_epochs=length.tuning_epochs,
+        epochs=length.epochs,
+        seeds=length.seeds,
+        device=device,
+        precision=precision,
+        command=command,
+    )
+
+
+def united(study: Study, earlier: Study) -> Study:
+    """``study`` with the contenders of ``earlier`` too, where that is the same protocol for other figures."""
+    same = dataclasses.replace(
+        earlier, contenders=study.contenders, reference=study.reference, command=study.command, budget=study.budget
+    )
+    if same != study:
+        return study
+    taking_part = tuple(c for c in contenders() if c in study.contenders or c in earlier.contenders)
+    return dataclasses.replace(study, contenders=taking_part, reference=_reference(taking_part))
+
+
+def _reference(taking_part: Iterable[Contender]) -> str:
+    labels = [contender.label for contender in taking_part]
+    return REFERENCE if REFERENCE in labels else inna(*FIGURE_4_DAMPINGS, DECAY_POWERS[0]).label

@@ -1,0 +1,94 @@
+"""What ``inna reproduce`` runs: the study behind some of the paper's figures, and Figure 1's descents."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from inna.experiments.rows.row_files import DamagedRowError
+from inna.experiments.study.study import Study
+from inna.experiments.tasks.load import builtin_model, load_task
+from inna.experiments.training.devices import resolve_device
+from inna.paper.descents import Descent, write_descents
+from inna.paper.protocol import contenders, protocol_study, united
+from inna.theory import figure1
+from inna.theory.objectives import ROSENBROCK_V
+
+__all__ = ["descend", "described", "study_of"]
+
+EVERY = 100  # iterations of Figure 1 between two points that are kept
+DIGITS = 6  # significant ones of a number that is kept
+
+
+def study_of(
+    figures: Collection[str],
+    dataset: str = "digits",
+    model: str = "",
+    scale: str = "quick",
+    *,
+    device: str = "cpu",
+    command: str = "",
+) -> Study | None:
+    """The study behind ``figures``, tried out so far that its runs can start; None for Figure 1 alone, which has none.
+
+    Args:
+        figures: of `inna.paper.protocol.FIGURES`.
+        dataset: a built-in data set.
+        model: one of its networks; "" for its first.
+        scale: "quick", "medium" or "paper".
+        device: "cpu", "cuda", "cuda:1", or "auto".
+        command: the command line, for the report.
+
+    Raises:
+        ValueError: an unknown name, a device that is not there; one line says which.
+        DataError: the data are not here and could not be fetched.
+
+    >>> study = study_of(["fig2"], "digits")
+    >>> len(study.contenders), study.model, study_of(["fig1"]) is None
+    (4, 'small-cnn', True)
+    """
+    if ":" in dataset:
+        raise ValueError(f"dataset must be a built-in one, since the paper's protocol knows no other; got {dataset!r}")
+    model, device = builtin_model(dataset, model), str(resolve_device(device))
+    if not contenders(figures):
+        return None
+    study = protocol_study(dataset, model, scale, figures=figures, device=device, command=command)
+    load_task(study.dataset, model=model)[0].check()
+    return study
+
+
+def described(study: Study, folder: Path) -> Study:
+    """``study`` and what the study.json of ``folder`` names beside it, if that is the same protocol."""
+    try:
+        return united(study, Study.load(folder))
+    except (FileNotFoundError, DamagedRowError):
+        return study
+
+
+def descend(folder: Path) -> list[Descent]:
+    """Compute Figure 1's descents, a few seconds, write them into ``folder`` as figure1.json, and return them."""
+    path = figure1.iterates()
+    losses = np.log10(ROSENBROCK_V.value(path))
+    descents = []
+    for n, curve in enumerate(figure1.curves()):
+        dips = figure1.dips(path[:, n])
+        kept = sorted({*range(0, figure1.ITERATIONS + 1, EVERY), *dips})
+        descents.append(
+            Descent(
+                curve.origin,
+                curve.alpha,
+                curve.beta,
+                curve.initial_speed,
+                tuple(dips),
+                tuple(kept),
+                *(_rounded(series) for series in (losses[kept, n], *path[kept, n].T)),
+            )
+        )
+    write_descents(folder, descents)
+    return descents
+
+
+def _rounded(series: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(f"{number:.{DIGITS}g}") for number in series)
