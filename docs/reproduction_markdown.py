@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from inna.experiments.charts.drawing import Figure
-from inna.experiments.report.sentences import DASH
+from inna.experiments.formatting import DASH
 from inna.experiments.statistics.summary import Summary
-from inna.paper.claims import Verdict
 from inna.paper.curves import PAPER_EPOCHS
 from inna.paper.reproduction import Reproduction
+from inna.paper.verdicts import Verdict
 from inna.paper.words import (
     NUMBERS_HEADS,
     lead,

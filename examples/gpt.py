@@ -32,7 +32,8 @@ from inna.checks import check_whole
 from inna.dynamics import INNAPROP_DEFAULTS
 from inna.experiments.charts.drawing import configuration, log_axis, vega_lite_version
 from inna.experiments.charts.themes import LIGHT
-from inna.experiments.rows.row_files import Run, load_rows, read_rows, row_path, write_row
+from inna.experiments.rows.row_files import load_rows, read_rows, row_path, write_row
+from inna.experiments.rows.run import Run
 from inna.files import write_whole
 from inna.torch import INNAprop, param_groups
 from inna.torch.checkpoints import Checkpoints

@@ -14,7 +14,7 @@ from torch import nn
 
 from inna.experiments import Task
 from inna.experiments.tasks.datasets import published
-from inna.experiments.tasks.load import accuracy
+from inna.experiments.tasks.task import accuracy
 
 
 def make_task() -> Task:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from inna.experiments.rows.row_files import Run
+from inna.experiments.rows.run import Run
 from inna.experiments.study.study import Study
 from inna.experiments.tasks.catalogue import CATALOGUE
 from inna.experiments.tasks.subsets import split_subset

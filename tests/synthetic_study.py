@@ -7,8 +7,10 @@ import random
 from pathlib import Path
 from typing import Any
 
-from inna.experiments.rows.row_files import Run, write_row
-from inna.experiments.study.study import Contender, Metric, Study, choose
+from inna.experiments.rows.row_files import write_row
+from inna.experiments.rows.run import Metric, Run
+from inna.experiments.study.study import Contender, Study
+from inna.experiments.study.tuning import choose
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 

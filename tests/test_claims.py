@@ -6,12 +6,13 @@ import math
 
 import pytest
 
+from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.summary import summarize
-from inna.experiments.study.study import Metric
 from inna.paper import claims
-from inna.paper.claims import ACCURACY_MARGIN, CLAIMS, LOSS_MARGIN, MIN_SEEDS, Verdict, judge
+from inna.paper.claims import ACCURACY_MARGIN, CLAIMS, LOSS_MARGIN, MIN_SEEDS, judge
 from inna.paper.curves import PAPER_DATASETS
 from inna.paper.evidence import best_damping
+from inna.paper.verdicts import Verdict
 from protocol_rows import FINE, rows_of, study_of
 
 NAMES = [claim.name for claim in CLAIMS]

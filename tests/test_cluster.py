@@ -13,7 +13,7 @@ import pytest
 import inna.experiments
 import tiny_task
 from inna.cli import run as run_command
-from inna.experiments.compare import make_study
+from inna.experiments.comparison import make_study
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.study.remaining import outlook
 from inna.experiments.sweep.active_runs import read_running

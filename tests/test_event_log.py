@@ -9,7 +9,7 @@ import pytest
 
 import tiny_task
 from inna.cli import run as run_command
-from inna.experiments.compare import make_study
+from inna.experiments.comparison import make_study
 from inna.experiments.sweep.sweep import sweep
 
 

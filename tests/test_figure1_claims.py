@@ -7,9 +7,8 @@ import math
 
 import pytest
 
-from inna.paper.descents import Descent
+from inna.paper.descents import Descent, descend
 from inna.paper.figure1_claims import STATEMENTS, across, along, judge_figure1
-from inna.paper.runs import descend
 
 END = 88_000
 

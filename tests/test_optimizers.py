@@ -10,7 +10,8 @@ from torch import nn
 
 from inna.dynamics import INNA_DEFAULTS
 from inna.experiments import Run
-from inna.experiments.training.optimizers import NAMED, build, contender, default_lr, names, parse
+from inna.experiments.comparison import contender
+from inna.experiments.training.optimizers import NAMED, build, default_lr, names, parse
 from inna.torch import INNA, INNAprop
 
 

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 import tiny_task
-from inna.experiments.compare import make_run, make_study
+from inna.experiments.comparison import make_run, make_study
 from inna.experiments.study.remaining import Outlook
 from inna.experiments.sweep.active_runs import Announcement
 from inna.experiments.sweep.progress import LiveProgress, PlainProgress, TrainingProgress, watching

@@ -20,14 +20,16 @@ from altair.utils.schemapi import validate_jsonschema
 from rich.cells import cell_len
 from rich.console import Console
 
-from inna.experiments.charts.curves import MAX_POINTS
 from inna.experiments.charts.drawing import Figure, interactive, still
-from inna.experiments.charts.themes import DARK, LIGHT, styles
+from inna.experiments.charts.themes import DARK, LIGHT
+from inna.experiments.formatting import plain
+from inna.experiments.report.curves import MAX_POINTS, styles
 from inna.experiments.report.figures import figures
-from inna.experiments.report.sentences import headline, plain, verdict
+from inna.experiments.report.sentences import headline, verdict
 from inna.experiments.report.write import print_table, summary_table, write_figures, write_report
 from inna.experiments.rows.row_files import DamagedRowError, row_document, row_path
-from inna.experiments.statistics.summary import paired_difference, spread, summarize
+from inna.experiments.statistics.intervals import paired_difference, spread
+from inna.experiments.statistics.summary import summarize
 from inna.experiments.study.study import Contender, Study
 from synthetic_study import HOSTILE, classification_study, hostile_study, regression_study, rows_of, save
 

@@ -10,14 +10,16 @@ import pytest
 from rich.console import Console
 
 from inna.cli import run
-from inna.experiments.rows.row_files import Run, read_rows
+from inna.experiments.rows.row_files import read_rows
+from inna.experiments.rows.run import Run
 from inna.experiments.study.study import Study
 from inna.experiments.sweep.forecast import forecast, print_forecast
 from inna.experiments.tasks.load import load_task
-from inna.experiments.training.train import Pace, pace
-from inna.paper.descents import read_descents
+from inna.experiments.training.loop import Pace
+from inna.experiments.training.train import pace
+from inna.paper.descents import descend, read_descents
 from inna.paper.protocol import FIGURES, QUICK, SCALES, Scale, contenders, protocol_study, scale_of, united
-from inna.paper.runs import descend, described, study_of
+from inna.paper.runs import described, study_of
 
 INNAS = ["INNA (0.1, 0.1)", "INNA (0.5, 0.1)", "INNA (0.5, 0.5)", "INNA (0.5, 1)"]
 DECAYS = ["INNA (0.5, 0.1), q = 1/4", "INNA (0.5, 0.1), q = 1/8", "INNA (0.5, 0.1), q = 1/16"]

@@ -17,8 +17,7 @@ from altair.utils.schemapi import validate_jsonschema
 from inna.experiments.reproduction_markdown import WRITTEN, begin_mark, end_mark, fill, result_section, sections
 
 from inna.experiments.charts.drawing import Figure, interactive, still
-from inna.experiments.charts.themes import DARK, LIGHT, protocol_styles
-from inna.experiments.figure1_figures import figure1_figures
+from inna.experiments.charts.themes import DARK, LIGHT
 from inna.experiments.report import write as report
 from inna.experiments.report.write import write_figures
 from inna.experiments.statistics.summary import summarize
@@ -26,9 +25,10 @@ from inna.experiments.study.study import Study
 from inna.paper.claims import CLAIMS
 from inna.paper.curves import paper_curve
 from inna.paper.descents import write_descents
-from inna.paper.figures import reproduction_figures
+from inna.paper.figures import figure1_figures, protocol_styles, reproduction_figures
+from inna.paper.page import write_reproduction
 from inna.paper.protocol import contenders
-from inna.paper.reproduction import is_reproduction, read_reproduction, write_reproduction
+from inna.paper.reproduction import is_reproduction, read_reproduction
 from inna.paper.words import lead, numbers_lines, protocol_words
 from protocol_rows import FINE, descents, rows_of, study_of
 from synthetic_study import classification_study, save

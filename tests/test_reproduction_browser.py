@@ -11,7 +11,7 @@ import pytest
 
 from browsing import SIZES, Visit, check_policy, check_quiet_and_fitting, drawn, settle, visits
 from inna.paper.descents import write_descents
-from inna.paper.reproduction import write_reproduction
+from inna.paper.page import write_reproduction
 from protocol_rows import FINE, descents, rows_of, study_of
 from synthetic_study import save
 

@@ -13,14 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inna.experiments.rows.row_files import (
-    Run,
-    load_rows,
-    read_row,
-    read_rows,
-    row_path,
-    write_row,
-)
+from inna.experiments.rows.row_files import load_rows, read_row, read_rows, row_path, write_row
+from inna.experiments.rows.run import Run
 from inna.files import remove_abandoned, write_whole
 
 RUN = Run("digits", "cnn", "adam", 0.1, settings=(("betas", (0.9, 0.99)), ("amsgrad", True), ("eps", None)))

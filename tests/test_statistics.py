@@ -10,19 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from inna.experiments.rows.row_files import Run
-from inna.experiments.statistics.summary import (
-    Budget,
-    Entry,
-    Reach,
-    Spread,
-    Summary,
-    false_alarm_rate,
-    paired_difference,
-    spread,
-    summarize,
-)
-from inna.experiments.study.study import Contender, Metric, Study
+from inna.experiments.rows.run import Metric, Run
+from inna.experiments.statistics.intervals import Spread, false_alarm_rate, paired_difference, spread
+from inna.experiments.statistics.summary import Budget, Entry, Reach, Summary, summarize
+from inna.experiments.study.study import Contender, Study
 from synthetic_study import classification_study, rows_of
 
 quick = settings(derandomize=True, deadline=None, max_examples=60)

@@ -18,15 +18,17 @@ from torch import nn
 import tiny_task
 from inna.cli import run as run_command
 from inna.experiments import Task
-from inna.experiments.compare import make_study
-from inna.experiments.rows.row_files import Run, read_rows
+from inna.experiments.comparison import make_study
+from inna.experiments.rows.row_files import read_rows
+from inna.experiments.rows.run import Run
 from inna.experiments.study.remaining import outlook
 from inna.experiments.sweep.active_runs import read_failures, sweep_at_work
 from inna.experiments.sweep.status import read_status
 from inna.experiments.sweep.sweep import SweepError, sweep
 from inna.experiments.tasks.networks import network_in_network
 from inna.experiments.training.checkpoint import load_checkpoint
-from inna.experiments.training.train import StoppedError, measure
+from inna.experiments.training.loop import StoppedError
+from inna.experiments.training.train import measure
 from timeless import without_times
 
 SMALL = {"epochs": 3, "tuning_epochs": 2, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.5,)}
@@ -129,7 +131,7 @@ def test_ctrl_c_twice_stops_at_once(tmp_path):
 def test_a_second_sweep_on_a_folder_says_so_and_status_shows_the_first(tmp_path, capsys):
     study = small_study("tiny_task:Endless", "sgd")
     code = (
-        "import inna.experiments.compare as c, inna.experiments.sweep.sweep as s; "
+        "import inna.experiments.comparison as c, inna.experiments.sweep.sweep as s; "
         f"s.sweep(c.make_study({tiny_task.PATH!r}, ('tiny_task:Endless', 'sgd'), **{SMALL!r}), {str(tmp_path)!r})"
     )
     process = subprocess.Popen([sys.executable, "-c", code])

@@ -8,17 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inna.experiments.rows.run import Metric
 from inna.experiments.study.budget import parse_budget
-from inna.experiments.study.study import (
-    HALF_DECADES,
-    MAX_EXTENSIONS,
-    Contender,
-    Metric,
-    Study,
-    choose,
-    spent,
-    tuning_plan,
-)
+from inna.experiments.study.study import HALF_DECADES, Contender, Study
+from inna.experiments.study.tuning import MAX_EXTENSIONS, choose, spent, tuning_plan
 
 SGD = Contender("SGD", "sgd")
 

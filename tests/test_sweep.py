@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 import tiny_task
-from inna.experiments import compare
-from inna.experiments.compare import DEFAULT_OPTIMIZERS, make_run, make_study
+from inna.experiments import comparison as compare
+from inna.experiments.comparison import DEFAULT_OPTIMIZERS, contender, make_run, make_study
 from inna.experiments.rows.row_files import read_rows, row_path
 from inna.experiments.study.remaining import Outlook, outlook
-from inna.experiments.study.study import Study, choose, spent
+from inna.experiments.study.study import Study
+from inna.experiments.study.tuning import choose, spent
 from inna.experiments.sweep.active_runs import Announcement, read_running
 from inna.experiments.sweep.sweep import LOCK, SilentProgress, SweepError, sweep
-from inna.experiments.training.optimizers import contender
 from timeless import without_times
 
 SMALL = {"epochs": 3, "tuning_epochs": 2, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.0, 0.5)}
@@ -167,8 +167,9 @@ def test_ctrl_c_keeps_the_rows(tmp_path):
 
 def test_kill_minus_nine_loses_at_most_the_runs_in_progress(done, tmp_path):
     _, whole = done
-    study = f"inna.experiments.compare.make_study({tiny_task.PATH!r}, ('sgd', 'inna'), **{SMALL!r})"
-    code = f"import inna.experiments.compare, inna.experiments.sweep.sweep as s; s.sweep({study}, {str(tmp_path)!r}, jobs=2)"
+    study = f"inna.experiments.comparison.make_study({tiny_task.PATH!r}, ('sgd', 'inna'), **{SMALL!r})"
+    imports = "import inna.experiments.comparison; from inna.experiments.sweep.sweep import sweep"
+    code = f"{imports}; sweep({study}, {str(tmp_path)!r}, jobs=2)"
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("*.row.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:

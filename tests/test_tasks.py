@@ -18,7 +18,8 @@ import tiny_task
 from inna.experiments import Run, Task, train
 from inna.experiments.tasks.catalogue import CATALOGUE
 from inna.experiments.tasks.downloads import presence
-from inna.experiments.tasks.load import BUILTIN_TASKS, fingerprint, load_task
+from inna.experiments.tasks.fingerprint import fingerprint
+from inna.experiments.tasks.load import BUILTIN_TASKS, load_task
 from inna.experiments.tasks.seeds import isolated
 
 HERE = Path(tiny_task.__file__)

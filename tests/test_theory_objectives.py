@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.polynomial import Polynomial
 
-from inna.theory.objectives import (
+from inna.theory.objectives import Objective, piecewise_linear, power, quadratic
+from inna.theory.test_functions import (
     BEALE,
     CANCELLING_ABS,
     DOUBLE_WELL,
@@ -16,10 +17,6 @@ from inna.theory.objectives import (
     SPLIT_LINE,
     SPURIOUS_CORNER,
     SPURIOUS_VALLEY,
-    Objective,
-    piecewise_linear,
-    power,
-    quadratic,
 )
 
 OBJECTIVES = [

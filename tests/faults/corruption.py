@@ -23,7 +23,7 @@ import numpy as np
 import tiny_task
 from faults.account import Account
 from inna.experiments import Run, train
-from inna.experiments.compare import make_run, make_study
+from inna.experiments.comparison import make_run, make_study
 from inna.experiments.rows.row_files import DamagedRowError, read_rows, row_path
 from inna.experiments.study.study import Study
 from inna.experiments.tasks.catalogue import PublishedFile, entry

@@ -28,7 +28,7 @@ import torch
 
 from faults.account import TASK, Account, complaint, environment, inna_command
 from inna.cli import run
-from inna.experiments import compare
+from inna.experiments import comparison as compare
 from inna.experiments.rows.row_files import DamagedRowError, read_row
 from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint
 from timeless import without_times
@@ -141,7 +141,7 @@ def train_warm(folder: Path) -> None:
 
 
 def sweep_warm(folder: Path) -> None:
-    """``inna.experiments.compare``, in this process: the sweep of ``inna compare`` without the page at its end."""
+    """``inna.experiments.comparison``, in this process: the sweep of ``inna compare`` without the page at its end."""
     compare(SWEEP_TASK, CONTENDERS, folder=folder, **SWEEP)
 
 
@@ -157,7 +157,7 @@ def training() -> Command:
 
 def sweep_in_one_process() -> Command:
     """A sweep of three optimizers, 27 runs, in one process."""
-    return Command("sweep, one process (inna.experiments.compare)", sweep_warm, ("moment", "write"))
+    return Command("sweep, one process (inna.experiments.comparison)", sweep_warm, ("moment", "write"))
 
 
 def sweep_command_line() -> Command:

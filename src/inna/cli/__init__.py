@@ -10,13 +10,15 @@ import cyclopts
 from cyclopts import App, Parameter
 
 import inna
-from inna.cli.compare import compare, train
+from inna.cli.compare import compare
 from inna.cli.datasets import datasets
+from inna.cli.info import info
 from inna.cli.landscape import landscape
 from inna.cli.messages import UsageError, errors
-from inna.cli.report import info, report, status
+from inna.cli.report import report, status
 from inna.cli.reproduce import reproduce
 from inna.cli.theory_check import theory_check
+from inna.cli.train import train
 
 __all__ = ["app", "run"]
 

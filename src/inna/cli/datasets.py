@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from cyclopts import Parameter
 from rich.console import Console
+from rich.table import Table
 
 from inna.cli.messages import checking, say
 from inna.cli.options import DataDir, keep_data_in
+from inna.experiments.tasks.catalogue import CATALOGUE, DatasetEntry
+from inna.experiments.tasks.downloads import Presence, data_folder, presence
 
-__all__ = ["datasets"]
+__all__ = [
+    "RIGHT",
+    "datasets",
+    "describe",
+    "overview",
+]
 
 
 def datasets(
@@ -26,7 +35,6 @@ def datasets(
     """
     console = Console()
     with checking():
-        from inna.experiments.dataset_table import describe, overview
         from inna.experiments.tasks.catalogue import entry
         from inna.experiments.tasks.downloads import fetch
 
@@ -42,3 +50,62 @@ def datasets(
     for line in describe(described):
         say(console, line)
     return 0
+
+
+RIGHT = ("train", "test", "classes", "download")
+
+
+def overview() -> Table:
+    """All data sets, a line each."""
+    caption = f"Kept in {data_folder()}; inna datasets NAME shows the files, --download fetches them."
+    table = Table(box=None, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
+    for heading in ("name", "images", "train", "test", "classes", "download", "here", "terms"):
+        table.add_column(heading, no_wrap=True, justify="right" if heading in RIGHT else "left")
+    for described in CATALOGUE.values():
+        size = sum(file.size for file in described.files)
+        table.add_row(
+            described.name,
+            _pixels(described),
+            f"{described.train:,}",
+            f"{described.test:,}",
+            str(described.classes),
+            f"{size / 1e6:.0f} MB" if size else "bundled",
+            _state(presence(described)),
+            described.terms,
+        )
+    return table
+
+
+def describe(described: DatasetEntry) -> Iterator[str]:
+    """One data set in lines: what it is, and for each file its size, checksum, addresses and whether it is here."""
+    yield f"{described.name}: {described.title}, {_pixels(described)}, {described.classes} classes"
+    yield f"train and test images: {described.train:,} and {described.test:,}"
+    yield f"terms: {described.terms}"
+    yield f"source: {described.source}"
+    for state in presence(described):
+        file = state.file
+        yield f"{file.name}: {file.size:,} bytes, SHA-256 {file.sha256}"
+        yield f"  {_place(state)}"
+        for address in file.addresses:
+            yield f"  from {address}"
+
+
+def _pixels(described: DatasetEntry) -> str:
+    channels, height, width = described.shape
+    return f"{height} x {width} {'grey' if channels == 1 else 'colour'}"
+
+
+def _state(states: list[Presence]) -> str:
+    if all(state.place for state in states):
+        return "yes"
+    if any(state.damaged and not state.place for state in states):
+        return "damaged"
+    return "in part" if any(state.place for state in states) else "no"
+
+
+def _place(state: Presence) -> str:
+    if state.place is not None:
+        return f"here, intact: {state.place}"
+    if state.damaged:
+        return f"damaged or another file: {', '.join(map(str, state.damaged))}"
+    return "not here"

@@ -10,17 +10,10 @@ from rich.console import Console
 
 from inna.cli.messages import checking, say
 
-__all__ = ["info", "report", "status"]
-
-
-def info() -> int:
-    """Show versions, hardware, the paths of the optimizers that are available here, and where data are cached."""
-    from inna.experiments.training.hardware import report
-
-    console = Console()
-    for name, value in report().items():
-        say(console, f"{name:<22} {value}")
-    return 0
+__all__ = [
+    "report",
+    "status",
+]
 
 
 def report(
@@ -45,7 +38,8 @@ def report(
         from inna.experiments.report.write import print_table, summary_table, write_figures, write_report
         from inna.experiments.rows.row_files import read_rows
         from inna.experiments.study.study import MANIFEST, Study
-        from inna.paper.reproduction import is_reproduction, write_reproduction
+        from inna.paper.page import write_reproduction
+        from inna.paper.reproduction import is_reproduction
 
         pages, table = [], None
         reproduced = is_reproduction(folder)

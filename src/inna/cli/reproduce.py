@@ -80,8 +80,9 @@ def reproduce(
     with checking():
         from inna.experiments.rows.row_files import read_rows
         from inna.experiments.training.tensorboard import check_tensorboard
+        from inna.paper.descents import descend
         from inna.paper.protocol import FIGURES
-        from inna.paper.runs import descend, described, study_of
+        from inna.paper.runs import described, study_of
 
         keep_data_in(data_dir)
         figures = FIGURES if figure == "all" else (figure,)
@@ -112,7 +113,7 @@ def reproduce(
             say(
                 console, f"fig1 {descent.label} {descent.name}, initial speed {descent.initial_speed:g}: dips at {dips}"
             )
-    from inna.paper.reproduction import write_reproduction
+    from inna.paper.page import write_reproduction
 
     pages: list[Path] = []
     failures: list[Failure] = []

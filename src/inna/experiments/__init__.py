@@ -6,13 +6,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from inna.experiments.compare import compare as compare
-    from inna.experiments.rows.row_files import Run as Run
+    from inna.experiments.comparison import compare as compare
     from inna.experiments.rows.row_files import load_rows as load_rows
-    from inna.experiments.tasks.load import Task as Task
+    from inna.experiments.rows.run import Run as Run
+    from inna.experiments.tasks.task import Task as Task
     from inna.experiments.training.train import train as train
 
-_HOMES = {"Run": "rows", "Task": "tasks", "compare": "comparison", "load_rows": "rows", "train": "training"}
+_HOMES = {
+    "Run": "rows.run",
+    "Task": "tasks.task",
+    "compare": "comparison",
+    "load_rows": "rows.row_files",
+    "train": "training.train",
+}
 __all__ = ["Run", "Task", "compare", "load_rows", "train"]
 
 

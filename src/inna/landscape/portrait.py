@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from inna.experiments.charts.drawing import Channels, Drawing, Figure, Panel, Rows, configuration
 from inna.experiments.charts.themes import Style, Theme, assign
-from inna.experiments.report.sentences import count, enumerate_words, short
+from inna.experiments.formatting import count, enumerate_words, short
 from inna.landscape.paths import Path
 from inna.landscape.scenes import Frame, Scene
 from inna.landscape.thinning import Thinned, extremes, thin

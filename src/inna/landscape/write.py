@@ -17,9 +17,9 @@ from inna.experiments.charts.page import (
     resource,
 )
 from inna.experiments.charts.themes import LIGHT
-from inna.experiments.report.sentences import count, enumerate_words
+from inna.experiments.formatting import count, enumerate_words
 from inna.files import write_whole
-from inna.landscape import contenders
+from inna.landscape import optimizers
 from inna.landscape.portrait import Portrait, figure, still, travels
 
 __all__ = ["FORMATS", "check_formats", "write_portrait"]
@@ -105,7 +105,7 @@ def _page(portrait: Portrait, command: Sequence[str]) -> str:
         ),
         travels=_table(portrait),
         command=text(shlex.join(command)) if command else "",
-        method=text(" ".join((contenders.__doc__ or "").split("\n\n", 1)[1].split())),
+        method=text(" ".join((optimizers.__doc__ or "").split("\n\n", 1)[1].split())),
     )
     return page_with_charts(f"{drawn.title}: {named}", body, portrait.styles, [drawn])
 

@@ -13,12 +13,11 @@ Figure 3; test data takes no part in that choice.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
 
-from inna.experiments.report.sentences import count, enumerate_words, fixed, percent, seeds, signed
-from inna.experiments.statistics.summary import CONFIDENCE, Summary, paired_difference
+from inna.experiments.formatting import count, enumerate_words, fixed, percent, seeds, signed
+from inna.experiments.statistics.intervals import CONFIDENCE, paired_difference
+from inna.experiments.statistics.summary import Summary
 from inna.experiments.tasks.catalogue import CATALOGUE
 from inna.experiments.tasks.subsets import split_subset
 from inna.paper.curves import PAPER_EPOCHS
@@ -33,8 +32,12 @@ from inna.paper.evidence import (
     Value,
 )
 from inna.paper.protocol import FIGURE_4_DAMPINGS, inna
+from inna.paper.verdicts import Claim, Finding, Number, Outcome, Rule, Verdict
 
-__all__ = ["CLAIMS", "Claim", "Number", "Verdict", "judge"]
+__all__ = [
+    "CLAIMS",
+    "judge",
+]
 
 # The least number of final seeds that all contenders of a claim must have in common.
 MIN_SEEDS = 3
@@ -51,87 +54,10 @@ ACCURACY_RANGE = 0.05
 DEFAULT_LOSS = 0.2
 # "Early" is after this epoch, the first that is digitised.
 EARLY_EPOCH = 5
-Outcome = Literal["holds", "does not hold", "not enough runs"]
 
 DEFAULT = inna(*FIGURE_4_DAMPINGS, 1 / 2).label
 QUARTER = inna(*FIGURE_4_DAMPINGS, 1 / 4).label
 SIXTEENTH = inna(*FIGURE_4_DAMPINGS, 1 / 16).label
-
-
-class Number(NamedTuple):
-    """One line of a verdict's numbers: what it is, and its value here and in the paper, in words."""
-
-    what: str
-    ours: str
-    paper: str
-
-
-@dataclass
-class Finding:
-    """What a rule found: whether each of its conditions holds (None: unknown), the numbers, and a sentence."""
-
-    conditions: list[bool | None] = field(default_factory=list)
-    numbers: list[tuple[str, str]] = field(default_factory=list)
-    sentences: list[str] = field(default_factory=list)
-
-    @property
-    def outcome(self) -> Outcome | None:
-        if False in self.conditions:
-            return "does not hold"
-        return None if None in self.conditions else "holds"
-
-    def show(
-        self, evidence: Evidence, label: str, quantity: Quantity, epoch: int, figure: int, role: str = ""
-    ) -> Value | None:
-        """The value, which is added to the numbers."""
-        value = evidence.value(label, quantity, epoch, figure)
-        unit = "log₁₀ loss" if quantity == LOSS else "accuracy"
-        words = "–" if value is None else value.words(quantity)
-        self.numbers.append((f"{role or label}, {unit}", f"{label}: {words}" if role and value is not None else words))
-        return value
-
-
-Rule = Callable[[Evidence, int], Finding]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement of the paper (or of ours beyond it), where it is shown, who must have run, and the rule.
-
-    ``early`` claims are judged after `EARLY_EPOCH`, the others at the last epoch.
-    """
-
-    name: str
-    statement: str
-    source: str
-    labels: tuple[str, ...]
-    rule: Rule
-    early: bool = False
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The outcome of a claim on one data set, network and length.
-
-    Attributes:
-        name, statement, source: of the claim.
-        outcome: ``holds``, ``does not hold`` or ``not enough runs``.
-        when: the epoch at which it is judged, in words.
-        numbers: what the rule looked at, with [worst, best] over the seeds.
-        paper: what the same rule says of the paper's curves at the same epoch; None where they do not say.
-        paper_end: what it says of them at the paper's last epoch.
-        sentence: what was found, for people.
-    """
-
-    name: str
-    statement: str
-    source: str
-    outcome: Outcome
-    when: str
-    numbers: tuple[Number, ...]
-    paper: Outcome | None
-    paper_end: Outcome | None
-    sentence: str
 
 
 def judge(summary: Summary) -> list[Verdict]:

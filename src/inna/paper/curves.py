@@ -92,7 +92,7 @@ def paper_curve(figure: int, dataset: str, quantity: str, label: str) -> PaperCu
 
 @cache
 def _curves() -> dict[tuple[int, str, str, str], PaperCurve]:
-    source = resources.files("inna.experiments").joinpath("paper_curves.csv").read_text(encoding="utf-8")
+    source = resources.files("inna.paper").joinpath("curves.csv").read_text(encoding="utf-8")
     heads, *lines = csv.reader(line for line in source.splitlines() if not line.startswith("#"))
     epochs = tuple(int(epoch) for epoch in heads[5:])
     parts: dict[tuple[int, str, str, str], dict[str, Series]] = {}

@@ -11,11 +11,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from inna.checks import check_range
 from inna.experiments.rows.row_files import DamagedRowError, read_document
 from inna.files import write_document
+from inna.theory import figure1
+from inna.theory.test_functions import ROSENBROCK_V
 
-__all__ = ["FIGURE_1", "Descent", "read_descents", "write_descents"]
+__all__ = ["DIGITS", "EVERY", "FIGURE_1", "Descent", "descend", "read_descents", "write_descents"]
 
 FIGURE_1 = "figure1.json"
 
@@ -93,3 +97,36 @@ def read_descents(folder: Path) -> tuple[Descent, ...]:
         if isinstance(error, DamagedRowError):
             raise
         raise DamagedRowError(f"{path}: not the descents of Figure 1 ({error})") from None
+
+
+EVERY = 100  # iterations of Figure 1 between two points that are kept
+
+
+DIGITS = 6  # significant ones of a number that is kept
+
+
+def descend(folder: Path) -> list[Descent]:
+    """Compute Figure 1's descents, a few seconds, write them into ``folder`` as figure1.json, and return them."""
+    path = figure1.iterates()
+    losses = np.log10(ROSENBROCK_V.value(path))
+    descents = []
+    for n, curve in enumerate(figure1.curves()):
+        dips = figure1.dips(path[:, n])
+        kept = sorted({*range(0, figure1.ITERATIONS + 1, EVERY), *dips})
+        descents.append(
+            Descent(
+                curve.origin,
+                curve.alpha,
+                curve.beta,
+                curve.initial_speed,
+                tuple(dips),
+                tuple(kept),
+                *(_rounded(series) for series in (losses[kept, n], *path[kept, n].T)),
+            )
+        )
+    write_descents(folder, descents)
+    return descents
+
+
+def _rounded(series: np.ndarray) -> tuple[float, ...]:
+    return tuple(float(f"{number:.{DIGITS}g}") for number in series)

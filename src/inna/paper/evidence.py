@@ -10,8 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
-from inna.experiments.report.sentences import fixed
-from inna.experiments.statistics.summary import Entry, Summary, history, number
+from inna.experiments.formatting import fixed
+from inna.experiments.rows.results import history, number
+from inna.experiments.statistics.summary import Entry, Summary
 from inna.experiments.tasks.catalogue import CATALOGUE
 from inna.experiments.tasks.subsets import split_subset
 from inna.paper.curves import BEST_IN_FIGURE_3, PAPER_EPOCHS, paper_curve

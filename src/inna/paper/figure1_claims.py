@@ -11,9 +11,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from inna.experiments.report.sentences import fixed
-from inna.paper.claims import Number, Outcome, Verdict
+from inna.experiments.formatting import fixed
 from inna.paper.descents import Descent
+from inna.paper.verdicts import Number, Outcome, Verdict
 
 __all__ = ["judge_figure1"]
 

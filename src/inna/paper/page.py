@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING
 
@@ -16,11 +17,13 @@ from inna.experiments.charts.page import (
     page_with_charts,
     resource,
 )
-from inna.experiments.charts.themes import protocol_styles
 from inna.experiments.report.sections import footer, run_facts, warnings_box
 from inna.experiments.rows.row_files import row_document
 from inna.experiments.statistics.summary import Summary
-from inna.paper.claims import Verdict
+from inna.files import write_whole
+from inna.paper.figures import protocol_styles
+from inna.paper.reproduction import read_reproduction
+from inna.paper.verdicts import Verdict
 from inna.paper.words import (
     NUMBERS_HEADS,
     lead,
@@ -34,7 +37,11 @@ from inna.paper.words import (
 if TYPE_CHECKING:
     from inna.paper.reproduction import Reproduction
 
-__all__ = ["build_reproduction_page"]
+__all__ = [
+    "PAGE",
+    "build_reproduction_page",
+    "write_reproduction",
+]
 
 SECTIONS = {
     "figure1": "Figure 1: a valley with kinks",
@@ -59,7 +66,7 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
         "method": "How it is judged",
     }
     subject = f"{summary.study.dataset}, {summary.study.model}" if summary else "Figure 1"
-    body = Template(resource("reproduction.html")).substitute(
+    body = Template(resource("page.html", "inna.paper")).substitute(
         heading=text(f"{subject}: do the paper’s claims hold?"),
         lead=text(lead(reproduction)),
         navigation=navigation(sections),
@@ -82,7 +89,7 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
         body,
         styles,
         drawn,
-        scripts=[resource("page.js")],
+        scripts=[resource("page.js", "inna.experiments.report")],
         data={
             "rows": {
                 "study": dataclasses.asdict(summary.study) if summary else None,
@@ -162,3 +169,24 @@ def _settings(summary: Summary | None, has_report: bool) -> str:
 
 def _slug(words: str) -> str:
     return "-".join("".join(c if c.isascii() and c.isalnum() else " " for c in words).split())
+
+
+PAGE = "reproduction.html"
+
+
+def write_reproduction(folder: Path) -> list[Path]:
+    """Write reproduction.html into ``folder`` from what lies there, under a temporary name first, then renamed.
+
+    Returns:
+        The paths of what was written.
+
+    Raises:
+        FileNotFoundError, ValueError, DamagedRowError: as `read_reproduction`.
+    """
+    from inna.paper.page import build_reproduction_page
+
+    folder = Path(folder)
+    reproduction = read_reproduction(folder)
+    path = folder / PAGE
+    write_whole(path, build_reproduction_page(reproduction, has_report=reproduction.summary is not None).encode())
+    return [path]

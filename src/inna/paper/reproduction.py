@@ -10,23 +10,24 @@ from functools import cached_property
 from pathlib import Path
 
 from inna.experiments.charts.drawing import Figure
-from inna.experiments.figure1_figures import figure1_figures
 from inna.experiments.rows.row_files import DamagedRowError
 from inna.experiments.statistics.read import read_summary
 from inna.experiments.statistics.summary import Summary
 from inna.experiments.study.study import MANIFEST, Study
 from inna.experiments.tasks.catalogue import CATALOGUE
 from inna.experiments.tasks.subsets import split_subset
-from inna.files import write_whole
-from inna.paper.claims import Verdict, judge
+from inna.paper.claims import judge
 from inna.paper.descents import FIGURE_1, Descent, read_descents
 from inna.paper.figure1_claims import judge_figure1
-from inna.paper.figures import reproduction_figures
+from inna.paper.figures import figure1_figures, reproduction_figures
 from inna.paper.protocol import contenders
+from inna.paper.verdicts import Verdict
 
-__all__ = ["PAGE", "Reproduction", "is_reproduction", "read_reproduction", "write_reproduction"]
-
-PAGE = "reproduction.html"
+__all__ = [
+    "Reproduction",
+    "is_reproduction",
+    "read_reproduction",
+]
 
 
 @dataclass(frozen=True)
@@ -88,24 +89,6 @@ def read_reproduction(folder: Path) -> Reproduction:
     if not _of_the_protocol(summary.study):
         raise ValueError(f"{folder}: not the paper's protocol; `inna report` shows this comparison")
     return Reproduction(summary, descents, tuple(notes))
-
-
-def write_reproduction(folder: Path) -> list[Path]:
-    """Write reproduction.html into ``folder`` from what lies there, under a temporary name first, then renamed.
-
-    Returns:
-        The paths of what was written.
-
-    Raises:
-        FileNotFoundError, ValueError, DamagedRowError: as `read_reproduction`.
-    """
-    from inna.paper.page import build_reproduction_page
-
-    folder = Path(folder)
-    reproduction = read_reproduction(folder)
-    path = folder / PAGE
-    write_whole(path, build_reproduction_page(reproduction, has_report=reproduction.summary is not None).encode())
-    return [path]
 
 
 def _of_the_protocol(study: Study) -> bool:

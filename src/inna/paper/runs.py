@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-import numpy as np
-
 from inna.experiments.rows.row_files import DamagedRowError
 from inna.experiments.study.study import Study
 from inna.experiments.tasks.load import builtin_model, load_task
 from inna.experiments.training.devices import resolve_device
-from inna.paper.descents import Descent, write_descents
 from inna.paper.protocol import contenders, protocol_study, united
-from inna.theory import figure1
-from inna.theory.objectives import ROSENBROCK_V
 
-__all__ = ["descend", "described", "study_of"]
-
-EVERY = 100  # iterations of Figure 1 between two points that are kept
-DIGITS = 6  # significant ones of a number that is kept
+__all__ = [
+    "described",
+    "study_of",
+]
 
 
 def study_of(
@@ -65,30 +60,3 @@ def described(study: Study, folder: Path) -> Study:
         return united(study, Study.load(folder))
     except (FileNotFoundError, DamagedRowError):
         return study
-
-
-def descend(folder: Path) -> list[Descent]:
-    """Compute Figure 1's descents, a few seconds, write them into ``folder`` as figure1.json, and return them."""
-    path = figure1.iterates()
-    losses = np.log10(ROSENBROCK_V.value(path))
-    descents = []
-    for n, curve in enumerate(figure1.curves()):
-        dips = figure1.dips(path[:, n])
-        kept = sorted({*range(0, figure1.ITERATIONS + 1, EVERY), *dips})
-        descents.append(
-            Descent(
-                curve.origin,
-                curve.alpha,
-                curve.beta,
-                curve.initial_speed,
-                tuple(dips),
-                tuple(kept),
-                *(_rounded(series) for series in (losses[kept, n], *path[kept, n].T)),
-            )
-        )
-    write_descents(folder, descents)
-    return descents
-
-
-def _rounded(series: np.ndarray) -> tuple[float, ...]:
-    return tuple(float(f"{number:.{DIGITS}g}") for number in series)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from inna.experiments.report.sentences import DASH, count, enumerate_words, plain, seeds
-from inna.experiments.statistics.summary import Summary, finished
-from inna.experiments.study.study import MAX_EXTENSIONS, TUNING_SEED, Study
+from inna.experiments.formatting import DASH, count, enumerate_words, plain, seeds
+from inna.experiments.rows.results import finished
+from inna.experiments.statistics.summary import Summary
+from inna.experiments.study.study import TUNING_SEED, Study
+from inna.experiments.study.tuning import MAX_EXTENSIONS
 from inna.experiments.tasks.subsets import split_subset
 from inna.paper import claims
-from inna.paper.claims import Verdict
 from inna.paper.curves import PAPER_DATASETS, PAPER_EPOCHS
 from inna.paper.evidence import ACCURACY, CHANCE_SHARE, FOUR, LOSS, OurRows, PaperCurves
 from inna.paper.figures import DECAYS, network_note
@@ -27,6 +28,7 @@ from inna.paper.protocol import (
     contenders,
     scale_of,
 )
+from inna.paper.verdicts import Verdict
 
 if TYPE_CHECKING:
     from inna.paper.reproduction import Reproduction

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from inna.experiments.charts.themes import Style, Theme
-from inna.experiments.study.study import Metric
+from inna.experiments.rows.run import Metric
 
 __all__ = [
     "FONT",

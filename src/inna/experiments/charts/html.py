@@ -9,11 +9,17 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from inna.experiments.charts.themes import Style, styles
-from inna.experiments.report.sentences import plain
-from inna.experiments.statistics.summary import Entry, Summary
+from inna.experiments.charts.themes import Style
+from inna.experiments.formatting import plain
 
-__all__ = ["entry_key", "facts", "json_data", "line_key", "named_key", "scrolling_table", "source_hash", "text"]
+__all__ = [
+    "facts",
+    "json_data",
+    "line_key",
+    "scrolling_table",
+    "source_hash",
+    "text",
+]
 
 
 def text(value: Any) -> str:
@@ -50,16 +56,6 @@ def line_key(position: int, style: Style) -> str:
         f'<svg class="key" viewBox="0 0 26 12" aria-hidden="true"><path class="c{position}" d="M0 6H26" '
         f'stroke-dasharray="{dash}"/></svg>'
     )
-
-
-def entry_key(summary: Summary, entry: Entry) -> str:
-    """The `line_key` of a contender of a comparison."""
-    return line_key(summary.entries.index(entry), styles(summary.study)[entry.label])
-
-
-def named_key(summary: Summary, entry: Entry, after: str = "") -> str:
-    """The contender's line and its name, with the markup ``after`` behind the name."""
-    return f'<span class="name">{entry_key(summary, entry)}<span>{text(entry.label)}{after}</span></span>'
 
 
 def facts(pairs: Mapping[str, Any]) -> str:

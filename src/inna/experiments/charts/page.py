@@ -50,7 +50,7 @@ def whole_page(title: str, body: str, *, style: str, scripts: Sequence[str], dat
         f'<script type="application/json" id="{name}">{json_data(value)}</script>' for name, value in data.items()
     ]
     blocks += [f"<script>{script}</script>" for script in scripts]
-    return Template(resource("chart_page.html")).substitute(
+    return Template(resource("page.html")).substitute(
         policy=text(_policy(scripts, style)),
         version=text(inna.__version__),
         title=text(title),
@@ -88,7 +88,7 @@ def _policy(scripts: Sequence[str], style: str) -> str:
     )
 
 
-def resource(name: str, package: str = "inna.experiments") -> str:
+def resource(name: str, package: str = "inna.experiments.charts") -> str:
     """A file that lies beside the modules of a package."""
     return resources.files(package).joinpath(name).read_text(encoding="utf-8")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inna.experiments.charts.drawing import Figure, still, vega_lite_version
 from inna.experiments.charts.themes import LIGHT
-from inna.experiments.report.sentences import enumerate_words
+from inna.experiments.formatting import enumerate_words
 from inna.files import write_whole
 
 __all__ = ["FORMATS", "check_formats", "write_pictures"]

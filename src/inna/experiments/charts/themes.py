@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from inna.experiments.study.study import Study
-
-__all__ = ["DARK", "LIGHT", "Style", "Theme", "assign", "protocol_styles", "styles"]
+__all__ = [
+    "DARK",
+    "LIGHT",
+    "Style",
+    "Theme",
+    "assign",
+]
 
 
 @dataclass(frozen=True)
@@ -58,11 +62,6 @@ _OTHERS = (
 )
 
 
-def styles(study: Study) -> dict[str, Style]:
-    """Label -> style; no two contenders share both colour and dash, as long as a family has at most 16 members."""
-    return assign([(contender.label, contender.optimizer) for contender in study.contenders], study.reference)
-
-
 def assign(contenders: Iterable[tuple[str, str]], reference: str) -> dict[str, Style]:
     """Label -> style of pairs (label, optimizer), one of whose labels is the reference."""
     chosen: dict[str, Style] = {}
@@ -78,29 +77,3 @@ def assign(contenders: Iterable[tuple[str, str]], reference: str) -> dict[str, S
             others += 1
         chosen[label] = Style(*colors, _DASHES[turn % len(_DASHES)], _SHAPES[turn % len(_SHAPES)])
     return chosen
-
-
-# Of the paper's protocol, by label: nobody is dashed, since a dashed line there is the paper's, so each has a colour.
-_PROTOCOL = {
-    "INNA (0.1, 0.1)": ("#008bd1", "#3fb2f2"),
-    "INNA (0.5, 0.1)": ("#0a2f7a", "#b2ccff"),
-    "INNA (0.5, 0.5)": ("#008a65", "#1fc796"),
-    "INNA (0.5, 1)": ("#c2559d", "#e79cc9"),
-    "SGD": _REFERENCE,
-    "AdaGrad": ("#a87b00", "#f0c000"),
-    "Adam": ("#ad3a00", "#ff8b3d"),
-    "heavy ball": ("#8a4b2a", "#d58f6d"),
-    "AdamW": ("#5f6b00", "#c0d13a"),
-    "INNAprop": ("#6b1f5e", "#8f8fff"),
-    "INNA (0.5, 0.1), q = 1/4": ("#008f99", "#39d0d8"),
-    "INNA (0.5, 0.1), q = 1/8": ("#a3246f", "#ff8ac4"),
-    "INNA (0.5, 0.1), q = 1/16": ("#8f7a00", "#e0c341"),
-}
-
-
-def protocol_styles(study: Study) -> dict[str, Style]:
-    """Label -> style without dashes, of contenders of the paper's protocol; others keep the colours of `styles`."""
-    return {
-        label: Style(*_PROTOCOL.get(label, (style.light, style.dark)), _SOLID, style.shape)
-        for label, style in styles(study).items()
-    }

@@ -6,10 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
 
-from inna.experiments.charts.curves import contender_styles, curve_figure, curve_points
 from inna.experiments.charts.drawing import (
     Channels,
     Drawing,
@@ -17,21 +14,22 @@ from inna.experiments.charts.drawing import (
     Panel,
     Rows,
     log_axis,
-    log_scale,
     names_axis,
     spread_tooltip,
     value_scale,
 )
 from inna.experiments.charts.themes import Theme
-from inna.experiments.report.sentences import count, initial_loss, measure_name, plain, schedule
-from inna.experiments.rows.row_files import Run
-from inna.experiments.statistics.summary import Entry, Summary, finished, number, spread
-from inna.experiments.study.study import Metric
+from inna.experiments.formatting import plain
+from inna.experiments.report.curves import contender_styles, curve_figure, curve_points
+from inna.experiments.report.sentences import measure_name
+from inna.experiments.report.tuning_figure import _tuning_figure
+from inna.experiments.rows.run import Metric
+from inna.experiments.statistics.intervals import spread
+from inna.experiments.statistics.summary import Summary
 
-__all__ = ["figures"]
-
-# A tuning loss above this many times the loss before training is drawn in the strip above the axis.
-CEILING = 3.0
+__all__ = [
+    "figures",
+]
 
 
 def figures(summary: Summary) -> list[Figure]:
@@ -115,129 +113,6 @@ def _final_panel(summary: Summary, measure: Metric) -> Panel:
         return channels.finish(rule, mean, seeds)
 
     return Panel("", draw, height=30 * len(summary.entries))
-
-
-def _tuning_figure(summary: Summary) -> Figure:
-    qs = sorted({run.q for entry in summary.entries for run, _ in entry.tuning})
-    start = initial_loss(summary)
-    losses = [
-        number(result.get("train_loss"))
-        for entry in summary.entries
-        for _, result in entry.tuning
-        if finished(result) and math.isfinite(number(result.get("train_loss")))
-    ]
-    limit = CEILING * start if math.isfinite(start) and start > 0 else math.inf
-    shown = [loss for loss in losses if loss <= limit] or [start if math.isfinite(start) else 1.0]
-    caption = (
-        f"Training loss after {count(summary.study.tuning_epochs, 'tuning epoch')} against γ₀; a ring marks the chosen."
-    )
-    strip = len(losses) < sum(len(entry.tuning) for entry in summary.entries) or max(losses, default=0.0) > max(shown)
-    if strip:
-        caption += " In the strip on top: × diverged, ▲ ended above the axis."
-    return Figure(
-        name="tuning",
-        section="tuning",
-        title="How much the step size matters",
-        caption=caption,
-        panels=tuple(_tuning_panel(summary, q, qs, (min(shown), max(shown)), strip) for q in qs),
-    )
-
-
-def _tuning_panel(
-    summary: Summary, q: float, qs: Sequence[float], domain: tuple[float, float], with_strip: bool
-) -> Panel:
-    low, ceiling = domain
-    log = low > 0
-    # The strip above the axis gives each contender a line of its own, so that no mark covers another.
-    height = math.log(ceiling / low) if log and ceiling > low else 1.0
-    strip = {
-        entry.label: ceiling * math.exp(height * 0.028 * (position + 1.5)) if log else ceiling
-        for position, entry in enumerate(summary.entries)
-    }
-    rows: Rows = []
-    for entry in summary.entries:
-        for run, result in entry.tuning:
-            if run.q == q:
-                rows.append(_tuning_row(entry, run, result, ceiling, strip[entry.label]))
-    done = [row for row in rows if row["state"] == "done"]
-    chosen = [row for row in done if row["chosen"]]
-    lost = [row for row in rows if row["state"] != "done"]
-    rates = [run.lr for entry in summary.entries for run, _ in entry.tuning]
-    title = f"Schedule: {schedule(q)}" if len(qs) > 1 else ""
-    top = max(strip.values()) if with_strip else ceiling
-
-    def draw(theme: Theme, interactive: bool) -> Drawing:
-        import altair as alt
-
-        channels = Channels(contender_styles(summary), theme, interactive)
-        scale, kind = log_scale([low], domain=[low * 0.8 if log else low, top * 1.05 if log else top], nice=False)
-        x = alt.X(
-            "lr",
-            type="quantitative",
-            title="initial step size (log)",
-            scale=alt.Scale(type="log", domain=[min(rates) * 0.8, max(rates) * 1.25], nice=False),
-            axis=log_axis(grid=False),
-        )
-        axis = log_axis()
-        y = alt.Y("shown", type="quantitative", scale=scale, title="tuning loss" + kind, axis=axis)
-        tooltip = [
-            alt.Tooltip("contender", type="nominal", title="optimizer"),
-            alt.Tooltip("lr", type="quantitative", title="γ₀", format=".3~g"),
-            alt.Tooltip("loss", type="nominal", title="tuning loss"),
-        ]
-        line = (
-            channels.data(done)
-            .mark_line(strokeWidth=2)
-            .encode(x=x, y=y, color=channels.color("shape"), strokeDash=channels.dash(), opacity=channels.opacity())
-        )
-        points = (
-            channels.data(done)
-            .mark_point(filled=True, size=45)
-            .encode(
-                x=x,
-                y=y,
-                color=channels.color("shape"),
-                shape=channels.shape("shape"),
-                opacity=channels.opacity(),
-                tooltip=tooltip,
-            )
-        )
-        rings = (
-            channels.data(chosen)
-            .mark_point(filled=False, size=260, strokeWidth=2)
-            .encode(x=x, y=y, color=channels.color("shape"), opacity=channels.opacity(), tooltip=tooltip)
-        )
-        marks = []
-        for state, shape, angle in (("diverged", "cross", 45), ("above", "triangle-up", 0)):
-            marks.append(
-                channels.data([row for row in lost if row["state"] == state])
-                .mark_point(filled=True, size=45, shape=shape, angle=angle)
-                .encode(x=x, y=y, color=channels.color("shape"), opacity=channels.opacity(), tooltip=tooltip)
-            )
-        rule = (
-            channels.fixed([{"shown": ceiling * (math.exp(height * 0.02) if log else 1)}])
-            .mark_rule(color=theme.muted, opacity=0.5 if lost else 0)
-            .encode(y=y)
-        )
-        return channels.finish(rule, line, points, rings, *marks)
-
-    return Panel(title, draw, height=320)
-
-
-def _tuning_row(entry: Entry, run: Run, result: Mapping[str, Any], ceiling: float, strip: float) -> dict[str, Any]:
-    loss = number(result.get("train_loss"))
-    if not finished(result) or not math.isfinite(loss):
-        state, said = "diverged", "diverged"
-    else:
-        state, said = ("done" if loss <= ceiling else "above"), f"{loss:.4g}"
-    return {
-        "contender": entry.label,
-        "lr": run.lr,
-        "loss": said,
-        "shown": loss if state == "done" else strip,
-        "state": state,
-        "chosen": entry.choice is not None and (run.lr, run.q) == (entry.choice.lr, entry.choice.q),
-    }
 
 
 def _reach_figure(summary: Summary) -> Figure:

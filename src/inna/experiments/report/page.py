@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from string import Template
 
-from inna.experiments.charts.curves import contender_styles
 from inna.experiments.charts.html import text
 from inna.experiments.charts.page import (
     figure_markup,
@@ -15,6 +14,8 @@ from inna.experiments.charts.page import (
     page_with_charts,
     resource,
 )
+from inna.experiments.formatting import count, percent
+from inna.experiments.report.curves import contender_styles
 from inna.experiments.report.figures import figures
 from inna.experiments.report.results_table import results_heads, results_lines
 from inna.experiments.report.sections import (
@@ -27,9 +28,10 @@ from inna.experiments.report.sections import (
     verdicts,
     warnings_box,
 )
-from inna.experiments.report.sentences import count, percent
+from inna.experiments.rows.results import finished
 from inna.experiments.rows.row_files import row_document
-from inna.experiments.statistics.summary import CONFIDENCE, Summary, finished
+from inna.experiments.statistics.intervals import CONFIDENCE
+from inna.experiments.statistics.summary import Summary
 
 __all__ = ["build_page"]
 
@@ -48,7 +50,7 @@ def build_page(summary: Summary, notes: Sequence[str] = ()) -> str:
         "settings": "How it was made",
         "method": "Method",
     }
-    body = Template(resource("page.html")).substitute(
+    body = Template(resource("page.html", "inna.experiments.report")).substitute(
         heading=text(f"{study.dataset}: which optimizer trains best?"),
         lead=text(lead(summary)),
         navigation=navigation(sections),
@@ -74,7 +76,7 @@ def build_page(summary: Summary, notes: Sequence[str] = ()) -> str:
         body,
         styles,
         drawn,
-        scripts=[resource("page.js")],
+        scripts=[resource("page.js", "inna.experiments.report")],
         data={"rows": {"study": dataclasses.asdict(study), "rows": [row_document(*row) for row in rows]}},
     )
 

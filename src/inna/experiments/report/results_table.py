@@ -5,23 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from inna.experiments.charts.html import named_key, text
-from inna.experiments.report.sentences import (
-    DASH,
-    comparison_word,
-    decimals,
-    difference_places,
-    duration,
-    fixed,
-    measure_name,
-    measure_places,
-    percent,
-    schedule,
-    short,
-    signed,
-)
-from inna.experiments.statistics.summary import Entry, Summary, spread
-from inna.experiments.study.study import Metric
+from inna.experiments.charts.html import text
+from inna.experiments.formatting import DASH, decimals, duration, fixed, percent, schedule, short, signed
+from inna.experiments.report.sections import named_key
+from inna.experiments.report.sentences import comparison_word, difference_places, measure_name, measure_places
+from inna.experiments.rows.run import Metric
+from inna.experiments.statistics.intervals import spread
+from inna.experiments.statistics.summary import Entry, Summary
 
 __all__ = ["results_heads", "results_lines"]
 

@@ -8,34 +8,31 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import inna
-from inna.experiments.charts.html import entry_key, facts, named_key, scrolling_table, text
+from inna.experiments.charts.html import facts, line_key, scrolling_table, text
+from inna.experiments.formatting import DASH, count, duration, fixed, plain, schedule, seeds, short
+from inna.experiments.report.curves import styles
 from inna.experiments.report.sentences import (
-    DASH,
-    count,
-    divergence_sentence,
-    duration,
-    fixed,
     headline,
     measure_name,
     measure_places,
     method_notes,
-    plain,
-    schedule,
-    seeds,
-    short,
     survivors_sentence,
     verdict,
     warnings_of,
 )
-from inna.experiments.statistics.summary import Entry, Summary, finished, spread
-from inna.experiments.study.study import Metric
+from inna.experiments.rows.results import divergence_sentence, finished
+from inna.experiments.rows.run import Metric
+from inna.experiments.statistics.intervals import spread
+from inna.experiments.statistics.summary import Entry, Summary
 
 __all__ = [
     "cards",
     "diverged_runs",
+    "entry_key",
     "footer",
     "lead",
     "method",
+    "named_key",
     "provenance",
     "run_facts",
     "verdicts",
@@ -211,3 +208,13 @@ def _merged(summary: Summary, key: str) -> dict[str, str]:
 
 def _distinct(values: Iterable[Any]) -> str:
     return " / ".join(dict.fromkeys(str(value) for value in values)) or DASH
+
+
+def entry_key(summary: Summary, entry: Entry) -> str:
+    """The `line_key` of a contender of a comparison."""
+    return line_key(summary.entries.index(entry), styles(summary.study)[entry.label])
+
+
+def named_key(summary: Summary, entry: Entry, after: str = "") -> str:
+    """The contender's line and its name, with the markup ``after`` behind the name."""
+    return f'<span class="name">{entry_key(summary, entry)}<span>{text(entry.label)}{after}</span></span>'

@@ -3,176 +3,36 @@
 from __future__ import annotations
 
 import math
-import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
-from inna.experiments.statistics.summary import (
-    CONFIDENCE,
-    NEAR,
-    Difference,
-    Entry,
-    Summary,
-    false_alarm_rate,
-    finished,
-    history,
-    number,
-    spread,
+from inna.experiments.formatting import (
+    count,
+    decimals,
+    enumerate_words,
+    fixed,
+    percent,
+    plain,
+    schedule,
+    seeds,
+    short,
+    signed,
 )
-from inna.experiments.study.study import Metric
+from inna.experiments.rows.results import finished, history, number
+from inna.experiments.rows.run import Metric
+from inna.experiments.statistics.intervals import CONFIDENCE, Difference, false_alarm_rate, spread
+from inna.experiments.statistics.summary import NEAR, Entry, Summary
 
 __all__ = [
     "comparison_word",
-    "count",
-    "decimals",
     "difference_places",
-    "divergence_sentence",
-    "duration",
-    "enumerate_words",
-    "fixed",
     "headline",
     "initial_loss",
     "measure_name",
     "measure_places",
     "method_notes",
-    "percent",
-    "plain",
-    "schedule",
-    "seeds",
-    "short",
-    "signed",
     "survivors_sentence",
     "verdict",
     "warnings_of",
 ]
-
-MINUS = "\N{MINUS SIGN}"
-DASH = "–"
-
-
-def plain(text: str) -> str:
-    """``text`` on one line and without control characters, each of which becomes U+FFFD, so that no terminal obeys it.
-
-    >>> plain("a\\x1b[31mb")
-    'a\ufffd[31mb'
-    """
-    return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
-
-
-def short(value: float) -> str:
-    """Three significant digits.
-
-    >>> short(0.031623), short(-1.5), short(1234567.0), short(float("nan"))
-    ('0.0316', '−1.5', '1.23e6', '–')
-    """
-    if not math.isfinite(value):
-        return DASH if math.isnan(value) else f"{'' if value > 0 else MINUS}∞"
-    text = f"{value:.3g}"
-    if "e" in text:
-        mantissa, exponent = text.split("e")
-        text = f"{value:.0f}" if 0 <= int(exponent) < 6 else f"{mantissa}e{int(exponent)}"
-    return text.replace("-", MINUS)
-
-
-def fixed(value: float, places: int) -> str:
-    """``places`` decimals, with a true minus sign; a number too large or too small for them as `short`.
-
-    >>> fixed(0.98333, 3), fixed(-2.0, 1), fixed(1e9, 2), fixed(1e-9, 3)
-    ('0.983', '−2.0', '1e9', '1e-9')
-    """
-    if not math.isfinite(value) or abs(value) >= 1e6 or 0 < abs(value) < 0.5 * 10**-places:
-        return short(value).replace(f"e{MINUS}", "e-")
-    return f"{value:.{places}f}".replace("-", MINUS)
-
-
-def signed(value: float, places: int) -> str:
-    """A difference in ``places`` decimals, with its sign where any digit is left; a very large one as `short`.
-
-    >>> signed(0.5, 1), signed(-0.5, 1), signed(-0.001, 1), signed(2e7, 1)
-    ('+0.5', '−0.5', '0.0', '+2e7')
-    """
-    if not math.isfinite(value) or abs(value) >= 1e6:
-        return f"+{short(value)}" if value > 0 else short(value)
-    text = f"{abs(value):.{places}f}"
-    return f"{'' if float(text) == 0 else '+' if value > 0 else MINUS}{text}"
-
-
-def decimals(values: Iterable[float], spreads: Iterable[float] = ()) -> int:
-    """How many decimals a column needs: three digits of its smallest number, two of its middle spread; 6 at most.
-
-    >>> decimals([0.981, 0.97], spreads=[0.004, 0.005, 0.006]), decimals([12.0, 150.0]), decimals([])
-    (4, 1, 3)
-    """
-    sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
-    gaps = sorted(gap for gap in spreads if math.isfinite(gap) and gap > 0)
-    places = 2 - math.floor(math.log10(min(sizes))) if sizes else 3
-    if gaps:
-        places = max(places, 1 - math.floor(math.log10(gaps[len(gaps) // 2])))
-    return min(max(places, 0), 6)
-
-
-def duration(seconds: float) -> str:
-    """A length of time for people.
-
-    >>> duration(0.21), duration(59.0), duration(125.0), duration(7380.0)
-    ('0.21 s', '59 s', '2 min 5 s', '2 h 3 min')
-    """
-    if not math.isfinite(seconds):
-        return DASH
-    if seconds < 60:
-        return f"{short(seconds) if seconds < 9.5 else round(seconds)} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-
-
-def count(n: int, noun: str, plural: str = "") -> str:
-    """A number and its noun.
-
-    >>> count(1, "seed"), count(1797, "row")
-    ('1 seed', '1,797 rows')
-    """
-    return f"{n:,} {noun if n == 1 else plural or noun + 's'}"
-
-
-def percent(share: float) -> str:
-    """A share in whole per cent, with a space that does not break.
-
-    >>> percent(0.95)
-    '95\xa0%'
-    """
-    return f"{share:.0%}".replace("%", "\N{NO-BREAK SPACE}%") if math.isfinite(share) else DASH
-
-
-def enumerate_words(words: Sequence[str], conjunction: str = "and") -> str:
-    """A list in words.
-
-    >>> enumerate_words(["a"]), enumerate_words(["a", "b", "c"], "or")
-    ('a', 'a, b or c')
-    """
-    return f"{', '.join(words[:-1])} {conjunction} {words[-1]}" if len(words) > 1 else "".join(words)
-
-
-def seeds(numbers: Sequence[int]) -> str:
-    """Which seeds.
-
-    >>> seeds([3]), seeds([1, 2, 3])
-    ('seed 3', 'seeds 1, 2 and 3')
-    """
-    return f"seed{'s' if len(numbers) > 1 else ''} {enumerate_words([str(each) for each in numbers])}"
-
-
-def schedule(q: float) -> str:
-    """The factor of gamma_0 at iteration k.
-
-    >>> schedule(0.0), schedule(0.5), schedule(0.25)
-    ('constant', '1/√(k+1)', '(k+1)^−0.25')
-    """
-    if q == 0:
-        return "constant"
-    return "1/√(k+1)" if q == 0.5 else f"(k+1)^{MINUS}{q:g}"
 
 
 def measure_name(measure: Metric) -> str:
@@ -309,24 +169,6 @@ def method_notes(summary: Summary) -> list[str]:
         "Seconds of an epoch or to a loss are of training alone; the time spent is that of whole runs."
     )
     return [tuning, numbers, intervals, chance, costs]
-
-
-def divergence_sentence(result: Mapping[str, Any]) -> str:
-    """What is known of the first bad step of a diverged run: where, in which parameter, its gamma, the loss before."""
-    facts = result.get("divergence") or {}
-    iteration, epoch, parameter = facts.get("iteration"), facts.get("epoch"), facts.get("parameter")
-    parts = []
-    if iteration is not None:
-        parts.append(f"at iteration {iteration:,}" + (f" (epoch {epoch})" if epoch is not None else ""))
-    if parameter:
-        parts.append(f"in parameter {plain(str(parameter))}")
-    sentence = f"First bad step {', '.join(parts)}" if parts else "The first bad step was not recorded"
-    rate, loss = number(facts.get("lr")), number(facts.get("last_finite_loss"))
-    if math.isfinite(rate):
-        sentence += f"; γ was {short(rate)}"
-    sentence += f", the last finite loss {short(loss)}" if math.isfinite(loss) else "; no loss was finite before"
-    reason = plain(str(facts.get("reason") or ""))
-    return f"{sentence}. {reason[:1].upper()}{reason[1:]}".strip().rstrip(".") + "."
 
 
 def survivors_sentence(entry: Entry, q: float) -> str:

@@ -6,25 +6,24 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from inna.experiments.report.sentences import (
-    comparison_word,
+from inna.experiments.formatting import (
     count,
     decimals,
     duration,
     enumerate_words,
     fixed,
-    headline,
-    measure_name,
     percent,
     plain,
     schedule,
     short,
     signed,
-    warnings_of,
 )
-from inna.experiments.rows.row_files import Run
-from inna.experiments.statistics.summary import CONFIDENCE, Entry, Summary, number, spread, summarize
-from inna.experiments.study.study import Metric, Study
+from inna.experiments.report.sentences import comparison_word, headline, measure_name, warnings_of
+from inna.experiments.rows.results import number
+from inna.experiments.rows.run import Metric, Run
+from inna.experiments.statistics.intervals import CONFIDENCE, spread
+from inna.experiments.statistics.summary import Entry, Summary, summarize
+from inna.experiments.study.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd

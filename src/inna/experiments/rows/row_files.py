@@ -7,25 +7,20 @@ A row file holds three keys: ``run`` (everything that decides the run), ``result
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inna import files
-from inna.checks import check_range, check_whole
-from inna.files import canonical, write_document
+from inna.experiments.rows.run import Run, _as_json, _encode
+from inna.files import write_document
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "DamagedRowError",
-    "Run",
-    "as_tuples",
     "load_rows",
     "read_document",
     "read_row",
@@ -36,63 +31,6 @@ __all__ = [
 ]
 
 SUFFIX = ".row.json"
-
-
-@dataclass(frozen=True)
-class Run:
-    """Everything that decides a run; two equal runs give the same row, timings aside.
-
-    Attributes:
-        dataset: a built-in task's name (``digits``), or ``file.py:function`` of one's own.
-        model: the network's name within the task.
-        optimizer: a name such as ``inna``, ``sgd``, ``heavy-ball``, ``adagrad``, ``adam``, or an importable class.
-        lr: gamma_0, > 0.
-        alpha, beta: INNA's dampings; None for optimizers that have none.
-        q: power of the step-size decay gamma_0 (k + 1)^-q over iterations k; 0 is a constant step.
-        settings: the optimizer's other arguments as sorted (name, value) pairs.
-        batch_size: of training; 0 where the task's own DataLoader decides and does not say.
-        epochs: passes over the training data, >= 1.
-        seed: decides the initial weights and the order of the data.
-        device, precision: where and in which arithmetic.
-        source: digest of what the name ``dataset`` stands for, where that is a file of one's own; else empty.
-
-    Raises:
-        ValueError: a number is out of range.
-    """
-
-    dataset: str
-    model: str
-    optimizer: str
-    lr: float
-    alpha: float | None = None
-    beta: float | None = None
-    q: float = 0.0
-    settings: tuple[tuple[str, Any], ...] = ()
-    batch_size: int = 32
-    epochs: int = 15
-    seed: int = 0
-    device: str = "cpu"
-    precision: str = "float32"
-    source: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("lr", "alpha", "beta", "q"):
-            value = getattr(self, name)
-            if value is not None:
-                number = check_range(name, value, minimum=0.0, exclusive=name == "lr")
-                object.__setattr__(self, name, number)
-        for name, least in (("batch_size", 0), ("epochs", 1), ("seed", 0)):
-            check_whole(name, getattr(self, name), minimum=least)
-        object.__setattr__(self, "settings", tuple((name, as_tuples(value)) for name, value in self.settings))
-
-    @property
-    def key(self) -> str:
-        """Sixteen hexadecimal digits that name the run; equal runs have equal keys, in any process.
-
-        >>> Run("digits", "small-cnn", "sgd", 0.1).key == Run("digits", "small-cnn", "sgd", 0.1).key
-        True
-        """
-        return hashlib.sha256(canonical(_as_json(self)).encode()).hexdigest()[:16]
 
 
 class DamagedRowError(files.DamagedFileError):
@@ -189,26 +127,6 @@ def load_rows(folder: str | Path) -> pd.DataFrame:
     return pd.DataFrame(
         [{name: getattr(run, name) for name in names} | result for run, result in read_rows(folder).items()]
     )
-
-
-def as_tuples(value: Any) -> Any:
-    """Lists as tuples, at any depth: what JSON made of the tuples of ``Run.settings``."""
-    return tuple(as_tuples(part) for part in value) if isinstance(value, (list, tuple)) else value
-
-
-def _as_json(run: Run) -> dict[str, Any]:
-    encoded: dict[str, Any] = _encode(dataclasses.asdict(run))
-    return encoded
-
-
-def _encode(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
-    if isinstance(value, Mapping):
-        return {str(name): _encode(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_encode(item) for item in value]
-    return value
 
 
 def _decode(value: Any) -> Any:

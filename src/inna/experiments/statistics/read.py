@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-from inna.experiments.report.sentences import count, plain
+from inna.experiments.formatting import count, plain
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.statistics.summary import Summary, summarize
 from inna.experiments.study.study import MANIFEST, Study

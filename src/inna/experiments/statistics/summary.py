@@ -7,59 +7,23 @@ better; a metric of the test set says itself which direction is good. Test data 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
-from inna.experiments.rows.row_files import Run
-from inna.experiments.study.study import Choice, Contender, Metric, Study, choose
+from inna.experiments.rows.results import Result, epochs_begun, finished, history, number
+from inna.experiments.rows.run import Metric, Run
+from inna.experiments.statistics.intervals import Difference, paired_difference, spread
+from inna.experiments.study.study import Choice, Contender, Study
+from inna.experiments.study.tuning import choose
 
-__all__ = [
-    "CONFIDENCE",
-    "NEAR",
-    "Budget",
-    "Difference",
-    "Entry",
-    "Reach",
-    "Spread",
-    "Summary",
-    "false_alarm_rate",
-    "paired_difference",
-    "spread",
-    "summarize",
-]
+__all__ = ["NEAR", "Budget", "Entry", "Reach", "Summary", "summarize"]
 
-Result = Mapping[str, Any]
 
-# The level of every interval, and the slack below which a step size counts as nearly as good as the best.
-CONFIDENCE = 0.95
 NEAR = 0.10
 
 TRAIN_LOSS = Metric("train_loss", "min")
-
-
-class Spread(NamedTuple):
-    """Mean, best and worst of ``n`` values, one a seed."""
-
-    mean: float
-    best: float
-    worst: float
-    n: int
-
-
-class Difference(NamedTuple):
-    """Mean of ``n`` paired differences, with the ends of its confidence interval; None where n < 2 allows none."""
-
-    mean: float
-    low: float | None
-    high: float | None
-    n: int
-
-    @property
-    def tells(self) -> bool:
-        """Whether the interval exists and leaves zero out, so that the seeds tell the two apart."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
 class Reach(NamedTuple):
@@ -78,73 +42,6 @@ class Budget(NamedTuple):
     runs: int
     epochs: int
     seconds: float
-
-
-def spread(values: Iterable[float], goal: Literal["max", "min"]) -> Spread | None:
-    """Mean, best and worst of ``values``; None of none.
-
-    Args:
-        values: finite numbers, one a seed.
-        goal: which direction is good.
-
-    >>> spread([3.0, 1.0, 2.0], "min")
-    Spread(mean=2.0, best=1.0, worst=3.0, n=3)
-    """
-    numbers = sorted(values, reverse=goal == "max")
-    if not numbers:
-        return None
-    mean = math.fsum(numbers) / len(numbers)
-    # A mean is never outside its own values, although its rounding may be.
-    return Spread(min(max(mean, min(numbers)), max(numbers)), numbers[0], numbers[-1], len(numbers))
-
-
-def paired_difference(
-    values: Mapping[int, float], reference: Mapping[int, float], confidence: float = CONFIDENCE
-) -> Difference | None:
-    """The mean of d_s = values_s - reference_s over the seeds s that both have, with Student's t interval.
-
-    With n pairs, mean d and standard deviation sd (n - 1 in its denominator), the interval is
-
-        d ± t sd/√n,    t the (1 + confidence)/2 quantile of Student's distribution with n - 1 degrees of freedom.
-
-    It assumes that the differences are independent draws of one normal distribution.
-
-    Args:
-        values, reference: seed -> finite number.
-        confidence: in (0, 1).
-
-    Returns:
-        None without a common seed; with one, a difference without an interval.
-
-    Raises:
-        ValueError: confidence is not in (0, 1).
-
-    >>> paired_difference({1: 2.0}, {1: 0.5, 2: 9.0})
-    Difference(mean=1.5, low=None, high=None, n=1)
-    """
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
-    differences = [values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())]
-    n = len(differences)
-    if n == 0:
-        return None
-    mean = math.fsum(differences) / n
-    if n == 1:
-        return Difference(mean, None, None, n)
-    from scipy.special import stdtrit  # the quantile of scipy.stats.t, without the second that stats takes to import
-
-    deviation = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1))
-    margin = float(stdtrit(n - 1, (1 + confidence) / 2)) * deviation / math.sqrt(n)
-    return Difference(mean, mean - margin, mean + margin, n)
-
-
-def false_alarm_rate(comparisons: int, confidence: float = CONFIDENCE) -> float:
-    """The chance 1 - confidence^c that at least one of c independent intervals misses a true difference of zero.
-
-    >>> round(false_alarm_rate(7), 2)
-    0.3
-    """
-    return 1 - confidence**comparisons
 
 
 @dataclass(frozen=True)
@@ -306,28 +203,6 @@ def summarize(study: Study, rows: Mapping[Run, Result]) -> Summary:
             for contender in study.contenders
         ),
     )
-
-
-def number(value: Any) -> float:
-    """``value`` as a float; NaN where it is no number."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
-
-
-def finished(result: Result) -> bool:
-    """Whether the run came to its end."""
-    return result.get("status") == "done"
-
-
-def history(result: Result) -> Sequence[Mapping[str, Any]]:
-    """The measurements after each epoch, epoch 0 being before training."""
-    return result.get("history") or ()
-
-
-def epochs_begun(run: Run, result: Result) -> int:
-    """The epochs a run took, the one in which it diverged included."""
-    if finished(result):
-        return run.epochs
-    return min(run.epochs, max((int(epoch["epoch"]) for epoch in history(result)), default=0) + 1)
 
 
 def _finals(

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from inna.experiments.rows.row_files import Run
-from inna.experiments.study.study import Study, choose, tuning_plan
+from inna.experiments.rows.run import Run
+from inna.experiments.study.study import Study
+from inna.experiments.study.tuning import choose, tuning_plan
 
-__all__ = ["Outlook", "describe", "outlook"]
+__all__ = [
+    "Outlook",
+    "outlook",
+]
 
 
 class Outlook(NamedTuple):
@@ -33,11 +37,3 @@ def outlook(study: Study, rows: Mapping[Run, Mapping[str, Any]], failed: Collect
         left += len(tuning) + coming
         epochs += len(tuning) * study.tuning_epochs + coming * study.epochs
     return Outlook(done, left, epochs)
-
-
-def describe(run: Run) -> str:
-    """A run in short, for messages."""
-    settings = [("alpha", run.alpha), ("beta", run.beta), *run.settings]
-    written = ",".join(f"{name}={value}" for name, value in settings if value is not None)
-    name = f"{run.optimizer}:{written}" if written else run.optimizer
-    return f"{name} lr={run.lr:g} q={run.q:g} seed={run.seed} epochs={run.epochs}"

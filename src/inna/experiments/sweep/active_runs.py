@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inna.experiments.rows.row_files import Run
+from inna.experiments.rows.run import Run
 from inna.files import is_alive, read_document, write_document
 
 __all__ = [

@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import inna
-from inna.experiments.rows.row_files import Run, write_row
+from inna.experiments.rows.row_files import write_row
+from inna.experiments.rows.run import Run
 from inna.experiments.study.study import Study
 from inna.experiments.sweep.active_runs import Announcement
 from inna.experiments.sweep.stopping import StopSign
 from inna.experiments.sweep.workers import Ended, Failure, SweepError, attempt, pickled
-from inna.experiments.tasks.load import Task, load_task
+from inna.experiments.tasks.load import load_task
+from inna.experiments.tasks.task import Task
 from inna.experiments.training.tensorboard import EventLog
 from inna.experiments.training.train import checkpoint_path
 from inna.files import write_whole

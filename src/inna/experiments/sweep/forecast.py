@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inna.experiments.report.sentences import count, duration, schedule, short
-from inna.experiments.rows.row_files import Run
-from inna.experiments.study.study import Contender, Study, choose, tuning_plan
-from inna.experiments.tasks.load import Task
-from inna.experiments.training.train import Pace, pace
+from inna.experiments.formatting import count, duration, schedule, short
+from inna.experiments.rows.run import Run
+from inna.experiments.study.study import Contender, Study
+from inna.experiments.study.tuning import choose, tuning_plan
+from inna.experiments.tasks.task import Task
+from inna.experiments.training.loop import Pace
+from inna.experiments.training.train import pace
 
 if TYPE_CHECKING:
     from rich.console import Console

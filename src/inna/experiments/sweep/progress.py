@@ -15,8 +15,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from inna.experiments.report.sentences import divergence_sentence
-from inna.experiments.rows.row_files import Run
+from inna.experiments.rows.results import divergence_sentence
+from inna.experiments.rows.run import Run
 from inna.experiments.study.remaining import Outlook
 from inna.experiments.study.study import Study
 from inna.experiments.sweep.active_runs import read_running

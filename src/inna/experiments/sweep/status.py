@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inna.experiments.report.sentences import count, duration
-from inna.experiments.rows.row_files import Run, read_rows
+from inna.experiments.formatting import count, duration
+from inna.experiments.rows.row_files import read_rows
+from inna.experiments.rows.run import Run
 from inna.experiments.study.remaining import Outlook, outlook
-from inna.experiments.study.study import Contender, Study, choose, tuning_plan
+from inna.experiments.study.study import Contender, Study
+from inna.experiments.study.tuning import choose, tuning_plan
 from inna.experiments.sweep.active_runs import (
     SweepState,
     UnderWay,

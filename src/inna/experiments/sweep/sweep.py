@@ -12,14 +12,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from inna.checks import check_range
-from inna.experiments.rows.row_files import Run, read_rows
+from inna.experiments.rows.row_files import read_rows
+from inna.experiments.rows.run import Run, describe
 from inna.experiments.study.budget import parse_budget
-from inna.experiments.study.remaining import Outlook, describe, outlook
-from inna.experiments.study.study import Contender, Study, choose, spent, tuning_plan
+from inna.experiments.study.remaining import Outlook, outlook
+from inna.experiments.study.study import Contender, Study
+from inna.experiments.study.tuning import choose, spent, tuning_plan
 from inna.experiments.sweep.active_runs import SweepAtWork, read_running, sweep_at_work, write_failures
 from inna.experiments.sweep.stopping import Stopping
 from inna.experiments.sweep.workers import Failure, Processes, SweepError, explain
-from inna.experiments.tasks.load import Task
+from inna.experiments.tasks.task import Task
 from inna.experiments.training.tensorboard import check_tensorboard
 from inna.files import remove_abandoned
 

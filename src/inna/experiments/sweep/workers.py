@@ -21,12 +21,15 @@ from typing import Any, NamedTuple
 
 import torch
 
-from inna.experiments.rows.row_files import Run, write_row
+from inna.experiments.rows.row_files import write_row
+from inna.experiments.rows.run import Run
 from inna.experiments.sweep.active_runs import Announcement
 from inna.experiments.sweep.stopping import StopSign
-from inna.experiments.tasks.load import Task, load_task
+from inna.experiments.tasks.load import load_task
+from inna.experiments.tasks.task import Task
+from inna.experiments.training.loop import StoppedError
 from inna.experiments.training.tensorboard import EventLog
-from inna.experiments.training.train import StoppedError, checkpoint_path, measure
+from inna.experiments.training.train import checkpoint_path, measure
 
 __all__ = [
     "Ended",

@@ -8,7 +8,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["find_module", "import_module"]
+__all__ = [
+    "find_module",
+    "import_module",
+]
 
 
 def import_module(name: str) -> ModuleType:
@@ -40,3 +43,21 @@ def _look_here() -> None:
     if "" not in sys.path and here not in sys.path:
         sys.path.append(here)
         importlib.invalidate_caches()
+
+
+def _import_file(path: Path, digest: str) -> ModuleType:
+    name = f"inna_task_{digest[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Its neighbours can be imported, as when Python runs the file itself.
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from inna.experiments.tasks.load import Data
 from inna.experiments.tasks.seeds import derive
+from inna.experiments.tasks.task import Data
 
 __all__ = ["EVALUATION_BATCH", "Batches"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -18,8 +18,7 @@ import torch
 from torch import nn
 
 from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
-from inna.experiments.rows.row_files import Run
-from inna.experiments.study.study import HALF_DECADES, SCHEDULES, Contender
+from inna.experiments.rows.run import Run
 from inna.experiments.tasks.own_code import import_module
 
 __all__ = [
@@ -29,7 +28,6 @@ __all__ = [
     "build",
     "class_of",
     "closure_needed",
-    "contender",
     "default_lr",
     "names",
     "parse",
@@ -109,18 +107,6 @@ def parse(text: str) -> Specification:
         alpha=alpha,
         beta=beta,
         settings=tuple(sorted(deviations.items())),
-    )
-
-
-def contender(text: str, grid: Iterable[float] = HALF_DECADES, schedules: Iterable[float] = SCHEDULES) -> Contender:
-    """The contender that a specification describes.
-
-    >>> contender("inna:alpha=.5,beta=1").label
-    'INNA (0.5, 1)'
-    """
-    spec = parse(text)
-    return Contender(
-        spec.label, spec.name, spec.alpha, spec.beta, spec.settings, tuple(sorted(grid)), tuple(sorted(schedules))
     )
 
 

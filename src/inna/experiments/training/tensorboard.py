@@ -7,7 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inna.experiments.rows.row_files import Run, row_path
+from inna.experiments.rows.row_files import row_path
+from inna.experiments.rows.run import Run
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -86,7 +86,7 @@ def _page(opening: Opening) -> str:
     kinds = list(KINDS)
     styles = assign([(kind, kind) for kind in kinds], reference="gd")
     keys = "".join(f".c{position}{{stroke:var(--c{position});}}" for position in range(len(kinds)))
-    package = "inna.landscape"
+    package = "inna.landscape.playground"
     scenes = {**SCENES, opening.scene.name: opening.scene}
     chosen = "".join(
         f'<option value="{text(name)}">{text(scene.objective.name if scene.name in SCENES else name)}</option>'

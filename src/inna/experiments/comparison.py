@@ -8,11 +8,12 @@ seed that takes no part in the final runs; test data chooses nothing.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inna.experiments.rows.row_files import Run, load_rows
+from inna.experiments.rows.row_files import load_rows
+from inna.experiments.rows.run import Run
 from inna.experiments.study.study import (
     EPOCHS,
     HALF_DECADES,
@@ -24,15 +25,24 @@ from inna.experiments.study.study import (
     Study,
 )
 from inna.experiments.sweep.sweep import Progress, raised, sweep
-from inna.experiments.tasks.load import Task, check_model, fingerprint, load_task
+from inna.experiments.tasks.fingerprint import fingerprint
+from inna.experiments.tasks.load import check_model, load_task
 from inna.experiments.tasks.seeds import derive, isolated
+from inna.experiments.tasks.task import Task
 from inna.experiments.training import optimizers
 from inna.experiments.training.devices import PRECISIONS, resolve_device
+from inna.experiments.training.optimizers import parse
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["DEFAULT_OPTIMIZERS", "compare", "make_run", "make_study"]
+__all__ = [
+    "DEFAULT_OPTIMIZERS",
+    "compare",
+    "contender",
+    "make_run",
+    "make_study",
+]
 
 # The paper's four settings of INNA. At a constant gamma = beta INNA is a heavy ball; no half-decade is 1/2, so
 # whatever the tuning chooses, (0.5, 0.5) is none.
@@ -242,7 +252,7 @@ def _identify(task: Task | str, model: str) -> tuple[Task, str, str]:
 
 
 def _contender(text: str, grid: Collection[float], schedules: Collection[float]) -> Contender:
-    return optimizers.contender(text, grid, schedules)
+    return contender(text, grid, schedules)
 
 
 def _reference(wanted: str | None, contenders: Sequence[Contender]) -> str:
@@ -285,3 +295,15 @@ def _try(run: Run, task: Task, label: str) -> None:
         optimizers.build(run, network)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{label}: {next(iter(str(error).splitlines()), '')}") from error
+
+
+def contender(text: str, grid: Iterable[float] = HALF_DECADES, schedules: Iterable[float] = SCHEDULES) -> Contender:
+    """The contender that a specification describes.
+
+    >>> contender("inna:alpha=.5,beta=1").label
+    'INNA (0.5, 1)'
+    """
+    spec = parse(text)
+    return Contender(
+        spec.label, spec.name, spec.alpha, spec.beta, spec.settings, tuple(sorted(grid)), tuple(sorted(schedules))
+    )

@@ -1,0 +1,129 @@
+"""Learning curves of a study as figures."""
+
+from __future__ import annotations
+
+import math
+
+from inna.experiments.charts.curves import curve_panel
+from inna.experiments.charts.drawing import Figure, Rows
+from inna.experiments.charts.themes import Style, assign
+from inna.experiments.report.sentences import measure_name
+from inna.experiments.rows.results import finished, history, number
+from inna.experiments.rows.run import Metric
+from inna.experiments.statistics.intervals import spread
+from inna.experiments.statistics.summary import Summary
+from inna.experiments.study.study import Study
+
+__all__ = [
+    "MAX_POINTS",
+    "breaks",
+    "contender_styles",
+    "curve_figure",
+    "curve_points",
+    "styles",
+    "zoom",
+]
+
+
+# More points than this in one panel are thinned, by whole epochs; the caption says so.
+MAX_POINTS = 4000
+
+
+def contender_styles(summary: Summary) -> dict[str, Style]:
+    """Of the contenders, in the order of the table."""
+    chosen = styles(summary.study)
+    return {entry.label: chosen[entry.label] for entry in summary.entries}
+
+
+def curve_points(summary: Summary, measure: Metric) -> tuple[Rows, int]:
+    """Mean, best and worst an epoch over the final runs that finished, and which epochs are drawn (every step-th)."""
+    step = max(1, math.ceil(len(summary.entries) * (summary.study.epochs + 1) / MAX_POINTS))
+    rows: Rows = []
+    for entry in summary.entries:
+        by_epoch: dict[int, list[float]] = {}
+        for _, result in entry.finals.values():
+            if finished(result):
+                for measured in history(result):
+                    by_epoch.setdefault(int(measured["epoch"]), []).append(number(measured.get(measure.name)))
+        for epoch, values in sorted(by_epoch.items()):
+            drawn = epoch % step == 0 or epoch == summary.study.epochs
+            values_there = spread((value for value in values if math.isfinite(value)), measure.goal)
+            if drawn and values_there is not None:
+                rows.append(
+                    {
+                        "contender": entry.label,
+                        "epoch": epoch,
+                        "mean": values_there.mean,
+                        "best": values_there.best,
+                        "worst": values_there.worst,
+                    }
+                )
+    return rows, step
+
+
+def breaks(summary: Summary, measure: Metric) -> Rows:
+    """The last measured point of every final run that diverged."""
+    rows: Rows = []
+    for entry in summary.entries:
+        for seed in entry.diverged:
+            known = [
+                (int(epoch["epoch"]), number(epoch.get(measure.name)))
+                for epoch in history(entry.finals[seed][1])
+                if math.isfinite(number(epoch.get(measure.name)))
+            ]
+            if known:
+                rows.append({"contender": entry.label, "seed": seed, "epoch": known[-1][0], "mean": known[-1][1]})
+    return rows
+
+
+def curve_figure(summary: Summary, measure: Metric, points: Rows, step: int, slug: str) -> Figure:
+    broken, domain = breaks(summary, measure), zoom(measure, points)
+    caption = "Line: mean over the final seeds; band: best to worst."
+    if broken:
+        caption += " ×: after this epoch a seed diverged; mean and band are over the others."
+    if step > 1:
+        caption += f" One epoch in {step} is drawn; the download holds them all."
+    if domain:
+        caption += " The first epochs lie outside the axis."
+    return Figure(
+        name=f"curves-{slug}",
+        section="curves",
+        title=measure_name(measure).capitalize(),
+        caption=caption,
+        panels=(
+            curve_panel(
+                contender_styles(summary),
+                measure_name(measure),
+                points,
+                log=measure.name.endswith("_loss"),
+                breaks=broken,
+                domain=domain,
+            ),
+        ),
+    )
+
+
+def zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
+    """Ends of the axis of a metric whose first epochs would squeeze all others; None where the whole range is shown.
+
+    Left out is what is worse than four fifths of the means and than every final value, as long as that is at least
+    three tenths of the range.
+    """
+    if measure.name.endswith("_loss"):
+        return None
+    values = [row[end] for row in points for end in ("best", "worst")]
+    last = max(row["epoch"] for row in points)
+    ends = [row["worst"] for row in points if row["epoch"] == last]
+    worst_first = sorted((row["mean"] for row in points), reverse=measure.goal == "min")
+    limit, low, high = worst_first[len(worst_first) // 5], min(values), max(values)
+    limit = min(limit, *ends) if measure.goal == "max" else max(limit, *ends)
+    hidden = limit - low if measure.goal == "max" else high - limit
+    if hidden < 0.3 * (high - low):
+        return None
+    margin = 0.03 * (high - low - hidden)
+    return (limit, high + margin) if measure.goal == "max" else (low - margin, limit)
+
+
+def styles(study: Study) -> dict[str, Style]:
+    """Label -> style; no two contenders share both colour and dash, as long as a family has at most 16 members."""
+    return assign([(contender.label, contender.optimizer) for contender in study.contenders], study.reference)

@@ -1,0 +1,332 @@
+"""One run in progress: network, optimizer, data and history."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from inna.experiments.rows.run import Run
+from inna.experiments.tasks.seeds import derive, reseed
+from inna.experiments.tasks.task import Task
+from inna.experiments.training import optimizers
+from inna.experiments.training.batches import EVALUATION_BATCH, Batches
+from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from inna.experiments.training.cuda_graph import GraphedEpochs, graph_settings
+from inna.experiments.training.devices import PRECISIONS, THREADS
+from inna.experiments.training.divergence import Finding, after_epoch, in_batch, in_replayed_batch
+from inna.experiments.training.hardware import hardware, versions
+from inna.schedules import power_decay
+
+__all__ = ["WARM_UP", "OnEpoch", "OnNote", "Pace", "StoppedError"]
+
+
+WARM_UP = 2  # iterations before time is taken
+
+
+OnEpoch = Callable[[dict[str, Any]], object]
+
+
+OnNote = Callable[[str], object]
+
+
+class StoppedError(Exception):
+    """Training was asked to stop before its last epoch, and did."""
+
+
+class Pace(NamedTuple):
+    """Seconds of an epoch, measuring both sets included, and of that measuring alone."""
+
+    epoch: float
+    evaluation: float
+
+
+class _DivergedError(Exception):
+    """Raised where training has left the finite numbers; its argument is the row's ``divergence``."""
+
+
+class _Training:
+    """The state of one run, and what happens to it."""
+
+    def __init__(self, run: Run, task: Task, device: torch.device) -> None:
+        if run.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {run.precision!r}")
+        if run.batch_size < 1 and not isinstance(task.train, DataLoader):
+            raise ValueError(f"batch_size must be a whole number >= 1, got {run.batch_size}")
+        self.run, self.task, self.device = run, task, device
+        self.dtype, self.layers = PRECISIONS[run.precision]
+        self.layout = torch.channels_last if task.channels_last else torch.preserve_format
+        network = task.model().to(device, self.dtype)
+        self.network: torch.nn.Module = network.to(memory_format=self.layout)  # type: ignore[call-overload]
+        self.train_set, self.test_set = (Batches(data, device, self.dtype) for data in (task.train, task.test))
+        recorded = graph_settings(optimizers.class_of(run)) if self._recordable() else None
+        self.optimizer = optimizers.build(run, self.network, recorded or {})
+        self.closure = optimizers.closure_needed(self.optimizer)
+        self.graphed = None if recorded is None else self._graphed()
+        self.decay = power_decay(run.q)
+        self.iteration = 0
+        self.last_loss = math.nan
+        self.history: list[dict[str, Any]] = []
+        self.seconds = 0.0
+
+    def results(
+        self,
+        checkpoint: Path | None,
+        checkpoint_seconds: float,
+        on_epoch: OnEpoch | None,
+        on_note: OnNote,
+        stop: Callable[[], bool],
+    ) -> dict[str, Any]:
+        if checkpoint is not None:
+            self._restore(checkpoint, on_note)
+        started = saved = time.perf_counter()
+        before = self.seconds
+        divergence = None
+        try:
+            for epoch in range(len(self.history), self.run.epochs + 1):
+                self._epoch(epoch)
+                now = time.perf_counter()
+                self.seconds = before + now - started
+                stopping = epoch < self.run.epochs and stop()
+                if checkpoint is not None and (stopping or now - saved >= checkpoint_seconds):
+                    saved = now
+                    save_checkpoint(checkpoint, self._state())
+                if on_epoch is not None:
+                    on_epoch(self.history[-1])
+                if stopping:
+                    raise StoppedError(f"stopped after epoch {epoch} of {self.run.epochs}")
+        except _DivergedError as diverged:
+            divergence = diverged.args[0]
+        self.seconds = before + time.perf_counter() - started
+        return self._result(divergence)
+
+    def pace(self, seconds: float) -> Pace:
+        train, test = self.train_set.data, self.test_set.data
+        if isinstance(train, DataLoader) or isinstance(test, DataLoader):
+            raise ValueError(f"task {self.task.name}: its pace is not known beforehand, since it has a DataLoader")
+        self._mode(training=True)
+        times: list[float] = []
+        with contextlib.suppress(_DivergedError):
+            for inputs, targets in itertools.chain.from_iterable(map(self._shuffled, itertools.count(1))):
+                started = self._now()
+                self._iterate(inputs, targets, epoch=1)
+                times.append(self._now() - started)
+                if len(times) >= WARM_UP + 3 and sum(times[WARM_UP:]) >= seconds:
+                    break
+        part = (train[0][:EVALUATION_BATCH], train[1][:EVALUATION_BATCH])
+        self._mode(training=False)
+        self._measure([part], scored=False)
+        started = self._now()
+        self._measure([part], scored=False)
+        evaluation = (self._now() - started) * (len(train[0]) + len(test[0])) / len(part[0])
+        iterations = math.ceil(len(train[0]) / self.run.batch_size)
+        return Pace(iterations * statistics.median(times[WARM_UP:] or times or [0.0]) + evaluation, evaluation)
+
+    def _epoch(self, epoch: int) -> None:
+        """Train for one epoch (none if it is epoch 0), then measure both sets and extend the history."""
+        reseed(derive(self.run.seed, "epoch", epoch))
+        self._mode(training=True)
+        started = self._now()
+        if epoch > 0 and self.graphed is not None:
+            self._replay(self.graphed, epoch)
+        elif epoch > 0:
+            for inputs, targets in self._shuffled(epoch):
+                self._iterate(inputs, targets, epoch)
+        seconds = self._now() - started
+        reseed(derive(self.run.seed, "evaluation", epoch))
+        self._mode(training=False)
+        train_loss, _ = self._measure(self.train_set.in_turn(), scored=False)
+        finding = after_epoch(self.network, train_loss, self.history[0]["train_loss"] if self.history else None)
+        if finding is not None:
+            raise self._diverged(finding, epoch)
+        test_loss, scores = self._measure(self.test_set.in_turn(), scored=True)
+        self.history.append(
+            {
+                "epoch": epoch,
+                "lr": self._lr(max(0, self.iteration - 1)),
+                "train_loss": train_loss,
+                "test_loss": test_loss,
+            }
+            | scores
+            | {"seconds": seconds}
+        )
+
+    def _iterate(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
+        lr = self._lr(self.iteration)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+        def backward() -> Tensor:
+            self.optimizer.zero_grad(set_to_none=True)
+            loss = self.task.loss(self._outputs(inputs), targets)
+            value = loss.item()
+            if not math.isfinite(value):
+                raise self._diverged(in_batch(self.network, loss, value), epoch)
+            self.last_loss = value
+            loss.backward()
+            return loss
+
+        if self.closure:
+            self.optimizer.step(backward)  # type: ignore[arg-type]
+        else:
+            backward()
+            self.optimizer.step()
+        self.iteration += 1
+
+    def _outputs(self, inputs: Tensor) -> Any:
+        inputs = inputs.to(memory_format=self.layout)
+        if self.layers is None:
+            return self.network(inputs)
+        with torch.autocast(self.device.type, self.layers):
+            outputs = self.network(inputs)
+        return outputs.to(self.dtype) if isinstance(outputs, Tensor) and outputs.is_floating_point() else outputs
+
+    def _recordable(self) -> bool:
+        """Whether iterations can become a CUDA graph, as far as device, data and arithmetic go."""
+        # torch's fused SGD reads its step size from the device in float32 only.
+        return (
+            self.device.type == "cuda"
+            and not isinstance(self.train_set.data, DataLoader)
+            and self.dtype is torch.float32
+        )
+
+    def _graphed(self) -> GraphedEpochs:
+        assert not isinstance(self.train_set.data, DataLoader)
+
+        def loss(inputs: Tensor, targets: Tensor) -> Tensor:
+            return self.task.loss(self._outputs(inputs), targets)
+
+        return GraphedEpochs(loss, self.optimizer, *self.train_set.data, self.run.batch_size)
+
+    def _replay(self, graphed: GraphedEpochs, epoch: int) -> None:
+        """An epoch without the host, which looks at the losses afterwards."""
+        order = self.train_set.order(self.run.seed, epoch, len(graphed.inputs))
+        count = math.ceil(len(order) / self.run.batch_size)
+        losses = graphed.epoch(order, [self._lr(self.iteration + k) for k in range(count)]).tolist()
+        for loss in losses:
+            if not math.isfinite(loss):
+                raise self._diverged(in_replayed_batch(self.network, loss), epoch)
+            self.last_loss = loss
+            self.iteration += 1
+
+    def _diverged(self, finding: Finding, epoch: int) -> _DivergedError:
+        iteration = max(0, self.iteration - finding.steps_back)
+        return _DivergedError(
+            {
+                "iteration": iteration,
+                "epoch": epoch,
+                "parameter": finding.parameter,
+                "lr": self._lr(iteration),
+                "last_finite_loss": self.last_loss,
+                "reason": finding.reason,
+            }
+        )
+
+    def _lr(self, iteration: int) -> float:
+        return float(self.run.lr * self.decay(iteration))
+
+    def _mode(self, training: bool) -> None:
+        self.network.train(training)
+        # Schedule-free optimizers keep two sets of weights and have this switch too.
+        switch = getattr(self.optimizer, "train" if training else "eval", None)
+        if callable(switch):
+            switch()
+
+    def _shuffled(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        return self.train_set.shuffled(self.run.seed, epoch, self.run.batch_size)
+
+    @torch.no_grad()
+    def _measure(self, batches: Iterable[tuple[Tensor, Tensor]], scored: bool) -> tuple[float, dict[str, float]]:
+        """The mean loss over a whole set and, where asked, the metrics under the names of their columns."""
+        total, count = 0.0, 0
+        outputs, aims = [], []
+        for inputs, targets in batches:
+            output = self._outputs(inputs)
+            total += self.task.loss(output, targets).item() * len(targets)
+            count += len(targets)
+            if scored and self.task.metrics:
+                outputs.append(output)
+                aims.append(targets)
+        if not count:
+            raise ValueError(f"task {self.task.name}: its DataLoader gives no data")
+        scores = {}
+        if outputs:
+            output, target = torch.cat(outputs), torch.cat(aims)
+            for name, (function, _) in self.task.metrics.items():
+                scores[f"test_{name}"] = float(function(output, target))
+        return total / count, scores
+
+    def _now(self) -> float:
+        self._synchronize()
+        return time.perf_counter()
+
+    def _synchronize(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "run": self.run.key,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "iteration": self.iteration,
+            "last_loss": self.last_loss,
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+
+    def _restore(self, path: Path, on_note: OnNote) -> None:
+        try:
+            state = load_checkpoint(path)
+        except FileNotFoundError:
+            return
+        except DamagedCheckpointError as error:
+            on_note(f"{error}; the run begins anew")
+            return
+        if state.get("run") != self.run.key:
+            on_note(f"{path}: the checkpoint of another run; this one begins anew")
+            return
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.iteration, self.last_loss = state["iteration"], state["last_loss"]
+        self.history, self.seconds = state["history"], state["seconds"]
+
+    def _result(self, divergence: dict[str, Any] | None) -> dict[str, Any]:
+        columns = ["train_loss", "test_loss", *(f"test_{name}" for name in self.task.metrics)]
+        last = self.history[-1] if divergence is None else dict.fromkeys(columns, math.nan)
+        epochs = [entry["seconds"] for entry in self.history[1:]]
+        parameters = sum(p.numel() for p in self.network.parameters())
+        result = {"status": "done" if divergence is None else "diverged"} | {name: last[name] for name in columns}
+        result |= {
+            "seconds_per_epoch": statistics.median(epochs) if epochs else math.nan,
+            "seconds": self.seconds,
+            "history": self.history,
+            "state_bytes_per_parameter": _state_bytes(self.optimizer) / max(1, parameters),
+            "parameters": parameters,
+            "iterations": self.iteration,
+            "threads": THREADS,
+            "cuda_graph": self.graphed is not None,
+            "versions": versions(),
+            "hardware": hardware(self.device),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
+        return result if divergence is None else result | {"divergence": divergence}
+
+
+def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    return sum(
+        value.numel() * value.element_size()
+        for state in optimizer.state.values()
+        for value in state.values()
+        if isinstance(value, Tensor)
+    )
