@@ -19,9 +19,9 @@ test-all: .venv/.dev
 
 # Other people's libraries, each group in an environment on top of .venv: too large for it, or harmful to imports there.
 test-ecosystem: .venv/ecosystem/.ready .venv/timm/.ready .venv/tensorflow/.ready
-	.venv/ecosystem/bin/python -m pytest tests/test_ecosystem_transformers.py tests/test_ecosystem_lightning.py \
-	    tests/test_ecosystem_flax.py
-	.venv/timm/bin/python -m pytest tests/test_ecosystem_timm.py
+	.venv/ecosystem/bin/python -m pytest tests/ecosystem/test_transformers.py tests/ecosystem/test_lightning.py \
+	    tests/ecosystem/test_flax.py
+	.venv/timm/bin/python -m pytest tests/ecosystem/test_timm.py
 	.venv/tensorflow/bin/python -m pytest -k tensorflow tests/test_keras_backends.py tests/test_parity.py
 
 # Faults on purpose: 200 kills, a full disk, 1,000 damaged files. About 40 minutes; the tests have a short version.
@@ -35,8 +35,7 @@ bench: setup
 # Warnings are errors; then the examples of the docstrings and pages, the notebooks, links, and the site in a browser.
 docs: .venv/.docs
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html
-	INNA_REQUIRE_SITE=1 $(BIN)/python -m pytest tests/test_site.py tests/test_notebooks.py \
-	    tests/test_readme.py tests/test_theory_docs.py $(wildcard tests/test_*_page.py) src
+	INNA_REQUIRE_SITE=1 $(BIN)/python -m pytest tests/docs src
 	@echo "docs/_build/html/index.html"
 
 lint: .venv/.dev

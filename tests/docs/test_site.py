@@ -20,7 +20,7 @@ import pytest
 
 from browsing import SCHEMES, SIZES, Visit, scrolls_sideways, settle, visits
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 SITE = DOCS / "_build" / "html"
 MISSING = "the site has not been built; make docs builds it"
 # What Sphinx writes beside the pages of docs/.

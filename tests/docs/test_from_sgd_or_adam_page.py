@@ -9,7 +9,7 @@ import pytest
 from inna import dynamics
 from keras_backends import BACKENDS, in_a_process
 
-PAGE = (Path(__file__).parents[1] / "docs" / "from-sgd-or-adam.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "from-sgd-or-adam.md").read_text(encoding="utf-8")
 
 
 def example(heading):

@@ -15,6 +15,7 @@ import altair
 import pytest
 from altair.utils.schemapi import validate_jsonschema
 from inna.experiments.reproduction_markdown import WRITTEN, begin_mark, end_mark, fill, result_section, sections
+from test_report import SIGHT, Page, lab, linear
 
 from inna.experiments.charts.drawing import Figure, interactive, still
 from inna.experiments.charts.themes import DARK, LIGHT
@@ -33,9 +34,8 @@ from inna.paper.words import lead, numbers_lines, protocol_words
 from protocol_rows import FINE, descents, rows_of, study_of
 from synthetic_study import classification_study, save
 from synthetic_study import rows_of as other_rows
-from test_report import SIGHT, Page, lab, linear
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 FOUR = list(FINE)[:4]
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("torch")
 
 from inna.theory.demonstrations import names
 
-PAGE = Path(__file__).parents[1] / "docs" / "theory.md"
+PAGE = Path(__file__).parents[2] / "docs" / "theory.md"
 
 
 def test_examples_run() -> None:
@@ -30,7 +30,9 @@ def test_the_page_names_every_demonstration_once() -> None:
 
 def test_the_page_names_tests_that_exist() -> None:
     text = PAGE.read_text(encoding="utf-8")
-    sources = "".join(path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("test_theory_*.py"))
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in (Path(__file__).parents[1] / "theory").glob("test_*.py")
+    )
     wanted = set(re.findall(r"`(?:test_theory_\w+\.py::)?(test_\w+)`", text))
     defined = set(re.findall(r"^def (test_\w+)\(", sources, flags=re.MULTILINE))
     assert len(wanted) > 20

@@ -12,7 +12,7 @@ import pytest
 
 from keras_backends import BACKENDS, in_a_process
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ["using-inna-in-pytorch.md", "using-inna-in-jax.md", "using-inna-in-keras.md"]
 # Each optimizer's arguments and their defaults, those that it hands on to Keras included.
 KERAS_ARGUMENTS = """
