@@ -17,7 +17,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from inna.experiments.reproduction_markdown import (
+from reproduction_markdown import (
     WRITTEN,
     fill,
     picture_prefix,

@@ -24,7 +24,16 @@ HEAVY = FRAMEWORKS | {
     "cyclopts",
     "vl_convert",
 }
-PARTS = {"inna.torch", "inna.optax", "inna.keras", "inna.theory", "inna.experiments", "inna.cli"}
+PARTS = {
+    "inna.torch",
+    "inna.optax",
+    "inna.keras",
+    "inna.theory",
+    "inna.experiments",
+    "inna.paper",
+    "inna.landscape",
+    "inna.cli",
+}
 
 # prefix -> what must not have been imported; the longest prefix that fits counts.
 FORBIDDEN = {
@@ -34,15 +43,26 @@ FORBIDDEN = {
     "inna.optax": {"torch", "keras", "tensorflow"} | PARTS - {"inna.optax"},
     "inna.keras": PARTS - {"inna.keras"},
     "inna.theory": FRAMEWORKS | PARTS - {"inna.theory"},
-    "inna.experiments": {"jax", "keras", "optax", "inna.optax", "inna.keras", "inna.cli"},
-    "inna.experiments.rows.row_files": HEAVY | PARTS - {"inna.experiments"},
+    "inna.experiments": {
+        "jax",
+        "keras",
+        "optax",
+        "inna.optax",
+        "inna.keras",
+        "inna.paper",
+        "inna.landscape",
+        "inna.cli",
+    },
+    "inna.experiments.rows": HEAVY | PARTS - {"inna.experiments"},
     "inna.experiments.tasks.catalogue": HEAVY | PARTS - {"inna.experiments"},
     "inna.experiments.tasks.downloads": HEAVY | PARTS - {"inna.experiments"},
-    "inna.experiments.dataset_table": FRAMEWORKS | PARTS - {"inna.experiments"},
-    "inna.experiments.study.study": HEAVY | PARTS - {"inna.experiments"},
-    "inna.experiments.report.write": FRAMEWORKS | PARTS - {"inna.experiments"},
-    "inna.landscape": FRAMEWORKS | PARTS - {"inna.experiments", "inna.theory"},
-    "inna.paper.claims": FRAMEWORKS | PARTS - {"inna.experiments"},
+    "inna.experiments.study": HEAVY | PARTS - {"inna.experiments"},
+    "inna.experiments.statistics": FRAMEWORKS | PARTS - {"inna.experiments"},
+    "inna.experiments.charts": FRAMEWORKS | PARTS - {"inna.experiments"},
+    "inna.experiments.report": FRAMEWORKS | PARTS - {"inna.experiments"},
+    "inna.landscape": FRAMEWORKS | PARTS - {"inna.experiments", "inna.landscape", "inna.theory"},
+    "inna.paper": {"jax", "keras", "optax", "inna.optax", "inna.keras", "inna.landscape", "inna.cli"},
+    "inna.paper.claims": FRAMEWORKS | PARTS - {"inna.experiments", "inna.paper"},
     "inna.cli": FRAMEWORKS | {"numpy", "pandas", "sklearn"} | PARTS - {"inna.cli", "inna.experiments"},
     "inna.__main__": FRAMEWORKS | {"numpy", "pandas", "sklearn"},
 }

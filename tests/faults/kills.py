@@ -28,7 +28,7 @@ import torch
 
 from faults.account import TASK, Account, complaint, environment, inna_command
 from inna.cli import run
-from inna.experiments import comparison as compare
+from inna.experiments import compare
 from inna.experiments.rows.row_files import DamagedRowError, read_row
 from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint
 from timeless import without_times

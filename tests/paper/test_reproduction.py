@@ -14,8 +14,7 @@ from typing import Any
 import altair
 import pytest
 from altair.utils.schemapi import validate_jsonschema
-from inna.experiments.reproduction_markdown import WRITTEN, begin_mark, end_mark, fill, result_section, sections
-from test_report import SIGHT, Page, lab, linear
+from reproduction_markdown import WRITTEN, begin_mark, end_mark, fill, result_section, sections
 
 from inna.experiments.charts.drawing import Figure, interactive, still
 from inna.experiments.charts.themes import DARK, LIGHT
@@ -23,6 +22,7 @@ from inna.experiments.report import write as report
 from inna.experiments.report.write import write_figures
 from inna.experiments.statistics.summary import summarize
 from inna.experiments.study.study import Study
+from inna.experiments.study.tuning import tuning_results
 from inna.paper.claims import CLAIMS
 from inna.paper.curves import paper_curve
 from inna.paper.descents import write_descents
@@ -31,6 +31,7 @@ from inna.paper.page import write_reproduction
 from inna.paper.protocol import contenders
 from inna.paper.reproduction import is_reproduction, read_reproduction
 from inna.paper.words import lead, numbers_lines, protocol_words
+from page_source import SIGHT, Page, lab, linear
 from protocol_rows import FINE, descents, rows_of, study_of
 from synthetic_study import classification_study, save
 from synthetic_study import rows_of as other_rows
@@ -289,7 +290,7 @@ def test_final_runs_that_will_never_be_are_not_still_to_come(tmp_path):
     rows = rows_of(study, without=[slowest, ("SGD", 2)])
     contender = next(each for each in study.contenders if each.label == slowest)
     diverged = {"status": "diverged", "train_loss": math.nan}
-    rows |= {run: rows[run] | diverged for run, _ in study.tuning_results(contender, rows)}
+    rows |= {run: rows[run] | diverged for run, _ in tuning_results(study, contender, rows)}
     assert lead(read_reproduction(save(tmp_path, study, rows))).endswith("; 1 final run still to come.")
 
 

@@ -8,8 +8,8 @@ import pytest
 from inna.dynamics import initial_momentum, step
 from inna.schedules import log_decay, power_decay
 from inna.theory.avoidance import Runs, escape_from, mini_batch_runs, reversible_lr
+from inna.theory.objectives import BEALE, DOUBLE_WELL, SPURIOUS_CORNER, SPURIOUS_VALLEY
 from inna.theory.stability import roots
-from inna.theory.test_functions import BEALE, DOUBLE_WELL, SPURIOUS_CORNER, SPURIOUS_VALLEY
 
 
 def test_runs_side_by_side_are_the_rule() -> None:

@@ -12,8 +12,14 @@ from scipy.optimize import linprog, nnls
 
 from inna.theory.criticality import criticality
 from inna.theory.minnorm import min_norm_point
-from inna.theory.objectives import Objective, piecewise_linear
-from inna.theory.test_functions import CANCELLING_ABS, SPLIT_LINE, SPURIOUS_CORNER, SPURIOUS_VALLEY
+from inna.theory.objectives import (
+    CANCELLING_ABS,
+    SPLIT_LINE,
+    SPURIOUS_CORNER,
+    SPURIOUS_VALLEY,
+    Objective,
+    piecewise_linear,
+)
 
 
 def distance_by_nnls(vertices: np.ndarray) -> float:

@@ -7,7 +7,7 @@ import pytest
 
 from inna.paper.curves import FIGURE_1_DIPS
 from inna.theory import figure1
-from inna.theory.test_functions import ROSENBROCK_V
+from inna.theory.objectives import ROSENBROCK_V
 
 
 def test_the_recovered_settings_dip_where_the_paper_s_curves_do() -> None:

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 from inna.dynamics import field, phase_from_momentum, step
 from inna.theory.energy import energy
 from inna.theory.flow import FlowError, momentum_field, solve
-from inna.theory.objectives import power, quadratic
+from inna.theory.objectives import BEALE, ROSENBROCK_V, SPURIOUS_CORNER, power, quadratic
 from inna.theory.stability import flow_rates
-from inna.theory.test_functions import BEALE, ROSENBROCK_V, SPURIOUS_CORNER
 
 NUMBER = st.floats(-3, 3)
 

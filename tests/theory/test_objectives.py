@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from numpy.polynomial import Polynomial
 
-from inna.theory.objectives import Objective, piecewise_linear, power, quadratic
-from inna.theory.test_functions import (
+from inna.theory.objectives import (
     BEALE,
     CANCELLING_ABS,
     DOUBLE_WELL,
@@ -17,6 +16,10 @@ from inna.theory.test_functions import (
     SPLIT_LINE,
     SPURIOUS_CORNER,
     SPURIOUS_VALLEY,
+    Objective,
+    piecewise_linear,
+    power,
+    quadratic,
 )
 
 OBJECTIVES = [

@@ -7,7 +7,7 @@ import pytest
 
 from inna.theory.energy import energy
 from inna.theory.flow import solve
-from inna.theory.objectives import power
+from inna.theory.objectives import ROSENBROCK, power
 from inna.theory.rates import (
     fit_decay,
     fit_exponential,
@@ -17,7 +17,6 @@ from inna.theory.rates import (
     predicted_power,
 )
 from inna.theory.stability import flow_rates
-from inna.theory.test_functions import ROSENBROCK
 
 
 def decay(exponent: float, alpha: float, beta: float, times: np.ndarray):

@@ -7,8 +7,16 @@ from dataclasses import dataclass, replace
 
 from inna.checks import check_range
 from inna.theory import figure1
-from inna.theory.objectives import Objective, quadratic
-from inna.theory.test_functions import BEALE, DOUBLE_WELL, MONKEY_SADDLE, ROSENBROCK, ROSENBROCK_V, SPURIOUS_CORNER
+from inna.theory.objectives import (
+    BEALE,
+    DOUBLE_WELL,
+    MONKEY_SADDLE,
+    ROSENBROCK,
+    ROSENBROCK_V,
+    SPURIOUS_CORNER,
+    Objective,
+    quadratic,
+)
 
 __all__ = ["SCENES", "Frame", "Scene", "find_scene"]
 

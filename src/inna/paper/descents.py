@@ -17,7 +17,7 @@ from inna.checks import check_range
 from inna.experiments.rows.row_files import DamagedRowError, read_document
 from inna.files import write_document
 from inna.theory import figure1
-from inna.theory.test_functions import ROSENBROCK_V
+from inna.theory.objectives import ROSENBROCK_V
 
 __all__ = ["DIGITS", "EVERY", "FIGURE_1", "Descent", "descend", "read_descents", "write_descents"]
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inna.dynamics import initial_momentum, step
-from inna.theory.test_functions import ROSENBROCK_V
+from inna.theory.objectives import ROSENBROCK_V
 
 __all__ = [
     "CAPTION",

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 
 import tiny_task
-from inna.experiments import comparison as compare
+from inna.experiments import compare
 from inna.experiments.comparison import DEFAULT_OPTIMIZERS, contender, make_run, make_study
 from inna.experiments.rows.row_files import read_rows, row_path
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Study
-from inna.experiments.study.tuning import choose, spent
+from inna.experiments.study.tuning import choose, spent, tuning_results
 from inna.experiments.sweep.active_runs import Announcement, read_running
 from inna.experiments.sweep.sweep import LOCK, SilentProgress, SweepError, sweep
 from timeless import without_times
@@ -59,7 +59,7 @@ def test_the_study_is_carried_out(done):
     assert study == small_study()
     expected = set()
     for entry in study.contenders:
-        tuned = dict(study.tuning_results(entry, rows))
+        tuned = dict(tuning_results(study, entry, rows))
         assert {run.lr for run in tuned} >= {0.01, 0.1}
         expected |= tuned.keys() | set(study.final_runs(entry, choose(study, entry, rows)))
         assert spent(study, entry, rows).runs == len(tuned) + 2

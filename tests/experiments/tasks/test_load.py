@@ -146,7 +146,8 @@ def test_the_example_in_the_documentation_works(tmp_path):
 
 FINGERPRINT = """
 import torch
-from inna.experiments.tasks.load import Task, fingerprint
+from inna.experiments.tasks.fingerprint import fingerprint
+from inna.experiments.tasks.task import Task
 ones = torch.ones(3, 1)
 error = lambda outputs, targets: max((lambda: 1)(), 2)
 metrics = {"error": (error, "min")}

@@ -16,7 +16,7 @@ from inna.experiments.rows.results import Result, epochs_begun, finished, histor
 from inna.experiments.rows.run import Metric, Run
 from inna.experiments.statistics.intervals import Difference, paired_difference, spread
 from inna.experiments.study.study import Choice, Contender, Study
-from inna.experiments.study.tuning import choose
+from inna.experiments.study.tuning import choose, tuning_results
 
 __all__ = ["NEAR", "Budget", "Entry", "Reach", "Summary", "summarize"]
 
@@ -191,7 +191,7 @@ def summarize(study: Study, rows: Mapping[Run, Result]) -> Summary:
             Entry(
                 contender=contender,
                 choice=chosen[contender.label],
-                tuning=tuple(study.tuning_results(contender, rows)),
+                tuning=tuple(tuning_results(study, contender, rows)),
                 finals=finals[contender.label],
                 missing=tuple(seed for seed in study.seeds if seed not in finals[contender.label]),
                 reach={

@@ -7,7 +7,6 @@ each row is for. The description lies beside the rows, in ``study.json``.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,6 @@ from inna.checks import check_range, check_whole
 from inna.experiments.rows.row_files import DamagedRowError, read_document
 from inna.experiments.rows.run import Metric, Run, as_tuples
 from inna.experiments.study.budget import parse_budget
-from inna.experiments.study.tuning import tuning_plan
 from inna.files import write_document
 
 __all__ = [
@@ -180,14 +178,6 @@ class Study:
     def final_runs(self, contender: Contender, choice: Choice) -> list[Run]:
         """The runs that decide, one a seed."""
         return [self.run(contender, choice.lr, choice.q, seed=seed, epochs=self.epochs) for seed in self.seeds]
-
-    def tuning_results(
-        self, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]
-    ) -> Iterator[tuple[Run, Mapping[str, Any]]]:
-        """The runs of `tuning_plan` among ``rows``, by q and gamma_0; other rows of the same folder do not count."""
-        for run in sorted(tuning_plan(self, contender, rows), key=lambda run: (run.q, run.lr)):
-            if run in rows:
-                yield run, rows[run]
 
     def save(self, folder: Path) -> None:
         """Write the description into ``folder`` as study.json, atomically."""

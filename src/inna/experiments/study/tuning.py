@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from inna.experiments.rows.run import Run
@@ -15,6 +15,7 @@ __all__ = [
     "choose",
     "spent",
     "tuning_plan",
+    "tuning_results",
 ]
 
 
@@ -47,13 +48,22 @@ def tuning_plan(study: Study, contender: Contender, rows: Mapping[Run, Mapping[s
     return plan[: study.tuning_limit]
 
 
+def tuning_results(
+    study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]
+) -> Iterator[tuple[Run, Mapping[str, Any]]]:
+    """The runs of `tuning_plan` among ``rows``, by q and gamma_0; other rows of the same folder do not count."""
+    for run in sorted(tuning_plan(study, contender, rows), key=lambda run: (run.q, run.lr)):
+        if run in rows:
+            yield run, rows[run]
+
+
 def choose(study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]) -> Choice | None:
     """The step size with the least training loss after the tuning epochs; test data takes no part.
 
     Diverged runs and losses that are not finite lose. Equal losses go to the smaller q, then the smaller gamma_0.
     None if no tuning run of ``contender`` is among ``rows`` or all diverged.
     """
-    results = list(study.tuning_results(contender, rows))
+    results = list(tuning_results(study, contender, rows))
     usable = [(run, result) for run, result in results if _usable(result)]
     if not usable:
         return None
@@ -73,7 +83,7 @@ class Spent(NamedTuple):
 
 def spent(study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]) -> Spent:
     """What ``contender`` has spent of the study so far: runs, epochs begun, and seconds of one process."""
-    results = [result for _, result in study.tuning_results(contender, rows)]
+    results = [result for _, result in tuning_results(study, contender, rows)]
     choice = choose(study, contender, rows)
     if choice is not None:
         results += [rows[run] for run in study.final_runs(contender, choice) if run in rows]

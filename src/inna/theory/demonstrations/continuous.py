@@ -12,10 +12,9 @@ from inna.theory import figure1
 from inna.theory.demonstrations.registry import Outcome, demonstration
 from inna.theory.energy import energy, energy_factors, energy_rate, partial_energy
 from inna.theory.flow import momentum_field, solve
-from inna.theory.objectives import power
+from inna.theory.objectives import BEALE, ROSENBROCK, ROSENBROCK_V, power
 from inna.theory.rates import fit_decay, kl_exponent, largest_product, predicted_power
 from inna.theory.stability import effective_momentum, flow_rates, is_stable, max_lr
-from inna.theory.test_functions import BEALE, ROSENBROCK, ROSENBROCK_V
 
 
 @demonstration(

@@ -9,8 +9,8 @@ from inna.theory.avoidance import escape_from, mini_batch_runs, reversible_lr
 from inna.theory.criticality import criticality
 from inna.theory.demonstrations.registry import Outcome, demonstration
 from inna.theory.minnorm import min_norm_point
+from inna.theory.objectives import CANCELLING_ABS, DOUBLE_WELL, SPLIT_LINE, SPURIOUS_CORNER
 from inna.theory.stability import roots
-from inna.theory.test_functions import CANCELLING_ABS, DOUBLE_WELL, SPLIT_LINE, SPURIOUS_CORNER
 
 
 @demonstration(
@@ -48,7 +48,7 @@ def _spurious_point() -> Outcome:
     "spurious-corner",
     statement="In the plane, where a crease of J meets the sum rule's failure: spurious at 0, critical at (-1/2, -1/2)",
     expected="distances sqrt(2) and 0 at 0; 0 and 0 at (-1/2, -1/2)",
-    source="inna.theory.test_functions.SPURIOUS_CORNER",
+    source="inna.theory.objectives.SPURIOUS_CORNER",
 )
 def _spurious_corner() -> Outcome:
     assert SPURIOUS_CORNER.term_gradients is not None
