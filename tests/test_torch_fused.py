@@ -18,8 +18,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inna import dynamics
-from inna.torch import INNA, INNAprop, cpu_kernels, fused
-from inna.torch.fused import Settings
+from inna.torch import INNA, INNAprop
+from inna.torch.kernels import cpu as cpu_kernels
+from inna.torch.kernels import support as fused
+from inna.torch.kernels.support import Settings
 from inna.torch.tensor_lists import TensorLists
 from recorded import INNA_CASES, INNAPROP_CASES, Case, gradient, step_size, theta0
 

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from inna.torch import INNA, INNAprop, fused
-from inna.torch.fused import Settings
+from inna.torch import INNA, INNAprop
+from inna.torch.kernels import support as fused
+from inna.torch.kernels.support import Settings
 from inna.torch.tensor_lists import TensorLists
 
 TRITON = importlib.util.find_spec("triton") is not None
@@ -59,7 +60,7 @@ def interpreted(monkeypatch):
     """The kernels, run by Triton's interpreter on tensors of the CPU."""
     if not INTERPRETING:
         pytest.skip("run by test_the_interpreted_tests_pass in a process of its own")
-    from inna.torch import cuda_kernels
+    from inna.torch.kernels import cuda as cuda_kernels
 
     monkeypatch.setattr(fused, "_table", lambda device, lists: cuda_kernels.Table(lists))
     monkeypatch.setattr(fused, "available", lambda device: "")
@@ -211,7 +212,7 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path,
     import triton
     from triton.backends.compiler import GPUTarget
 
-    from inna.torch import cuda_kernels
+    from inna.torch.kernels import cuda as cuda_kernels
 
     class Driver:
         def get_current_target(self) -> GPUTarget:
@@ -254,7 +255,7 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path,
 @needs_triton
 @pytest.mark.skipif(INTERPRETING or torch.cuda.is_available(), reason="Triton does run")
 def test_where_triton_does_not_run_the_other_paths_are_taken(monkeypatch):
-    from inna.torch import cuda_kernels
+    from inna.torch.kernels import cuda as cuda_kernels
 
     why = cuda_kernels.missing(torch.device("cpu"))
     assert why.startswith("Triton does not run on cpu: ")

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from inna.torch import cpu_kernels
 from inna.torch.blocks import BLOCK
+from inna.torch.kernels import cpu as cpu_kernels
 
 SETTINGS = [
     {},

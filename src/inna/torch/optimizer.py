@@ -22,8 +22,8 @@ from torch.optim.optimizer import (
 
 from inna.checks import check_range
 from inna.dynamics import momentum_from_phase
-from inna.torch import fused
-from inna.torch.loading import check_layout, check_state
+from inna.torch.kernels import support as fused
+from inna.torch.state_dict import check_layout, check_state
 from inna.torch.tensor_lists import TensorLists
 
 __all__ = ["InertialOptimizer"]

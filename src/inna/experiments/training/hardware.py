@@ -45,7 +45,8 @@ def _processor() -> str:
 def report() -> dict[str, str]:
     """What ``inna info`` shows: versions, hardware, the paths of the optimizers, where data are cached."""
     from inna.experiments.tasks.downloads import data_folder
-    from inna.torch import cpu_kernels, fused
+    from inna.torch.kernels import cpu as cpu_kernels
+    from inna.torch.kernels import support as fused
 
     lines = dict(versions())
     for name in ("jax", "optax", "keras", "numpy", "scikit-learn"):

@@ -187,7 +187,7 @@ def available(device_type: str) -> str:
     installation of Triton counts.
     """
     if device_type == "cpu":
-        from inna.torch import cpu_kernels
+        from inna.torch.kernels import cpu as cpu_kernels
 
         return str(cpu_kernels.missing())
     if device_type == "cuda":
@@ -197,7 +197,7 @@ def available(device_type: str) -> str:
             return "Triton is not installed"
         if not torch.cuda.is_available() or torch.cuda.is_current_stream_capturing():
             return ""
-        from inna.torch import cuda_kernels
+        from inna.torch.kernels import cuda as cuda_kernels
 
         return str(cuda_kernels.missing(torch.device("cuda", torch.cuda.current_device())))
     return f"there are no kernels for {device_type}"
@@ -236,10 +236,10 @@ def step(
 def _table(device: torch.device, lists: TensorLists) -> Any:
     """The launcher for tensors on one device."""
     if device.type == "cpu":
-        from inna.torch import cpu_kernels
+        from inna.torch.kernels import cpu as cpu_kernels
 
         return cpu_kernels.Table(lists)
-    from inna.torch import cuda_kernels
+    from inna.torch.kernels import cuda as cuda_kernels
 
     return cuda_kernels.Table(lists)
 
@@ -476,7 +476,7 @@ def describe() -> list[str]:
     if why:
         lines.append(f"CPU kernels: none ({why})")
     else:
-        from inna.torch import cpu_kernels
+        from inna.torch.kernels import cpu as cpu_kernels
 
         threads = "OpenMP" if cpu_kernels.library().inna_uses_openmp() else "one thread, no OpenMP"
         lines.append(f"CPU kernels: {cpu_kernels.instruction_sets()[-1]}, {threads}")

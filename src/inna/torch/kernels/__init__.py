@@ -1,0 +1,1 @@
+"""The compiled step: one pass over memory for all tensors of a group, in C on the CPU, in Triton on CUDA devices."""
