@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from inna.torch.kernels.support import Settings
-    from inna.torch.tensor_lists import TensorLists
+    from inna.torch.tensor_lists import Settings, TensorLists
 
 __all__ = ["KINDS", "LIBRARY", "LOG", "Table", "compiler_log", "instruction_sets", "library", "missing"]
 

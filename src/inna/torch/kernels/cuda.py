@@ -23,7 +23,7 @@ from torch import Tensor
 from inna.torch.tensor_lists import TensorLists
 
 if TYPE_CHECKING:
-    from inna.torch.kernels.support import Settings
+    from inna.torch.tensor_lists import Settings
 
 __all__ = ["Table", "missing"]
 
@@ -47,7 +47,7 @@ def missing(device: torch.device) -> str:
     Triton needs a recent device and, for its launcher, a C compiler and Python's headers, which images for deployment
     leave out.
     """
-    from inna.torch.kernels.support import Settings
+    from inna.torch.tensor_lists import Settings
 
     theta, grad, momentum = (torch.zeros(1, device=device) for _ in range(3))
     try:
