@@ -14,7 +14,7 @@ from inna.experiments.training.cuda_graph import GraphedEpochs, graph_settings
 from inna.experiments.training.train import measure
 from inna.schedules import power_decay
 from inna.torch import INNA, INNAprop
-from test_torch_capturable import NoSynchronisation
+from no_synchronisation import NoSynchronisation
 from tiny_task import network, regression_data
 
 COUNT, BATCH, EPOCHS = 22, 4, 3  # five whole batches and one of two

@@ -6,9 +6,9 @@ import copy
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from inna.torch import INNA, INNAprop
+from no_synchronisation import NoSynchronisation
 
 SETTINGS = [
     pytest.param(INNA, {}, id="INNA"),
@@ -19,22 +19,6 @@ SETTINGS = [
 ]
 PATHS = [pytest.param({"foreach": False}, id="single"), pytest.param({"foreach": True}, id="foreach")]
 NUMBERS = {"lr": 0.05, "alpha": 0.7, "beta": 0.3}
-
-
-class NoSynchronisation(TorchDispatchMode):
-    """Refuses what would wait for a device: a number read from a tensor, and shapes that depend on values."""
-
-    refused = (
-        torch.ops.aten._local_scalar_dense.default,
-        torch.ops.aten.nonzero.default,
-        torch.ops.aten.equal.default,
-        torch.ops.aten.is_nonzero.default,
-    )
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function in self.refused:
-            raise AssertionError(f"the step reads a value on the host: {function}")
-        return function(*args, **(kwargs or {}))
 
 
 def tensors(dtype=torch.float64, device="cpu"):
