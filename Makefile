@@ -55,7 +55,7 @@ clean:
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	touch $@
 
-.venv/.runtime: .venv/.pip pyproject.toml constraints.txt setup.py $(wildcard src/inna/torch/cpu_*.[ch])
+.venv/.runtime: .venv/.pip pyproject.toml constraints.txt setup.py $(wildcard src/inna/torch/kernels/*.[ch])
 	@$(BIN)/python tools/announce_download.py constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[experiments,theory]"
 	touch $@

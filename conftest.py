@@ -8,4 +8,4 @@ if "KERAS_BACKEND" not in os.environ:
     # Keras settles on one backend per process: tests/test_keras_backends.py runs these in a process per backend.
     collect_ignore += ["src/inna/keras.py", "tests/test_keras.py"]
 if importlib.util.find_spec("triton") is None:
-    collect_ignore += ["src/inna/torch/cuda_kernels.py"]
+    collect_ignore += ["src/inna/torch/kernels/cuda.py"]

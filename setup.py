@@ -18,8 +18,8 @@ from setuptools import Extension, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
-LIBRARY = "inna.torch.cpu_kernels"
-FOLDER = Path("src/inna/torch")
+LIBRARY = "inna.torch.kernels.cpu_kernels"
+FOLDER = Path("src/inna/torch/kernels")
 LOG = "cpu_kernels.log"
 # Contraction off: every instruction set and every division among threads gives the same bits.
 FLAGS = {

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from process_group import ProcessGroup
-
 pytest.register_assert_rewrite("browsing")  # its checks then show what they compared, as those of a test do
 settings.register_profile("fixed", derandomize=True, deadline=None)
 settings.load_profile("fixed")
@@ -21,19 +19,3 @@ def browser() -> Iterator[Any]:
 
     with launched() as running:
         yield running
-
-
-@pytest.fixture(scope="session")
-def two():
-    """Two processes with a gloo process group."""
-    group = ProcessGroup(2)
-    yield group
-    group.close()
-
-
-@pytest.fixture(scope="session")
-def four():
-    """Four of them."""
-    group = ProcessGroup(4)
-    yield group
-    group.close()

@@ -1,4 +1,4 @@
-"""A mode under which reading a tensor's value on the host is an error."""
+"""A mode in which no operation may wait for a device."""
 
 from __future__ import annotations
 

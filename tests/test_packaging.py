@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from inna.torch import cpu_kernels
+from inna.torch.kernels import cpu
 
 ROOT = Path(__file__).parent.parent
-KERNELS = "inna/torch/cpu_kernels"
+KERNELS = "inna/torch/kernels"
 
 pytestmark = [
     pytest.mark.slow,
@@ -28,7 +28,7 @@ pytestmark = [
 # A step on whatever path there is, and what `fused=True` says.
 STEP = """
 import torch, inna
-from inna.torch import INNA, cpu_kernels
+from inna.torch import INNA
 print(inna.__file__)
 param = torch.nn.Parameter(torch.ones(3))
 param.grad = torch.ones(3)
@@ -74,7 +74,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """The wheel and the sdist, built from a copy of the sources; by way of the sdist, as `python -m build` does."""
     folder = tmp_path_factory.mktemp("packaging")
     sources = folder / "sources"
-    made = shutil.ignore_patterns("__pycache__", "*.egg-info", f"{cpu_kernels.LIBRARY.name}*", cpu_kernels.LOG.name)
+    made = shutil.ignore_patterns("__pycache__", "*.egg-info", f"{cpu.LIBRARY.name}*", cpu.LOG.name)
     shutil.copytree(ROOT / "src", sources / "src", ignore=made)
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, sources / name)
@@ -96,13 +96,14 @@ def plain_environment(**changes: str) -> dict[str, str]:
     return {**kept, **changes}
 
 
-@pytest.mark.skipif(bool(cpu_kernels.missing()), reason="no kernels were compiled here, so none can be expected")
+@pytest.mark.skipif(bool(cpu.missing()), reason="no kernels were compiled here, so none can be expected")
 def test_the_wheel_brings_the_kernels_for_every_python(built):
     assert "-py3-none-" in built.wheel.name
     with zipfile.ZipFile(built.wheel) as archive:
         names = archive.namelist()
-    assert f"inna/torch/{cpu_kernels.LIBRARY.name}" in names
-    assert {f"{KERNELS}.log", f"{KERNELS}.c", f"{KERNELS}.py", "inna/torch/cpu_rule.h", "inna/py.typed"} <= set(names)
+    assert f"{KERNELS}/{cpu.LIBRARY.name}" in names
+    sources = {f"{KERNELS}/{name}" for name in ("cpu.py", "cpu_kernels.c", "cpu_rule.h", "cpu_kernels.log")}
+    assert sources | {"inna/py.typed"} <= set(names)
     assert not [name for name in names if not name.startswith(("inna/", "inna-"))]
     install(built.installed, built.wheel)
     said = run([built.installed, "-c", STEP], cwd=built.folder, env=plain_environment()).splitlines()
@@ -114,8 +115,8 @@ def test_the_sdist_has_what_a_build_needs(built):
     with tarfile.open(built.sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE"} <= names
-    assert {f"src/{KERNELS}.c", "src/inna/torch/cpu_rule.h", "src/inna/py.typed"} <= names
-    assert f"src/inna/torch/{cpu_kernels.LIBRARY.name}" not in names
+    assert {f"src/{KERNELS}/cpu_kernels.c", f"src/{KERNELS}/cpu_rule.h", "src/inna/py.typed"} <= names
+    assert f"src/{KERNELS}/{cpu.LIBRARY.name}" not in names
 
 
 @pytest.mark.skipif(os.name == "nt", reason="CC says nothing to the compiler of Windows")
@@ -131,7 +132,7 @@ def test_the_sdist_installs_without_a_compiler_and_keeps_what_went_wrong(built, 
     assert said[1] == "[0.9900000095367432, 0.9900000095367432, 0.9900000095367432]"
     assert "fused=True: parameter 0" in said[2]
     assert "the CPU kernels were not compiled when inna was installed" in said[2]
-    log = Path(said[0]).parent / "torch/cpu_kernels.log"
+    log = Path(said[0]).parent / "torch/kernels/cpu_kernels.log"
     assert str(log) in said[2]
     # The command that was tried, and why there is nothing.
     assert "cpu_kernels.c" in log.read_text(encoding="utf-8")

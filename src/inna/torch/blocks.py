@@ -10,8 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inna.torch.fused import beside, is_dense, same_layout
-from inna.torch.tensor_lists import TensorLists
+from inna.torch.tensor_lists import TensorLists, beside, is_dense, same_layout
 
 __all__ = ["BLOCK", "blocks", "one_by_one"]
 

@@ -13,10 +13,10 @@ from torch.optim.optimizer import ParamsT
 from inna import dynamics
 from inna.dynamics import INNAPROP_DEFAULTS
 from inna.torch.blocks import blocks, one_by_one
-from inna.torch.fused import Settings
 from inna.torch.inna import add_scaled, foreach_add_scaled, move
 from inna.torch.optimizer import InertialOptimizer, momentum_dtype, zeros_like
 from inna.torch.tensor_lists import (
+    Settings,
     TensorLists,
     coefficient_dtype,
     count_step,

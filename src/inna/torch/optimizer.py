@@ -22,9 +22,12 @@ from torch.optim.optimizer import (
 
 from inna.checks import check_range
 from inna.dynamics import momentum_from_phase
-from inna.torch import fused
-from inna.torch.loading import check_layout, check_state
-from inna.torch.tensor_lists import TensorLists
+from inna.torch.kernels.plan import Plan
+from inna.torch.kernels.step import step as fused_step
+from inna.torch.kernels.support import choose
+from inna.torch.shards import localized, placed_like
+from inna.torch.state_dict import check_layout, check_state
+from inna.torch.tensor_lists import Settings, TensorLists
 
 __all__ = ["InertialOptimizer"]
 
@@ -38,7 +41,7 @@ LOW_PRECISION = (torch.bfloat16, torch.float16)
 class InertialOptimizer(Optimizer):
     """The plumbing of both optimizers; a subclass names its hyper-parameters, fills its state and updates."""
 
-    # what the rule reads of a group: the fields of `fused.Settings`, in their order
+    # what the rule reads of a group: the fields of `Settings`, in their order
     settings: ClassVar[tuple[str, ...]]
     # name -> keyword arguments of `check_range`
     ranges: ClassVar[dict[str, dict[str, Any]]] = {
@@ -53,7 +56,7 @@ class InertialOptimizer(Optimizer):
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         # Checked before torch reads the groups: a bad default is reported even where every group overrides it.
         self._check(defaults)
-        self._plans: dict[int, fused.Plan] = {}
+        self._plans: dict[int, Plan] = {}
         super().__init__(params, defaults)
 
     @classmethod
@@ -96,7 +99,7 @@ class InertialOptimizer(Optimizer):
         group = self.param_groups[-1]
         if group["fused"]:
             try:
-                fused.choose(True, None, TensorLists(params=group["params"]))
+                choose(True, None, TensorLists(params=group["params"]))
             except RuntimeError:
                 self.param_groups.pop()
                 raise
@@ -276,17 +279,17 @@ class InertialOptimizer(Optimizer):
             # Shards are stepped as the plain tensors they are: faster, and foreach takes them together with plain
             # parameters. Only autograd has to see the DTensors themselves.
             flags = {name: group[name] for name in ("foreach", "capturable", "differentiable")}
-            lists = lists if group["differentiable"] else fused.localized(lists)
+            lists = lists if group["differentiable"] else localized(lists)
             self._update(lists, **{name: getattr(settings, name) for name in self.settings}, **flags)
-        elif fused.Plan.possible(lists):
-            plan = self._plans[id(group)] = fused.Plan(group, self.state, lists)
+        elif Plan.possible(lists):
+            plan = self._plans[id(group)] = Plan(group, self.state, lists)
             plan.step(lists.grads, settings, *self._scaling())
         else:
-            fused.step(lists, settings, *self._scaling())
+            fused_step(lists, settings, *self._scaling())
 
     def _fuses(self, group: dict[str, Any], lists: TensorLists) -> bool:
         differentiable, among = group["differentiable"], group["params"]
-        return fused.choose(group["fused"], group["foreach"], lists, differentiable=differentiable, among=among)
+        return choose(group["fused"], group["foreach"], lists, differentiable=differentiable, among=among)
 
     # torch.compile knows this name: it runs the method instead of tracing it, so state is made and the path is chosen
     # outside the graph, and the first step needs no graph of its own. It can fill lists only, hence the long signature.
@@ -321,7 +324,7 @@ class InertialOptimizer(Optimizer):
                 self._take_over_phase(param, state, group)
             self._fill_state(param, state, group)
             params.append(param)
-            grads.append(fused.placed_like(param, grad))
+            grads.append(placed_like(param, grad))
             momentums.append(state["momentum"])
             compensations.append(state.get("compensation"))
             if "exp_avg_sq" in state:
@@ -359,13 +362,13 @@ class InertialOptimizer(Optimizer):
         """Whether the optimizer needs the number of steps taken."""
         return group["initial_speed"] is not None
 
-    def _settings(self, group: dict[str, Any]) -> fused.Settings:
+    def _settings(self, group: dict[str, Any]) -> Settings:
         """The group's hyper-parameters, lr, alpha and beta as numbers unless tensors must stay tensors."""
         keep_tensors = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
         values = {name: group[name] for name in self.settings}
         for name, bounds in self.ranges.items():
             values[name] = _hyperparameter(name, values[name], bounds, keep_tensors and name in ("lr", "alpha", "beta"))
-        return fused.Settings(**values)
+        return Settings(**values)
 
     @abstractmethod
     def _update(self, lists: TensorLists, **settings: Any) -> None:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    "Settings",
     "TensorLists",
+    "beside",
     "coefficient_dtype",
     "count_step",
     "group_alike",
     "host_may_look",
+    "is_dense",
     "on_device",
+    "same_layout",
     "use_foreach",
 ]
 
@@ -96,3 +100,50 @@ def coefficient_dtype(tensor: Tensor) -> torch.dtype:
     """The dtype for 0-dimensional coefficients beside ``tensor``: real, as precise as it, and float32 at the least."""
     real = tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype
     return torch.promote_types(real, torch.float32)
+
+
+class Settings(NamedTuple):
+    """The hyper-parameters of one step, as `inna.torch.INNA` and `INNAprop` (where ``sigma`` is given) define them."""
+
+    lr: float | Tensor
+    alpha: float | Tensor
+    beta: float | Tensor
+    weight_decay: float = 0.0
+    initial_speed: float | None = None
+    decoupled_weight_decay: bool = False
+    maximize: bool = False
+    sigma: float | None = None
+    eps: float = 0.0
+
+
+def beside(lists: TensorLists, i: int) -> list[tuple[str, Tensor]]:
+    """What there is of the same shape as parameter i, by name."""
+    kinds: tuple[tuple[str, Sequence[Tensor | None]], ...] = (
+        ("gradient", lists.grads),
+        ("momentum", lists.momentums),
+        ("exp_avg_sq", lists.exp_avg_sqs),
+        ("compensation", lists.compensations),
+    )
+    beside = [(name, tensors[i]) for name, tensors in kinds if tensors]
+    return [(name, tensor) for name, tensor in beside if tensor is not None]
+
+
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the tensor fills a stretch of memory without gaps or overlaps, in whatever order of its dimensions."""
+    if tensor.is_contiguous():
+        return True
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def same_layout(tensor: Tensor, other: Tensor) -> bool:
+    """Whether entries lie at the same offsets in both; the stride of a dimension of size 1 says nothing."""
+    if tensor.numel() == 0:
+        return True
+    return all(a == b for a, b, size in zip(tensor.stride(), other.stride(), tensor.shape, strict=True) if size != 1)

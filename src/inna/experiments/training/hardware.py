@@ -45,7 +45,7 @@ def _processor() -> str:
 def report() -> dict[str, str]:
     """What ``inna info`` shows: versions, hardware, the paths of the optimizers, where data are cached."""
     from inna.experiments.tasks.downloads import data_folder
-    from inna.torch import cpu_kernels, fused
+    from inna.torch.kernels import cpu, support
 
     lines = dict(versions())
     for name in ("jax", "optax", "keras", "numpy", "scikit-learn"):
@@ -59,9 +59,9 @@ def report() -> dict[str, str]:
     for device in ["cpu", *(["cuda"] if count else [])]:
         for path in ("single", "foreach", "fused"):
             lines[f"path {path} on {device}"] = _availability(path, device)
-    lines |= dict(line.split(": ", 1) for line in fused.describe())
-    if cpu_kernels.missing() and cpu_kernels.compiler_log():
-        lines["compiler of the CPU kernels"] = cpu_kernels.compiler_log().strip()
+    lines |= dict(line.split(": ", 1) for line in support.describe())
+    if cpu.missing() and cpu.compiler_log():
+        lines["compiler of the CPU kernels"] = cpu.compiler_log().strip()
     folder = data_folder()
     lines["data"] = f"{folder}{'' if folder.exists() else ' (not there yet)'}; inna datasets shows what is in it"
     return lines

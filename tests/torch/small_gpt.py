@@ -11,7 +11,7 @@ import torch.distributed as dist
 
 from inna.experiments.rows.row_files import read_rows, row_path
 
-FILE = Path(__file__).parents[1] / "examples" / "gpt.py"
+FILE = Path(__file__).parents[2] / "examples" / "gpt.py"
 
 
 @functools.cache

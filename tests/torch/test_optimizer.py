@@ -5,7 +5,7 @@ The machinery is the wheel's (``torch.testing._internal``), the test bodies are 
 
 - on a machine without a GPU: every ``CUDA`` instance, since there is no device to run on;
 - ``only_cuda`` tests on the CPU (peak memory of the allocator, loading a CPU checkpoint onto a GPU, parameters on two
-  devices): they ask about CUDA itself. The count of temporaries on the CPU is in ``test_torch_inna.py``;
+  devices): they ask about CUDA itself. The count of temporaries on the CPU is in ``test_inna.py``;
 - sparse gradients (``supports_sparse=False``): the optimizers refuse them, `test_errors` asks for the message;
 - ``step_requires_closure`` does not apply;
 - the wheel's regular expression for a tensor lr of two elements is replaced by that of our message, the error is the
@@ -619,7 +619,7 @@ class TestMachinery(TestCase):
                 ends.append(params)
             self.assertEqual(*ends, msg=desc)
 
-    # Every input through Dynamo and AOTAutograd; test_torch_compile.py goes on to generated code, for fewer of them.
+    # Every input through Dynamo and AOTAutograd; test_compile.py goes on to generated code, for fewer of them.
     @pytest.mark.slow
     @optims(INFOS)
     def test_compiled_matches_eager(self, device, dtype, optim_info):

@@ -17,7 +17,7 @@ if not torch.distributed.is_available():
 
 import small_gpt
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "large-models.md").read_text(encoding="utf-8")
 
 

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from inna.torch.fused import Settings
-    from inna.torch.tensor_lists import TensorLists
+    from inna.torch.tensor_lists import Settings, TensorLists
 
 __all__ = ["KINDS", "LIBRARY", "LOG", "Table", "compiler_log", "instruction_sets", "library", "missing"]
 
-LIBRARY = Path(__file__).with_suffix({"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1"))
-LOG = Path(__file__).with_suffix(".log")
+LIBRARY = Path(__file__).with_name("cpu_kernels" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1"))
+LOG = LIBRARY.with_name("cpu_kernels.log")
 
 # The names that cpu_kernels.c has for the precisions; complex numbers are pairs of reals.
 KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
@@ -104,7 +103,7 @@ class Table:
     """Where the tensors of one group lie, for the library; good until one of them moves.
 
     Args:
-        lists: tensors on the CPU that `inna.torch.fused.refusal` has nothing against, in plain (local) form.
+        lists: plain tensors on the CPU that `inna.torch.kernels.support.refusal` has nothing against.
     """
 
     def __init__(self, lists: TensorLists) -> None:

@@ -15,7 +15,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 
 from inna.torch import INNA, INNAprop, param_groups
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 KINDS = pytest.mark.parametrize("kind", [INNA, INNAprop])
 PATHS = pytest.mark.parametrize(
     "path",

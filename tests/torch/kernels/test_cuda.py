@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from inna.torch import INNA, INNAprop, fused
-from inna.torch.fused import Settings
-from inna.torch.tensor_lists import TensorLists
+from inna.torch import INNA, INNAprop
+from inna.torch.kernels import plan, step, support
+from inna.torch.tensor_lists import Settings, TensorLists
 
 TRITON = importlib.util.find_spec("triton") is not None
 needs_triton = pytest.mark.skipif(not TRITON, reason="Triton is not installed")
@@ -59,11 +59,12 @@ def interpreted(monkeypatch):
     """The kernels, run by Triton's interpreter on tensors of the CPU."""
     if not INTERPRETING:
         pytest.skip("run by test_the_interpreted_tests_pass in a process of its own")
-    from inna.torch import cuda_kernels
+    from inna.torch.kernels import cuda
 
-    monkeypatch.setattr(fused, "_table", lambda device, lists: cuda_kernels.Table(lists))
-    monkeypatch.setattr(fused, "available", lambda device: "")
-    return cuda_kernels
+    for module in (plan, step):
+        monkeypatch.setattr(module, "launcher", lambda device, lists: cuda.Table(lists))
+    monkeypatch.setattr(support, "available", lambda device: "")
+    return cuda
 
 
 def compare(cls: type[INNA] | type[INNAprop], kwargs: dict[str, Any], dtype: torch.dtype, device: str) -> None:
@@ -211,7 +212,7 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path,
     import triton
     from triton.backends.compiler import GPUTarget
 
-    from inna.torch import cuda_kernels
+    from inna.torch.kernels import cuda
 
     class Driver:
         def get_current_target(self) -> GPUTarget:
@@ -223,14 +224,14 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path,
         def get_current_stream(self, device: int) -> int:
             return 0
 
-    kernel, compiled = cuda_kernels._kernel, []
+    kernel, compiled = cuda._kernel, []
 
     class Compile:
         def __getitem__(self, grid: Any) -> Any:
             return lambda *args, **options: compiled.append(kernel.warmup(*args, grid=grid, **options))
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(cuda_kernels, "_kernel", Compile())
+    monkeypatch.setattr(cuda, "_kernel", Compile())
     monkeypatch.setattr(kernel, "device_caches", defaultdict(kernel.create_binder))
     theta, grad = (torch.ones(5, dtype=dtype) for _ in range(2))
     lists = TensorLists([theta], [grad], [torch.zeros(5)])
@@ -245,7 +246,7 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path,
     before = triton.runtime.driver._active
     triton.runtime.driver.set_active(Driver())
     try:
-        cuda_kernels.Table(lists).launch([grad.data_ptr()], Settings(0.1, 0.5, 0.1, **kwargs), *amp)
+        cuda.Table(lists).launch([grad.data_ptr()], Settings(0.1, 0.5, 0.1, **kwargs), *amp)
     finally:
         triton.runtime.driver._active = before
     assert [len(kernel.asm["cubin"]) > 0 for kernel in compiled] == [True]
@@ -254,16 +255,16 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path,
 @needs_triton
 @pytest.mark.skipif(INTERPRETING or torch.cuda.is_available(), reason="Triton does run")
 def test_where_triton_does_not_run_the_other_paths_are_taken(monkeypatch):
-    from inna.torch import cuda_kernels
+    from inna.torch.kernels import cuda
 
-    why = cuda_kernels.missing(torch.device("cpu"))
+    why = cuda.missing(torch.device("cpu"))
     assert why.startswith("Triton does not run on cpu: ")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(cuda_kernels, "missing", lambda device: f"Triton does not run on {device}: no C compiler")
-    assert fused.available("cuda") == "Triton does not run on cuda:0: no C compiler"
-    assert f"CUDA kernels: none ({fused.available('cuda')})" in fused.describe()
+    monkeypatch.setattr(cuda, "missing", lambda device: f"Triton does not run on {device}: no C compiler")
+    assert support.available("cuda") == "Triton does not run on cuda:0: no C compiler"
+    assert f"CUDA kernels: none ({support.available('cuda')})" in support.describe()
 
 
 @needs_gpu

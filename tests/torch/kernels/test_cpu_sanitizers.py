@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-import inna.torch
+import inna.torch.kernels
 
 COMPILER = shlex.split(os.environ.get("CC", "cc"))
 FLAGS = "-std=c11 -O1 -g -ffp-contract=off -fsanitize=address,undefined -fno-sanitize-recover=all"
@@ -22,7 +22,7 @@ FLAGS = "-std=c11 -O1 -g -ffp-contract=off -fsanitize=address,undefined -fno-san
 def test_the_sanitizers_find_nothing_and_positions_beyond_2_to_the_31_are_right(tmp_path):
     program = tmp_path / "driver"
     source = Path(__file__).with_name("cpu_kernels_driver.c")
-    include = Path(inna.torch.__file__).parent
+    include = Path(inna.torch.kernels.__file__).parent
     for threading in (["-fopenmp"], ["-fopenmp-simd"]):
         command = [*COMPILER, *FLAGS.split(), *threading, f"-I{include}", str(source), "-o", str(program), "-lm"]
         built = subprocess.run(command, capture_output=True, text=True)

@@ -5,7 +5,7 @@ tensors lie stands in a table of addresses. Both stay on the device. The gradien
 hyper-parameters are sent anew where they have changed, in one small copy. Hyper-parameters that are tensors on the
 device are read there, so that a captured graph follows them.
 
-Imported only by `inna.torch.fused`, and only when used: this needs Triton.
+Imported only by `inna.torch.kernels.support`, and only when used: this needs Triton.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch import Tensor
 from inna.torch.tensor_lists import TensorLists
 
 if TYPE_CHECKING:
-    from inna.torch.fused import Settings
+    from inna.torch.tensor_lists import Settings
 
 __all__ = ["Table", "missing"]
 
@@ -47,7 +47,7 @@ def missing(device: torch.device) -> str:
     Triton needs a recent device and, for its launcher, a C compiler and Python's headers, which images for deployment
     leave out.
     """
-    from inna.torch.fused import Settings
+    from inna.torch.tensor_lists import Settings
 
     theta, grad, momentum = (torch.zeros(1, device=device) for _ in range(3))
     try:
@@ -62,7 +62,7 @@ class Table:
     """Where the tensors of one group lie, on the device; good until one of them moves.
 
     Args:
-        lists: tensors on one device that `inna.torch.fused.refusal` has nothing against, in plain (local) form.
+        lists: plain tensors on one device that `inna.torch.kernels.support.refusal` has nothing against.
     """
 
     def __init__(self, lists: TensorLists) -> None:

@@ -1,5 +1,5 @@
 /* Runs the CPU kernels under the sanitizers: every combination of precisions and options on tensors of exact size, and
-   tensors of more than 2^32 numbers of which only a few pages are ever touched. Built by test_torch_fused_safety.py. */
+   tensors of more than 2^32 numbers of which only a few pages are ever touched. Built by test_cpu_sanitizers.py. */
 
 #define _GNU_SOURCE
 #include "cpu_kernels.c"

@@ -18,14 +18,13 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inna import dynamics
-from inna.torch import INNA, INNAprop, cpu_kernels, fused
-from inna.torch.fused import Settings
-from inna.torch.tensor_lists import TensorLists
+from inna.torch import INNA, INNAprop
+from inna.torch.kernels import cpu, support
+from inna.torch.kernels.plan import _watch
+from inna.torch.tensor_lists import Settings, TensorLists
 from recorded import INNA_CASES, INNAPROP_CASES, Case, gradient, step_size, theta0
 
-pytestmark = pytest.mark.skipif(
-    bool(cpu_kernels.missing()), reason=f"{cpu_kernels.missing()}: python setup.py build_ext --inplace"
-)
+pytestmark = pytest.mark.skipif(bool(cpu.missing()), reason=f"{cpu.missing()}: python setup.py build_ext --inplace")
 
 REAL = [torch.float32, torch.float64, torch.bfloat16, torch.float16]
 COMPLEX = [torch.complex64, torch.complex128]
@@ -158,8 +157,8 @@ def test_a_group_of_several_dtypes_is_one_call(monkeypatch):
                 calls.append(name)
             return getattr(library, name)
 
-    library = cpu_kernels.library()
-    monkeypatch.setattr(cpu_kernels, "library", Library)
+    library = cpu.library()
+    monkeypatch.setattr(cpu, "library", Library)
     params = [torch.nn.Parameter(torch.ones(5, dtype=dtype)) for dtype in (*REAL, *COMPLEX) for _ in range(3)]
     for param in params:
         param.grad = torch.ones_like(param)
@@ -201,7 +200,7 @@ def stepped(size: int, dtype: torch.dtype, prop: bool, kahan: bool, level: int |
     lists = TensorLists([theta], [g], [m], [v.abs_()] if prop else [], [c.mul_(1e-3) if kahan else None], [])
     if prop:
         lists.steps.append(torch.zeros(()))
-    table = cpu_kernels.Table(lists)
+    table = cpu.Table(lists)
     if level is not None:
         table._level = level
     for _ in range(2):
@@ -225,7 +224,7 @@ def test_threads_and_instruction_sets_do_not_show_in_a_single_bit(dtype, prop, k
     for size in SIZES:
         threads(1)
         expected = stepped(size, dtype, prop, kahan, level=0)
-        for level in range(len(cpu_kernels.instruction_sets())):
+        for level in range(len(cpu.instruction_sets())):
             for count in (1, 2, 3, 5):
                 threads(count)
                 for ours, theirs in zip(stepped(size, dtype, prop, kahan, level), expected, strict=True):
@@ -233,12 +232,12 @@ def test_threads_and_instruction_sets_do_not_show_in_a_single_bit(dtype, prop, k
 
 
 def test_each_instruction_set_is_compiled_for():
-    assert "attribute ignored" not in cpu_kernels.compiler_log()
+    assert "attribute ignored" not in cpu.compiler_log()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not list threads")
 def test_a_step_that_needs_few_threads_ends_none_of_torchs(threads):
-    if not cpu_kernels.library().inna_uses_openmp():
+    if not cpu.library().inna_uses_openmp():
         pytest.skip("the kernels were compiled without OpenMP")
     threads(5)
     torch.zeros(1_000_000).add_(1)
@@ -250,7 +249,7 @@ def test_a_step_that_needs_few_threads_ends_none_of_torchs(threads):
 
 
 def test_the_division_among_threads_leaves_nothing_out_and_is_even():
-    seam = cpu_kernels.library().inna_seam
+    seam = cpu.library().inna_seam
     for total in (0, 1, 63, 64, 1000, 2**31 - 1, 2**31 + 1, 2**40 + 77):
         for count in (1, 2, 3, 64):
             at = [seam(total, count, i) for i in range(count + 1)]
@@ -264,16 +263,16 @@ def test_the_division_among_threads_leaves_nothing_out_and_is_even():
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=str)
 def test_the_conversions_are_those_of_torch(half):
     every = torch.arange(2**16, dtype=torch.int32).to(torch.uint16).view(half)
-    assert torch.equal(cpu_kernels.convert(every, torch.float32).nan_to_num(7), every.float().nan_to_num(7))
+    assert torch.equal(cpu.convert(every, torch.float32).nan_to_num(7), every.float().nan_to_num(7))
     torch.manual_seed(0)
     bits = torch.randint(-(2**31), 2**31, (300_000,), dtype=torch.int64).to(torch.int32)
     # Halfway between neighbours, and next to halfway, is where rounding shows.
     middle = every.float()[:-1].lerp(every.float()[1:], 0.5).nan_to_num(1.0)
     for floats in (bits.view(torch.float32), middle, middle.nextafter(torch.tensor(9e9)), torch.zeros(1), -middle):
-        ours = cpu_kernels.convert(floats, half)
+        ours = cpu.convert(floats, half)
         assert torch.equal(ours.isnan(), floats.to(half).isnan())
         assert torch.equal(ours.nan_to_num(7), floats.to(half).nan_to_num(7))
-    assert cpu_kernels.convert(torch.tensor([1.5, 2.0]), torch.float64).tolist() == [1.5, 2.0]
+    assert cpu.convert(torch.tensor([1.5, 2.0]), torch.float64).tolist() == [1.5, 2.0]
 
 
 def test_flushing_subnormals_of_float32_leaves_those_of_float16_alone():
@@ -281,8 +280,8 @@ def test_flushing_subnormals_of_float32_leaves_those_of_float16_alone():
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor does not flush")
     try:
-        wide = cpu_kernels.convert(subnormals, torch.float32)
-        back = cpu_kernels.convert(wide, torch.float16)
+        wide = cpu.convert(subnormals, torch.float32)
+        back = cpu.convert(wide, torch.float16)
     finally:
         torch.set_flush_denormal(False)
     assert torch.equal(wide, torch.arange(1, 1024) * 2.0**-24)
@@ -292,11 +291,11 @@ def test_flushing_subnormals_of_float32_leaves_those_of_float16_alone():
 def test_infinities_stay_infinities():
     # A term that is switched off must not make a NaN of an infinity: 0 * inf.
     theta, g, m = torch.tensor([torch.inf, 1.0]), torch.zeros(2), torch.zeros(2)
-    cpu_kernels.Table(TensorLists([theta], [g], [m])).launch([g.data_ptr()], Settings(0.1, 0.5, 0.1))
+    cpu.Table(TensorLists([theta], [g], [m])).launch([g.data_ptr()], Settings(0.1, 0.5, 0.1))
     assert theta.tolist() == [torch.inf, 1.0]
     grads = torch.tensor([torch.inf])
     theta, m, step = torch.zeros(1), torch.zeros(1), torch.ones(())
-    table = cpu_kernels.Table(TensorLists([theta], [grads], [m], steps=[step]))
+    table = cpu.Table(TensorLists([theta], [grads], [m], steps=[step]))
     table.launch([grads.data_ptr()], Settings(0.1, 0.5, 0.1, initial_speed=1.0))
     assert (theta.item(), m.item(), step.item()) == (-torch.inf, torch.inf, 2.0)
 
@@ -313,14 +312,14 @@ def stepper(**kwargs: Any) -> INNA:
 def used(optimizer: INNA | INNAprop, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Whether the next step goes through the kernels."""
     launches = []
-    launch = cpu_kernels.Table.launch
+    launch = cpu.Table.launch
 
     def watched(self: Any, *args: Any) -> None:
         launches.append(1)
         launch(self, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cpu_kernels.Table, "launch", watched)
+        patch.setattr(cpu.Table, "launch", watched)
         optimizer.step()
     return bool(launches)
 
@@ -361,9 +360,9 @@ def test_parameters_that_share_memory_are_not_stepped_side_by_side(monkeypatch):
     with pytest.raises(RuntimeError, match="fused=True: parameter 2 shares memory with parameter 1"):
         INNA(params, fused=True)
     apart = [numbers[:100], numbers[100:]]
-    assert fused.refusal(TensorLists(apart, momentums=[torch.zeros(100), torch.zeros(200)])) == ""
+    assert support.refusal(TensorLists(apart, momentums=[torch.zeros(100), torch.zeros(200)])) == ""
     zeros = torch.zeros(200)
-    assert "or their state does" in fused.refusal(TensorLists(apart, momentums=[zeros[:100], zeros]))
+    assert "or their state does" in support.refusal(TensorLists(apart, momentums=[zeros[:100], zeros]))
 
 
 def test_the_message_counts_all_parameters_of_the_group():
@@ -387,7 +386,7 @@ def test_the_constructor_names_a_parameter_without_a_kernel():
 
 
 def test_a_missing_library_is_said(monkeypatch):
-    monkeypatch.setattr(fused, "available", lambda device: "the CPU kernels were not compiled")
+    monkeypatch.setattr(support, "available", lambda device: "the CPU kernels were not compiled")
     assert not used(stepper(), monkeypatch)
     with pytest.raises(RuntimeError, match=r"fused=True: parameter 0.* the CPU kernels were not compiled"):
         stepper(fused=True)
@@ -400,7 +399,7 @@ class Tagged(Tensor):
 def test_subclasses_of_tensor_have_no_kernel(monkeypatch):
     param = torch.ones(3).as_subclass(Tagged).requires_grad_()
     param.grad = torch.ones(3).as_subclass(Tagged)
-    assert "Tagged" in fused.refusal(TensorLists([param], [param.grad]))
+    assert "Tagged" in support.refusal(TensorLists([param], [param.grad]))
     assert not used(INNA([param]), monkeypatch)
 
 
@@ -455,7 +454,7 @@ def watching(request, monkeypatch):
 
 def test_what_is_watched_for(watching):
     plain = torch.arange(6.0)
-    alike = fused._watch([plain, torch.ones(2, 3)])
+    alike = _watch([plain, torch.ones(2, 3)])
     assert alike(torch.zeros(6), torch.zeros(2, 3))
     assert not alike(None, torch.zeros(2, 3))
     others = (

@@ -1,0 +1,4 @@
+"""The compiled step: one pass over memory for all tensors of a group, in C on the CPU, in Triton on CUDA devices.
+
+A fused step reads theta, m and g and writes theta and m, once, and needs no temporary.
+"""
