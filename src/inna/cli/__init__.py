@@ -15,8 +15,9 @@ from inna.cli.datasets import datasets
 from inna.cli.info import info
 from inna.cli.landscape import landscape
 from inna.cli.messages import UsageError, errors
-from inna.cli.report import report, status
+from inna.cli.report import report
 from inna.cli.reproduce import reproduce
+from inna.cli.status import status
 from inna.cli.theory_check import theory_check
 from inna.cli.train import train
 

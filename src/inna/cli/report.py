@@ -1,4 +1,4 @@
-"""``inna report``, ``inna status`` and ``inna info``: what is there already."""
+"""``inna report``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from inna.cli.messages import checking, say
 
 __all__ = [
     "report",
-    "status",
 ]
 
 
@@ -57,15 +56,4 @@ def report(
         say(console, f"report: {page}")
     for path in drawn:
         say(console, f"figure: {path}")
-    return 0
-
-
-def status(folder: Annotated[Path, Parameter(help="A folder of inna compare or inna reproduce.")], /) -> int:
-    """Show what is done, running, failed and left in a folder, and the time left; also while a sweep is at work."""
-    console = Console()
-    with checking():
-        from inna.experiments.sweep.status import print_status, read_status
-
-        moment = read_status(folder)
-    print_status(moment, folder, console)
     return 0

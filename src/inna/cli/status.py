@@ -1,0 +1,24 @@
+"""``inna status``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+from rich.console import Console
+
+from inna.cli.messages import checking
+
+__all__ = ["status"]
+
+
+def status(folder: Annotated[Path, Parameter(help="A folder of inna compare or inna reproduce.")], /) -> int:
+    """Show what is done, running, failed and left in a folder, and the time left; also while a sweep is at work."""
+    console = Console()
+    with checking():
+        from inna.experiments.sweep.status import print_status, read_status
+
+        moment = read_status(folder)
+    print_status(moment, folder, console)
+    return 0
