@@ -1,4 +1,4 @@
-"""The curves of the paper's Figures 2 to 4 and the dips of Figure 1, digitised from its vector graphics.
+"""The curves of the paper's Figures 2 to 4, digitised from its vector graphics.
 
 Source: C. Castera, J. Bolte, C. Févotte, E. Pauwels, "An Inertial Newton Algorithm for Deep Learning", JMLR 22(134),
 2021, licensed CC-BY 4.0. The paper has no tables. Lines are the paper's means over five seeds, bands its best and
@@ -18,7 +18,6 @@ from importlib import resources
 
 __all__ = [
     "BEST_IN_FIGURE_3",
-    "FIGURE_1_DIPS",
     "PAPER_DATASETS",
     "PAPER_EPOCHS",
     "PaperCurve",
@@ -30,8 +29,6 @@ PAPER_EPOCHS = 200
 # The data sets of the paper, by their names here, and the damping that Figure 3 shows for each.
 BEST_IN_FIGURE_3 = {"cifar10": "INNA (0.1, 0.1)", "cifar100": "INNA (0.5, 0.1)", "mnist": "INNA (0.1, 0.1)"}
 PAPER_DATASETS = tuple(BEST_IN_FIGURE_3)
-# The iterations of Figure 1 (d) at which log₁₀ J dips, in the order of the panels (a), (b), (c).
-FIGURE_1_DIPS = ((45_089, 73_185), (45_380, 70_609, 87_212), (71_660,))
 
 Series = tuple[float | None, ...]
 

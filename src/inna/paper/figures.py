@@ -16,10 +16,11 @@ from inna.experiments.report.curves import breaks, curve_points, styles, zoom
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.summary import TRAIN_LOSS, Entry, Summary
 from inna.experiments.study.study import Study
-from inna.paper.curves import BEST_IN_FIGURE_3, FIGURE_1_DIPS, PAPER_EPOCHS, paper_curve
+from inna.paper.curves import BEST_IN_FIGURE_3, PAPER_EPOCHS, paper_curve
 from inna.paper.descents import Descent
 from inna.paper.evidence import ACCURACY, FOUR, LOSS, Quantity, best_damping, log10_loss
 from inna.paper.protocol import DECAY_POWERS, FIGURE_4_DAMPINGS, inna
+from inna.theory.figure1 import PAPER_DIPS
 
 __all__ = [
     "PLANE",
@@ -300,8 +301,8 @@ def _loss_panel(members: Sequence[Descent], styles: Mapping[str, Style]) -> Pane
     highest = max((row["value"] for row in rows), default=0.0)
     dips: Rows = [
         {"contender": each.name, "iteration": k, "value": highest + 0.4}
-        for each, theirs in zip(members, FIGURE_1_DIPS, strict=False)
-        for k in theirs
+        for panel, each in zip(PAPER_DIPS, members, strict=False)
+        for k in PAPER_DIPS[panel]
     ]
 
     def draw(theme: Theme, interactive: bool) -> Drawing:

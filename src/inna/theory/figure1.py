@@ -1,16 +1,19 @@
-"""Figure 1 of the paper: INNA on the V-shaped Rosenbrock function, as its curves show it and as its caption says.
+"""Figure 1 of the paper: INNA on the V-shaped Rosenbrock function.
 
-The curves do not match the caption. They match (alpha, beta) = (0.3, 0.01), (0.3, 0.1), (1.3, 0.1) and the initial
-velocity -0.1 grad J(theta_0), to a dozen of 88,000 iterations; the caption says alpha = 0.5 in the first two panels,
-and section 5.2.1 an initial velocity of -grad J(theta_0).
+The published curves do not match the settings in the figure's caption. They match (alpha, beta) = (0.3, 0.01),
+(0.3, 0.1), (1.3, 0.1) and the initial velocity -0.1 grad J(theta_0): every published dip of the loss is met within
+`DIP_TOLERANCE` of 88,000 iterations. The caption has alpha = 0.5 in the first two panels, and section 5.2.1 an initial
+velocity of -grad J(theta_0).
 
-Source: Castera, Bolte, Févotte, Pauwels, JMLR 22(134), 2021, section 5.1; the recovered settings are a fit to the
+Source: Castera, Bolte, Févotte, Pauwels, JMLR 22(134), 2021, section 5.1. The recovered settings are a fit to the
 published curves.
 """
 
 from __future__ import annotations
 
 import functools
+import math
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -21,27 +24,31 @@ from inna.theory.objectives import ROSENBROCK_V
 
 __all__ = [
     "CAPTION",
+    "DIP_TOLERANCE",
+    "FURTHER_DIPS",
     "ITERATIONS",
     "LR",
     "PAPER_DIPS",
     "RECOVERED",
     "START",
     "Curve",
+    "DipComparison",
+    "compare_dips",
     "curves",
     "dips",
     "iterates",
 ]
 
 ITERATIONS = 88_000
-"""How many iterations the figure shows."""
+"""The number of iterations that the figure shows."""
 LR = 1e-4
-"""Its constant step size gamma."""
+"""Its constant learning rate gamma."""
 START = (-1.0, 1.5)
-"""Its theta_0."""
+"""Its starting point theta_0."""
 
 
 class Curve(NamedTuple):
-    """A curve of the figure: its panel, where its settings come from, and the settings."""
+    """A curve of the figure: its panel, the origin of its settings, and the settings."""
 
     panel: Literal["a", "b", "c"]
     origin: Literal["recovered", "caption"]
@@ -62,21 +69,48 @@ CAPTION = (
     Curve("c", "caption", 1.3, 0.1, 1.0),
 )
 """The settings that the caption and section 5.2.1 name."""
-PAPER_DIPS = {"a": (45077, 73174), "b": (45368, 70598, 87202), "c": (71649,)}
-"""By panel, where log10 J dips with the recovered settings: 10 to 12 iterations before the published curves do."""
-# A dip is where theta_1 crosses the kink at 1: J falls by this factor at least within so many iterations.
+PAPER_DIPS = {"a": (45_089, 73_185), "b": (45_380, 70_609, 87_212), "c": (71_660,)}
+"""By panel, the iterations at which the published log10 J dips, digitised from the paper's vector graphics."""
+DIP_TOLERANCE = 12
+"""The largest distance in iterations between a published dip and the one computed with the recovered settings."""
+FURTHER_DIPS = {"c": (80_991, 87_667)}
+"""By panel, computed dips after the last digitised one; no published position is known for them."""
+# At a dip theta_1 crosses the kink at 1, and J falls by at least this factor within this many iterations.
 DIP_FACTOR = 20.0
 DIP_REACH = 1000
 
 
+class DipComparison(NamedTuple):
+    """The dips of one panel beside the published ones.
+
+    Attributes:
+        nearest: the computed dip nearest to each published one.
+        further: the other computed dips.
+        distance: the largest distance in iterations between a published dip and the nearest computed one; infinite
+            where no dip was computed.
+    """
+
+    nearest: tuple[int, ...]
+    further: tuple[int, ...]
+    distance: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether each published dip has a computed one of its own within `DIP_TOLERANCE`."""
+        return self.distance <= DIP_TOLERANCE and len(set(self.nearest)) == len(self.nearest)
+
+
 def curves() -> tuple[Curve, ...]:
-    """All curves, in the order of the last axis but one of `iterates`: the recovered ones, then the caption's."""
+    """All curves in the order of the second axis of `iterates`: the recovered ones, then the caption's."""
     return RECOVERED + CAPTION
 
 
 @functools.cache
 def iterates() -> NDArray[np.float64]:
-    """(ITERATIONS + 1, 6, 2): the iterates of `curves`, by `inna.dynamics.step`. Takes a few seconds, once."""
+    """Iterates of all `curves` by `inna.dynamics.step`, of shape (ITERATIONS + 1, 6, 2).
+
+    The first call takes a few seconds; the result is cached.
+    """
     settings = [(curve.alpha, curve.beta, curve.initial_speed) for curve in curves()]
     alpha, beta, speed = np.array(settings).T[:, :, None]
     path = np.empty((ITERATIONS + 1, len(settings), 2))
@@ -90,13 +124,13 @@ def iterates() -> NDArray[np.float64]:
 
 
 def dips(path: NDArray[np.float64]) -> list[int]:
-    """The iterations at which the loss along ``path`` dips, ascending.
+    """Iterations at which the loss along ``path`` dips, ascending.
 
-    Where theta_1 crosses the kink at 1 the loss falls sharply. Crossings less than `DIP_REACH` iterations apart make
-    one dip, at the least loss from `DIP_REACH` before the first to as many after the last.
+    The loss falls sharply where theta_1 crosses the kink at 1. Crossings less than `DIP_REACH` iterations apart make
+    one dip, at the lowest loss from `DIP_REACH` iterations before the first crossing to as many after the last.
 
     Args:
-        path: (K, 2), the iterates of one curve.
+        path: iterates of one curve, of shape (K, 2).
 
     >>> dips(iterates()[:, 0])
     [45077, 73174]
@@ -112,3 +146,16 @@ def dips(path: NDArray[np.float64]) -> list[int]:
             if losses[lowest] * DIP_FACTOR < losses[window].max():
                 found.append(lowest)
     return found
+
+
+def compare_dips(computed: Sequence[int], published: Sequence[int]) -> DipComparison:
+    """Match each published dip with the nearest computed one.
+
+    >>> compare_dips([45077, 73174], PAPER_DIPS["a"])
+    DipComparison(nearest=(45077, 73174), further=(), distance=12)
+    """
+    if not computed:
+        return DipComparison((), (), math.inf)
+    nearest = tuple(min(computed, key=lambda dip: abs(dip - target)) for target in published)
+    distance = max(abs(dip - target) for dip, target in zip(nearest, published, strict=True))
+    return DipComparison(nearest, tuple(dip for dip in computed if dip not in nearest), distance)
