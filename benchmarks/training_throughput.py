@@ -32,8 +32,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from inna.experiments import Run, Task
 from inna.experiments.tasks.catalogue import CATALOGUE
-from inna.experiments.tasks.downloads import presence
 from inna.experiments.tasks.load import BUILTIN_TASKS
+from inna.experiments.tasks.local_files import file_states
 from inna.experiments.training.devices import PRECISIONS, threads
 from inna.experiments.training.hardware import cores, hardware
 from inna.experiments.training.optimizers import build
@@ -52,7 +52,7 @@ BEGIN, END = "<!-- training_throughput {}: begin -->", "<!-- training_throughput
 def images_of(dataset: str, count: int) -> tuple[Tensor, Tensor, bool]:
     """``count`` images and labels; random ones of the same shape where the data are not here."""
     described = CATALOGUE[dataset]
-    if all(state.place for state in presence(described)):
+    if all(state.place for state in file_states(described)):
         (images, labels), _ = BUILTIN_TASKS[dataset].data()
         repeats = -(-count // len(images))
         return images.repeat(repeats, 1, 1, 1)[:count], labels.repeat(repeats)[:count], True

@@ -55,7 +55,7 @@ FORBIDDEN = {
     },
     "inna.experiments.rows": HEAVY | PARTS - {"inna.experiments"},
     "inna.experiments.tasks.catalogue": HEAVY | PARTS - {"inna.experiments"},
-    "inna.experiments.tasks.downloads": HEAVY | PARTS - {"inna.experiments"},
+    "inna.experiments.tasks.local_files": HEAVY | PARTS - {"inna.experiments"},
     "inna.experiments.study": HEAVY | PARTS - {"inna.experiments"},
     "inna.experiments.statistics": FRAMEWORKS | PARTS - {"inna.experiments"},
     "inna.experiments.charts": FRAMEWORKS | PARTS - {"inna.experiments"},

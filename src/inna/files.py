@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ __all__ = [
     "read_document",
     "remove_abandoned",
     "replacing",
+    "temporary_folder",
     "write_document",
     "write_whole",
 ]
@@ -72,7 +74,7 @@ def replacing(path: Path) -> Iterator[Path]:
     At the end of the block the file takes the place of ``path``; where the block raises, it is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(_temporary_name())
     try:
         yield temporary
         temporary.replace(path)
@@ -81,12 +83,27 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """An empty folder in ``parent`` (made if missing) for a block, removed with all that it holds at the end."""
+    temporary = parent / _temporary_name()
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    finally:
+        shutil.rmtree(temporary)
+
+
+def _temporary_name() -> str:
+    return f".{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(8)}.tmp"
+
+
 def remove_abandoned(folder: Path) -> None:
-    """Remove the temporary files that `replacing` left in ``folder`` where its process was killed on this machine."""
+    """Remove from ``folder`` the temporary files and folders of killed processes of this machine."""
     for path in folder.glob(f".{glob.escape(socket.gethostname())}-*-*.tmp"):
         writer = path.name.rsplit("-", 2)[1]
         if writer.isdecimal() and not is_alive(int(writer)):
-            path.unlink(missing_ok=True)
+            shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def is_alive(pid: int) -> bool:

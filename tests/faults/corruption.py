@@ -27,7 +27,8 @@ from inna.experiments.comparison import make_run, make_study
 from inna.experiments.rows.row_files import DamagedRowError, read_rows, row_path
 from inna.experiments.study.study import Study
 from inna.experiments.tasks.catalogue import PublishedFile, entry
-from inna.experiments.tasks.downloads import DataError, contents
+from inna.experiments.tasks.downloads import contents
+from inna.experiments.tasks.local_files import DataError
 from inna.experiments.training.train import checkpoint_path
 from timeless import without_times
 

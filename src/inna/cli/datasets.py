@@ -12,7 +12,7 @@ from rich.table import Table
 from inna.cli.messages import checking, say
 from inna.cli.options import DataDir, keep_data_in
 from inna.experiments.tasks.catalogue import CATALOGUE, DatasetEntry
-from inna.experiments.tasks.downloads import Presence, data_folder, presence
+from inna.experiments.tasks.local_files import FileState, data_folder, file_states
 
 __all__ = [
     "RIGHT",
@@ -70,7 +70,7 @@ def overview() -> Table:
             f"{described.test:,}",
             str(described.classes),
             f"{size / 1e6:.0f} MB" if size else "bundled",
-            _state(presence(described)),
+            _state(file_states(described)),
             described.terms,
         )
     return table
@@ -82,7 +82,7 @@ def describe(described: DatasetEntry) -> Iterator[str]:
     yield f"train and test images: {described.train:,} and {described.test:,}"
     yield f"terms: {described.terms}"
     yield f"source: {described.source}"
-    for state in presence(described):
+    for state in file_states(described):
         file = state.file
         yield f"{file.name}: {file.size:,} bytes, SHA-256 {file.sha256}"
         yield f"  {_place(state)}"
@@ -95,7 +95,7 @@ def _pixels(described: DatasetEntry) -> str:
     return f"{height} x {width} {'grey' if channels == 1 else 'colour'}"
 
 
-def _state(states: list[Presence]) -> str:
+def _state(states: list[FileState]) -> str:
     if all(state.place for state in states):
         return "yes"
     if any(state.damaged and not state.place for state in states):
@@ -103,7 +103,7 @@ def _state(states: list[Presence]) -> str:
     return "in part" if any(state.place for state in states) else "no"
 
 
-def _place(state: Presence) -> str:
+def _place(state: FileState) -> str:
     if state.place is not None:
         return f"here, intact: {state.place}"
     if state.damaged:

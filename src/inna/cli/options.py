@@ -151,7 +151,7 @@ def check_scheduler(backend: str, scheduler: str | None, jobs: int | None) -> No
 
 def keep_data_in(folder: Path | None) -> None:
     """Make ``folder`` the data folder of this process and of its workers, which inherit the variable."""
-    from inna.experiments.tasks.downloads import FOLDER_VARIABLE
+    from inna.experiments.tasks.local_files import FOLDER_VARIABLE
 
     if folder is not None:
         os.environ[FOLDER_VARIABLE] = str(folder.expanduser().absolute())

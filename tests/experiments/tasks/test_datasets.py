@@ -18,7 +18,7 @@ import torch
 from inna.cli import run
 from inna.experiments.tasks import datasets
 from inna.experiments.tasks.catalogue import CATALOGUE
-from inna.experiments.tasks.downloads import DataError, presence
+from inna.experiments.tasks.local_files import DataError, file_states
 
 TRAIN, TEST = 7, 3
 CIFAR_TEST_FILES = ("test_batch.bin", "test.bin")
@@ -162,7 +162,7 @@ REAL = {
 
 @pytest.mark.parametrize("name", REAL)
 def test_the_real_data(name):
-    if not all(state.place for state in presence(CATALOGUE[name])):
+    if not all(state.place for state in file_states(CATALOGUE[name])):
         pytest.skip(f"{name} is not here: set INNA_DATA to a folder that holds it")
     digest, counts = REAL[name]
     load = getattr(datasets, name.replace("-", "_"))
@@ -238,7 +238,7 @@ def test_failures_are_one_line(folder, capsys, monkeypatch, arguments, status, w
     shown = capsys.readouterr()
     assert words in shown.err
     assert shown.err.splitlines()[-1].startswith("inna: ")
-    assert [line for line in shown.err.splitlines() if not line.startswith(("inna: ", "fetching "))] == []
+    assert [line for line in shown.err.splitlines() if not line.startswith(("inna: ", "downloading "))] == []
     assert list(folder.iterdir()) == []
 
 

@@ -13,6 +13,7 @@ import sys
 import tarfile
 import threading
 import time
+import types
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -20,7 +21,8 @@ import pytest
 
 from inna.experiments.tasks import downloads
 from inna.experiments.tasks.catalogue import CATALOGUE, DatasetEntry, PublishedFile, entry
-from inna.experiments.tasks.downloads import DataError, contents, data_folder, fetch, presence
+from inna.experiments.tasks.downloads import contents, fetch
+from inna.experiments.tasks.local_files import DataError, data_folder, file_states
 
 PLAIN = random.Random(0).randbytes(200_000)
 PACKED = gzip.compress(PLAIN, mtime=0)
@@ -43,7 +45,9 @@ class Answers(BaseHTTPRequestHandler):
         body = {"truncated-file": PACKED[:-100], "endless": PACKED * 100} | body
         content = body.get(manner, PACKED)
         self.send_response(200)
-        if manner != "endless":
+        if manner == "chunked":
+            self.send_header("Transfer-Encoding", "chunked")
+        elif manner != "endless":
             self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if manner in ("cut", "stalled"):
@@ -52,6 +56,9 @@ class Answers(BaseHTTPRequestHandler):
             if manner == "stalled":
                 self.server.released.wait(20)
             return
+        if manner == "chunked":
+            pieces = [content[start : start + 8192] for start in range(0, len(content), 8192)]
+            content = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in [*pieces, b""])
         try:
             self.wfile.write(content)
         except ConnectionError:
@@ -75,6 +82,12 @@ def server(monkeypatch):
     thread.join()
 
 
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    """Pooch waits a second before it tries the next address."""
+    monkeypatch.setattr("pooch.core.time", types.SimpleNamespace(sleep=lambda seconds: None))
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("INNA_DATA", str(tmp_path / "data"))
@@ -94,15 +107,26 @@ def files_in(folder):
 
 def test_a_file_is_fetched_once_checked_kept_and_read(server, folder, capsys):
     described = tiny(server, "good")
-    assert [state.place for state in presence(described)] == [None]
+    assert [state.place for state in file_states(described)] == [None]
     assert contents(described) == {"plain": PLAIN}
     assert contents(described) == {"plain": PLAIN}
     assert server.asked == ["good"]
     assert files_in(folder) == ["tiny/plain.gz"]
-    assert [state.place for state in presence(described)] == [folder / "tiny" / "plain.gz"]
+    assert [state.place for state in file_states(described)] == [folder / "tiny" / "plain.gz"]
     shown = capsys.readouterr()
     assert (shown.out, shown.err.count("\n")) == ("", 1)
-    assert shown.err.startswith("fetching plain.gz (")
+    assert shown.err.startswith("downloading plain.gz (")
+
+
+def test_an_answer_in_chunks_of_8192_bytes_is_taken(server, folder):
+    assert contents(tiny(server, "chunked")) == {"plain": PLAIN}
+    assert server.asked == ["chunked"]
+
+
+def test_a_file_that_was_fetched_can_be_read_by_whom_the_umask_lets(server, folder):
+    fetch(tiny(server, "good"))
+    (folder / "beside").touch()
+    assert (folder / "tiny" / "plain.gz").stat().st_mode == (folder / "beside").stat().st_mode
 
 
 @pytest.mark.parametrize(
@@ -113,7 +137,7 @@ def test_a_file_is_fetched_once_checked_kept_and_read(server, folder, capsys):
         ("corrupt", "a damaged or another file"),
         ("truncated-file", "a damaged or another file"),
         ("endless", "a damaged or another file"),
-        ("cut", "broke off"),
+        ("cut", "the response broke off"),
         ("stalled", "no connection, or it was lost"),
     ],
 )
@@ -121,13 +145,12 @@ def test_a_bad_answer_leaves_nothing_says_why_in_one_line_and_heals(server, fold
     monkeypatch.setattr(downloads, "TIMEOUT", 0.5)
     with pytest.raises(DataError) as caught:
         contents(tiny(server, manner))
-    assert f"127.0.0.1:{server.server_port}: {'it gave ' * ('file' in reason)}" in str(caught.value)
-    assert reason in str(caught.value)
+    assert f"127.0.0.1:{server.server_port}: {reason}" in str(caught.value)
     assert "plain.gz is not in" in str(caught.value)
     assert "\n" not in str(caught.value)
     assert files_in(folder) == []
     assert contents(tiny(server, "good")) == {"plain": PLAIN}
-    # The next address is tried at once.
+    # The next address is tried.
     (folder / "tiny" / "plain.gz").unlink()
     assert contents(tiny(server, manner, "good")) == {"plain": PLAIN}
     assert files_in(folder) == ["tiny/plain.gz"]
@@ -154,9 +177,9 @@ def test_a_damaged_file_of_ours_is_replaced(server, folder, capsys, content):
     (folder / "tiny").mkdir(parents=True)
     (folder / "tiny" / "plain.gz").write_bytes(content)
     described = tiny(server, "missing")
-    (state,) = presence(described)
+    (state,) = file_states(described)
     assert (state.place, state.damaged) == (None, (folder / "tiny" / "plain.gz",))
-    with pytest.raises(DataError, match=r"plain\.gz is damaged or another file .*could not be fetched"):
+    with pytest.raises(DataError, match=r"plain\.gz is damaged or another file .*the download failed"):
         contents(described)
     assert (folder / "tiny" / "plain.gz").read_bytes() == content
     capsys.readouterr()
@@ -169,7 +192,7 @@ def test_a_file_of_somebody_elses_is_left_alone(server, folder, capsys):
     folder.mkdir()
     (folder / "plain.gz").write_bytes(b"another data set, whose files have the same names")
     assert contents(tiny(server, "good")) == {"plain": PLAIN}
-    assert "is left alone; an intact one is in" in capsys.readouterr().err
+    assert "is kept; an intact copy is in" in capsys.readouterr().err
     assert (folder / "plain.gz").read_bytes().startswith(b"another")
     assert files_in(folder) == ["plain.gz", "tiny/plain.gz"]
     assert contents(tiny(server, "missing")) == {"plain": PLAIN}
@@ -183,16 +206,16 @@ def test_files_that_lie_there_are_found_packed_and_unpacked_without_a_server(ser
     (folder / place / name).write_bytes(content)
     described = tiny(server, "missing")
     assert contents(described) == {"plain": PLAIN}
-    assert [state.place for state in presence(described)] == [folder / place / name]
+    assert [state.place for state in file_states(described)] == [folder / place / name]
     assert server.asked == []
     (folder / place / name).write_bytes(content[:-1])
-    assert [state.damaged for state in presence(described)] == [(folder / place / name,)]
+    assert [state.damaged for state in file_states(described)] == [(folder / place / name,)]
 
 
 def test_an_unpacked_file_without_a_known_checksum_is_not_taken(server, folder):
     folder.mkdir()
     (folder / "plain").write_bytes(PLAIN)
-    with pytest.raises(DataError, match="could not be fetched"):
+    with pytest.raises(DataError, match="the download failed"):
         contents(tiny(server, "missing", contents={"plain": ""}))
 
 
@@ -260,11 +283,11 @@ def test_links_and_devices_in_the_place_of_a_member_are_refused(folder, tmp_path
     packed, described = an_archive([("in/one", b"", kind, str(tmp_path / "secret"))])
     folder.mkdir()
     (folder / "a.tar.gz").write_bytes(packed)
-    with pytest.raises(DataError, match="in/one in it is no plain file"):
+    with pytest.raises(DataError, match="its member in/one is not a regular file"):
         contents(described)
     packed, described = an_archive([("in/two", b"2", tarfile.REGTYPE, "")])
     (folder / "a.tar.gz").write_bytes(packed)
-    with pytest.raises(DataError, match="holds no file in/one"):
+    with pytest.raises(DataError, match="contains no file in/one"):
         contents(described)
 
 

@@ -17,9 +17,9 @@ from torch import nn
 import tiny_task
 from inna.experiments import Run, Task, train
 from inna.experiments.tasks.catalogue import CATALOGUE
-from inna.experiments.tasks.downloads import presence
 from inna.experiments.tasks.fingerprint import fingerprint
 from inna.experiments.tasks.load import BUILTIN_TASKS, load_task
+from inna.experiments.tasks.local_files import file_states
 from inna.experiments.tasks.seeds import isolated
 
 HERE = Path(tiny_task.__file__)
@@ -53,7 +53,7 @@ def test_digits_are_split_once_stratified_and_whole():
     ("name", "model"), [(name, model) for name in BUILTIN_TASKS for model in BUILTIN_TASKS[name].models]
 )
 def test_builtin_tasks_are_tasks_and_fit_together(name, model):
-    if not all(state.place for state in presence(CATALOGUE[name])):
+    if not all(state.place for state in file_states(CATALOGUE[name])):
         pytest.skip(f"{name} is not here: set INNA_DATA to a folder that holds it")
     task, _ = load_task(name, model=model)
     assert type(task) is Task

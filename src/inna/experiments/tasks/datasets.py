@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from inna.experiments.tasks.catalogue import DatasetEntry, entry
-from inna.experiments.tasks.downloads import contents
 
 __all__ = ["cifar10", "cifar100", "digits", "fashion_mnist", "mnist", "published"]
 
@@ -71,6 +70,8 @@ def published(name: str) -> Split:
     described = entry(name)
     if not described.files:
         raise ValueError(f"{name} is not published as files")
+    from inna.experiments.tasks.downloads import contents
+
     found = contents(described)
     if described.name.startswith("cifar"):
         training = [part for part in found if "test" not in part]

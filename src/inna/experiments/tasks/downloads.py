@@ -1,102 +1,72 @@
-"""The files of the data sets: found where they lie, fetched where they do not, checked before anything reads them.
-
-Nothing is ever unpacked onto the disk: a file is read whole, its checksum compared, and its contents taken from those
-same bytes in memory, by name. So no member of an archive can be written anywhere.
-"""
+"""Download the files of the data sets: checksums and retries are pooch's, mirrors are added here."""
 
 from __future__ import annotations
 
-import gzip
-import hashlib
-import io
-import os
-import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
+import pooch
+import requests
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
 from inna.experiments.tasks.catalogue import DatasetEntry, PublishedFile
-from inna.files import remove_abandoned, replacing
+from inna.experiments.tasks.local_files import (
+    FOLDER_VARIABLE,
+    DataError,
+    FileState,
+    data_folder,
+    file_state,
+    file_states,
+)
+from inna.files import remove_abandoned, temporary_folder
 
-__all__ = ["DataError", "Presence", "contents", "data_folder", "fetch", "presence"]
+__all__ = ["contents", "fetch"]
 
-FOLDER_VARIABLE = "INNA_DATA"
 TIMEOUT = 30.0  # seconds without an answer, or without a byte, after which the next address is tried
 CHUNK = 1 << 16  # bytes
 _DAMAGED = "damaged or another file (its checksum differs)"
 
 
-class DataError(RuntimeError):
-    """Data that are not here and could not be fetched, or an archive that does not hold what it should."""
-
-
-class Presence(NamedTuple):
-    """Where an intact copy of a file lies, if anywhere, and the copies passed over since they are damaged or others."""
-
-    file: PublishedFile
-    place: Path | None
-    damaged: tuple[Path, ...]
-
-
-class _Copy(NamedTuple):
-    place: Path
-    contents: Callable[[], dict[str, bytes]]
-
-
-def data_folder() -> Path:
-    """Where data sets are kept: the environment variable ``INNA_DATA``, or else the user's cache folder."""
-    chosen = os.environ.get(FOLDER_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    import pooch
-
-    return Path(pooch.os_cache("inna"))
-
-
-def presence(described: DatasetEntry) -> list[Presence]:
-    """Whether the files of a data set are in `data_folder`, each with its checksum verified; nothing is fetched."""
-    return [_presence(described, file)[0] for file in described.files]
-
-
 def contents(described: DatasetEntry) -> dict[str, bytes]:
-    """The contents of a data set's files, by the names in the catalogue; what is missing is fetched first.
-
-    A file is looked for in `data_folder`, in its folder ``NAME`` there and in those that other libraries use, packed or
-    unpacked. What is fetched goes into ``NAME``.
+    """Return the contents of a data set's files by their names; download those that are missing.
 
     Raises:
-        DataError: a file is not here and no address gave it, or the folder cannot be written.
+        DataError: a file is missing and no address gave it, or the folder cannot be written.
     """
     found: dict[str, bytes] = {}
     for file in described.files:
-        _, copy = _presence(described, file)
-        if copy is None:
-            fetch(described, [file])
-            _, copy = _presence(described, file)
-        if copy is None:
-            raise DataError(f"{described.name}: {file.name} was fetched and then damaged or removed; start again")
-        found |= copy.contents()
+        state = file_state(described, file)
+        if state.read is None:
+            fetch(described, [state])
+            state = file_state(described, file)
+        if state.read is None:
+            raise DataError(f"{described.name}: {file.name} was damaged or removed after its download; start again")
+        found |= state.read()
     return found
 
 
-def fetch(described: DatasetEntry, files: list[PublishedFile] | None = None) -> None:
-    """Fetch ``files`` (by default those that are not here) into the data set's own folder.
+def fetch(described: DatasetEntry, states: list[FileState] | None = None) -> None:
+    """Download the missing ones of ``states`` (default: all files) into the data set's own folder.
 
-    A file is written under a temporary name and renamed once its SHA-256 is right, so whatever ends the download leaves
-    the folder as it was; after ``kill -9`` the next download into it clears up. A bar on the terminal shows how far it
-    is.
+    A file is renamed into the folder once its SHA-256 is verified. An interrupted download leaves nothing behind; what
+    a killed one leaves is removed by the next. A progress bar is shown on a terminal.
 
     Raises:
         DataError: no address gave a file, or the folder cannot be written.
     """
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
-
     console = Console(stderr=True)
-    states = [_presence(described, file)[0] for file in (described.files if files is None else files)]
-    wanted = [state for state in states if state.place is None]
     own = data_folder() / described.name
     columns = (
         TextColumn("{task.description}", markup=False),
@@ -106,142 +76,99 @@ def fetch(described: DatasetEntry, files: list[PublishedFile] | None = None) -> 
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        for state in wanted:
+        for state in file_states(described) if states is None else states:
+            if state.place is not None:
+                continue
+            file = state.file
             if not console.is_terminal:
-                megabytes = state.file.size / 1e6
-                _say(console, f"fetching {state.file.name} ({megabytes:.3g} MB) into {own}")
-            task = progress.add_task(state.file.name, total=state.file.size)
-            _download(described, state, own, _Bar(state.file, partial(progress.update, task)))
+                _print(console, f"downloading {file.name} ({file.size / 1e6:.3g} MB) into {own}")
+            task = progress.add_task(file.name, total=file.size)
+            _download(described, state, own, partial(_show, progress, task))
             for path in state.damaged:
-                remedy = "replaced" if path == own / state.file.name else f"left alone; an intact one is in {own} now"
-                _say(console, f"{path} was {_DAMAGED} and is {remedy}")
+                remedy = "replaced" if path == own / file.name else f"kept; an intact copy is in {own}"
+                _print(console, f"{path} was {_DAMAGED} and is {remedy}")
 
 
-def _presence(described: DatasetEntry, file: PublishedFile) -> tuple[Presence, _Copy | None]:
-    damaged: list[Path] = []
-    root = data_folder()
-    for folder in (root / described.name, *(root / other for other in described.folders), root):
-        packed = folder / file.name
-        content = _read(packed)
-        if content is not None:
-            if _matches(content, f"sha256:{file.sha256}"):
-                copy = _Copy(packed, partial(_unpack, file, packed, content))
-                return Presence(file, packed, tuple(damaged)), copy
-            damaged.append(packed)
-        unpacked = _read_unpacked(file, folder, damaged)
-        if unpacked is not None:
-            place = folder / next(iter(unpacked))
-            return Presence(file, place, tuple(damaged)), _Copy(place, partial(dict, unpacked))
-    return Presence(file, None, tuple(damaged)), None
+def _show(progress: Progress, task: TaskID, received: int) -> None:
+    progress.update(task, completed=received)
 
 
-def _read_unpacked(file: PublishedFile, folder: Path, damaged: list[Path]) -> dict[str, bytes] | None:
-    """The contents of ``file`` where somebody has unpacked it in ``folder`` already, all of them intact."""
-    found = {}
-    for name, checksum in file.contents.items():
-        content = _read(folder / name) if checksum else None
-        if content is None:
-            return None
-        if not _matches(content, checksum):
-            damaged.append(folder / name)
-            return None
-        found[name] = content
-    return found
-
-
-def _read(path: Path) -> bytes | None:
+def _download(described: DatasetEntry, state: FileState, folder: Path, show: Callable[[int], Any]) -> None:
+    file, mirrors = state.file, _Mirrors(state.file, show)
+    retries = len(file.addresses) - 1
+    pooch.get_logger().setLevel("WARNING")
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-        return None
+        if retries < 0:
+            raise ValueError("no address")
+        remove_abandoned(folder)
+        with temporary_folder(folder) as temporary:
+            registry = pooch.create(temporary, "", registry={file.name: file.sha256}, retry_if_failed=retries)
+            Path(registry.fetch(file.name, downloader=mirrors)).replace(folder / file.name)
+        return
+    except (ValueError, requests.RequestException):
+        pass  # the error would keep the connection open
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _matches(content: bytes, checksum: str) -> bool:
-    algorithm, _, digest = checksum.partition(":")
-    return hashlib.new(algorithm, content, usedforsecurity=algorithm != "md5").hexdigest() == digest
-
-
-def _unpack(file: PublishedFile, path: Path, packed: bytes) -> dict[str, bytes]:
-    if not file.name.endswith(".tar.gz"):
-        (name,) = file.contents
-        return {name: gzip.decompress(packed)}
-    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
-        found = dict(_members(archive, file, path))
-    missing = [name for name in file.contents if name not in found]
-    if missing:
-        raise DataError(f"{path} holds no file {missing[0]}")
-    # An archive has its members in any order; images must not depend on whether somebody has unpacked them.
-    return {name: found[name] for name in file.contents}
-
-
-def _members(archive: tarfile.TarFile, file: PublishedFile, path: Path) -> Iterator[tuple[str, bytes]]:
-    for member in archive:
-        if member.name in file.contents:
-            # A link would lead to another member, or nowhere.
-            content = archive.extractfile(member) if member.isreg() else None
-            if content is None:
-                raise DataError(f"{path}: {member.name} in it is no plain file")
-            yield member.name, content.read()
-
-
-class _Bar:
-    """The progress bar that pooch asks for, which also stops an answer longer than the file can be."""
-
-    def __init__(self, file: PublishedFile, show: Callable[..., Any]) -> None:
-        self.file, self.show = file, show
-        self.total, self.received = file.size, 0
-
-    def update(self, count: int) -> None:
-        self.received += count
-        if self.received > self.file.size + CHUNK:
-            raise ValueError("the answer is longer than the file")
-        self.show(completed=min(self.received, self.file.size))
-
-    def reset(self) -> None:
-        self.received = 0
-
-    def close(self) -> None:
-        """Nothing: the display belongs to `fetch`."""
-
-
-def _download(described: DatasetEntry, state: Presence, folder: Path, bar: _Bar) -> None:
-    import pooch
-    import requests
-
-    download = pooch.HTTPDownloader(progressbar=bar, chunk_size=CHUNK, timeout=TIMEOUT)
-    file, reasons = state.file, []
-    for address in file.addresses:
-        bar.reset()
-        try:
-            remove_abandoned(folder)  # what a download that was killed left there
-            with replacing(folder / file.name) as temporary:
-                download(address, temporary, None)
-                if pooch.file_hash(str(temporary)) != file.sha256:
-                    raise ValueError("another file")
-            return
-        except requests.HTTPError as error:
-            reason = f"HTTP status {error.response.status_code}" if error.response is not None else "an HTTP error"
-        except requests.Timeout:
-            reason = f"no answer within {TIMEOUT:g} s"
-        except requests.exceptions.ChunkedEncodingError:
-            reason = "the answer broke off"
-        except requests.ConnectionError:
-            reason = "no connection, or it was lost"
-        except requests.RequestException as error:
-            reason = type(error).__name__
-        except ValueError:
-            reason = "it gave a damaged or another file"
-        except OSError as error:
-            raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
-        reasons.append(f"{urlsplit(address).netloc}: {reason}")
+        raise DataError(f"{folder} cannot be written: {error.strerror or error}") from error
     trouble = f"{state.damaged[0]} is {_DAMAGED}" if state.damaged else f"{file.name} is not in {data_folder()}"
     raise DataError(
-        f"{described.name}: {trouble}, and it could not be fetched ({'; '.join(reasons)}). Put {file.name} into "
-        f"{folder}, or name its folder with --data-dir or {FOLDER_VARIABLE}"
+        f"{described.name}: {trouble}, and the download failed ({'; '.join(mirrors.reasons) or 'no address'}). Put "
+        f"{file.name} into {folder}, or name its folder with --data-dir or {FOLDER_VARIABLE}"
     )
 
 
-def _say(console: Any, text: str) -> None:
+class _Mirrors:
+    """A downloader for pooch that takes the file's next address at each attempt and notes why the attempt failed."""
+
+    def __init__(self, file: PublishedFile, show: Callable[[int], Any]) -> None:
+        self.size, self.show = file.size, show
+        self.remaining = iter(file.addresses)
+        self.reasons: list[str] = []
+
+    def __call__(self, url: str, output_file: str, _: Any) -> None:
+        address, path = next(self.remaining), Path(output_file)
+        path.unlink()  # pooch makes it readable by its owner alone
+        download = pooch.HTTPDownloader(_Bar(path, self.size, self.show), chunk_size=CHUNK, timeout=TIMEOUT)
+        # Pooch compares the checksum afterwards, so this is the reason unless the download itself fails.
+        self.reasons.append(f"{urlsplit(address).netloc}: a damaged or another file")
+        try:
+            download(address, output_file, None)
+        except requests.RequestException as error:
+            self.reasons[-1] = f"{urlsplit(address).netloc}: {_reason(error)}"
+            raise
+
+
+class _Bar:
+    """The progress bar that pooch asks for; it also stops a response longer than the file."""
+
+    def __init__(self, path: Path, size: int, show: Callable[[int], Any]) -> None:
+        self.path, self.total, self.size, self.show = path, size, size, show
+
+    def update(self, _: int) -> None:
+        """Show the bytes written; pooch reports the size of a chunk it asked for, not of the one it received."""
+        received = self.path.stat().st_size
+        if received > self.size:
+            raise ValueError("the response is longer than the file")
+        self.show(received)
+
+    def reset(self) -> None:
+        """Do nothing; the bar is full already."""
+
+    def close(self) -> None:
+        """Do nothing; the display belongs to `fetch`."""
+
+
+def _reason(error: requests.RequestException) -> str:
+    match error:
+        case requests.HTTPError(response=requests.Response(status_code=status)):
+            return f"HTTP status {status}"
+        case requests.Timeout():
+            return f"no answer within {TIMEOUT:g} s"
+        case requests.exceptions.ChunkedEncodingError():
+            return "the response broke off"
+        case requests.ConnectionError():
+            return "no connection, or it was lost"
+    return type(error).__name__
+
+
+def _print(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)

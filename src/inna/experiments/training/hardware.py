@@ -44,7 +44,7 @@ def _processor() -> str:
 
 def report() -> dict[str, str]:
     """What ``inna info`` shows: versions, hardware, the paths of the optimizers, where data are cached."""
-    from inna.experiments.tasks.downloads import data_folder
+    from inna.experiments.tasks.local_files import data_folder
     from inna.torch.kernels import cpu, support
 
     lines = dict(versions())
