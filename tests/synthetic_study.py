@@ -10,7 +10,7 @@ from typing import Any
 from inna.experiments.rows.row_files import write_row
 from inna.experiments.rows.run import Metric, Run
 from inna.experiments.study.study import Contender, Study
-from inna.experiments.study.tuning import choose
+from inna.experiments.study.tuning import state
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 
@@ -138,10 +138,9 @@ def rows_of(study: Study, *, diverging_final: str = "", without: tuple[str, ...]
             for lr in contender.grid:
                 run = study.tuning_run(contender, lr, q)
                 rows[run] = result(study, contender, run)
-        choice = choose(study, contender, rows)
-        if choice is None or contender.label in without:
+        if contender.label in without:
             continue
-        for run in study.final_runs(contender, choice):
+        for run in state(study, contender, rows).finals:
             diverges = contender.label == diverging_final and run.seed == study.seeds[-1]
             rows[run] = result(study, contender, run, diverges=diverges)
     return rows

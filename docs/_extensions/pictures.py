@@ -99,13 +99,13 @@ def _comparison(folder: Path, out: Path) -> None:
     from inna.experiments.charts.themes import DARK, LIGHT
     from inna.experiments.report.figures import figures
     from inna.experiments.report.page import build_page
-    from inna.experiments.statistics.read import read_summary
+    from inna.experiments.statistics.read import open_results
 
-    summary, notes = read_summary(folder)
-    for figure in figures(summary):
+    results = open_results(folder)
+    for figure in figures(results.summary):
         for theme in (LIGHT, DARK):
             _save(still(figure, theme), out / f"{folder.name}-{figure.name}-{theme.name}.svg")
-    (out / "alone" / f"report-{folder.name}.html").write_text(build_page(summary, notes), encoding="utf-8")
+    (out / "alone" / f"report-{folder.name}.html").write_text(build_page(results), encoding="utf-8")
 
 
 def _landscape(

@@ -18,18 +18,16 @@ from reproduction_markdown import WRITTEN, begin_mark, end_mark, fill, result_se
 
 from inna.experiments.charts.drawing import Figure, interactive, still
 from inna.experiments.charts.themes import DARK, LIGHT
-from inna.experiments.report import write as report
-from inna.experiments.report.write import write_figures
 from inna.experiments.statistics.summary import summarize
 from inna.experiments.study.study import Study
-from inna.experiments.study.tuning import tuning_results
+from inna.experiments.study.tuning import state
 from inna.paper.claims import CLAIMS
 from inna.paper.curves import paper_curve
 from inna.paper.descents import write_descents
 from inna.paper.figures import figure1_figures, protocol_styles, reproduction_figures
 from inna.paper.page import write_reproduction
 from inna.paper.protocol import contenders
-from inna.paper.reproduction import is_reproduction, read_reproduction
+from inna.paper.reproduction import find_reproduction, read_reproduction, read_results
 from inna.paper.words import lead, numbers_lines, protocol_words
 from page_source import SIGHT, Page, lab, linear
 from protocol_rows import FINE, descents, rows_of, study_of
@@ -68,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder: Path) -> Page:
-    (path,) = write_reproduction(folder)
+    path = write_reproduction(folder)
     assert path == folder / "reproduction.html"
     return Page(path.read_text(encoding="utf-8"))
 
@@ -290,7 +288,7 @@ def test_final_runs_that_will_never_be_are_not_still_to_come(tmp_path):
     rows = rows_of(study, without=[slowest, ("SGD", 2)])
     contender = next(each for each in study.contenders if each.label == slowest)
     diverged = {"status": "diverged", "train_loss": math.nan}
-    rows |= {run: rows[run] | diverged for run, _ in tuning_results(study, contender, rows)}
+    rows |= {run: rows[run] | diverged for run, _ in state(study, contender, rows).results(rows)}
     assert lead(read_reproduction(save(tmp_path, study, rows))).endswith("; 1 final run still to come.")
 
 
@@ -307,14 +305,13 @@ def test_the_protocol_in_words_is_the_one_that_runs():
     assert "nin, 5 epochs, tuning over 2, 1 seed, 320 images." in lengths
 
 
-def test_figure_1_alone_is_a_reproduction(tmp_path, monkeypatch):
+def test_figure_1_alone_is_a_reproduction(tmp_path):
     write_descents(tmp_path, descents())
-    assert is_reproduction(tmp_path)
-    seen = Page(write_reproduction(tmp_path)[0].read_text(encoding="utf-8"))
+    reproduction = read_reproduction(tmp_path)
+    seen = Page(write_reproduction(tmp_path).read_text(encoding="utf-8"))
     assert "Figure 1: do the paper’s claims hold?" in seen.text
     assert "report.html" not in seen.text
-    monkeypatch.setattr(report, "write_pictures", lambda drawn, *_: [figure.name for figure in drawn])
-    assert write_figures(tmp_path, ["svg"]) == ["figure-1-recovered", "figure-1-caption"]
+    assert [figure.name for figure in reproduction.figures] == ["figure-1-recovered", "figure-1-caption"]
 
 
 def test_before_its_first_run_only_figure_1_is_shown(tmp_path):
@@ -326,23 +323,18 @@ def test_before_its_first_run_only_figure_1_is_shown(tmp_path):
 
 
 def test_other_folders_are_no_reproduction(tmp_path):
-    assert not is_reproduction(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"no study\.json"):
         read_reproduction(tmp_path)
     study = classification_study()
     save(tmp_path, study, other_rows(study))
-    assert not is_reproduction(tmp_path)
+    assert find_reproduction(tmp_path, read_results(tmp_path)) is None
     with pytest.raises(ValueError, match="not the paper's protocol"):
         read_reproduction(tmp_path)
 
 
-def test_the_pictures_of_a_reproduction_come_with_those_of_the_report(folder, monkeypatch):
-    monkeypatch.setattr(report, "write_pictures", lambda drawn, *_: [figure.name for figure in drawn])
-    names = write_figures(folder, ["svg"])
-    assert "curves-training-loss" in names
-    assert names[-6:] == ["figure-1-recovered", "figure-1-caption", "figure-2", "figure-3", "figure-4", "beyond"]
-    with pytest.raises(ValueError, match="formats must be of png and svg"):
-        write_figures(folder, ["pdf"])
+def test_the_pictures_of_a_reproduction_are_figure_1_and_the_others(folder):
+    names = [figure.name for figure in read_reproduction(folder).figures]
+    assert names == ["figure-1-recovered", "figure-1-caption", "figure-2", "figure-3", "figure-4", "beyond"]
 
 
 def test_the_markdown_holds_every_verdict_and_number(folder):

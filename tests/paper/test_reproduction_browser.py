@@ -21,7 +21,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = study_of()
     folder = save(tmp_path_factory.mktemp("mnist"), study, rows_of(study, diverging={("SGD", 3): 7}))
     write_descents(folder, descents())
-    return write_reproduction(folder)[0]
+    return write_reproduction(folder)
 
 
 @pytest.fixture

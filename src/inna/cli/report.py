@@ -28,32 +28,33 @@ def report(
         ),
     ] = (),
 ) -> int:
-    """Write report.html anew from the rows of a folder, and show the table. Needs no torch.
+    """Write report.html from the rows of a folder and print the table. Needs no torch.
 
-    In a folder that inna reproduce wrote also reproduction.html: verdicts on the paper's claims, its figures redrawn.
+    In a folder of inna reproduce, also write reproduction.html: verdicts on the paper's claims, its figures redrawn.
     """
     console = Console()
     with checking():
-        from inna.experiments.report.write import print_table, summary_table, write_figures, write_report
-        from inna.experiments.rows.row_files import read_rows
-        from inna.experiments.study.study import MANIFEST, Study
+        from inna.experiments.charts.pictures import check_formats, write_pictures
+        from inna.experiments.report.figures import figures as report_figures
+        from inna.experiments.report.write import FIGURES, print_table, summary_table, write_report
         from inna.paper.page import write_reproduction
-        from inna.paper.reproduction import is_reproduction
+        from inna.paper.reproduction import find_reproduction, read_results
 
-        pages, table = [], None
-        reproduced = is_reproduction(folder)
-        # Where Figure 1 is all there is, there is no study to report on.
-        if not reproduced or (folder / MANIFEST).is_file():
-            pages.append(write_report(folder))
-            rows = read_rows(folder, on_damage=lambda text: say(console, text))
-            table = summary_table(Study.load(folder), rows)
-        if reproduced:
-            pages += write_reproduction(folder)
-        drawn = write_figures(folder, [name for listed in figures for name in listed.split(",")]) if figures else []
-    if table is not None:
-        print_table(table, console)
+        formats = check_formats([name for listed in figures for name in listed.split(",")])
+        results = read_results(folder)
+        reproduction = find_reproduction(folder, results)
+    pages, drawn = [], []
+    if results is not None:
+        for note in results.notes:
+            say(console, note)
+        pages.append(write_report(results))
+        drawn += report_figures(results.summary)
+        print_table(summary_table(results.summary), console)
+    if reproduction is not None:
+        pages.append(write_reproduction(reproduction))
+        drawn += reproduction.figures
     for page in pages:
         say(console, f"report: {page}")
-    for path in drawn:
+    for path in write_pictures(drawn, folder / FIGURES, formats) if formats else ():
         say(console, f"figure: {path}")
     return 0

@@ -129,5 +129,5 @@ def reproduce(
             description=described(study, folder),
         )
     if pages or "fig1" in figures:
-        pages += write_reproduction(folder)
+        pages.append(write_reproduction(folder))
     return conclude(console, pages, failures)

@@ -59,8 +59,9 @@ def carry_out(
         return [], failures
 
     from inna.experiments.report.write import print_table, summary_table, write_report
+    from inna.experiments.statistics.summary import summarize
 
-    print_table(summary_table(study, rows), console)
+    print_table(summary_table(summarize(study, rows)), console)
     return [write_report(folder)], failures
 
 

@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING
 
 import inna
 from inna.experiments.charts.html import line_key, scrolling_table, text
@@ -22,7 +21,7 @@ from inna.experiments.rows.row_files import row_document
 from inna.experiments.statistics.summary import Summary
 from inna.files import write_whole
 from inna.paper.figures import protocol_styles
-from inna.paper.reproduction import read_reproduction
+from inna.paper.reproduction import Reproduction, read_reproduction
 from inna.paper.verdicts import Verdict
 from inna.paper.words import (
     NUMBERS_HEADS,
@@ -33,9 +32,6 @@ from inna.paper.words import (
     rules,
     tally,
 )
-
-if TYPE_CHECKING:
-    from inna.paper.reproduction import Reproduction
 
 __all__ = [
     "PAGE",
@@ -174,19 +170,20 @@ def _slug(words: str) -> str:
 PAGE = "reproduction.html"
 
 
-def write_reproduction(folder: Path) -> list[Path]:
-    """Write reproduction.html into ``folder`` from what lies there, under a temporary name first, then renamed.
+def write_reproduction(reproduction: Reproduction | str | Path) -> Path:
+    """Write reproduction.html from a folder and into it.
+
+    Args:
+        reproduction: the folder, or what `read_reproduction` read from it.
 
     Returns:
-        The paths of what was written.
+        The path of the page, which is written under a temporary name first, then renamed.
 
     Raises:
         FileNotFoundError, ValueError, DamagedRowError: as `read_reproduction`.
     """
-    from inna.paper.page import build_reproduction_page
-
-    folder = Path(folder)
-    reproduction = read_reproduction(folder)
-    path = folder / PAGE
+    if not isinstance(reproduction, Reproduction):
+        reproduction = read_reproduction(reproduction)
+    path = reproduction.folder / PAGE
     write_whole(path, build_reproduction_page(reproduction, has_report=reproduction.summary is not None).encode())
-    return [path]
+    return path

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from inna.experiments.charts.drawing import Figure
 from inna.experiments.rows.row_files import DamagedRowError
-from inna.experiments.statistics.read import read_summary
+from inna.experiments.statistics.read import Results, open_results
 from inna.experiments.statistics.summary import Summary
 from inna.experiments.study.study import MANIFEST, Study
 from inna.experiments.tasks.catalogue import CATALOGUE
@@ -25,24 +25,35 @@ from inna.paper.verdicts import Verdict
 
 __all__ = [
     "Reproduction",
-    "is_reproduction",
+    "find_reproduction",
     "read_reproduction",
+    "read_results",
 ]
 
 
 @dataclass(frozen=True)
 class Reproduction:
-    """What a folder says of the paper's experiments.
+    """The paper's experiments in a folder.
 
     Attributes:
-        summary: of the rows; None where Figure 1 is all there is.
-        descents: of Figure 1; none where it was not computed.
-        notes: what is to be said of rows that were left out.
+        folder: where they are.
+        results: of the study; None where Figure 1 is all there is.
+        descents: of Figure 1; empty where it was not computed.
     """
 
-    summary: Summary | None
+    folder: Path
+    results: Results | None
     descents: tuple[Descent, ...]
-    notes: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> Summary | None:
+        """The statistics of the study's rows."""
+        return self.results.summary if self.results else None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Warnings about skipped rows."""
+        return self.results.notes if self.results else ()
 
     @cached_property
     def figure1_verdicts(self) -> list[Verdict]:
@@ -58,18 +69,38 @@ class Reproduction:
         return figure1_figures(self.descents) + (reproduction_figures(self.summary) if self.summary else [])
 
 
-def is_reproduction(folder: Path) -> bool:
-    """Whether ``folder`` holds Figure 1's descents, or a study of the paper's protocol on one of its data sets."""
-    if (folder / FIGURE_1).is_file():
-        return True
+def read_results(folder: Path) -> Results | None:
+    """Return the results of ``folder``; None where Figure 1 is all there is.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or neither study.json nor figure1.json in it.
+        ValueError: no run of the study is done yet and Figure 1 is not there.
+        DamagedRowError: study.json is damaged.
+    """
+    has_figure1 = (folder / FIGURE_1).is_file()
+    if has_figure1 and not (folder / MANIFEST).is_file():
+        return None
     try:
-        return _of_the_protocol(Study.load(folder))
-    except (FileNotFoundError, DamagedRowError):
-        return False
+        return open_results(folder)
+    except ValueError as error:
+        if isinstance(error, DamagedRowError) or not has_figure1:
+            raise
+        return None
 
 
-def read_reproduction(folder: Path) -> Reproduction:
-    """What ``folder`` holds.
+def find_reproduction(folder: Path, results: Results | None) -> Reproduction | None:
+    """Return the reproduction in ``folder`` with these ``results``; None where they are of another comparison.
+
+    Raises:
+        DamagedRowError: figure1.json is damaged.
+    """
+    if results is not None and not _of_the_protocol(results.study):
+        return None
+    return Reproduction(folder, results, read_descents(folder))
+
+
+def read_reproduction(folder: str | Path) -> Reproduction:
+    """Read the reproduction in ``folder``, each file once.
 
     Raises:
         FileNotFoundError: there is no such folder, or neither study.json nor figure1.json in it.
@@ -77,18 +108,10 @@ def read_reproduction(folder: Path) -> Reproduction:
         DamagedRowError: study.json or figure1.json is damaged.
     """
     folder = Path(folder)
-    descents = read_descents(folder)
-    if descents and not (folder / MANIFEST).is_file():
-        return Reproduction(None, descents)
-    try:
-        summary, notes = read_summary(folder)
-    except ValueError as error:
-        if isinstance(error, DamagedRowError) or not descents:
-            raise
-        return Reproduction(None, descents)
-    if not _of_the_protocol(summary.study):
+    reproduction = find_reproduction(folder, read_results(folder))
+    if reproduction is None:
         raise ValueError(f"{folder}: not the paper's protocol; `inna report` shows this comparison")
-    return Reproduction(summary, descents, tuple(notes))
+    return reproduction
 
 
 def _of_the_protocol(study: Study) -> bool:

@@ -259,8 +259,8 @@ def test_a_study_under_way_says_what_is_missing_and_what_was_left_out(tmp_path: 
     seen = Page(write_report(tmp_path).read_text(encoding="utf-8"))
     assert "Adam: 3 final runs not there yet (seeds 1, 2 and 3)." in seen.text
     assert "nobody" in seen.text
-    assert f"Left out: {damaged}" in seen.text
-    assert "2 rows in the folder not used here" in seen.text
+    assert f"Skipped: {damaged}" in seen.text
+    assert "Skipped: 2 rows of the folder, with other settings" in seen.text
     assert "The reference has no finished final run yet." in seen.text
 
 
@@ -283,7 +283,7 @@ def test_runs_of_different_machines_are_pointed_out(tmp_path: Path) -> None:
 def test_the_table_holds_the_statistics() -> None:
     study = classification_study()
     rows = rows_of(study, diverging_final=DIVERGING)
-    table, summary = summary_table(study, rows), summarize(study, rows)
+    table, summary = summary_table(summarize(study, rows)), summarize(study, rows)
     assert list(table["contender"]) == [contender.label for contender in study.contenders]
     assert table.loc[table["reference"], "contender"].tolist() == ["SGD"]
     for (_, line), entry in zip(table.iterrows(), summary.entries, strict=True):
@@ -295,7 +295,7 @@ def test_the_table_holds_the_statistics() -> None:
                 difference = paired_difference(entry.values(measure.name), summary.reference.values(measure.name))
                 assert difference is not None
                 assert tuple(line[f"{measure.name}_{end}"] for end in ("difference", "low", "high")) == difference[:3]
-        assert line["runs"] == entry.budget.runs
+        assert line["runs"] == entry.cost.runs
         assert line["sensitivity"] == entry.near_best / len(entry.tuning)
     assert table.set_index("contender").loc[DIVERGING, "diverged"] == 1
     assert math.isnan(table.set_index("contender").loc["SGD", "train_loss_difference"])
@@ -307,7 +307,7 @@ def test_the_printed_table_fits_and_cuts_nothing(width: int, make: Any) -> None:
     study = make()
     out = io.StringIO()
     rows = rows_of(study, diverging_final=DIVERGING)
-    print_table(summary_table(study, rows), Console(file=out, width=width, color_system=None))
+    print_table(summary_table(summarize(study, rows)), Console(file=out, width=width, color_system=None))
     printed = out.getvalue()
     assert max(cell_len(line) for line in printed.splitlines()) <= width
     assert "\x1b" not in printed
@@ -325,7 +325,9 @@ def test_the_printed_table_fits_and_cuts_nothing(width: int, make: Any) -> None:
 def test_the_printed_table_says_what_the_seeds_cannot_tell() -> None:
     study = classification_study()
     out = io.StringIO()
-    print_table(summary_table(study, rows_of(study, diverging_final=DIVERGING)), Console(file=out, width=300))
+    print_table(
+        summary_table(summarize(study, rows_of(study, diverging_final=DIVERGING))), Console(file=out, width=300)
+    )
     assert f"On training loss the seeds cannot tell {DIVERGING} from SGD." in out.getvalue()
     assert f"Warning: {DIVERGING}: 1 of 3 final runs diverged" in out.getvalue()
 
@@ -333,7 +335,7 @@ def test_the_printed_table_says_what_the_seeds_cannot_tell() -> None:
 def test_a_choice_on_the_edge_of_the_grid_is_a_warning() -> None:
     contenders = (Contender("INNA", "inna", 0.5, 0.1, grid=(1e-3, 0.1), qs=(0.0,)), Contender("SGD", "sgd"))
     study = classification_study(contenders=contenders)
-    table = summary_table(study, rows_of(study))
+    table = summary_table(summarize(study, rows_of(study)))
     assert table.loc[0, "warnings"] == (
         "INNA: the chosen γ₀ = 0.1 is the largest tried with its schedule; a better one may lie beyond.",
     )
@@ -341,7 +343,7 @@ def test_a_choice_on_the_edge_of_the_grid_is_a_warning() -> None:
 
 def test_one_seed_gives_no_interval() -> None:
     study = classification_study(seeds=(1,))
-    table = summary_table(study, rows_of(study))
+    table = summary_table(summarize(study, rows_of(study)))
     assert table["train_loss_low"].isna().all()
     assert not table["train_loss_verdict"].any()
     assert "One seed cannot tell chance from merit" in " ".join(table["train_loss_finding"])

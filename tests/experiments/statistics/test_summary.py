@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from inna.experiments.rows.results import Cost
 from inna.experiments.rows.run import Metric, Run
 from inna.experiments.statistics.intervals import Spread, false_alarm_rate, paired_difference, spread
-from inna.experiments.statistics.summary import Budget, Entry, Reach, Summary, summarize
+from inna.experiments.statistics.summary import Entry, Reach, Summary, summarize
 from inna.experiments.study.study import Contender, Study
 from synthetic_study import classification_study, rows_of
 
@@ -52,7 +53,7 @@ def test_two_seeds_have_the_cauchy_quantile() -> None:
     assert found.mean == 2.0
     assert found.high == pytest.approx(2 + math.tan(0.475 * math.pi), rel=1e-12)
     assert found.low == pytest.approx(2 - math.tan(0.475 * math.pi), rel=1e-12)
-    assert not found.tells
+    assert not found.significant
 
 
 def test_fewer_than_two_pairs_have_no_interval() -> None:
@@ -60,7 +61,7 @@ def test_fewer_than_two_pairs_have_no_interval() -> None:
     found = paired_difference({1: 1.0, 2: 5.0}, {1: 3.0, 9: 0.0})
     assert found == (-2.0, None, None, 1)
     assert found is not None
-    assert not found.tells
+    assert not found.significant
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, -0.5, math.nan])
@@ -193,7 +194,7 @@ def test_a_study_by_hand() -> None:
     assert inna.reach == {1: Reach(1, 2.0), 2: Reach(None, None)}
     assert sgd.reach == {1: Reach(2, 4.0), 2: Reach(2, 4.0)}
     # Two tuning epochs and one begun, then two final runs of three epochs; three seconds a run.
-    assert inna.budget == Budget(5, 9, 15.0)
+    assert inna.cost == Cost(5, 9, 15.0)
     difference = summary.difference(inna, "train_loss")
     assert difference is not None
     assert difference.mean == pytest.approx((0.1 - 0.6 + 0.8 - 0.7) / 2)
@@ -214,7 +215,7 @@ def test_a_diverged_final_run_keeps_its_optimizer_from_winning() -> None:
     assert inna.values("train_loss") == {1: 0.1}
     assert summary.winner(LOSS) is sgd
     assert inna.reach[2] == Reach(1, 2.0)
-    assert inna.budget.epochs == 3 + 3 + 2
+    assert inna.cost.epochs == 3 + 3 + 2
 
 
 def test_a_diverged_reference_leaves_its_seed_without_target() -> None:
@@ -269,4 +270,4 @@ def test_every_row_is_counted_once() -> None:
     rows = rows_of(study)
     summary = summarize(study, rows)
     assert dict(summary.rows()) == rows
-    assert sum(entry.budget.runs for entry in summary.entries) == len(rows)
+    assert sum(entry.cost.runs for entry in summary.entries) == len(rows)

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inna.experiments.rows.results import cost
 from inna.experiments.rows.run import Metric
 from inna.experiments.study.budget import parse_budget
 from inna.experiments.study.study import HALF_DECADES, Contender, Study
-from inna.experiments.study.tuning import MAX_EXTENSIONS, choose, spent, tuning_plan
+from inna.experiments.study.tuning import MAX_EXTENSIONS, state
 
 SGD = Contender("SGD", "sgd")
 
@@ -24,7 +25,7 @@ def study(*contenders, **changes):
 def carry_out(plan_study, contender, loss):
     """Rows after every run that the plan asks for was done; loss(lr, q) is the training loss, NaN where it diverges."""
     rows = {}
-    while due := [run for run in tuning_plan(plan_study, contender, rows) if run not in rows]:
+    while due := [run for run in state(plan_study, contender, rows).plan if run not in rows]:
         value = loss(due[0].lr, due[0].q)
         rows[due[0]] = {"status": "done" if math.isfinite(value) else "diverged", "train_loss": value}
     return rows
@@ -38,13 +39,13 @@ def bowl(best):
 def test_an_interior_best_takes_the_grid_and_nothing_else():
     rows = carry_out(study(), SGD, bowl(0.01))
     assert {(run.lr, run.q) for run in rows} == {(lr, q) for lr in HALF_DECADES for q in (0.0, 0.5)}
-    assert choose(study(), SGD, rows) == (0.01, 0.0, 0.0, 0)
+    assert state(study(), SGD, rows).choice == (0.01, 0.0, 0.0, 0)
 
 
 def test_a_best_on_the_edge_extends_the_grid_by_half_decades_until_it_is_interior():
     up = carry_out(study(), SGD, bowl(3.16))
     assert sorted({run.lr for run in up} - set(HALF_DECADES)) == [3.16, 10.0]
-    assert choose(study(), SGD, up)[:2] == (3.16, 0.0)
+    assert state(study(), SGD, up).choice[:2] == (3.16, 0.0)
     down = carry_out(study(), SGD, bowl(1e-5))
     assert sorted({run.lr for run in down} - set(HALF_DECADES)) == [3.16e-6, 1e-5, 3.16e-5]
 
@@ -58,15 +59,15 @@ def test_each_schedule_is_extended_by_itself():
 def test_the_extension_ends():
     rows = carry_out(study(), SGD, lambda lr, q: -lr)
     assert len(rows) == 2 * (len(HALF_DECADES) + MAX_EXTENSIONS)
-    assert choose(study(), SGD, rows).edge == 1
+    assert state(study(), SGD, rows).choice.edge == 1
 
 
 def test_where_everything_diverges_smaller_steps_are_tried():
     rows = carry_out(study(), SGD, lambda lr, q: math.nan if lr > 5e-5 else lr)
-    assert choose(study(), SGD, rows).lr < 5e-5
+    assert state(study(), SGD, rows).choice.lr < 5e-5
     hopeless = carry_out(study(), SGD, lambda lr, q: math.nan)
     assert min(run.lr for run in hopeless) == 1e-6
-    assert choose(study(), SGD, hopeless) is None
+    assert state(study(), SGD, hopeless).choice is None
 
 
 def test_a_single_step_size_is_not_extended():
@@ -83,15 +84,15 @@ def test_the_choice_is_the_least_loss_of_what_was_tried_whatever_else_lies_in_th
     contender = Contender("SGD", "sgd", grid=tuple(sorted(lrs)))
     plan = study(contender, budget=f"{limit + 2}runs")
     rows = carry_out(plan, contender, bowl(10 ** (peak / 2)))
-    choice = choose(plan, contender, rows)
+    choice = state(plan, contender, rows).choice
     assert len(rows) <= limit
     assert choice.train_loss == min(result["train_loss"] for result in rows.values())
     strangers = {plan.tuning_run(contender, 0.0123, 0.0): {"status": "done", "train_loss": -1.0}}
-    assert choose(plan, contender, rows | strangers) == choice
+    assert state(plan, contender, rows | strangers).choice == choice
 
 
 def test_tuning_begins_with_the_middle_of_the_grid_under_every_schedule():
-    first = tuning_plan(study(), SGD, {})[:6]
+    first = state(study(), SGD, {}).plan[:6]
     assert [(run.lr, run.q) for run in first] == [(lr, q) for lr in (0.01, 0.001, 0.316) for q in (0.0, 0.5)]
 
 
@@ -100,16 +101,16 @@ def test_test_data_and_ties_do_not_choose():
     plan = study(contender)
     rows = {
         run: {"status": "done", "train_loss": 1.0, "test_accuracy": run.lr + run.q}
-        for run in tuning_plan(plan, contender, {})
+        for run in state(plan, contender, {}).plan
     }
-    assert choose(plan, contender, rows)[:2] == (0.1, 0.0)
+    assert state(plan, contender, rows).choice[:2] == (0.1, 0.0)
 
 
 def test_diverged_runs_lose_even_with_a_finite_loss():
     contender = Contender("SGD", "sgd", grid=(0.1, 1.0), qs=(0.0,))
-    low, high = tuning_plan(study(contender), contender, {})[::-1]
+    low, high = state(study(contender), contender, {}).plan[::-1]
     rows = {low: {"status": "done", "train_loss": 2.0}, high: {"status": "diverged", "train_loss": 1.0}}
-    assert choose(study(contender), contender, rows).lr == 0.1
+    assert state(study(contender), contender, rows).choice.lr == 0.1
 
 
 @pytest.mark.parametrize(("budget", "limit"), [("8runs", 2), ("48epochs", 3), ("20m", None), ("", None)])
@@ -124,13 +125,13 @@ def test_a_budget_is_shared_equally(budget, limit):
 def test_what_was_spent_counts_tuning_and_final_runs():
     plan = study()
     rows = carry_out(plan, SGD, bowl(0.01))
-    rows |= {run: {"status": "done", "train_loss": 0.0} for run in plan.final_runs(SGD, choose(plan, SGD, rows))}
+    rows |= {run: {"status": "done", "train_loss": 0.0} for run in state(plan, SGD, rows).finals}
     for run in rows:
-        rows[run] = rows[run] | {"seconds": 0.25, "history": [{}] * (run.epochs + 1)}
-    assert spent(plan, SGD, rows) == (20, 18 * 4 + 2 * 6, 5.0)
-    stopped = next(iter(rows))
-    rows[stopped] = rows[stopped] | {"divergence": {"epoch": 1}}
-    assert spent(plan, SGD, rows).epochs == 18 * 4 + 2 * 6 - 3
+        rows[run] = rows[run] | {"seconds": 0.25, "history": [{"epoch": epoch} for epoch in range(run.epochs + 1)]}
+    assert cost(state(plan, SGD, rows).done(rows)) == (20, 18 * 4 + 2 * 6, 5.0)
+    stopped = state(plan, SGD, rows).plan[-1]
+    rows[stopped] = {"status": "diverged", "seconds": 0.25, "divergence": {"epoch": 1}, "history": [{"epoch": 0}]}
+    assert cost(state(plan, SGD, rows).done(rows)).epochs == 18 * 4 + 2 * 6 - 3
 
 
 def test_a_study_survives_its_file(tmp_path):

@@ -15,10 +15,11 @@ import pytest
 import tiny_task
 from inna.experiments import compare
 from inna.experiments.comparison import DEFAULT_OPTIMIZERS, contender, make_run, make_study
+from inna.experiments.rows.results import cost
 from inna.experiments.rows.row_files import read_rows, row_path
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Study
-from inna.experiments.study.tuning import choose, spent, tuning_results
+from inna.experiments.study.tuning import state
 from inna.experiments.sweep.active_runs import Announcement, read_running
 from inna.experiments.sweep.sweep import LOCK, SilentProgress, SweepError, sweep
 from timeless import without_times
@@ -59,10 +60,11 @@ def test_the_study_is_carried_out(done):
     assert study == small_study()
     expected = set()
     for entry in study.contenders:
-        tuned = dict(tuning_results(study, entry, rows))
+        tuning = state(study, entry, rows)
+        tuned = dict(tuning.results(rows))
         assert {run.lr for run in tuned} >= {0.01, 0.1}
-        expected |= tuned.keys() | set(study.final_runs(entry, choose(study, entry, rows)))
-        assert spent(study, entry, rows).runs == len(tuned) + 2
+        expected |= tuned.keys() | set(tuning.finals)
+        assert cost(tuning.done(rows)).runs == len(tuned) + 2
     assert rows.keys() == expected
     assert outlook(study, rows) == Outlook(len(rows), 0, 0)
     # The lock stays, as locks do; no checkpoint, nothing temporary.
@@ -139,7 +141,7 @@ def test_a_run_that_raises_is_reported_and_loses_no_other(tmp_path):
     assert "in step" in failures[0].traceback
     assert [note for note in watch.notes if "one half is too much" in note and "lr=0.5" in note]
     for entry in study.contenders:
-        assert all(run in rows for run in study.final_runs(entry, choose(study, entry, rows)))
+        assert set(state(study, entry, rows).finals) <= rows.keys()
 
 
 def test_progress_foresees_what_is_left(tmp_path):
@@ -211,9 +213,9 @@ def test_an_impatient_ctrl_c_is_one_line_and_status_1(tmp_path):
 def test_budgets_limit_every_contender_alike(tmp_path, budget):
     study = small_study(budget=budget)
     rows, _ = sweep(study, tmp_path)
-    costs = [spent(study, entry, rows) for entry in study.contenders]
+    costs = [cost(state(study, entry, rows).done(rows)) for entry in study.contenders]
     # 6 runs: 3 each, 2 of them final. 24 epochs: 12 each, 6 of them final, so 3 tuning runs of 2.
-    assert [(cost.runs, cost.epochs) for cost in costs] == ([(3, 8)] * 2 if budget == "6runs" else [(5, 12)] * 2)
+    assert [(each.runs, each.epochs) for each in costs] == ([(3, 8)] * 2 if budget == "6runs" else [(5, 12)] * 2)
 
 
 def test_a_budget_in_time_is_kept_or_refused(tmp_path):

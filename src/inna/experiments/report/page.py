@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from string import Template
 
 from inna.experiments.charts.html import text
@@ -31,14 +30,15 @@ from inna.experiments.report.sections import (
 from inna.experiments.rows.results import finished
 from inna.experiments.rows.row_files import row_document
 from inna.experiments.statistics.intervals import CONFIDENCE
-from inna.experiments.statistics.summary import Summary
+from inna.experiments.statistics.read import Results
 
 __all__ = ["build_page"]
 
 
-def build_page(summary: Summary, notes: Sequence[str] = ()) -> str:
-    """The page as HTML; ``notes`` are warnings about the rows themselves, shown first."""
-    study, rows, drawn = summary.study, summary.rows(), figures(summary)
+def build_page(results: Results) -> str:
+    """Return the page as HTML; the notes of ``results`` are shown first."""
+    study, summary = results.study, results.summary
+    rows, drawn = summary.rows(), figures(summary)
     styles = contender_styles(summary)
     lost = sum(not finished(result) for _, result in rows)
     sections = {
@@ -56,7 +56,7 @@ def build_page(summary: Summary, notes: Sequence[str] = ()) -> str:
         navigation=navigation(sections),
         cards=cards(summary),
         summary_figures=figure_markup(drawn, "summary", titled=True),
-        warnings=warnings_box(summary, notes),
+        warnings=warnings_box(summary, results.notes),
         reference=text(study.reference),
         confidence=text(percent(CONFIDENCE)),
         heads=results_heads(summary),

@@ -71,7 +71,7 @@ def _cells(summary: Summary, entry: Entry) -> list[_Cell]:
     for measure in summary.measures:
         cells += [_measure_cell(summary, entry, measure), _difference_cell(summary, entry, measure)]
     seconds_places = decimals(each.seconds_per_epoch for each in summary.entries)
-    budget, size = entry.budget, entry.state_bytes_per_parameter
+    budget, size = entry.cost, entry.state_bytes_per_parameter
     return [
         *cells,
         _step_cell(entry),

@@ -44,7 +44,7 @@ def lead(summary: Summary) -> str:
     """The size of the study in two sentences."""
     study, rows = summary.study, summary.rows()
     lost = sum(not finished(result) for _, result in rows)
-    seconds = math.fsum(entry.budget.seconds for entry in summary.entries)
+    seconds = math.fsum(entry.cost.seconds for entry in summary.entries)
     return (
         f"{count(len(study.contenders), 'optimizer')} train {plain(study.model)} for {count(study.epochs, 'epoch')}; "
         f"{count(len(study.seeds), 'seed')} decide{'s' if len(study.seeds) == 1 else ''}. "

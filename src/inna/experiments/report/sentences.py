@@ -84,7 +84,7 @@ def verdict(summary: Summary, entry: Entry, measure: Metric) -> str:
         return f"One seed in common cannot tell {label} from {reference} on {name}."
     places = decimals([difference.mean], [difference.high - difference.low])
     interval = f"{signed(difference.low, places)} to {signed(difference.high, places)}"
-    if not difference.tells:
+    if not difference.significant:
         return (
             f"{difference.n} seeds cannot tell {label} from {reference} on {name} "
             f"(difference {signed(difference.mean, places)}, {percent(CONFIDENCE)} interval {interval})."
@@ -101,7 +101,7 @@ def comparison_word(difference: Difference | None, measure: Metric) -> str:
     """One of better, worse, cannot tell; empty where there is no interval."""
     if difference is None or difference.low is None:
         return ""
-    if not difference.tells:
+    if not difference.significant:
         return "cannot tell"
     return "better" if (difference.mean < 0) == (measure.goal == "min") else "worse"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from inna.experiments.formatting import (
@@ -20,10 +20,9 @@ from inna.experiments.formatting import (
 )
 from inna.experiments.report.sentences import comparison_word, headline, measure_name, warnings_of
 from inna.experiments.rows.results import number
-from inna.experiments.rows.run import Metric, Run
+from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import CONFIDENCE, spread
-from inna.experiments.statistics.summary import Entry, Summary, summarize
-from inna.experiments.study.study import Study
+from inna.experiments.statistics.summary import Entry, Summary
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["print_table", "summary_table"]
 
 
-def summary_table(study: Study, rows: Mapping[Run, Mapping[str, Any]]) -> pd.DataFrame:
+def summary_table(summary: Summary) -> pd.DataFrame:
     """A line a contender, in the study's order.
 
     Columns:
@@ -53,7 +52,6 @@ def summary_table(study: Study, rows: Mapping[Run, Mapping[str, Any]]) -> pd.Dat
     """
     import pandas as pd
 
-    summary = summarize(study, rows)
     return pd.DataFrame([_record(summary, entry) for entry in summary.entries])
 
 
@@ -99,7 +97,7 @@ def _pack(first: _Column, others: Sequence[_Column], width: int) -> Iterator[lis
 
 
 def _record(summary: Summary, entry: Entry) -> dict[str, Any]:
-    choice, budget, nan = entry.choice, entry.budget, math.nan
+    choice, budget, nan = entry.choice, entry.cost, math.nan
     record: dict[str, Any] = {
         "contender": entry.label,
         "optimizer": entry.contender.optimizer,

@@ -1,4 +1,4 @@
-"""The report of a comparison: a page that stands on its own, a table for the terminal, figures for papers.
+"""Write the report of a comparison: a self-contained page, and figures for papers.
 
 Everything is read from the rows in a folder and their study.json; no framework is imported. The page carries its own
 JavaScript (Vega, Vega-Lite and Vega-Embed, 0.9 MB) and opens from disk without a network.
@@ -13,21 +13,23 @@ from inna.experiments.charts.pictures import FORMATS, check_formats, write_pictu
 from inna.experiments.report.figures import figures
 from inna.experiments.report.page import build_page
 from inna.experiments.report.terminal import print_table, summary_table
-from inna.experiments.statistics.read import read_summary
-from inna.experiments.study.study import MANIFEST
+from inna.experiments.statistics.read import Results, open_results
 from inna.files import write_whole
-from inna.paper.reproduction import is_reproduction, read_reproduction
 
-__all__ = ["print_table", "summary_table", "write_figures", "write_report"]
+__all__ = ["FIGURES", "print_table", "summary_table", "write_figures", "write_report"]
 
 PAGE = "report.html"
+FIGURES = "figures"
 
 
-def write_report(folder: Path) -> Path:
-    """Write report.html into ``folder`` from the rows and the study.json that lie there.
+def write_report(results: Results | str | Path) -> Path:
+    """Write report.html from a folder of results and into it.
 
-    Rows of other studies are left out, damaged ones too; the page names them. A comparison that is not complete yet
-    gives a page that says what is missing.
+    Damaged rows and rows of other studies are skipped, and the page names them. A comparison that is not complete yet
+    gives a page that tells what is missing.
+
+    Args:
+        results: the folder, or what `open_results` read from it.
 
     Returns:
         The path of the page, which is written under a temporary name first, then renamed.
@@ -37,20 +39,17 @@ def write_report(folder: Path) -> Path:
         ValueError: no run of the study is done yet.
         DamagedRowError: study.json is damaged.
     """
-    folder = Path(folder)
-    summary, notes = read_summary(folder)
-    path = folder / PAGE
-    write_whole(path, build_page(summary, notes).encode())
+    results = _opened(results)
+    path = results.folder / PAGE
+    write_whole(path, build_page(results).encode())
     return path
 
 
-def write_figures(folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write the figures of the report into ``folder``/figures, on white, a file for each of ``formats``.
-
-    Of a folder that `inna reproduce` wrote these are the paper's figures too.
+def write_figures(results: Results | str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
+    """Write the figures of the report into FOLDER/figures, on white, a file for each of ``formats``.
 
     Args:
-        folder: where the rows and study.json lie.
+        results: the folder, or what `open_results` read from it.
         formats: of "png" (three pixels a point) and "svg".
 
     Returns:
@@ -60,11 +59,10 @@ def write_figures(folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
         ValueError: an unknown format, or no run of the study is done yet.
         FileNotFoundError, DamagedRowError: as `write_report`.
     """
-    folder = Path(folder)
     check_formats(formats)
-    drawn = []
-    if is_reproduction(folder):
-        drawn += read_reproduction(folder).figures
-    if not drawn or (folder / MANIFEST).is_file():
-        drawn = figures(read_summary(folder)[0]) + drawn
-    return write_pictures(drawn, folder / "figures", formats)
+    results = _opened(results)
+    return write_pictures(figures(results.summary), results.folder / FIGURES, formats)
+
+
+def _opened(results: Results | str | Path) -> Results:
+    return results if isinstance(results, Results) else open_results(results)

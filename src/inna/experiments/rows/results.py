@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from inna.experiments.formatting import plain, short
 from inna.experiments.rows.run import Run
 
 __all__ = [
+    "Cost",
     "Result",
+    "Rows",
+    "cost",
     "divergence_sentence",
     "epochs_begun",
     "finished",
@@ -19,25 +22,19 @@ __all__ = [
 ]
 
 
-def divergence_sentence(result: Mapping[str, Any]) -> str:
-    """What is known of the first bad step of a diverged run: where, in which parameter, its gamma, the loss before."""
-    facts = result.get("divergence") or {}
-    iteration, epoch, parameter = facts.get("iteration"), facts.get("epoch"), facts.get("parameter")
-    parts = []
-    if iteration is not None:
-        parts.append(f"at iteration {iteration:,}" + (f" (epoch {epoch})" if epoch is not None else ""))
-    if parameter:
-        parts.append(f"in parameter {plain(str(parameter))}")
-    sentence = f"First bad step {', '.join(parts)}" if parts else "The first bad step was not recorded"
-    rate, loss = number(facts.get("lr")), number(facts.get("last_finite_loss"))
-    if math.isfinite(rate):
-        sentence += f"; γ was {short(rate)}"
-    sentence += f", the last finite loss {short(loss)}" if math.isfinite(loss) else "; no loss was finite before"
-    reason = plain(str(facts.get("reason") or ""))
-    return f"{sentence}. {reason[:1].upper()}{reason[1:]}".strip().rstrip(".") + "."
-
-
 Result = Mapping[str, Any]
+"""What came out of a run, as its row stores it."""
+
+Rows = Mapping[Run, Result]
+"""The results of many runs."""
+
+
+class Cost(NamedTuple):
+    """What runs took: how many they are, the epochs they began, and their seconds, evaluation included."""
+
+    runs: int
+    epochs: int
+    seconds: float
 
 
 def number(value: Any) -> float:
@@ -60,3 +57,28 @@ def epochs_begun(run: Run, result: Result) -> int:
     if finished(result):
         return run.epochs
     return min(run.epochs, max((int(epoch["epoch"]) for epoch in history(result)), default=0) + 1)
+
+
+def cost(runs: Iterable[tuple[Run, Result]]) -> Cost:
+    """Return what ``runs`` took together; seconds that were not recorded count as zero."""
+    each = [(epochs_begun(run, result), number(result.get("seconds"))) for run, result in runs]
+    seconds = math.fsum(seconds for _, seconds in each if math.isfinite(seconds))
+    return Cost(len(each), sum(epochs for epochs, _ in each), seconds)
+
+
+def divergence_sentence(result: Result) -> str:
+    """Describe the first bad step of a diverged run: iteration, parameter, learning rate, loss before."""
+    facts = result.get("divergence") or {}
+    iteration, epoch, parameter = facts.get("iteration"), facts.get("epoch"), facts.get("parameter")
+    parts = []
+    if iteration is not None:
+        parts.append(f"at iteration {iteration:,}" + (f" (epoch {epoch})" if epoch is not None else ""))
+    if parameter:
+        parts.append(f"in parameter {plain(str(parameter))}")
+    sentence = f"First bad step {', '.join(parts)}" if parts else "The first bad step was not recorded"
+    rate, loss = number(facts.get("lr")), number(facts.get("last_finite_loss"))
+    if math.isfinite(rate):
+        sentence += f"; γ was {short(rate)}"
+    sentence += f", the last finite loss {short(loss)}" if math.isfinite(loss) else "; no loss was finite before"
+    reason = plain(str(facts.get("reason") or ""))
+    return f"{sentence}. {reason[:1].upper()}{reason[1:]}".strip().rstrip(".") + "."

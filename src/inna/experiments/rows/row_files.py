@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inna import files
+from inna.experiments.rows.results import Result
 from inna.experiments.rows.run import Run, _as_json, _encode
 from inna.files import write_document
 
@@ -42,7 +43,7 @@ def row_path(folder: Path, run: Run) -> Path:
     return Path(folder) / f"{_slug(run.dataset)}-{_slug(run.optimizer)}-seed{run.seed}-{run.key}{SUFFIX}"
 
 
-def write_row(folder: Path, run: Run, result: Mapping[str, Any]) -> Path:
+def write_row(folder: Path, run: Run, result: Result) -> Path:
     """Write the row of ``run`` into ``folder`` (made if missing), under a temporary name first, then renamed.
 
     Non-finite numbers are stored as {"float": "nan"}, so that the file is plain JSON.
@@ -55,7 +56,7 @@ def write_row(folder: Path, run: Run, result: Mapping[str, Any]) -> Path:
     return path
 
 
-def row_document(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
+def row_document(run: Run, result: Result) -> dict[str, Any]:
     """What a row file says of ``run``, as plain JSON: its fields under ``run``, ``result`` under its own name."""
     return {"run": _as_json(run), "result": _encode(dict(result))}
 
@@ -89,7 +90,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 def read_rows(
     folder: str | Path, on_damage: Callable[[str], object] = lambda text: warnings.warn(text, stacklevel=3)
-) -> dict[Run, dict[str, Any]]:
+) -> dict[Run, Result]:
     """Run -> result for every intact row of ``folder``, in the order of the file names.
 
     Args:
@@ -102,7 +103,7 @@ def read_rows(
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    rows = {}
+    rows: dict[Run, Result] = {}
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             run, result = read_row(path)
@@ -125,7 +126,7 @@ def load_rows(folder: str | Path) -> pd.DataFrame:
 
     names = [field.name for field in dataclasses.fields(Run)]
     return pd.DataFrame(
-        [{name: getattr(run, name) for name in names} | result for run, result in read_rows(folder).items()]
+        [{name: getattr(run, name) for name in names} | dict(result) for run, result in read_rows(folder).items()]
     )
 
 

@@ -38,8 +38,8 @@ class Difference(NamedTuple):
     n: int
 
     @property
-    def tells(self) -> bool:
-        """Whether the interval exists and leaves zero out, so that the seeds tell the two apart."""
+    def significant(self) -> bool:
+        """Whether the interval exists and does not contain zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 

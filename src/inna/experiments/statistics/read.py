@@ -1,32 +1,53 @@
-"""A folder of results as a summary: its study.json and its rows, and what is to be said of those left out."""
+"""Read a results folder: its study, its rows, their summary, and warnings about skipped rows."""
 
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
 
 from inna.experiments.formatting import count, plain
+from inna.experiments.rows.results import Rows
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.statistics.summary import Summary, summarize
 from inna.experiments.study.study import MANIFEST, Study
 
-__all__ = ["read_summary"]
+__all__ = ["Results", "open_results"]
 
 
-def read_summary(folder: Path) -> tuple[Summary, list[str]]:
-    """The summary of ``folder``, and what is to be said of rows that were left out.
+@dataclass(frozen=True)
+class Results:
+    """The results of a study, read once for everything that shows them.
+
+    Attributes:
+        folder: where they are.
+        study: its description; labels are on one line and without control characters.
+        rows: every intact row of the folder.
+        notes: warnings about skipped rows.
+        summary: the statistics of the study's rows.
+    """
+
+    folder: Path
+    study: Study
+    rows: Rows
+    notes: tuple[str, ...]
+    summary: Summary
+
+
+def open_results(folder: str | Path) -> Results:
+    """Read ``folder``, each of its files once.
 
     Raises:
         FileNotFoundError: there is no such folder, or no study.json in it.
         ValueError: no run of the study is done yet.
         DamagedRowError: study.json is damaged.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(f"{folder}: no {MANIFEST} here; a report needs the folder that `inna compare` wrote")
     study = Study.load(folder)
-    # Names are shown on one line and without control characters, so they are made so once, here.
     study = dataclasses.replace(
         study,
         reference=plain(study.reference),
@@ -35,10 +56,12 @@ def read_summary(folder: Path) -> tuple[Summary, list[str]]:
     damaged: list[str] = []
     rows = read_rows(folder, on_damage=damaged.append)
     summary = summarize(study, rows)
-    if not summary.rows():
-        raise ValueError(f"{folder}: no run of the study is done yet; start `inna compare` again to go on")
-    notes = [f"Left out: {plain(line)}" for line in damaged]
-    strangers = len(rows) - len(summary.rows())
-    if strangers:
-        notes.append(f"{count(strangers, 'row')} in the folder not used here: of other settings, or of another study.")
-    return summary, notes
+    used = len(summary.rows())
+    if not used:
+        raise ValueError(f"{folder}: no run of the study is done yet; run the same `inna compare` again to resume")
+    notes = [f"Skipped: {plain(line)}" for line in damaged]
+    if len(rows) > used:
+        notes.append(
+            f"Skipped: {count(len(rows) - used, 'row')} of the folder, with other settings or of another study."
+        )
+    return Results(folder, study, rows, tuple(notes), summary)

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from inna.experiments.rows.results import Result, epochs_begun, finished, history, number
+from inna.experiments.rows.results import Cost, Result, Rows, cost, finished, history, number
 from inna.experiments.rows.run import Metric, Run
 from inna.experiments.statistics.intervals import Difference, paired_difference, spread
 from inna.experiments.study.study import Choice, Contender, Study
-from inna.experiments.study.tuning import choose, tuning_results
+from inna.experiments.study.tuning import state
 
-__all__ = ["NEAR", "Budget", "Entry", "Reach", "Summary", "summarize"]
+__all__ = ["NEAR", "Entry", "Reach", "Summary", "summarize"]
 
 
 NEAR = 0.10
@@ -34,14 +34,6 @@ class Reach(NamedTuple):
 
     epochs: int | None
     seconds: float | None
-
-
-class Budget(NamedTuple):
-    """What was spent: runs (tuning and final), epochs, and seconds of whole runs, measuring included."""
-
-    runs: int
-    epochs: int
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -109,11 +101,9 @@ class Entry:
         return next((size for size in sizes if math.isfinite(size)), math.nan)
 
     @property
-    def budget(self) -> Budget:
+    def cost(self) -> Cost:
         """What tuning and final runs took together; a diverged run counts the epochs it began."""
-        spent = [(epochs_begun(run, result), number(result.get("seconds"))) for run, result in self.runs()]
-        seconds = math.fsum(each for _, each in spent if math.isfinite(each))
-        return Budget(len(spent), sum(epochs for epochs, _ in spent), seconds)
+        return cost(self.runs())
 
     def runs(self) -> Iterator[tuple[Run, Result]]:
         """Tuning runs, then final runs."""
@@ -174,14 +164,14 @@ class Summary:
         if winner is None:
             return []
         pairs = ((entry, self.difference(entry, measure.name, winner)) for entry in self.entries if entry != winner)
-        return [entry for entry, difference in pairs if difference is not None and not difference.tells]
+        return [entry for entry, difference in pairs if difference is not None and not difference.significant]
 
 
-def summarize(study: Study, rows: Mapping[Run, Result]) -> Summary:
-    """What ``rows`` say of ``study``; rows of other studies are left out, runs that are not there yet are missing."""
-    chosen = {contender.label: choose(study, contender, rows) for contender in study.contenders}
+def summarize(study: Study, rows: Rows) -> Summary:
+    """Summarize ``rows`` for ``study``: rows of other studies are skipped, runs not done yet are missing."""
+    tunings = {contender.label: state(study, contender, rows) for contender in study.contenders}
     finals = {
-        contender.label: _finals(study, contender, chosen[contender.label], rows) for contender in study.contenders
+        label: {run.seed: (run, rows[run]) for run in tuning.finals if run in rows} for label, tuning in tunings.items()
     }
     targets = {seed: _best_loss(result) for seed, (_, result) in finals[study.reference].items() if finished(result)}
     targets = {seed: loss for seed, loss in targets.items() if math.isfinite(loss)}
@@ -190,8 +180,8 @@ def summarize(study: Study, rows: Mapping[Run, Result]) -> Summary:
         tuple(
             Entry(
                 contender=contender,
-                choice=chosen[contender.label],
-                tuning=tuple(tuning_results(study, contender, rows)),
+                choice=tunings[contender.label].choice,
+                tuning=tuple(tunings[contender.label].results(rows)),
                 finals=finals[contender.label],
                 missing=tuple(seed for seed in study.seeds if seed not in finals[contender.label]),
                 reach={
@@ -203,14 +193,6 @@ def summarize(study: Study, rows: Mapping[Run, Result]) -> Summary:
             for contender in study.contenders
         ),
     )
-
-
-def _finals(
-    study: Study, contender: Contender, choice: Choice | None, rows: Mapping[Run, Result]
-) -> dict[int, tuple[Run, Result]]:
-    if choice is None:
-        return {}
-    return {run.seed: (run, rows[run]) for run in study.final_runs(contender, choice) if run in rows}
 
 
 def _best_loss(result: Result) -> float:

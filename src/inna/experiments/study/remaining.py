@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection
+from typing import NamedTuple
 
+from inna.experiments.rows.results import Rows
 from inna.experiments.rows.run import Run
 from inna.experiments.study.study import Study
-from inna.experiments.study.tuning import choose, tuning_plan
+from inna.experiments.study.tuning import state
 
 __all__ = [
     "Outlook",
@@ -23,15 +24,14 @@ class Outlook(NamedTuple):
     epochs_left: int
 
 
-def outlook(study: Study, rows: Mapping[Run, Mapping[str, Any]], failed: Collection[Run] = ()) -> Outlook:
+def outlook(study: Study, rows: Rows, failed: Collection[Run] = ()) -> Outlook:
     """How far ``study`` is. Extensions of grids are counted once they are due; a budget in time is not foreseen."""
     done, left, epochs = 0, 0, 0
     for contender in study.contenders:
-        plan = tuning_plan(study, contender, rows)
+        plan, _, finals = state(study, contender, rows)
         tuning = [run for run in plan if run not in rows and run not in failed]
+        finals = () if tuning else finals
         done += sum(run in rows for run in plan)
-        choice = choose(study, contender, rows)
-        finals = study.final_runs(contender, choice) if choice is not None and not tuning else []
         coming = len(study.seeds) if tuning else sum(run not in rows and run not in failed for run in finals)
         done += sum(run in rows for run in finals)
         left += len(tuning) + coming

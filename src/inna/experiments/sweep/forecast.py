@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inna.experiments.formatting import count, duration, schedule, short
+from inna.experiments.rows.results import Rows
 from inna.experiments.rows.run import Run
 from inna.experiments.study.study import Contender, Study
-from inna.experiments.study.tuning import choose, tuning_plan
+from inna.experiments.study.tuning import state
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.loop import Pace
 from inna.experiments.training.train import pace
@@ -46,9 +47,7 @@ class Forecast:
     seconds: float
 
 
-def forecast(
-    study: Study, rows: Mapping[Run, Mapping[str, Any]], task: Task, jobs: int, clock: Clock = pace
-) -> Forecast:
+def forecast(study: Study, rows: Rows, task: Task, jobs: int, clock: Clock = pace) -> Forecast:
     """The runs of ``study`` that ``rows`` do not hold, and an estimate of their time.
 
     Grids that will be extended, processes that slow each other down, and runs that diverge early are not foreseen.
@@ -58,10 +57,9 @@ def forecast(
     """
     parts, done = [], 0
     for contender in study.contenders:
-        plan = tuning_plan(study, contender, rows)
+        plan, _, finals = state(study, contender, rows)
         tuning = tuple(run for run in plan if run not in rows)
-        choice = choose(study, contender, rows)
-        finals = study.final_runs(contender, choice) if choice is not None and not tuning else []
+        finals = () if tuning else finals
         done += len(plan) - len(tuning) + sum(run in rows for run in finals)
         left = study.seeds if tuning else tuple(run.seed for run in finals if run not in rows)
         if not tuning and not left:

@@ -8,14 +8,14 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from inna.experiments.formatting import count, duration
+from inna.experiments.rows.results import Rows
 from inna.experiments.rows.row_files import read_rows
-from inna.experiments.rows.run import Run
 from inna.experiments.study.remaining import Outlook, outlook
-from inna.experiments.study.study import Contender, Study
-from inna.experiments.study.tuning import choose, tuning_plan
+from inna.experiments.study.study import Study
+from inna.experiments.study.tuning import state
 from inna.experiments.sweep.active_runs import (
     SweepState,
     UnderWay,
@@ -70,7 +70,8 @@ def read_status(folder: Path) -> Status:
     study = Study.load(folder)
     keys = {run.key for run in rows}
     failed = {key: said for key, said in read_failures(folder).items() if key not in keys}
-    raised = [run for contender in study.contenders for run in _runs(study, contender, rows) if run.key in failed]
+    tunings = (state(study, contender, rows) for contender in study.contenders)
+    raised = [run for tuning in tunings for run in (*tuning.plan, *tuning.finals) if run.key in failed]
     running = tuple(state for state in read_running(folder) if state.key not in keys)
     parts = {
         contender.label: outlook(
@@ -129,14 +130,9 @@ def print_status(status: Status, folder: Path, console: Console) -> None:
         console.print(Text(line), soft_wrap=True)
 
 
-def _runs(study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]]) -> list[Run]:
-    choice = choose(study, contender, rows)
-    return tuning_plan(study, contender, rows) + (study.final_runs(contender, choice) if choice is not None else [])
-
-
 def _seconds_left(
     study: Study,
-    rows: Mapping[Run, Mapping[str, Any]],
+    rows: Rows,
     parts: Mapping[str, Outlook],
     running: Collection[UnderWay],
 ) -> float:

@@ -7,17 +7,18 @@ at most the runs in progress.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from inna.checks import check_range
+from inna.experiments.rows.results import Result, Rows, cost
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.rows.run import Run, describe
 from inna.experiments.study.budget import parse_budget
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Contender, Study
-from inna.experiments.study.tuning import choose, spent, tuning_plan
+from inna.experiments.study.tuning import Tuning, state
 from inna.experiments.sweep.active_runs import SweepAtWork, read_running, sweep_at_work, write_failures
 from inna.experiments.sweep.stopping import Stopping
 from inna.experiments.sweep.workers import Failure, Processes, SweepError, explain
@@ -47,7 +48,7 @@ class Progress(Protocol):
     def begin(self, study: Study, folder: Path, outlook: Outlook) -> None:
         """The sweep starts."""
 
-    def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
+    def finished(self, label: str, run: Run, result: Result, outlook: Outlook) -> None:
         """A run has ended, and this is what is left."""
 
     def note(self, text: str) -> None:
@@ -59,7 +60,7 @@ class SilentProgress:
 
     def begin(self, study: Study, folder: Path, outlook: Outlook) -> None: ...
 
-    def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None: ...
+    def finished(self, label: str, run: Run, result: Result, outlook: Outlook) -> None: ...
 
     def note(self, text: str) -> None: ...
 
@@ -75,7 +76,7 @@ def sweep(
     minutes: float | None = None,
     scheduler: str | None = None,
     tensorboard: Path | None = None,
-) -> tuple[dict[Run, dict[str, Any]], list[Failure]]:
+) -> tuple[dict[Run, Result], list[Failure]]:
     """Do the runs of ``study`` whose rows ``folder`` does not hold yet.
 
     Rounds alternate between what can be known: the grids, then the extensions of those whose best lies on the edge
@@ -133,7 +134,7 @@ def sweep(
 def _carry_out(
     study: Study,
     folder: Path,
-    rows: dict[Run, dict[str, Any]],
+    rows: dict[Run, Result],
     workers: Processes | Cluster,
     stopping: Stopping,
     progress: Progress,
@@ -192,36 +193,35 @@ def _explaining() -> Iterator[None]:
         raise SweepError(explain(error)[0]) from error
 
 
-def _due(
-    study: Study, rows: Mapping[Run, Mapping[str, Any]], failed: Collection[Run], jobs: int
-) -> list[tuple[str, Run]]:
+def _due(study: Study, rows: Rows, failed: Collection[Run], jobs: int) -> list[tuple[str, Run]]:
     """(label, run) of all runs that can start now; contenders take turns."""
     queues = []
     for contender in study.contenders:
-        runs = [run for run in tuning_plan(study, contender, rows) if run not in rows and run not in failed]
-        runs = _affordable(study, contender, rows, runs, jobs)
-        if not runs and (choice := choose(study, contender, rows)) is not None:
-            runs = [run for run in study.final_runs(contender, choice) if run not in rows and run not in failed]
+        tuning = state(study, contender, rows)
+        runs = [run for run in tuning.plan if run not in rows and run not in failed]
+        runs = _affordable(study, contender, tuning, rows, runs, jobs)
+        if not runs:
+            runs = [run for run in tuning.finals if run not in rows and run not in failed]
         queues.append([(contender.label, run) for run in runs])
     turns = max(map(len, queues), default=0)
     return [queue[turn] for turn in range(turns) for queue in queues if turn < len(queue)]
 
 
 def _affordable(
-    study: Study, contender: Contender, rows: Mapping[Run, Mapping[str, Any]], runs: list[Run], jobs: int
+    study: Study, contender: Contender, tuning: Tuning, rows: Rows, runs: list[Run], jobs: int
 ) -> list[Run]:
     """The tuning runs that a budget in time allows now: the next one, if the final runs can still be paid after it."""
     if not study.budget or parse_budget(study.budget).unit != "seconds":
         return runs
     share = parse_budget(study.budget).amount * jobs / len(study.contenders)
-    cost = spent(study, contender, rows)
-    if not cost.epochs:
+    spent = cost(tuning.done(rows))
+    if not spent.epochs:
         return runs[:1]
-    per_epoch = cost.seconds / cost.epochs
+    per_epoch = spent.seconds / spent.epochs
     final = per_epoch * study.epochs * len(study.seeds)
-    if cost.runs == 1 and cost.seconds + final > share:
+    if spent.runs == 1 and spent.seconds + final > share:
         raise SweepError(
             f"a budget of {study.budget} gives {contender.label} {share:.0f} s of computing, but its final runs need "
             f"about {final:.0f} s: fewer epochs or seeds, or a larger budget"
         )
-    return runs[:1] if cost.seconds + per_epoch * study.tuning_epochs + final <= share else []
+    return runs[:1] if spent.seconds + per_epoch * study.tuning_epochs + final <= share else []
