@@ -81,8 +81,8 @@ def result_section(name: str, reproduction: Reproduction, images: str = "images"
         reproduction: what it holds.
         images: where the pictures lie, seen from the page.
     """
-    parts = [lead(reproduction)]
     summary = reproduction.summary
+    parts = [lead(summary)]
     if summary is not None and summary.study.command:
         parts.append(f"    {summary.study.command}")
     if reproduction.figure1_verdicts:

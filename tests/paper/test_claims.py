@@ -9,15 +9,17 @@ import pytest
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.summary import summarize
 from inna.paper import claims
-from inna.paper.claims import ACCURACY_MARGIN, CLAIMS, LOSS_MARGIN, MIN_SEEDS, judge
+from inna.paper.claims import ACCURACY_MARGIN, CHANCE, CLAIMS, LOSS_MARGIN, MIN_SEEDS, compare
 from inna.paper.curves import PAPER_DATASETS
-from inna.paper.evidence import best_damping
-from inna.paper.verdicts import Verdict
+from inna.paper.evidence import ACCURACY, BEST, LOSS, Value, best_damping
+from inna.paper.reproduction import judge
+from inna.paper.verdicts import Comparison, Verdict, outcome
+from inna.paper.words import numbers_of
 from protocol_rows import FINE, rows_of, study_of
 
 NAMES = [claim.name for claim in CLAIMS]
 FOUR = list(FINE)[:4]
-CHANCE = (2.3, 0.1, 1.0)
+AT_CHANCE = (2.3, 0.1, 1.0)
 
 
 def verdicts(study=None, **told) -> dict[str, Verdict]:
@@ -29,7 +31,7 @@ def verdicts(study=None, **told) -> dict[str, Verdict]:
 TURNED = {
     "dampings-not-crucial": {"changes": {"INNA (0.5, 1)": (0.02 * 10**0.52, 0.982, 1.0)}},
     "good-default": {"changes": {"INNA (0.5, 0.1)": (0.02 * 10**0.22, 0.984, 1.0)}},
-    "some-seeds-at-chance": {"by_seed": {("INNA (0.5, 1)", 2): CHANCE}},
+    "some-seeds-at-chance": {"by_seed": {("INNA (0.5, 1)", 2): AT_CHANCE}},
     "inna-trains-lower": {"changes": {"SGD": (0.0201, 0.970, 1.0)}},
     "adam-trains-lower": {"changes": {"AdaGrad": (0.0099, 0.972, 0.7)}},
     "adam-faster-early": {"changes": {"Adam": (0.010, 0.981, 1.6)}},
@@ -60,7 +62,7 @@ def test_each_claim_can_hold_and_not_hold(name):
 
 
 def test_dampings_that_are_all_at_chance_are_neither_alike_nor_good():
-    found = verdicts(changes=dict.fromkeys(FOUR, CHANCE))
+    found = verdicts(changes=dict.fromkeys(FOUR, AT_CHANCE))
     for name in ("dampings-not-crucial", "good-default"):
         assert found[name].outcome == "does not hold"
         assert found[name].sentence.endswith("All four are at chance.")
@@ -119,7 +121,7 @@ def test_the_margin_of_an_accuracy(gap, outcome):
 def test_a_mean_that_one_seed_decides_is_not_enough():
     # Heavy ball is worse on the mean by one seed at chance, better on the other two.
     better = (0.019, 0.98, 1.0)
-    by_seed = {("heavy ball", 1): better, ("heavy ball", 2): better, ("heavy ball", 3): CHANCE}
+    by_seed = {("heavy ball", 1): better, ("heavy ball", 2): better, ("heavy ball", 3): AT_CHANCE}
     verdict = verdicts(by_seed=by_seed)["lower-loss-than-heavy-ball"]
     assert verdict.outcome == "does not hold"
     assert "lower on 1 of 3 seeds" in verdict.sentence
@@ -233,3 +235,75 @@ def test_a_loss_of_zero_has_a_logarithm():
     found = {verdict.name: verdict for verdict in judge(summarize(study, rows))}
     assert found["adam-trains-lower"].outcome == "holds"
     assert found["adam-trains-lower"].numbers[0].ours == "−12.000 [−12.000, −12.000]"
+
+
+def value(mean: float, *seeds: float, label: str = "") -> Value:
+    return Value(label, mean, mean, mean, dict(enumerate(seeds, start=1)))
+
+
+def claim_named(name: str) -> claims.Claim:
+    return next(claim for claim in CLAIMS if claim.name == name)
+
+
+def test_better_is_a_comparison_with_each_rival():
+    claim = claim_named("inna-trains-lower")
+    values = {
+        (BEST, LOSS): value(-1.0, -1.0, -1.1, -0.9),
+        ("SGD", LOSS): value(-0.9, -1.2, -0.9, -0.8),
+        ("AdaGrad", LOSS): value(-1.01, -1.0, -1.2, -1.0),
+    }
+    sgd, adagrad = compare(claim, values, chance=0.3)
+    assert sgd == Comparison(LOSS, BEST, "SGD", pytest.approx(0.1), (2, 3), True)
+    assert adagrad == Comparison(LOSS, BEST, "AdaGrad", pytest.approx(-0.01), (), False)
+    assert outcome([sgd, adagrad]) == "does not hold"
+    assert outcome([sgd]) == "holds"
+    # The paper's curves have no seeds: the margin decides.
+    paper = {key: value(each.mean) for key, each in values.items()}
+    assert [comparison.holds for comparison in compare(claim, paper, chance=0.3)] == [True, False]
+    del paper["SGD", LOSS]
+    sgd, adagrad = compare(claim, paper, chance=0.3)
+    assert sgd.holds is None
+    assert outcome([sgd, adagrad]) == "does not hold"
+    assert outcome([sgd]) is None
+
+
+def test_a_range_compares_the_worst_with_the_best():
+    claim = claim_named("dampings-not-crucial")
+    means = dict(zip(FOUR, (-1.0, -0.9, -0.5, -0.8), strict=True))
+    values = {(label, LOSS): value(mean) for label, mean in means.items()}
+    values |= {(label, ACCURACY): value(0.9 + mean / 100) for label, mean in means.items()}
+    loss, accuracy, trained = compare(claim, values, chance=0.3)
+    assert loss == Comparison(LOSS, FOUR[2], FOUR[0], pytest.approx(-0.5), holds=True)
+    assert accuracy == Comparison(ACCURACY, FOUR[0], FOUR[2], pytest.approx(-0.005), holds=True)
+    assert trained == Comparison(LOSS, FOUR[0], CHANCE, pytest.approx(1.3), holds=True)
+    assert compare(claim, values, chance=-1.0)[2].holds is False
+    # With a number missing, a range that is small so far decides nothing; one that is too wide does.
+    del values[FOUR[3], LOSS]
+    assert [comparison.holds for comparison in compare(claim, values, chance=0.3)] == [None, True]
+    values[FOUR[1], LOSS] = value(-0.4)
+    assert [comparison.holds for comparison in compare(claim, values, chance=0.3)] == [False, True]
+
+
+def test_one_seed_at_chance_suffices_where_the_claim_says_so():
+    claim = claim_named("some-seeds-at-chance")
+    values = {(label, LOSS): Value(label, -1.0, -0.5, -1.5, {1: -1.5, 2: -0.5}) for label in FOUR}
+    comparisons = compare(claim, values, chance=0.3)
+    assert [comparison.wins for comparison in comparisons] == [()] * 4
+    assert outcome(comparisons, one_suffices=True) == "does not hold"
+    values[FOUR[2], LOSS] = Value(FOUR[2], 0.1, 0.35, -1.5, {1: 0.35, 2: -1.5})
+    comparisons = compare(claim, values, chance=0.3)
+    assert [comparison.wins for comparison in comparisons] == [(), (), (1,), ()]
+    assert outcome(comparisons, one_suffices=True) == "holds"
+    assert outcome(comparisons) == "does not hold"
+
+
+def test_our_numbers_and_the_papers_are_joined_by_key():
+    keys = [(BEST, LOSS), ("SGD", LOSS), ("SGD", ACCURACY)]
+    ours = {("SGD", LOSS): value(-1.0), (BEST, LOSS): value(-2.0, label="INNA (0.5, 1)"), ("SGD", ACCURACY): value(0.5)}
+    theirs = {("SGD", LOSS): value(-0.5)}
+    assert numbers_of(keys, ours, theirs) == (
+        ("INNA, best damping, log₁₀ loss", "INNA (0.5, 1): −2.000 [−2.000, −2.000]", "–"),
+        ("SGD, log₁₀ loss", "−1.000 [−1.000, −1.000]", "−0.500 [−0.500, −0.500]"),
+        ("SGD, accuracy", "0.5000 [0.5000, 0.5000]", "–"),
+    )
+    assert [number.ours for number in numbers_of(keys, {}, theirs)] == ["", "", ""]

@@ -26,8 +26,8 @@ def test_a_folder_without_the_document_has_no_descents(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"theta1": (0.0,)}, "theta1 must hold a finite number for each"),
-        ({"log10_loss": (1.0, float("nan"), 0.0)}, "log10_loss must hold a finite number"),
+        ({"theta1": (0.0,)}, "theta1 must contain a finite number for each"),
+        ({"log10_loss": (1.0, float("nan"), 0.0)}, "log10_loss must contain a finite number"),
         ({"iteration": (0, 4, 2)}, "ascending"),
         (dict.fromkeys(("iteration", "log10_loss", "theta1", "theta2"), ()), "at least one"),
         ({"beta": -1.0}, "beta"),

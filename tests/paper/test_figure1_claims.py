@@ -8,7 +8,10 @@ import math
 import pytest
 
 from inna.paper.descents import Descent, descend
-from inna.paper.figure1_claims import STATEMENTS, across, along, judge_figure1
+from inna.paper.figure1_claims import FIGURE_1_CLAIMS, across, along
+from inna.paper.reproduction import judge_figure1
+
+NAMES = [claim.name for claim in FIGURE_1_CLAIMS]
 
 END = 88_000
 
@@ -40,7 +43,7 @@ def outcomes(*descents: Descent) -> dict[str, str]:
 
 
 def test_all_hold_where_the_descents_are_as_the_paper_says():
-    assert outcomes(A, B, C) == outcomes(C, A, B) == dict.fromkeys(STATEMENTS, "holds")
+    assert outcomes(A, B, C) == outcomes(C, A, B) == dict.fromkeys(NAMES, "holds")
 
 
 GONE = changed(A, theta1=tuple(1 + k / 1000 for k in range(89)))
@@ -60,7 +63,7 @@ GONE = changed(A, theta1=tuple(1 + k / 1000 for k in range(89)))
     ],
 )
 def test_each_can_fail(descents, failing):
-    expected = dict.fromkeys(STATEMENTS, "holds") | {list(STATEMENTS)[place]: "does not hold" for place in failing}
+    expected = dict.fromkeys(NAMES, "holds") | {NAMES[place]: "does not hold" for place in failing}
     if descents[0] is GONE:
         # It swings across as A does; only coming back is missing.
         expected["beta-damps-across"] = outcomes(*descents)["beta-damps-across"]
@@ -69,7 +72,7 @@ def test_each_can_fail(descents, failing):
 
 @pytest.mark.parametrize("descents", [[A], [A, B], [B, C], [A, A, C], [A, B, B], [A, B, C, C]])
 def test_all_lack_descents_where_a_panel_is_missing_or_unclear(descents):
-    assert outcomes(*descents) == dict.fromkeys(STATEMENTS, "not enough runs")
+    assert outcomes(*descents) == dict.fromkeys(NAMES, "not enough runs")
     assert not any(verdict.numbers for verdict in judge_figure1(descents))
 
 

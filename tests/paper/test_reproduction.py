@@ -277,7 +277,7 @@ def test_the_numbers_stand_beside_the_papers(folder):
 def test_partial_results_say_what_is_missing(tmp_path):
     study = study_of()
     reproduction = read_reproduction(save(tmp_path, study, rows_of(study, without=["INNA (0.5, 1)", ("SGD", 2)])))
-    assert lead(reproduction).endswith("61 runs, none diverged; 4 final runs still to come.")
+    assert lead(reproduction.summary).endswith("61 runs, none diverged; 4 final runs still to come.")
     section = result_section("mnist", reproduction)
     assert "Needs 3 final seeds of each; there are of INNA (0.5, 1) 0." in section
     assert "2 hold, 0 do not, and 9 lack runs." in section
@@ -289,7 +289,7 @@ def test_final_runs_that_will_never_be_are_not_still_to_come(tmp_path):
     contender = next(each for each in study.contenders if each.label == slowest)
     diverged = {"status": "diverged", "train_loss": math.nan}
     rows |= {run: rows[run] | diverged for run, _ in state(study, contender, rows).results(rows)}
-    assert lead(read_reproduction(save(tmp_path, study, rows))).endswith("; 1 final run still to come.")
+    assert lead(read_reproduction(save(tmp_path, study, rows)).summary).endswith("; 1 final run still to come.")
 
 
 def test_the_protocol_in_words_is_the_one_that_runs():
@@ -348,7 +348,7 @@ def test_the_markdown_holds_every_verdict_and_number(folder):
         assert f"| {' | '.join(line)} |" in section
     for figure in reproduction.figures:
         assert f"(images/reproduction-mnist-{figure.name}.png)" in section
-    assert section.startswith(lead(reproduction))
+    assert section.startswith(lead(reproduction.summary))
     assert "    inna reproduce all --dataset mnist --scale medium" in section
     widths = {table.count("|") for table in re.findall(r"^\| claim .*$", section, re.MULTILINE)}
     assert widths == {3, 5}

@@ -15,6 +15,7 @@ import csv
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from typing import NamedTuple
 
 __all__ = [
     "BEST_IN_FIGURE_3",
@@ -33,9 +34,8 @@ PAPER_DATASETS = tuple(BEST_IN_FIGURE_3)
 Series = tuple[float | None, ...]
 
 
-@dataclass(frozen=True)
-class PaperValue:
-    """A curve at one epoch: its line, and the ends of its band; None where the line is outside the axes."""
+class PaperValue(NamedTuple):
+    """A curve at one epoch: its line and the ends of its band, None where they are outside the axes."""
 
     mean: float | None
     low: float | None

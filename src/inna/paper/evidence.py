@@ -1,141 +1,160 @@
-"""What verdicts rest on: our rows and the paper's curves, asked for the same quantities in the same way.
+"""The numbers that claims compare, read from the results and from the paper's curves in the same way.
 
-A training loss is log₁₀ of its mean over the seeds, as the paper draws it; an accuracy is a mean. From the epoch on in
-which it diverged a run counts with the values that it had before training.
+A training loss is log₁₀ of its mean over the seeds, as the paper draws it; an accuracy is a mean. From the epoch in
+which it diverged on, a run counts with its values before training.
+
+`BEST` stands for INNA at the damping of the four with the lowest training loss at the last epoch, as in the paper's
+Figure 3. Test data takes no part in that choice.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal, NamedTuple, Protocol
+from collections.abc import Collection, Iterable, Mapping
+from typing import Literal, NamedTuple
 
-from inna.experiments.formatting import fixed
 from inna.experiments.rows.results import history, number
 from inna.experiments.statistics.summary import Entry, Summary
 from inna.experiments.tasks.catalogue import CATALOGUE
 from inna.experiments.tasks.subsets import split_subset
 from inna.paper.curves import BEST_IN_FIGURE_3, PAPER_EPOCHS, paper_curve
-from inna.paper.protocol import DAMPINGS, inna
+from inna.paper.protocol import DECAYS, FOUR
 
 __all__ = [
     "ACCURACY",
-    "FOUR",
+    "BEST",
+    "CHANCE_SHARE",
     "LOSS",
-    "Evidence",
-    "OurRows",
-    "PaperCurves",
+    "Key",
     "Quantity",
     "Value",
+    "Values",
     "best_damping",
+    "chance",
+    "common_seeds",
+    "keys_of",
     "log10_loss",
+    "our_value",
+    "our_values",
+    "paper_value",
+    "paper_values",
 ]
 
 # A run is at chance where its training loss is at least this share of ln C, the loss of a uniform guess among C
 # classes.
 CHANCE_SHARE = 0.95
-# Losses below this are taken for it: single precision ends with zeros, which have no logarithm.
+# Smaller losses are replaced by this one: single precision ends with zeros, which have no logarithm.
 LOSS_FLOOR = 1e-12
 
 Quantity = Literal["log10_train_loss", "test_accuracy"]
 
 LOSS: Quantity = "log10_train_loss"
 ACCURACY: Quantity = "test_accuracy"
-FOUR = tuple(inna(alpha, beta, 1 / 2).label for alpha, beta in DAMPINGS)
+BEST = "INNA, best damping"
+
+# The label of an optimizer or BEST, and a quantity.
+Key = tuple[str, Quantity]
 
 
 class Value(NamedTuple):
-    """A quantity of one contender at one epoch: what is judged, its worst and best seed, and each seed's own."""
+    """A quantity of one optimizer at one epoch.
 
+    Attributes:
+        label: of the optimizer.
+        mean: the number that is compared.
+        worst: of the seeds.
+        best: of the seeds.
+        by_seed: the number of each seed; empty for the paper's curves.
+    """
+
+    label: str
     mean: float
     worst: float
     best: float
     by_seed: Mapping[int, float]
 
-    def words(self, quantity: Quantity) -> str:
-        places = 3 if quantity == LOSS else 4
-        return f"{fixed(self.mean, places)} [{fixed(self.worst, places)}, {fixed(self.best, places)}]"
+
+Values = Mapping[Key, Value]
 
 
-class Evidence(Protocol):
-    """What a rule is applied to: our rows, or the paper's curves."""
+def keys_of(subjects: Iterable[str], quantities: Iterable[Quantity]) -> tuple[Key, ...]:
+    """Return each of ``subjects`` with each quantity, one quantity after the other."""
+    subjects = tuple(subjects)
+    return tuple((subject, quantity) for quantity in quantities for subject in subjects)
 
-    @property
-    def best(self) -> str:
-        """The damping that stands for INNA."""
 
-    @property
-    def chance(self) -> float:
-        """log₁₀ of the training loss from which on a run is at chance."""
+def common_seeds(summary: Summary, labels: Collection[str]) -> list[int]:
+    """Return the seeds of which every one of ``labels`` has a final run, ascending."""
+    finals = {entry.label: set(entry.finals) for entry in summary.entries}
+    return sorted(set.intersection(*(finals.get(label, set()) for label in labels))) if labels else []
 
-    def value(self, label: str, quantity: Quantity, epoch: int, figure: int) -> Value | None:
-        """None where it is not known."""
+
+def our_values(summary: Summary, keys: Iterable[Key], seeds: Collection[int], epoch: int) -> dict[Key, Value]:
+    """Read ``keys`` from the results after ``epoch``, over ``seeds``, which all of their optimizers must have."""
+    entries = {entry.label: entry for entry in summary.entries}
+
+    def label(subject: str) -> str:
+        return _lowest_loss(entries, seeds, summary.study.epochs) if subject == BEST else subject
+
+    return {
+        (subject, quantity): our_value(entries[label(subject)], seeds, quantity, epoch) for subject, quantity in keys
+    }
+
+
+def our_value(entry: Entry, seeds: Collection[int], quantity: Quantity, epoch: int) -> Value:
+    """Read one quantity of one optimizer after ``epoch``, over ``seeds``."""
+    key = "train_loss" if quantity == LOSS else quantity
+    raw = {seed: _at(entry, seed, key, epoch) for seed in seeds}
+    mean = math.fsum(raw.values()) / len(raw)
+    if quantity == ACCURACY:
+        return Value(entry.label, mean, min(raw.values()), max(raw.values()), raw)
+    logs = {seed: log10_loss(loss) for seed, loss in raw.items()}
+    return Value(entry.label, log10_loss(mean), max(logs.values()), min(logs.values()), logs)
+
+
+def paper_values(dataset: str, keys: Iterable[Key], epoch: int) -> dict[Key, Value]:
+    """Read those of ``keys`` that the paper shows, after ``epoch``."""
+    found = {}
+    for subject, quantity in keys:
+        label = BEST_IN_FIGURE_3.get(dataset, "") if subject == BEST else subject
+        value = paper_value(dataset, label, quantity, epoch)
+        if value is not None:
+            found[subject, quantity] = value
+    return found
+
+
+def paper_value(dataset: str, label: str, quantity: Quantity, epoch: int) -> Value | None:
+    """Read one quantity of one optimizer from the paper's curves after ``epoch``; None where they do not show it."""
+    figure = 2 if label in FOUR else 4 if label in DECAYS else 3
+    curve = paper_curve(figure, dataset, quantity, label)
+    if curve is None or epoch > PAPER_EPOCHS:
+        return None
+    mean, low, high = curve.at(epoch)
+    if mean is None or low is None or high is None:
+        return None
+    return Value(label, mean, high, low, {}) if quantity == LOSS else Value(label, mean, low, high, {})
 
 
 def best_damping(summary: Summary) -> str | None:
-    """The damping of the four with the lowest mean training loss at the last epoch; None before any has a final run."""
-    rows = OurRows(summary, FOUR)
-    if not rows.seeds:
-        rows = OurRows(summary, tuple(entry.label for entry in summary.entries if entry.label in FOUR and entry.finals))
-    return rows.best if rows.seeds else None
+    """Return the label that `BEST` stands for; None before any of the four dampings has a final run.
+
+    Dampings without a final run are skipped where not all four have one in common.
+    """
+    entries = {entry.label: entry for entry in summary.entries if entry.label in FOUR}
+    seeds = common_seeds(summary, FOUR)
+    if not seeds:
+        entries = {label: entry for label, entry in entries.items() if entry.finals}
+        seeds = common_seeds(summary, entries)
+    return _lowest_loss(entries, seeds, summary.study.epochs) if seeds else None
 
 
-class OurRows:
-    """Our rows as evidence, over the seeds that all of ``labels`` have."""
-
-    def __init__(self, summary: Summary, labels: Sequence[str]) -> None:
-        self.summary = summary
-        self.entries: dict[str, Entry] = {entry.label: entry for entry in summary.entries if entry.label in labels}
-        self.missing = [label for label in labels if label not in self.entries]
-        having = [set(entry.finals) for entry in self.entries.values()]
-        self.seeds = [] if self.missing or not having else sorted(set.intersection(*having))
-
-    @property
-    def best(self) -> str:
-        last = self.summary.study.epochs
-        known = {label: self.value(label, LOSS, last, 3).mean for label in FOUR if label in self.entries}
-        return min(known, key=lambda label: known[label], default="")
-
-    @property
-    def chance(self) -> float:
-        return _chance(self.summary.study.dataset)
-
-    def value(self, label: str, quantity: Quantity, epoch: int, figure: int) -> Value:
-        key = "train_loss" if quantity == LOSS else quantity
-        raw = {seed: _at(self.entries[label], seed, key, epoch) for seed in self.seeds}
-        mean = math.fsum(raw.values()) / len(raw)
-        if quantity == ACCURACY:
-            return Value(mean, min(raw.values()), max(raw.values()), raw)
-        logs = {seed: log10_loss(loss) for seed, loss in raw.items()}
-        return Value(log10_loss(mean), max(logs.values()), min(logs.values()), logs)
-
-
-class PaperCurves:
-    """The paper's curves as evidence."""
-
-    def __init__(self, dataset: str) -> None:
-        self.dataset = dataset
-
-    @property
-    def best(self) -> str:
-        return BEST_IN_FIGURE_3.get(self.dataset, "")
-
-    @property
-    def chance(self) -> float:
-        return _chance(self.dataset)
-
-    def value(self, label: str, quantity: Quantity, epoch: int, figure: int) -> Value | None:
-        curve = paper_curve(figure, self.dataset, quantity, label)
-        if curve is None or epoch > PAPER_EPOCHS:
-            return None
-        mean, low, high = (getattr(curve.at(epoch), name) for name in ("mean", "low", "high"))
-        if mean is None or low is None or high is None:
-            return None
-        return Value(mean, high, low, {}) if quantity == LOSS else Value(mean, low, high, {})
+def _lowest_loss(entries: Mapping[str, Entry], seeds: Collection[int], last: int) -> str:
+    losses = {label: our_value(entries[label], seeds, LOSS, last).mean for label in FOUR if label in entries}
+    return min(losses, key=losses.__getitem__)
 
 
 def _at(entry: Entry, seed: int, key: str, epoch: int) -> float:
-    """The value after ``epoch``; of a run that diverged before that, the value before training."""
+    """Return the value after ``epoch``; of a run that diverged before that, the value before training."""
     _, result = entry.finals[seed]
     values = {int(each["epoch"]): number(each.get(key)) for each in history(result)}
     value = values.get(epoch, math.nan)
@@ -143,9 +162,10 @@ def _at(entry: Entry, seed: int, key: str, epoch: int) -> float:
 
 
 def log10_loss(loss: float) -> float:
-    """log₁₀, of what single precision calls zero too."""
+    """Return log₁₀ of a loss, with a floor for losses that single precision rounds to zero."""
     return math.log10(max(loss, LOSS_FLOOR))
 
 
-def _chance(dataset: str) -> float:
+def chance(dataset: str) -> float:
+    """Return log₁₀ of the training loss from which on a run on ``dataset`` is at chance."""
     return math.log10(CHANCE_SHARE * math.log(CATALOGUE[split_subset(dataset)[0]].classes))

@@ -17,22 +17,20 @@ from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.summary import TRAIN_LOSS, Entry, Summary
 from inna.experiments.study.study import Study
 from inna.paper.curves import BEST_IN_FIGURE_3, PAPER_EPOCHS, paper_curve
-from inna.paper.descents import Descent
-from inna.paper.evidence import ACCURACY, FOUR, LOSS, Quantity, best_damping, log10_loss
-from inna.paper.protocol import DECAY_POWERS, FIGURE_4_DAMPINGS, inna
+from inna.paper.descents import Descent, by_label, initial_speeds
+from inna.paper.evidence import ACCURACY, LOSS, Quantity, best_damping, log10_loss
+from inna.paper.protocol import DECAYS, FOUR
+from inna.paper.words import network_note
 from inna.theory.figure1 import PAPER_DIPS
 
 __all__ = [
     "PLANE",
     "figure1_figures",
-    "network_note",
     "protocol_styles",
     "reproduction_figures",
 ]
 
-DECAYS = tuple(inna(*FIGURE_4_DAMPINGS, q).label for q in DECAY_POWERS)
 QUARTER = DECAYS[1]
-PAPER_NETWORK = "nin"
 
 
 class _Side(NamedTuple):
@@ -82,14 +80,6 @@ def reproduction_figures(summary: Summary) -> list[Figure]:
         ),
     ]
     return [figure for figure in found if figure is not None]
-
-
-def network_note(summary: Summary) -> str:
-    """That the paper trains another network, where it does and its curves are shown; else nothing."""
-    study = summary.study
-    if study.dataset not in BEST_IN_FIGURE_3 or study.model == PAPER_NETWORK:
-        return ""
-    return f"The paper trains a Network in Network, here it is {plain(study.model)}."
 
 
 class _Drawn(NamedTuple):
@@ -224,11 +214,8 @@ _STYLES = (
 def figure1_figures(descents: Sequence[Descent]) -> list[Figure]:
     """Figure 1 for each label of ``descents``: the paths in the plane, and log₁₀ J over the iterations."""
     figures = []
-    for label in dict.fromkeys(descent.label for descent in descents):
-        # (a) has the small β, (b) and (c) the larger one with α ascending.
-        members = sorted((each for each in descents if each.label == label), key=lambda each: (each.beta, each.alpha))
+    for label, members in by_label(descents).items():
         styles = {each.name: style for each, style in zip(members, _STYLES, strict=False)}
-        speed = " / ".join(dict.fromkeys(f"{each.initial_speed:g}" for each in members))
         meaning = {
             "caption": "with the settings that the paper states",
             "recovered": "with the settings that give the curves it shows",
@@ -238,8 +225,9 @@ def figure1_figures(descents: Sequence[Descent]) -> list[Figure]:
                 name=f"figure-1-{_slug(label)}",
                 section="figure1",
                 title=f"Figure 1, {meaning}",
-                caption=f"INNA on J(θ) = 100(θ₂ − |θ₁|)² + |1 − θ₁| from (−1, 1.5), step 1e-4, initial speed {speed}. "
-                "Dotted: the valley; the star is the minimum. Triangles: where the paper’s curves dip.",
+                caption="INNA on J(θ) = 100(θ₂ − |θ₁|)² + |1 − θ₁| from (−1, 1.5), step 1e-4, initial speed "
+                f"{initial_speeds(members)}. Dotted: the valley; the star is the minimum. Triangles: where the paper’s "
+                "curves dip.",
                 panels=(*(_path_panel(each, styles) for each in members), _loss_panel(members, styles)),
             )
         )

@@ -64,7 +64,7 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
     subject = f"{summary.study.dataset}, {summary.study.model}" if summary else "Figure 1"
     body = Template(resource("page.html", "inna.paper")).substitute(
         heading=text(f"{subject}: do the paper’s claims hold?"),
-        lead=text(lead(reproduction)),
+        lead=text(lead(summary)),
         navigation=navigation(sections),
         warnings=warnings_box(summary, reproduction.notes) if summary else "",
         verdicts=_verdicts(reproduction),

@@ -23,13 +23,16 @@ from inna.experiments.tasks.subsets import split_subset, subset
 
 __all__ = [
     "DAMPINGS",
+    "DECAYS",
     "DECAY_POWERS",
     "FIGURES",
     "FIGURE_4_DAMPINGS",
+    "FOUR",
     "QUICK",
     "SCALES",
     "Scale",
     "contenders",
+    "inna",
     "protocol_study",
     "scale_of",
     "united",
@@ -88,6 +91,10 @@ def inna(alpha: float, beta: float, q: float) -> Contender:
     """INNA as the paper runs it; its label names q where that is not the paper's 1/2."""
     label = f"INNA ({alpha:g}, {beta:g})" + (f", q = 1/{1 / q:g}" if q != DECAY_POWERS[0] else "")
     return Contender(label, "inna", alpha, beta, (("initial_speed", INITIAL_SPEED),), NON_ADAPTIVE_GRID, (q,))
+
+
+FOUR = tuple(inna(alpha, beta, DECAY_POWERS[0]).label for alpha, beta in DAMPINGS)
+DECAYS = tuple(inna(*FIGURE_4_DAMPINGS, q).label for q in DECAY_POWERS)
 
 
 def contenders(figures: Collection[str] = FIGURES) -> tuple[Contender, ...]:

@@ -1,89 +1,66 @@
-"""Claims, their outcomes and the numbers behind them."""
+"""Comparisons of numbers, their outcome, and verdicts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from inna.paper.evidence import LOSS, Evidence, Quantity, Value
-
 __all__ = [
-    "Claim",
-    "Finding",
+    "Comparison",
     "Number",
     "Outcome",
-    "Rule",
     "Verdict",
+    "outcome",
 ]
-
 
 Outcome = Literal["holds", "does not hold", "not enough runs"]
 
 
+class Comparison(NamedTuple):
+    """One number of a claim against another number or a limit.
+
+    Attributes:
+        quantity: the quantity that is compared.
+        ours: the key of the number that is judged.
+        rival: the key of the number it is compared with, or the name of a limit.
+        margin: the distance between the two, positive where the judged number is on the side that the claim asks for;
+            NaN where one of them is unknown.
+        wins: the seeds on which the judged number is on that side.
+        holds: whether the condition holds; None where that is unknown.
+    """
+
+    quantity: str
+    ours: str
+    rival: str
+    margin: float = math.nan
+    wins: tuple[int, ...] = ()
+    holds: bool | None = None
+
+
 class Number(NamedTuple):
-    """One line of a verdict's numbers: what it is, and its value here and in the paper, in words."""
+    """One line of the numbers behind a verdict: its name, and its value here and in the paper, as text."""
 
     what: str
     ours: str
     paper: str
 
 
-@dataclass
-class Finding:
-    """What a rule found: whether each of its conditions holds (None: unknown), the numbers, and a sentence."""
-
-    conditions: list[bool | None] = field(default_factory=list)
-    numbers: list[tuple[str, str]] = field(default_factory=list)
-    sentences: list[str] = field(default_factory=list)
-
-    @property
-    def outcome(self) -> Outcome | None:
-        if False in self.conditions:
-            return "does not hold"
-        return None if None in self.conditions else "holds"
-
-    def show(
-        self, evidence: Evidence, label: str, quantity: Quantity, epoch: int, figure: int, role: str = ""
-    ) -> Value | None:
-        """The value, which is added to the numbers."""
-        value = evidence.value(label, quantity, epoch, figure)
-        unit = "log₁₀ loss" if quantity == LOSS else "accuracy"
-        words = "–" if value is None else value.words(quantity)
-        self.numbers.append((f"{role or label}, {unit}", f"{label}: {words}" if role and value is not None else words))
-        return value
-
-
-Rule = Callable[[Evidence, int], Finding]
-
-
-@dataclass(frozen=True)
-class Claim:
-    """A statement of the paper (or of ours beyond it), where it is shown, who must have run, and the rule.
-
-    ``early`` claims are judged after `EARLY_EPOCH`, the others at the last epoch.
-    """
-
-    name: str
-    statement: str
-    source: str
-    labels: tuple[str, ...]
-    rule: Rule
-    early: bool = False
-
-
 @dataclass(frozen=True)
 class Verdict:
-    """The outcome of a claim on one data set, network and length.
+    """The outcome of a claim on one data set, network and length, as text.
 
     Attributes:
-        name, statement, source: of the claim.
+        name: of the claim.
+        statement: of the claim.
+        source: where the paper makes the claim.
         outcome: ``holds``, ``does not hold`` or ``not enough runs``.
-        when: the epoch at which it is judged, in words.
-        numbers: what the rule looked at, with [worst, best] over the seeds.
-        paper: what the same rule says of the paper's curves at the same epoch; None where they do not say.
-        paper_end: what it says of them at the paper's last epoch.
-        sentence: what was found, for people.
+        when: the epoch at which the claim is judged.
+        numbers: the numbers that were compared, with [worst, best] over the seeds.
+        paper: the outcome of the same rule on the paper's curves at the same epoch; None where they are unknown.
+        paper_end: its outcome on them at the paper's last epoch.
+        sentence: the comparisons.
     """
 
     name: str
@@ -95,3 +72,21 @@ class Verdict:
     paper: Outcome | None
     paper_end: Outcome | None
     sentence: str
+
+
+def outcome(comparisons: Iterable[Comparison], *, one_suffices: bool = False) -> Outcome | None:
+    """Return the outcome of a claim; None where it depends on unknown numbers.
+
+    Args:
+        comparisons: of the claim.
+        one_suffices: whether the claim holds where one comparison does; otherwise all must hold.
+
+    >>> known = Comparison("accuracy", "INNA", "SGD", 0.1, holds=True)
+    >>> unknown = Comparison("accuracy", "INNA", "Adam")
+    >>> outcome([known]), outcome([known, unknown]), outcome([known, unknown], one_suffices=True)
+    ('holds', None, 'holds')
+    """
+    held = [comparison.holds for comparison in comparisons]
+    if None in held and one_suffices not in held:
+        return None
+    return "holds" if (any(held) if one_suffices else all(held)) else "does not hold"

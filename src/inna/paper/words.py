@@ -1,21 +1,37 @@
-"""The words and tables of a reproduction, the same in the page and in the documentation."""
+"""The text and tables of a reproduction, the same in the page and in the documentation."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
-from inna.experiments.formatting import DASH, count, enumerate_words, plain, seeds
+from inna.experiments.formatting import DASH, count, enumerate_words, fixed, percent, plain, seeds, signed
 from inna.experiments.rows.results import finished
+from inna.experiments.statistics.intervals import CONFIDENCE, paired_difference
 from inna.experiments.statistics.summary import Summary
 from inna.experiments.study.study import TUNING_SEED, Study
 from inna.experiments.study.tuning import MAX_EXTENSIONS
 from inna.experiments.tasks.subsets import split_subset
-from inna.paper import claims
+from inna.paper import claims, figure1_claims
+from inna.paper.claims import CHANCE, Claim
 from inna.paper.curves import PAPER_DATASETS, PAPER_EPOCHS
-from inna.paper.evidence import ACCURACY, CHANCE_SHARE, FOUR, LOSS, OurRows, PaperCurves
-from inna.paper.figures import DECAYS, network_note
+from inna.paper.descents import Descent
+from inna.paper.evidence import (
+    ACCURACY,
+    BEST,
+    CHANCE_SHARE,
+    LOSS,
+    Key,
+    Quantity,
+    Value,
+    Values,
+    common_seeds,
+    our_value,
+    paper_value,
+)
+from inna.paper.figure1_claims import Figure1Claim, Measures
 from inna.paper.protocol import (
     ADAPTIVE_GRID,
     DAMPINGS,
@@ -28,22 +44,28 @@ from inna.paper.protocol import (
     contenders,
     scale_of,
 )
-from inna.paper.verdicts import Verdict
-
-if TYPE_CHECKING:
-    from inna.paper.reproduction import Reproduction
+from inna.paper.verdicts import Comparison, Number, Verdict
 
 __all__ = [
     "NUMBERS_HEADS",
+    "figure1_numbers",
+    "figure1_sentence",
     "lead",
+    "network_note",
     "numbers_lines",
     "numbers_note",
+    "numbers_of",
     "paper_words",
     "protocol_words",
     "rules",
     "scale_name",
+    "sentence",
+    "shortage",
     "tally",
 ]
+
+# The network that the paper trains.
+PAPER_NETWORK = "nin"
 
 NUMBERS_HEADS = (
     "",
@@ -56,8 +78,176 @@ NUMBERS_HEADS = (
 )
 
 
+class _QuantityWords(NamedTuple):
+    unit: str
+    mean: str
+    better: str
+    places: int
+
+
+_QUANTITIES: Mapping[Quantity, _QuantityWords] = {
+    LOSS: _QuantityWords("log₁₀ loss", "log₁₀ of the mean training loss", "lower", 3),
+    ACCURACY: _QuantityWords("accuracy", "mean test accuracy", "higher", 4),
+}
+
+
+def numbers_of(keys: Iterable[Key], ours: Values, theirs: Values) -> tuple[Number, ...]:
+    """Put the numbers of the results beside the paper's, one line for each key.
+
+    The column of the results is empty where ``ours`` is.
+    """
+    return tuple(
+        Number(
+            f"{subject}, {_QUANTITIES[quantity].unit}",
+            _named_cell(subject, quantity, ours) if ours else "",
+            _named_cell(subject, quantity, theirs),
+        )
+        for subject, quantity in keys
+    )
+
+
+def _named_cell(subject: str, quantity: Quantity, values: Values) -> str:
+    value = values.get((subject, quantity))
+    prefix = f"{value.label}: " if value is not None and subject == BEST else ""
+    return prefix + _cell(value, quantity)
+
+
+def _cell(value: Value | None, quantity: Quantity) -> str:
+    if value is None:
+        return DASH
+    places = _QUANTITIES[quantity].places
+    return f"{fixed(value.mean, places)} [{fixed(value.worst, places)}, {fixed(value.best, places)}]"
+
+
+def shortage(claim: Claim, summary: Summary, common: Sequence[int]) -> str:
+    """Describe the runs that a claim lacks; empty where there are enough.
+
+    Args:
+        claim: the claim.
+        summary: of the results.
+        common: the final seeds that all optimizers of the claim have.
+    """
+    epochs = summary.study.epochs
+    if claim.early and epochs < claims.EARLY_EPOCH:
+        return f"Judged after epoch {claims.EARLY_EPOCH}; these runs take {count(epochs, 'epoch')}."
+    if len(common) >= claims.MIN_SEEDS:
+        return ""
+    finals = {entry.label: len(entry.finals) for entry in summary.entries}
+    short = [f"{label} {n}" for label in claim.labels if (n := finals.get(label, 0)) < claims.MIN_SEEDS]
+    if not short:
+        return f"Needs {claims.MIN_SEEDS} seeds that all have; in common they have {len(common)}."
+    return f"Needs {claims.MIN_SEEDS} final seeds of each; there are of {enumerate_words(short)}."
+
+
+def sentence(claim: Claim, comparisons: Sequence[Comparison], values: Values) -> str:
+    """Describe the comparisons of a claim.
+
+    Args:
+        claim: the claim.
+        comparisons: all of its comparisons.
+        values: the numbers that were compared.
+    """
+    if claim.kind == "better":
+        return " ".join(_better(comparison, values) for comparison in comparisons)
+    if claim.kind == "at chance":
+        return " ".join(
+            f"{comparison.ours}: {seeds(comparison.wins) if comparison.wins else 'no seed'} at chance."
+            for comparison in comparisons
+        )
+    loss, accuracy = (
+        f"{fixed(abs(comparison.margin), _QUANTITIES[quantity].places)} (allowed {limit:g})"
+        for quantity, limit in claim.thresholds.items()
+        for comparison in comparisons
+        if comparison.quantity == quantity and comparison.rival != CHANCE
+    )
+    if claim.kind == "alike":
+        gaps = f"The four end {loss} apart in log₁₀ loss and {accuracy} in accuracy."
+    else:
+        gaps = (
+            f"{claim.ours[0]} ends {loss} above the lowest log₁₀ loss of the four and {accuracy} below their highest "
+            "accuracy."
+        )
+    stuck = any(comparison.rival == CHANCE and not comparison.holds for comparison in comparisons)
+    return f"{gaps} All four are at chance." if stuck else gaps
+
+
+def _better(comparison: Comparison, values: Values) -> str:
+    quantity: Quantity = LOSS if comparison.quantity == LOSS else ACCURACY
+    one, other = values[comparison.ours, quantity], values[comparison.rival, quantity]
+    words = _QUANTITIES[quantity]
+    return (
+        f"{one.label} against {other.label}: {signed(one.mean - other.mean, words.places)} in {words.mean}, "
+        f"{words.better} on {len(comparison.wins)} of {len(one.by_seed)} seeds{_interval(one, other, words.places)}."
+    )
+
+
+def _interval(one: Value, other: Value, places: int) -> str:
+    difference = paired_difference(one.by_seed, other.by_seed)
+    if difference is None or difference.low is None or difference.high is None:
+        return ""
+    return (
+        f" (by seed {signed(difference.mean, places)}, {percent(CONFIDENCE)} interval "
+        f"{signed(difference.low, places)} to {signed(difference.high, places)})"
+    )
+
+
+_MEASURES = {"across": "swing across the valley", "along": "swing beyond the minimum"}
+
+
+def figure1_numbers(claim: Figure1Claim, panels: Mapping[str, Descent], measures: Measures) -> tuple[Number, ...]:
+    """Put the measures of a claim about Figure 1 beside the paper's, one line for each that it compares."""
+    if all(condition.measure in _MEASURES for condition in claim.conditions):
+        return tuple(
+            Number(
+                f"{panels[panel].name}, {_MEASURES[measure]}",
+                fixed(measures[panel, measure], 3),
+                fixed(figure1_claims.PAPER_ALONG[panel], 3) if measure == "along" else DASH,
+            )
+            for panel, measure, *_ in claim.conditions
+        )
+    return tuple(
+        Number(
+            f"{descent.name}, mean log₁₀ J in the middle; at the end",
+            f"{fixed(measures[panel, 'middle'], 2)}; {fixed(measures[panel, 'end'], 2)}",
+            DASH,
+        )
+        for panel, descent in panels.items()
+    )
+
+
+def figure1_sentence(claim: Figure1Claim, panels: Mapping[str, Descent], measures: Measures) -> str:
+    """Describe the measures of a claim about Figure 1."""
+    a, b, c = (panels[panel].name for panel in "abc")
+    swing = {(panel, measure): fixed(measures[panel, measure], 3) for panel in "abc" for measure in ("across", "along")}
+    level = {(panel, measure): fixed(measures[panel, measure], 2) for panel in "abc" for measure in ("middle", "end")}
+    first, last = figure1_claims.MIDDLE
+    return {
+        "small-beta-oscillates": (
+            f"{a} swings {swing['a', 'across']} across the valley after iteration {figure1_claims.SETTLED:,} and "
+            f"{swing['a', 'along']} beyond the minimum and back ({figure1_claims.ACROSS:g} and "
+            f"{figure1_claims.ALONG:g} count as oscillations){_far_end(panels['a'])}."
+        ),
+        "beta-damps-across": (
+            f"From {a} to {b} the swing across the valley falls from {swing['a', 'across']} to {swing['b', 'across']}."
+        ),
+        "alpha-damps-along": (
+            f"From {b} to {c} the swing beyond the minimum falls from {swing['b', 'along']} to {swing['c', 'along']}."
+        ),
+        "slower-then-best": (
+            f"{c} has mean log₁₀ J {level['c', 'middle']} between {first:,} and {last:,} iterations, the others "
+            f"{level['a', 'middle']} and {level['b', 'middle']}; over the last tenth {level['c', 'end']} against "
+            f"{level['a', 'end']} and {level['b', 'end']}."
+        ),
+    }[claim.name]
+
+
+def _far_end(descent: Descent) -> str:
+    end = descent.theta1[-1], descent.theta2[-1]
+    return f"; it ends at ({end[0]:.3g}, {end[1]:.3g})" if math.dist(end, (1, 1)) > 2 else ""
+
+
 def scale_name(study: Study) -> str:
-    """Which of the protocol's scales the study has; empty where it is none of them."""
+    """Return the scale of the protocol that the study has; empty where it has none of them."""
     images = split_subset(study.dataset)[1]
     for name in ("quick", *SCALES):
         with suppress(ValueError):
@@ -67,25 +257,24 @@ def scale_name(study: Study) -> str:
     return ""
 
 
-def lead(reproduction: Reproduction) -> str:
-    """What was run, in two sentences."""
-    summary = reproduction.summary
+def lead(summary: Summary | None) -> str:
+    """Describe what was run in two sentences; ``summary`` is None for Figure 1 alone."""
     if summary is None:
         return "INNA on the paper’s toy function; Figures 2 to 4 were not run here."
     study, rows = summary.study, summary.rows()
     scale = scale_name(study)
     lost = sum(not finished(result) for _, result in rows)
     missing = sum(len(entry.missing) for entry in summary.entries if entry.pending)
-    said = (
+    described = (
         f"{plain(study.model)} on {plain(study.dataset)}, {count(study.epochs, 'epoch')} (the paper: {PAPER_EPOCHS}), "
         f"{seeds(study.seeds)}{f', scale {scale}' if scale else ''}. "
         f"{count(len(rows), 'run')}, {lost or 'none'} diverged"
     )
-    return f"{said}; {count(missing, 'final run')} still to come." if missing else f"{said}."
+    return f"{described}; {count(missing, 'final run')} still to come." if missing else f"{described}."
 
 
 def tally(verdicts: Sequence[Verdict]) -> str:
-    """How many hold.
+    """Count the verdicts of each outcome.
 
     >>> tally([])
     'Of 0 claims 0 hold, 0 do not, and 0 lack runs.'
@@ -98,7 +287,7 @@ def tally(verdicts: Sequence[Verdict]) -> str:
 
 
 def paper_words(verdict: Verdict) -> str:
-    """What the rule of the verdict says of the paper's own curves."""
+    """Describe the outcome of the same rule on the paper's own curves."""
     if verdict.source == "beyond the paper":
         return "The paper does not compare with it."
     if verdict.paper is None and verdict.paper_end is None:
@@ -109,18 +298,21 @@ def paper_words(verdict: Verdict) -> str:
 
 
 def numbers_lines(summary: Summary) -> list[list[str]]:
-    """A line a contender, under `NUMBERS_HEADS`: ours at the last epoch, the paper's there and at its end."""
-    study, paper = summary.study, PaperCurves(summary.study.dataset)
+    """Return one line for each optimizer, under `NUMBERS_HEADS`.
+
+    Each quantity is given at our last epoch, the paper's at that epoch and the paper's at its end.
+    """
+    study = summary.study
     lines = []
     for entry in summary.entries:
-        label = entry.label
-        figure = 2 if label in FOUR else 4 if label in DECAYS else 3
-        line = [label]
+        line = [entry.label]
+        seeds_had = common_seeds(summary, [entry.label])
         for quantity in (LOSS, ACCURACY):
-            rows = OurRows(summary, [label])
-            ours = rows.value(label, quantity, study.epochs, figure) if rows.seeds else None
-            here, end = (paper.value(label, quantity, epoch, figure) for epoch in (study.epochs, PAPER_EPOCHS))
-            line += [DASH if value is None else value.words(quantity) for value in (ours, here, end)]
+            ours = our_value(entry, seeds_had, quantity, study.epochs) if seeds_had else None
+            here, end = (
+                paper_value(study.dataset, entry.label, quantity, epoch) for epoch in (study.epochs, PAPER_EPOCHS)
+            )
+            line += [_cell(value, quantity) for value in (ours, here, end)]
         if entry.diverged:
             line[1] += f" ({count(len(entry.diverged), 'seed')} diverged)"
         lines.append(line)
@@ -128,15 +320,23 @@ def numbers_lines(summary: Summary) -> list[list[str]]:
 
 
 def numbers_note(summary: Summary) -> str:
-    """What the table of numbers shows."""
+    """Describe the table of numbers."""
     note = "Mean [worst, best] over the final seeds; a run that diverged counts with its values before training."
     if summary.study.dataset in PAPER_DATASETS:
         note += f" The paper’s numbers are read off its figures, which have five seeds. {network_note(summary)}"
     return note.rstrip()
 
 
+def network_note(summary: Summary) -> str:
+    """Return a note where the paper's curves are shown and it trains another network; else nothing."""
+    study = summary.study
+    if study.dataset not in PAPER_DATASETS or study.model == PAPER_NETWORK:
+        return ""
+    return f"The paper trains a Network in Network, here it is {plain(study.model)}."
+
+
 def rules() -> list[str]:
-    """How verdicts come about, a paragraph each."""
+    """Return the rules for verdicts, one paragraph each."""
     written = (
         f"The rules and their constants were written down before the runs, and set so that the paper’s own curves at "
         f"epoch {PAPER_EPOCHS} meet them wherever its text and its figures agree. Each is applied to the rows and, at "
@@ -161,7 +361,7 @@ def rules() -> list[str]:
 
 
 def protocol_words() -> list[str]:
-    """What is run, and what is taken where the paper does not say, a paragraph each."""
+    """Describe the protocol, and the choices where the paper is silent, one paragraph each."""
     paper = SCALES["paper"]
     grids = {
         ", ".join(f"{lr:g}" for lr in grid): [each.label for each in contenders() if each.grid == grid]
