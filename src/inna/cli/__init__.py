@@ -20,6 +20,7 @@ from inna.cli.reproduce import reproduce
 from inna.cli.status import status
 from inna.cli.theory_check import theory_check
 from inna.cli.train import train
+from inna.interrupts import STOPPED
 
 __all__ = ["app", "run"]
 
@@ -55,7 +56,7 @@ def run(arguments: Sequence[str]) -> int:
     except UsageError as error:
         return _complain(str(error), 2, debug)
     except KeyboardInterrupt:
-        return _complain("stopped; what is done is kept, the same command goes on from there", 1, debug)
+        return _complain(STOPPED, 1, debug)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
         return 1

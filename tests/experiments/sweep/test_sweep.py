@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import random
 import signal
 import subprocess
 import sys
@@ -189,24 +191,58 @@ def test_kill_minus_nine_loses_at_most_the_runs_in_progress(done, tmp_path):
     }
 
 
-def test_an_impatient_ctrl_c_is_one_line_and_status_1(tmp_path):
-    arguments = ["compare", "--task", tiny_task.PATH, "--epochs", "400", "--tuning-epochs", "400", "--jobs", "2"]
+STOPPED = "inna: Stopped. Finished runs are saved; run the same command to resume.\n"
+# Ctrl-C is ignored before `main` can handle it: Python itself cannot be asked to stop without a traceback.
+READY = (
+    "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN); "
+    "from inna.__main__ import main; print('ready', flush=True); main()"
+)
+
+
+def impatient(folder, seed):
+    """Press Ctrl-C three times in the first 2 s of a sweep with two workers; its status, errors and files."""
+    options = ["--epochs", "400", "--tuning-epochs", "400", "--jobs", "2", "--out", str(folder)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "inna", *arguments, "--out", str(tmp_path)],
+        [sys.executable, "-c", READY, "compare", "--task", tiny_task.PATH, *options],
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    deadline = time.monotonic() + 60
-    while not any((tmp_path / ".running").glob("*.json")) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    for _ in range(3):
-        os.killpg(process.pid, signal.SIGINT)
-        time.sleep(0.05)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 1
-    assert errors == "inna: stopped; what is done is kept, the same command goes on from there\n"
+    assert process.stdout.readline() == "ready\n"
+    choice, started = random.Random(seed), time.monotonic()
+    if seed % 2:  # as soon as there is a worker, rather than from the beginning
+        while not any((folder / ".running").glob("*.json")):
+            assert process.poll() is None
+            time.sleep(0.005)
+        started = time.monotonic()
+    for moment in sorted(choice.uniform(0, 2) for _ in range(3)):
+        time.sleep(max(0.0, started + moment - time.monotonic()))
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    with contextlib.suppress(ProcessLookupError):
+        while True:  # until the last process of the group has gone
+            os.killpg(process.pid, 0)
+            time.sleep(0.01)
+    return process.returncode, errors, {path.name for path in folder.glob("**/*") if path.suffix in {".tmp", ".json"}}
+
+
+def check_impatient(folder, seed):
+    status, errors, left = impatient(folder, seed)
+    assert (status, errors) == (1, STOPPED), f"seed {seed}"
+    assert not [name for name in left if name != "study.json" and not name.endswith(".row.json")], f"seed {seed}"
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_impatient_ctrl_c_is_one_line_and_status_1(tmp_path, seed):
+    check_impatient(tmp_path / "rows", seed)
+
+
+@pytest.mark.slow
+def test_fifty_impatient_ctrl_c_in_a_row(tmp_path):
+    for seed in range(100, 150):
+        check_impatient(tmp_path / str(seed), seed)
 
 
 @pytest.mark.parametrize("budget", ["6runs", "24epochs"])

@@ -28,7 +28,7 @@ from inna.experiments.rows.row_files import write_row
 from inna.experiments.rows.run import Run
 from inna.experiments.study.study import Study
 from inna.experiments.sweep.active_runs import Announcement
-from inna.experiments.sweep.stopping import StopSign
+from inna.experiments.sweep.stopping import Stopping
 from inna.experiments.sweep.workers import Ended, Failure, SweepError, attempt, pickled
 from inna.experiments.tasks.load import load_task
 from inna.experiments.tasks.task import Task
@@ -64,7 +64,7 @@ class Cluster:
         scheduler: such as ``tcp://10.0.0.1:8786``.
         folder: of the rows, on this machine.
         study, task: as in `sweep`.
-        stop: looked at here; the workers hear of it through the scheduler.
+        stopping: looked at here; the workers hear of it through the scheduler.
         note: told when there is no worker.
         tensorboard: folder of event logs on this machine, written as runs end; None for none.
 
@@ -79,12 +79,12 @@ class Cluster:
         folder: Path,
         study: Study,
         task: Task | None,
-        stop: StopSign,
+        stopping: Stopping,
         note: Callable[[str], object],
         tensorboard: Path | None = None,
     ) -> None:
         self.tensorboard = tensorboard
-        self.scheduler, self.folder, self.stop, self.note = scheduler, folder, stop, note
+        self.scheduler, self.folder, self.stopping, self.note = scheduler, folder, stopping, note
         self.task = _by_value(study, task)
         self.channel = f"inna-{time.time_ns()}"
         self.announced: dict[str, Announcement] = {}
@@ -149,9 +149,10 @@ class Cluster:
                 for future in [future for future in waiting if future.done()]:
                     waiting.remove(future)
                     yield self._ended(future, names[future.key])
-                if self._is_alone() and self.stop():
+                self.stopping.raise_if_urgent()
+                if self._is_alone() and self.stopping.requested():
                     return
-                if self.stop() and not self.event.is_set():
+                if self.stopping.requested() and not self.event.is_set():
                     self.event.set()
         except (CancelledError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:

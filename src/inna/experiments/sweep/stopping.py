@@ -1,4 +1,4 @@
-"""Ending a sweep before it is done: at a time, or by Ctrl-C, once for soon and twice for now."""
+"""Stop a sweep early: after a number of seconds, or by Ctrl-C."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -14,14 +14,17 @@ from typing import Any, NoReturn
 
 from inna.experiments.sweep.active_runs import FOLDER
 
-__all__ = ["StopSign", "Stopping"]
+__all__ = ["StopFlag", "Stopping"]
 
 NAME = "stop"
 
 
 @dataclass(frozen=True)
-class StopSign:
-    """Whether to stop, for any process of this machine: a file is there, or ``deadline`` is past (monotonic clock)."""
+class StopFlag:
+    """True once a stop is requested: a file exists, or the deadline (of the monotonic clock) has passed.
+
+    Any process of this machine can call it.
+    """
 
     path: Path
     deadline: float | None = None
@@ -31,46 +34,69 @@ class StopSign:
 
 
 class Stopping:
-    """While it lasts, the first Ctrl-C puts up the sign, and the second interrupts as if this were not here.
+    """Handle Ctrl-C; a context manager.
+
+    The first Ctrl-C requests a stop after the current epoch; the second interrupts at once, where `raise_if_urgent` is
+    called or within `interruptible`. Further ones are ignored, so that cleaning up is not interrupted.
 
     Attributes:
-        sign: what workers look at after each epoch.
-        interrupted: whether Ctrl-C was pressed.
+        requested: the flag that workers check after each epoch.
+        presses: how often Ctrl-C was pressed.
     """
 
     def __init__(self, folder: Path, seconds: float | None, note: Callable[[str], object]) -> None:
         deadline = None if seconds is None else time.monotonic() + seconds
-        self.sign = StopSign((folder / FOLDER / NAME).absolute(), deadline)
+        self.requested = StopFlag((folder / FOLDER / NAME).absolute(), deadline)
         self.note = note
-        self.interrupted = False
+        self.presses = 0
         self.before: Any = None
+        self._interruptible = False
 
     def __enter__(self) -> Stopping:
-        self.sign.path.unlink(missing_ok=True)
+        self.requested.path.unlink(missing_ok=True)
         if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
-            self.before = signal.signal(signal.SIGINT, self._interrupt)
+            self.before = signal.signal(signal.SIGINT, self._handle)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.before is not None and signal.getsignal(signal.SIGINT) == self._interrupt:
+        if self.before is not None and signal.getsignal(signal.SIGINT) == self._handle:
             signal.signal(signal.SIGINT, self.before)
         with contextlib.suppress(OSError):
-            self.sign.path.unlink(missing_ok=True)
-            self.sign.path.parent.rmdir()
+            self.requested.path.unlink(missing_ok=True)
+            self.requested.path.parent.rmdir()
+
+    @contextlib.contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let the second Ctrl-C raise KeyboardInterrupt anywhere in a block."""
+        self._interruptible = True
+        try:
+            self.raise_if_urgent()
+            yield
+        finally:
+            self._interruptible = False
+
+    def raise_if_urgent(self) -> None:
+        """Raise KeyboardInterrupt if Ctrl-C was pressed twice."""
+        if self.presses >= 2:
+            self.leave()
 
     def leave(self) -> NoReturn:
-        """End as Ctrl-C ends without this."""
+        """Raise KeyboardInterrupt by the handler that was there before."""
+        self._interruptible = False
         if callable(self.before):
             self.before(signal.SIGINT, None)
         raise KeyboardInterrupt
 
-    def _interrupt(self, signum: int, frame: FrameType | None) -> None:
-        self.interrupted = True
-        signal.signal(signal.SIGINT, self.before)
-        try:
-            self.sign.path.parent.mkdir(parents=True, exist_ok=True)
-            self.sign.path.touch()
-        except OSError:
-            raise KeyboardInterrupt from None  # no sign can be put up, so there is only now
-        with contextlib.suppress(RuntimeError):  # the signal came in the middle of another line
-            self.note("stopping after the epochs in progress; Ctrl-C again stops at once")
+    def _handle(self, signum: int, frame: FrameType | None) -> None:
+        self.presses += 1
+        if self.presses == 1:
+            try:
+                self.requested.path.parent.mkdir(parents=True, exist_ok=True)
+                self.requested.path.touch()
+            except OSError:
+                self.presses = 2  # workers cannot be asked, only killed
+            else:
+                with contextlib.suppress(RuntimeError, OSError):  # the signal interrupted the printing of another line
+                    self.note("stopping after the current epoch; Ctrl-C again stops at once")
+        if self.presses >= 2 and self._interruptible:
+            self.leave()

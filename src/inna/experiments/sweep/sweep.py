@@ -115,18 +115,18 @@ def sweep(
         stopping = enter(Stopping(folder, seconds, progress.note))
         workers: Processes | Cluster
         if scheduler is None:
-            workers = enter(Processes(folder, task, stopping.sign, jobs, tensorboard))
+            workers = enter(Processes(folder, task, stopping, jobs, tensorboard))
         else:
             from inna.experiments.sweep.dask import Cluster
 
-            workers = enter(Cluster(scheduler, folder, study, task, stopping.sign, progress.note, tensorboard))
+            workers = enter(Cluster(scheduler, folder, study, task, stopping, progress.note, tensorboard))
         enter(SweepAtWork(folder, workers.jobs))
         (description or study).save(folder)
         remove_abandoned(folder)  # what a killed sweep left there
         read_running(folder)  # which removes its announcements
         rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
         failures = _carry_out(study, folder, rows, workers, stopping, progress)
-        if stopping.interrupted:
+        if stopping.presses:
             stopping.leave()
     return rows, list(failures.values())
 
@@ -143,7 +143,7 @@ def _carry_out(
     failures: dict[Run, Failure] = {}
     write_failures(folder, {})
     progress.begin(study, folder, outlook(study, rows, failures))
-    while not stopping.sign() and (due := _due(study, rows, failures, workers.jobs)):
+    while not stopping.requested() and (due := _due(study, rows, failures, workers.jobs)):
         labels = {run: label for label, run in due}
         with contextlib.closing(workers.execute(list(labels))) as results:
             for ended in results:

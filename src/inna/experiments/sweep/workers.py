@@ -7,29 +7,36 @@ import dataclasses
 import errno
 import functools
 import hashlib
+import itertools
 import os
 import pickle
 import signal
 import tempfile
-import threading
+import time
 import traceback
 import warnings
 from collections.abc import Callable, Generator, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
 from inna.experiments.rows.row_files import write_row
 from inna.experiments.rows.run import Run
-from inna.experiments.sweep.active_runs import Announcement
-from inna.experiments.sweep.stopping import StopSign
+from inna.experiments.sweep.active_runs import Announcement, read_running
+from inna.experiments.sweep.stopping import StopFlag, Stopping
 from inna.experiments.tasks.load import load_task
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.loop import StoppedError
 from inna.experiments.training.tensorboard import EventLog
 from inna.experiments.training.train import checkpoint_path, measure
+from inna.files import remove_abandoned
+
+if TYPE_CHECKING:
+    from joblib.externals.loky import ProcessPoolExecutor
 
 __all__ = [
     "Ended",
@@ -42,6 +49,9 @@ __all__ = [
 ]
 
 CHECKPOINT_SECONDS = 30.0
+POLL_SECONDS = 0.1
+IDLE_SECONDS = 300.0  # after which an idle worker ends, should its parent have been killed
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")  # a run computes in one thread
 
 
 class SweepError(RuntimeError):
@@ -78,14 +88,14 @@ class _Delivery:
     folder: Path
     directory: Path
     parent: int
-    stop: StopSign
+    stop: StopFlag
     pickled: Path | None = None
     sha256: str = ""  # of the pickled task; it comes by the workers' own pipe, not in the file
     tensorboard: Path | None = None
 
 
 @contextlib.contextmanager
-def _deliver(folder: Path, task: Task | None, stop: StopSign, tensorboard: Path | None) -> Iterator[_Delivery]:
+def _deliver(folder: Path, task: Task | None, stop: StopFlag, tensorboard: Path | None) -> Iterator[_Delivery]:
     """The `_Delivery` for workers of this process; ``task`` itself is handed over in a file, as long as this lasts."""
     log = None if tensorboard is None else tensorboard.absolute()
     plain = _Delivery(folder.absolute(), Path.cwd(), os.getpid(), stop, tensorboard=log)
@@ -115,25 +125,35 @@ def pickled(task: Task) -> bytes:
 
 
 class Processes:
-    """Worker processes of this machine for one sweep; a context manager.
+    """Worker processes of this machine for one sweep; a context manager, which kills them at its end.
 
     Args:
         folder: of the rows.
         task: as in `sweep`.
-        stop: looked at before a run and after each epoch.
+        stopping: checked before a run and after each epoch.
         jobs: how many runs at once, >= 1; 1 runs here.
         tensorboard: folder of event logs; None for none.
     """
 
-    def __init__(self, folder: Path, task: Task | None, stop: StopSign, jobs: int, tensorboard: Path | None) -> None:
-        self.delivering = _deliver(folder, task, stop, tensorboard)
-        self.jobs = jobs
+    def __init__(
+        self, folder: Path, task: Task | None, stopping: Stopping, jobs: int, tensorboard: Path | None
+    ) -> None:
+        self.delivering = _deliver(folder, task, stopping.requested, tensorboard)
+        self.folder, self.stopping, self.jobs = folder, stopping, jobs
+        self.executor: ProcessPoolExecutor | None = None
+        self.waiting: set[Future[Ended]] = set()
 
     def __enter__(self) -> Processes:
         self.delivery = self.delivering.__enter__()
         return self
 
     def __exit__(self, *exception: Any) -> None:
+        if self.executor is not None:
+            while not all(future.running() or future.done() for future in self.waiting):
+                time.sleep(0.001)  # loky cannot kill workers while it takes over a task
+            self.executor.shutdown(wait=True, kill_workers=True)
+            read_running(self.folder)  # removes the heartbeats of killed workers
+            remove_abandoned(self.folder)
         self.delivering.__exit__(*exception)
 
     def execute(self, runs: list[Run]) -> Generator[Ended]:
@@ -141,37 +161,63 @@ class Processes:
 
         Raises:
             SweepError: a worker process was killed.
+            KeyboardInterrupt: Ctrl-C was pressed twice.
         """
-        return _execute(runs, self.delivery, self.jobs)
-
-
-def _execute(runs: list[Run], delivery: _Delivery, jobs: int) -> Generator[Ended]:
-    if jobs == 1:
-        for run in runs:
-            yield _work(run, delivery)
-        return
-    from joblib import Parallel, delayed
-    from joblib.externals.loky import get_reusable_executor
-    from joblib.externals.loky.process_executor import BrokenProcessPool
-
-    parallel = Parallel(n_jobs=jobs, backend="loky", return_as="generator_unordered", batch_size=1)
-    results = parallel(delayed(_work)(run, delivery) for run in runs)
-    try:
-        for ended in results:  # noqa: UP028 - joblib's generator must be closed below, not by `yield from`
-            yield ended
-    except BrokenProcessPool as error:
-        if delivery.stop():  # Ctrl-C met a worker that had not started yet; it would have stopped anyway
+        if self.jobs == 1:
+            for run in runs:
+                with self.stopping.interruptible():
+                    ended = _work(run, self.delivery)
+                yield ended
             return
-        raise SweepError(
-            "a worker process was killed (out of memory? fewer --jobs need less); rows are kept, the same command "
-            "goes on from there"
-        ) from error
-    except (KeyboardInterrupt, GeneratorExit):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of tasks that are given up, which is what is wanted
-            results.close()
-        get_reusable_executor().shutdown(wait=True, kill_workers=True)
-        raise
+        pending = iter(runs)
+        try:
+            while True:
+                self.waiting |= {
+                    self._submit(run) for run in itertools.islice(pending, 2 * self.jobs - len(self.waiting))
+                }
+                if not self.waiting:
+                    return
+                done, self.waiting = wait(self.waiting, POLL_SECONDS, FIRST_COMPLETED)
+                for future in done:
+                    yield future.result()
+                self.stopping.raise_if_urgent()
+        except BrokenProcessPool as error:
+            raise SweepError(
+                "a worker process was killed (out of memory? fewer --jobs need less); rows are kept, the same command "
+                "goes on from there"
+            ) from error
+
+    def _submit(self, run: Run) -> Future[Ended]:
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        with _sigint_blocked():
+            if self.executor is None:
+                environment = {name: os.environ.get(name, "1") for name in THREAD_VARIABLES}
+                self.executor = ProcessPoolExecutor(
+                    self.jobs, timeout=IDLE_SECONDS, initializer=_ignore_sigint, env=environment
+                )
+            future: Future[Ended] = self.executor.submit(_work, run, self.delivery)
+            return future
+
+
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT in a block; the processes and threads that it starts inherit that from their first instruction.
+
+    Ctrl-C reaches the whole process group, but only the parent reacts: it asks its workers to stop, or kills them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ignore_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def attempt(
@@ -227,10 +273,6 @@ def explain(error: Exception) -> tuple[str, bool]:
 def _work(run: Run, delivery: _Delivery) -> Ended:
     """One run in a worker: its row is written here, so that it outlives everybody else."""
     worker = os.getpid() != delivery.parent
-    if worker:
-        os.chdir(delivery.directory)  # workers outlive a sweep; the next may start elsewhere
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     checkpoint = checkpoint_path(delivery.folder, run)
 
     def watch(entry: dict[str, Any]) -> None:
