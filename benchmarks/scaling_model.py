@@ -1,10 +1,10 @@
-"""Step time and memory of INNA, INNAprop and AdamW on 1 to 10,000 GPUs: a model, and its check by measurements.
+"""A model of step time and memory of INNA, INNAprop and AdamW on 1 to 10,000 GPUs, checked by measurements.
 
     python benchmarks/scaling_model.py                                               the tables
     python benchmarks/scaling_model.py --measure --json results/cpu/scaling.json     and a check on this machine
     python benchmarks/scaling_model.py --from results/cpu/scaling.json --docs docs/scaling.md --figures docs/images
 
-The model counts bytes and divides by bandwidths. Its assumptions stand in `Machine` and `Job`, with their sources.
+The model counts bytes and divides by bandwidths. `Machine` and `Job` contain its assumptions and their sources.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Machine:
 
     The figures are those of an H100 SXM in a node of eight: NVIDIA, "H100 Tensor Core GPU", data sheet (dense bfloat16,
     HBM3, NVLink: half of 900 GB/s each way, PCIe 5: half of 128 GB/s each way); NVIDIA, "DGX H100 user guide"
-    (eight 400 Gbit/s links, two sockets with eight channels of DDR5-4800, 2 TB). What a program reaches of them is
-    assumed.
+    (eight 400 Gbit/s links, two sockets with eight channels of DDR5-4800, 2 TB). The fractions that
+    a program reaches are assumptions.
     """
 
     operations: float = 989e12
@@ -67,14 +67,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Job:
-    """A dense transformer that is trained: ``parameters`` of them on ``gpus``, by one of `STRATEGIES`.
+    """Training of a dense transformer with ``parameters`` parameters on ``gpus`` GPUs by one of `STRATEGIES`.
 
     Attributes:
-        parameter_bytes: of the parameters that the optimizer steps; 4: float32, computed with in bfloat16 copies.
-        gradient_bytes: of the gradients that it reads, and that are reduced.
-        compute_bytes: of the weights that layers compute with and FSDP2 gathers.
-        batch_tokens: of all GPUs together, in one step.
-        sequence: the least tokens on a GPU.
+        parameter_bytes: bytes per parameter in the optimizer's step; 4 is float32 with bfloat16 copies to compute with.
+        gradient_bytes: bytes per gradient entry that is reduced and read by the step.
+        compute_bytes: bytes per weight that layers compute with and FSDP2 gathers.
+        batch_tokens: tokens of one step on all GPUs.
+        sequence: smallest number of tokens on a GPU.
     """
 
     parameters: float
@@ -88,23 +88,23 @@ class Job:
 
     @property
     def layers(self) -> int:
-        """With 12 width^2 parameters in a layer and a width of 128 times the number of layers, as GPT-3 has it."""
+        """Number of layers, with 12 width^2 parameters per layer and width = 128 layers, as in GPT-3."""
         return max(1, round((self.parameters / (12 * 128**2)) ** (1 / 3)))
 
     @property
     def tokens(self) -> float:
-        """On one GPU in one step."""
+        """Tokens of one step on one GPU."""
         return max(self.sequence, self.batch_tokens / self.gpus)
 
     @property
     def stepped(self) -> float:
-        """Parameters whose step one GPU, or its share of the host, takes."""
+        """Parameters stepped by one GPU or by its share of the host."""
         return self.parameters if self.strategy == "DDP" else self.parameters / self.gpus
 
 
 @cache
 def state_bytes(optimizer: str, parameter_bytes: int) -> float:
-    """Bytes that an optimizer keeps per parameter, of the optimizer itself after a step."""
+    """Bytes of optimizer state per parameter, measured after a step of the optimizer itself."""
     dtype = {4: torch.float32, 2: torch.bfloat16}[parameter_bytes]
     param = nn.Parameter(torch.zeros(2**12, dtype=dtype))
     param.grad = torch.zeros_like(param)
@@ -115,32 +115,32 @@ def state_bytes(optimizer: str, parameter_bytes: int) -> float:
 
 
 def step_bytes(optimizer: str, job: Job) -> float:
-    """Bytes per parameter that a step moves: parameter and state read and written, gradient read."""
+    """Bytes per parameter moved by a step: parameter and state read and written, gradient read."""
     return 2 * (job.parameter_bytes + state_bytes(optimizer, job.parameter_bytes)) + job.gradient_bytes
 
 
 def memory(optimizer: str, job: Job) -> tuple[float, float]:
-    """(bytes on a GPU, bytes in its share of the host) of weights, gradients and state; activations are not counted."""
+    """Bytes of weights, gradients and state on a GPU and in its share of the host, without activations."""
     whole = job.parameter_bytes + job.gradient_bytes + state_bytes(optimizer, job.parameter_bytes)
     layer = job.parameters / job.layers
-    # The layer at work and the next one are gathered, and the gradient of one waits to be reduced.
-    at_work = layer * (2 * job.compute_bytes + job.gradient_bytes)
+    # The current layer and the next one are gathered; the gradient of one layer is waiting for its reduction.
+    gathered = layer * (2 * job.compute_bytes + job.gradient_bytes)
     if job.strategy == "DDP":
         copies = job.compute_bytes if job.compute_bytes != job.parameter_bytes else 0
         return job.parameters * (whole + copies), 0.0
     if job.strategy == "FSDP2":
-        return job.stepped * whole + at_work, 0.0
-    return at_work, job.stepped * whole
+        return job.stepped * whole + gathered, 0.0
+    return gathered, job.stepped * whole
 
 
 def fits(optimizer: str, job: Job, machine: Machine) -> bool:
-    """Whether nine tenths of the memories hold it; the rest is left to activations and to the framework."""
+    """Whether it fits into 90 % of the memories; the rest is for activations and the framework."""
     on_gpu, on_host = memory(optimizer, job)
     return on_gpu <= 0.9 * machine.memory and on_host <= 0.9 * machine.host_memory
 
 
 def collective_seconds(job: Job, machine: Machine) -> float:
-    """All collectives of a step: rings, whose slowest link counts, and a latency that grows with log2 of the GPUs."""
+    """Seconds of all collectives of a step: rings limited by the slowest link, and log2(GPUs) latencies."""
     if job.gpus == 1:
         return 0.0
     within = job.gpus <= machine.gpus_per_node
@@ -154,13 +154,13 @@ def collective_seconds(job: Job, machine: Machine) -> float:
 
 
 def step_seconds(optimizer: str, job: Job, machine: Machine) -> dict[str, float]:
-    """The parts of a step in seconds, and ``total``: collectives and host traffic hide behind the computation."""
+    """The parts of a step in seconds, and ``total``; collectives and host traffic overlap with the computation."""
     compute = 6 * job.parameters * job.tokens / (machine.reached_operations * machine.operations)
     collectives = collective_seconds(job, machine)
     offloaded = job.strategy == "offload"
-    # Shards go up as they are kept, for the forward and for the backward pass; gradients come down.
-    over = job.stepped * max(2 * job.parameter_bytes, job.gradient_bytes) if offloaded else 0.0
-    host = over / (machine.reached_bandwidth * machine.host_link)
+    # Shards are copied to the GPU for the forward and for the backward pass; gradients are copied back.
+    copied = job.stepped * max(2 * job.parameter_bytes, job.gradient_bytes) if offloaded else 0.0
+    host = copied / (machine.reached_bandwidth * machine.host_link)
     bandwidth = machine.host_bandwidth if offloaded else machine.memory_bandwidth
     stepping = job.stepped * step_bytes(optimizer, job) / (machine.reached_bandwidth * bandwidth)
     parts = {"compute": compute, "collectives": collectives, "host": host, "optimizer": stepping}
@@ -173,11 +173,11 @@ def share(optimizer: str, job: Job, machine: Machine) -> float:
     return parts["optimizer"] / parts["total"]
 
 
-# What is measured here.
+# Measurements on this machine.
 
 
 def timed(work: Callable[[], object], rounds: int = 9) -> float:
-    """The median of ``rounds`` durations in seconds, after one that does not count."""
+    """The median of ``rounds`` durations in seconds, after one warm-up."""
     work()
     seconds = []
     for _ in range(rounds):
@@ -188,7 +188,7 @@ def timed(work: Callable[[], object], rounds: int = 9) -> float:
 
 
 def measure_steps(count: int = 25_000_000) -> list[dict[str, Any]]:
-    """Steps of one process: predicted from the bandwidth of ``p.add_(g)``, which moves three streams of float32."""
+    """Measure steps of one process; predict them from the bandwidth of ``p.add_(g)``, three streams of float32."""
     param = nn.Parameter(torch.zeros(count))
     param.grad = torch.full_like(param, 1e-3)
     plain, grad = param.detach(), param.grad
@@ -212,7 +212,7 @@ def network() -> nn.Sequential:
 
 
 def passes(model: nn.Module) -> None:
-    """Forward and backward."""
+    """Run the forward and backward pass."""
     model(torch.ones(BATCH, WIDTH)).square().mean().backward()
 
 
@@ -255,7 +255,7 @@ def _rank(rank: int, port: int, out: str) -> None:
 
         job = Job(count, 2, "FSDP2", compute_bytes=4)
         here = Machine(memory_bandwidth=bandwidth, reached_bandwidth=1.0)
-        # Gloo works on the cores that the network computes on: nothing hides behind anything.
+        # Gloo uses the same cores as the network: nothing overlaps.
         predicted = (
             alone
             + 4 * count * (2 / calibrated["all-gather"] + 1 / calibrated["reduce-scatter"])
@@ -270,7 +270,7 @@ def _rank(rank: int, port: int, out: str) -> None:
 
 
 def measure_ranks() -> list[dict[str, Any]]:
-    """Collectives and an FSDP2 step on two processes, predicted from the bandwidth of one all-reduce."""
+    """Measure collectives and an FSDP2 step on two processes; predict them from collectives of 16 MiB."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -286,7 +286,7 @@ def measure() -> dict[str, Any]:
     return {"cores": os.cpu_count(), "torch": torch.__version__, "date": time.strftime("%Y-%m-%d"), "rows": rows}
 
 
-# What is shown.
+# Tables and figures.
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> list[str]:
@@ -303,7 +303,7 @@ def seconds(value: float) -> str:
 
 
 def _each(shown: Callable[[str], str]) -> str:
-    """A cell with what is shown of each optimizer, once if it is the same."""
+    """A cell with the value of each optimizer, or one value if they are equal."""
     cells = [shown(name) for name in OPTIMIZERS]
     return cells[0] if len(set(cells)) == 1 else " / ".join(cells)
 
@@ -370,7 +370,7 @@ def tables(measured: dict[str, Any] | None, machine: Machine | None = None) -> s
 
 
 def _small(size: float, strategy: str, machine: Machine) -> str:
-    """On how many GPUs the step of AdamW fits, and is negligible."""
+    """The numbers of GPUs on which AdamW fits and its step is negligible."""
     counts = [*(2**k for k in range(14)), 10_000]
     fitting = [gpus for gpus in counts if fits("AdamW", Job(size, gpus, strategy), machine)]
     if not fitting:
@@ -390,7 +390,7 @@ def _gigabytes(optimizer: str, job: Job) -> float:
 
 
 def draw(folder: Path, machine: Machine | None = None) -> list[Path]:
-    """Two figures: the optimizer's share of a step, and the memory, over the number of GPUs."""
+    """Draw the optimizer's share of a step and the memory over the number of GPUs."""
     import altair as alt
     import vl_convert
 
@@ -443,10 +443,10 @@ def write_docs(path: Path, text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--measure", action="store_true", help="check the model on this machine, about a minute")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write what was measured")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="take what an earlier run measured")
-    parser.add_argument("--docs", type=Path, metavar="FILE", help="put the tables between the marks in this page")
+    parser.add_argument("--measure", action="store_true", help="check the model on this machine (about a minute)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the measurements")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="use measurements of an earlier run")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="write the tables between the marks of this page")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="draw the figures into this folder")
     arguments = parser.parse_args()
     if arguments.json and not arguments.measure:

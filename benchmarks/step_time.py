@@ -1,15 +1,15 @@
-"""How long one step of an optimizer takes, what it keeps and what it takes besides.
+"""Time and memory of one optimizer step.
 
-    python benchmarks/step_time.py                                 a table per set of shapes, and the promises
+    python benchmarks/step_time.py                                 a table per set of shapes, and the targets
     python benchmarks/step_time.py --shapes lenet many --rounds 50
     python benchmarks/step_time.py --json results/cpu/step_time.json --docs docs/performance.md
-    python benchmarks/step_time.py --shapes gpt2 --json results/cpu/step_time.json    the rows of one set anew
+    python benchmarks/step_time.py --shapes gpt2 --json results/cpu/step_time.json    measure one set again
     PYTHONPATH=src python benchmarks/step_time.py --device cuda --json results/gpu/step_time.json
-    python benchmarks/step_time.py --from results/cpu/step_time.json --docs docs/performance.md    no run: the tables
+    python benchmarks/step_time.py --from results/cpu/step_time.json --docs docs/performance.md    tables only
 
-All sides take turns in one process, on the same parameters and gradients, in an order drawn anew for each round; the
-times are medians. State is shared by sides that keep the same kind of it, so that 124 million parameters fit. The exit
-status is 1 where a promise is broken. Rows that --json finds of the same machine and of other shapes stay, so a long
+All optimizers take turns in one process, on the same parameters and gradients, in a random order that changes each
+round. Times are medians. Optimizers with the same kind of state share it; 124 million parameters then fit into memory.
+The exit status is 1 if a target is missed. --json keeps existing rows of the same machine and other shapes: a long
 measurement can be taken in parts.
 """
 
@@ -70,8 +70,8 @@ COMPILED_FOREACH = 200  # tensors; Inductor takes many minutes over 1,000
 LARGE = ("one", "layers", "gpt2")
 REFERENCE = "AdamW fused"
 FLOOR = "floor (C loop)"
-# what, numerator, denominator, at most (or at least, where negative), shapes
-PROMISES: dict[str, list[tuple[str, str, float, tuple[str, ...]]]] = {
+# numerator, denominator, upper limit (lower limit if negative), shapes
+TARGETS: dict[str, list[tuple[str, str, float, tuple[str, ...]]]] = {
     "cpu": [
         ("INNA fused", REFERENCE, 0.66, LARGE),
         ("INNA fused", FLOOR, 1.10, LARGE),
@@ -91,7 +91,7 @@ PROMISES: dict[str, list[tuple[str, str, float, tuple[str, ...]]]] = {
 
 
 class Psi(torch.optim.Optimizer):
-    """The paper's form, as one writes it down: a phase variable per parameter, tensor by tensor."""
+    """The paper's form, written down directly: a phase variable per parameter, tensor by tensor."""
 
     def __init__(self, params: list[torch.Tensor]) -> None:
         super().__init__(params, {"differentiable": False})
@@ -110,7 +110,7 @@ class Psi(torch.optim.Optimizer):
 
 
 class Sides:
-    """Everything that is timed on one set of shapes: name -> a callable that takes a step."""
+    """Everything timed on one set of shapes; `steps` maps each name to a callable that takes a step."""
 
     def __init__(self, shapes: list[tuple[int, ...]], device: str, compiled: bool) -> None:
         torch.manual_seed(0)
@@ -146,9 +146,9 @@ class Sides:
         try:
             self._add(f"{name} fused", cls(self.params, fused=True))
         except RuntimeError as error:
-            warnings.warn(f"{name} fused is left out: {error}", stacklevel=2)
+            warnings.warn(f"{name} fused is skipped: {error}", stacklevel=2)
         if compiled:
-            # By default the graph calls the fused kernel, an operator; from foreach the compiler makes its own.
+            # By default the graph calls the fused kernel, an operator; from foreach the compiler generates kernels.
             paths = ("", "foreach ") if len(self.params) <= COMPILED_FOREACH else ("",)
             for path in paths:
                 optimizer = cls(self.params, foreach=True if path else None)
@@ -160,7 +160,7 @@ class Sides:
         try:
             optimizer.step()
         except RuntimeError as error:
-            warnings.warn(f"{name} is left out: {error}", stacklevel=2)
+            warnings.warn(f"{name} is skipped: {error}", stacklevel=2)
             return
         states = optimizer.state.items()
         self.state_bytes[name] = sum(
@@ -172,7 +172,7 @@ class Sides:
         for param, state in states if share else []:
             for key, value in state.items():
                 if isinstance(value, torch.Tensor) and value.shape == param.shape and param.ndim:
-                    # Mean squares stay positive whoever adds to them; momentums stay bounded.
+                    # Shared mean squares stay positive and shared momentums bounded.
                     positive = key in ("exp_avg_sq", "sum")
                     state[key] = self._shared.setdefault((id(param), positive), value)
         self.steps[name] = step or optimizer.step
@@ -184,7 +184,7 @@ class Sides:
         library = floor_library() if device == "cpu" else None
         if library is not None:
             threads = torch.get_num_threads()
-            # As bits, not as numbers: what the loop makes of them would be all NaN.
+            # Own tensors: the loop combines bits, and its results read as numbers would be NaN.
             theta, momentum = ([torch.zeros_like(g) for g in grads] for _ in range(2))
             rows = [
                 (*(ctypes.c_void_p(t.data_ptr()) for t in (x, g, m)), ctypes.c_int64(x.numel()), threads)
@@ -200,7 +200,7 @@ class Sides:
 
 
 def floor_library() -> ctypes.CDLL | None:
-    """The C loop, compiled for this machine; None without a compiler."""
+    """Compile the C loop for this machine; None without a compiler."""
     compiler = shlex.split(os.environ.get("CC", "cc"))
     folder = Path(tempfile.mkdtemp(prefix="inna-floor-"))
     source, library = Path(__file__).with_name("floor.c"), folder / "floor.so"
@@ -231,7 +231,7 @@ def timed(step: Callable[[], Any], repeats: int, device: str) -> float:
 
 
 def extra_memory(step: Callable[[], Any], device: str) -> float | None:
-    """Bytes that a step takes at its peak, beside what is there already; None where that cannot be read."""
+    """Peak memory of a step in bytes, beyond what was allocated before; None if it cannot be read."""
     if device != "cpu":
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
@@ -255,8 +255,8 @@ def _resident(field_name: str) -> int:
 
 
 def measure(name: str, device: str, rounds: int, compiled: bool) -> list[dict[str, Any]]:
-    """The rows of one set of shapes."""
-    torch.compiler.reset()  # so few compilations of one function are allowed that all shapes together exceed it
+    """Measure one set of shapes; return its rows."""
+    torch.compiler.reset()  # all shapes together exceed the limit of recompilations
     sides = Sides(SHAPES[name], device, compiled)
     repeats = max(1, min(20, 2_000_000 // sides.size))
     times: dict[str, list[float]] = {side: [] for side in sides.steps}
@@ -265,7 +265,7 @@ def measure(name: str, device: str, rounds: int, compiled: bool) -> list[dict[st
         print(f"\r{TITLES[name]}: {side:30}", end="", file=sys.stderr, flush=True)
         step()
         step()
-    # Whom a side follows tells in its time: the cache is full of numbers that the other one still has to write.
+    # A step also pays for the previous one: the cache contains numbers that still have to be written to memory.
     order, draw = list(sides.steps), random.Random(0)
     for turn in range(rounds):
         print(f"\r{TITLES[name]}: round {turn + 1} of {rounds}{'':20}", end="", file=sys.stderr, flush=True)
@@ -278,7 +278,7 @@ def measure(name: str, device: str, rounds: int, compiled: bool) -> list[dict[st
     print(file=sys.stderr)
     gc.enable()
     if device == "cpu" and sys.platform == "linux":
-        # From here on freed memory goes back at once, so that each step's peak shows.
+        # Return freed memory at once: otherwise the peak of a step would not be visible.
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
             libc.mallopt(-3, 65536)
@@ -308,7 +308,7 @@ def measure(name: str, device: str, rounds: int, compiled: bool) -> list[dict[st
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the times belong to."""
+    """Describe the machine and the versions."""
     if device == "cuda":
         name = torch.cuda.get_device_name()
     else:
@@ -326,39 +326,39 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def earlier_rows(path: Path | None, about: dict[str, Any]) -> list[dict[str, Any]]:
-    """The rows of a file, where they belong to the same machine; else none, with a word about it."""
+    """The rows of a file if it is of the same machine; otherwise none, with a message."""
     if path is None or not path.exists():
         return []
     result = json.loads(path.read_text(encoding="utf-8"))
     if result["machine"] != about:
-        print(f"{path} is of another machine or another torch, and is replaced", file=sys.stderr)
+        print(f"{path} is of another machine or another version of torch and is replaced", file=sys.stderr)
         return []
     rows: list[dict[str, Any]] = result["rows"]
     return rows
 
 
-def kept_promises(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """Each promise that the rows can decide: what, measured, allowed, whether it is kept."""
+def check_targets(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Compare the rows with the targets; targets without rows are skipped."""
     ms = {(row["shapes"], row["side"]): row["ms"] for row in result["rows"]}
     verdicts = []
-    for numerator, denominator, limit, shapes in PROMISES[result["machine"]["device"]]:
+    for numerator, denominator, limit, shapes in TARGETS[result["machine"]["device"]]:
         for name in shapes:
             if (name, numerator) in ms and (name, denominator) in ms:
                 ratio = ms[name, numerator] / ms[name, denominator]
-                kept = ratio <= limit if limit > 0 else ratio >= -limit
+                met = ratio <= limit if limit > 0 else ratio >= -limit
                 verdicts.append(
                     {
-                        "promise": f"{numerator} / {denominator}, {TITLES[name]}",
+                        "target": f"{numerator} / {denominator}, {TITLES[name]}",
                         "measured": ratio,
-                        "allowed": f"{'at most' if limit > 0 else 'at least'} {abs(limit):.3g}",
-                        "kept": kept,
+                        "limit": f"{'at most' if limit > 0 else 'at least'} {abs(limit):.3g}",
+                        "met": met,
                     }
                 )
     return verdicts
 
 
 def tables(result: dict[str, Any]) -> str:
-    """The rows and the promises as Markdown."""
+    """The targets and the rows as Markdown tables."""
     about = result["machine"]
     rounds, dates = (sorted({row[name] for row in result["rows"]}) for name in ("rounds", "date"))
     lines = [
@@ -367,12 +367,12 @@ def tables(result: dict[str, Any]) -> str:
             f"Python {about['python']}, {', '.join(dates)}; medians of {', '.join(map(str, rounds))} rounds, float32."
         ),
         "",
-        "| promise | measured | allowed | kept |",
+        "| target | measured | limit | met |",
         "|---|---:|---|---|",
     ]
-    for verdict in kept_promises(result):
-        kept = "yes" if verdict["kept"] else "**no**"
-        lines.append(f"| {verdict['promise']} | {verdict['measured']:.2f} | {verdict['allowed']} | {kept} |")
+    for verdict in check_targets(result):
+        met = "yes" if verdict["met"] else "**no**"
+        lines.append(f"| {verdict['target']} | {verdict['measured']:.2f} | {verdict['limit']} | {met} |")
     for name in SHAPES:
         rows = [row for row in result["rows"] if row["shapes"] == name]
         if not rows:
@@ -381,7 +381,7 @@ def tables(result: dict[str, Any]) -> str:
             "",
             f"### {TITLES[name]}",
             "",
-            "| | ms | to AdamW fused | to the floor | state, bytes per parameter | peak extra memory, MB |",
+            "| | ms | / AdamW fused | / floor | state, bytes per parameter | peak extra memory, MB |",
             "|---|---:|---:|---:|---:|---:|",
         ]
         for row in sorted(rows, key=lambda row: row["ms"]):
@@ -397,7 +397,7 @@ def tables(result: dict[str, Any]) -> str:
 
 
 def write_docs(path: Path, result: dict[str, Any]) -> None:
-    """Put the tables between the marks that name the device in ``path``."""
+    """Write the tables between the marks of the device in ``path``."""
     text = path.read_text(encoding="utf-8")
     begin, end = (f"<!-- step_time {result['machine']['device']}: {mark} -->" for mark in ("begin", "end"))
     if begin not in text or end not in text:
@@ -416,13 +416,13 @@ def replace(path: Path, text: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES), help="which sets of shapes")
-    parser.add_argument("--rounds", type=int, default=15, help="turns of each side (default 15)")
-    parser.add_argument("--device", choices=PROMISES, default="cpu")
+    parser.add_argument("--rounds", type=int, default=15, help="steps timed per optimizer (default 15)")
+    parser.add_argument("--device", choices=TARGETS, default="cpu")
     parser.add_argument("--threads", type=int, help="threads on the CPU (default: torch's)")
-    parser.add_argument("--no-compiled", action="store_true", help="leave torch.compile out: it takes minutes")
+    parser.add_argument("--no-compiled", action="store_true", help="skip torch.compile, which takes minutes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows")
-    parser.add_argument("--docs", type=Path, metavar="FILE", help="put the tables between the marks in this page")
-    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="take the rows of an earlier run")
+    parser.add_argument("--docs", type=Path, metavar="FILE", help="write the tables between the marks of this page")
+    parser.add_argument("--from", dest="source", type=Path, metavar="FILE", help="use the rows of an earlier run")
     arguments = parser.parse_args()
     if arguments.rounds < 1:
         parser.error(f"--rounds must be at least 1, got {arguments.rounds}")
@@ -439,12 +439,12 @@ def main() -> int:
             rows = measure(name, arguments.device, arguments.rounds, not arguments.no_compiled)
             result["rows"] = [row for row in result["rows"] if row["shapes"] != name] + rows
             if arguments.json:
-                # After each set of shapes: a run that is stopped keeps what it has.
+                # Write after each set of shapes: an interrupted run keeps its finished sets.
                 replace(arguments.json, json.dumps(result, indent=1) + "\n")
     if arguments.docs:
         write_docs(arguments.docs, result)
     print(tables(result))
-    return 0 if all(verdict["kept"] for verdict in kept_promises(result)) else 1
+    return 0 if all(verdict["met"] for verdict in check_targets(result)) else 1
 
 
 if __name__ == "__main__":

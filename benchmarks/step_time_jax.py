@@ -2,12 +2,14 @@
 
     python benchmarks/step_time_jax.py [--parameters 25000000] [--arrays 1] [--rounds 40]
 
-A step is ``update`` and ``apply_updates`` with donated parameters and state. It is measured twice: with the gradients
-given, and with gradients that the same program computes, as that of a dense layer on eight examples, which is how they
-come in training: their memory is then the program's own, and one array more costs no fresh memory. Every round times
-one step of each side in turn, so that whatever else the machine does meets all alike; the figures are medians over
-rounds, and medians over rounds of the ratio to adamw in the same round. "Temporary" is what XLA allocates anew at every
-step. Exit status 1: with gradients given, INNA at a constant rate or on a schedule with a bound took longer than adamw.
+A step is ``update`` and ``apply_updates`` with donated parameters and state. It is measured twice: with given
+gradients, and with gradients computed in the same program (those of a dense layer on eight examples). The second case
+is that of training: the program owns the memory of the gradients, and one more array needs no new memory.
+
+Each round times one step of each optimizer in turn; other load on the machine then affects all alike. The figures are
+medians over rounds of the time, and of the ratio to adamw in the same round. "Temporary" is the memory that XLA
+allocates at every step. The exit status is 1 if, with given gradients, INNA took longer than adamw at a constant
+learning rate or on a schedule with a bound.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from rich.table import Table
 from inna.optax import inna, innaprop
 from inna.schedules import power_decay
 
-# Lets XLA on the CPU see that a copy is not needed.
+# With this option XLA on the CPU finds that no copy is needed.
 REGIONS = {"xla_cpu_copy_insertion_use_region_analysis": True}
 # name -> (optimizer, compiler options)
 SIDES = {
@@ -45,16 +47,16 @@ SIDES = {
     "innaprop, schedule, region analysis": (lambda: innaprop(schedule), REGIONS),
 }
 BASELINE = "optax.adamw"
-HELD_TO_THE_BASELINE = ("inna", "inna, schedule, bound")
+NOT_SLOWER_THAN_BASELINE = ("inna", "inna, schedule, bound")
 
 
 def schedule(k: Any) -> Any:
-    """The paper's step sizes from 0.1 down."""
+    """The paper's schedule from 0.1 down."""
     return 0.1 * power_decay(0.5)(k)
 
 
 def compile_step(optimizer: Any, options: dict[str, Any], params: Any, inputs: Any) -> tuple[Any, Any]:
-    """(the compiled step, its first state); ``inputs`` holds an array per gradient, or the two that make it."""
+    """The compiled step and its initial state; ``inputs`` has an array per gradient, or a pair whose product it is."""
 
     @functools.partial(jax.jit, donate_argnums=(0, 1), compiler_options=options)
     def step(params: Any, state: Any, inputs: Any) -> tuple[Any, Any]:
@@ -67,7 +69,7 @@ def compile_step(optimizer: Any, options: dict[str, Any], params: Any, inputs: A
 
 
 def measure(parameters: int, arrays: int, rounds: int, computed: bool) -> dict[str, tuple[list[float], int]]:
-    """Per side: seconds of each round, and bytes of temporary memory."""
+    """Seconds of each round and bytes of temporary memory, by optimizer."""
     columns = math.isqrt(parameters // arrays)
     rows = parameters // arrays // columns
     inputs: list[Any] = [jnp.full((rows, columns), 1e-3)] * arrays
@@ -114,11 +116,11 @@ def print_table(title: str, results: dict[str, tuple[list[float], int]], ratios:
 
 
 def main() -> int:
-    """Measure, print the table, and judge."""
+    """Measure, print the tables and compare with the baseline."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--parameters", type=int, default=25_000_000, help="float32 numbers in all (%(default)s)")
-    parser.add_argument("--arrays", type=int, default=1, help="arrays they are spread over (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=40, help="timed steps of each side (%(default)s)")
+    parser.add_argument("--parameters", type=int, default=25_000_000, help="float32 numbers in total (%(default)s)")
+    parser.add_argument("--arrays", type=int, default=1, help="number of arrays (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=40, help="timed steps per optimizer (%(default)s)")
     arguments = parser.parse_args()
     if not 1 <= arguments.arrays <= arguments.parameters or arguments.rounds < 1:
         parser.error("needs --rounds >= 1 and 1 <= --arrays <= --parameters")
@@ -130,7 +132,7 @@ def main() -> int:
     ratios = ratios_to_the_baseline(given)
     print_table("gradients given", given, ratios)
     print_table("gradients computed in the same program, product included", computed, ratios_to_the_baseline(computed))
-    slower = [name for name in HELD_TO_THE_BASELINE if ratios[name] > 1.0]
+    slower = [name for name in NOT_SLOWER_THAN_BASELINE if ratios[name] > 1.0]
     if slower:
         Console(stderr=True).print(f"slower than {BASELINE}: {'; '.join(slower)}")
     return 1 if slower else 0

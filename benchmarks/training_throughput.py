@@ -1,4 +1,4 @@
-"""Images per second of a run, against the loop that people write.
+"""Images per second of a run of `inna`, compared with a plain DataLoader loop.
 
     python benchmarks/training_throughput.py
     python benchmarks/training_throughput.py --json results/cpu/training_throughput.json --docs docs/performance.md
@@ -6,9 +6,9 @@
     python benchmarks/training_throughput.py --from results/cpu/training_throughput.json --docs docs/performance.md
 
 The loop: `DataLoader(TensorDataset(...), batch_size=32, shuffle=True, num_workers=0)`, zero_grad, forward, backward,
-step, nothing else. Both sides have the same network, optimizer, batch and precision, and as many threads. They take
-turns in one process; medians of the rounds count. On two cores or more there is a second pair: the loop with a thread
-for each core, and as many runs at once as `inna compare` starts, each in a process with one thread.
+step. Both have the same network, optimizer, batch size, precision and number of threads. They take turns in one
+process; the results are medians over rounds. On two or more cores there is a second comparison: the loop with one
+thread per core, and as many parallel runs as `inna compare` starts, each in a process with one thread.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from inna.experiments.training.train import measure
 
 BATCH = 32
 LOOP, RUN = "DataLoader loop", "inna"
-# name -> data set, network, title, images in a round on a CPU and on a GPU, what is promised on each
+# name -> data set, network, title, images per round on a CPU and on a GPU, target ratio on each
 PROBLEMS = {
     "lenet": ("mnist", "lenet5", "LeNet-5, MNIST", 6_400, 51_200, 1.3, None),
     "nin": ("cifar10", "nin", "Network in Network, CIFAR-10", 192, 25_600, None, 8.0),
@@ -50,7 +50,7 @@ BEGIN, END = "<!-- training_throughput {}: begin -->", "<!-- training_throughput
 
 
 def images_of(dataset: str, count: int) -> tuple[Tensor, Tensor, bool]:
-    """``count`` images and labels; random ones of the same shape where the data are not here."""
+    """``count`` images and labels; random ones of the same shape if the data are not present."""
     described = CATALOGUE[dataset]
     if all(state.place for state in file_states(described)):
         (images, labels), _ = BUILTIN_TASKS[dataset].data()
@@ -62,12 +62,12 @@ def images_of(dataset: str, count: int) -> tuple[Tensor, Tensor, bool]:
 
 
 class Problem:
-    """A network, its data, and the two sides."""
+    """A network, its data, the loop and the run."""
 
     def __init__(self, name: str, device: str, precision: str) -> None:
-        dataset, self.model, self.title, on_cpu, on_gpu, *promises = PROBLEMS[name]
+        dataset, self.model, self.title, on_cpu, on_gpu, *targets = PROBLEMS[name]
         self.count = on_cpu if device == "cpu" else on_gpu
-        self.promise = promises[device != "cpu"]
+        self.target = targets[device != "cpu"]
         self.device, self.layers = torch.device(device), PRECISIONS[precision].layers
         images, labels, self.real = images_of(dataset, self.count)
         dtype = PRECISIONS[precision].weights
@@ -87,7 +87,7 @@ class Problem:
         self.optimizer = build(self.run, self.network)
 
     def loop(self) -> float:
-        """Seconds of an epoch of the loop."""
+        """Train one epoch in the loop; return its seconds."""
         self._wait()
         started = time.perf_counter()
         for inputs, targets in self.loader:
@@ -101,7 +101,7 @@ class Problem:
         return time.perf_counter() - started
 
     def own(self) -> float:
-        """Seconds of an epoch of a run, of training alone, as its row has them."""
+        """Train one epoch in a run; return the seconds of training in its row."""
         return float(measure(self.run, self.task)["history"][1]["seconds"])
 
     def _wait(self) -> None:
@@ -115,13 +115,13 @@ def _kept(name: str, precision: str) -> Problem:
 
 
 def own_elsewhere(name: str, precision: str, epochs: int) -> float:
-    """Seconds of an epoch of a run in a worker process, the median of ``epochs``."""
+    """Median seconds of ``epochs`` epochs of a run in a worker process."""
     problem = _kept(name, precision)
     return statistics.median(problem.own() for _ in range(epochs))
 
 
 def share_of_steps(problem: Problem) -> float:
-    """The share of an epoch of a run that its optimizer's steps take."""
+    """The share of a run's epoch spent in optimizer steps."""
     begun, inside = [0.0], [0.0]
 
     def before(*arguments: Any) -> None:
@@ -140,7 +140,7 @@ def share_of_steps(problem: Problem) -> float:
 
 
 def measured(name: str, device: str, precision: str, rounds: int, one_thread: bool) -> dict[str, Any]:
-    """One problem's row: images per second of each side and of each pair, and the share of the optimizer."""
+    """One problem's row: images per second of loop and run, and the optimizer's share of the time."""
     problem = Problem(name, device, precision)
     seconds: dict[str, list[float]] = {LOOP: [], RUN: []}
     with threads(1):
@@ -155,7 +155,7 @@ def measured(name: str, device: str, precision: str, rounds: int, one_thread: bo
         "title": problem.title,
         "data": "real images" if problem.real else "random images of the same shape",
         "images": problem.count,
-        "promise": problem.promise,
+        "target": problem.target,
         "one_thread": {side: problem.count / statistics.median(taken) for side, taken in seconds.items()},
         "optimizer_share": share,
     }
@@ -165,8 +165,8 @@ def measured(name: str, device: str, precision: str, rounds: int, one_thread: bo
 
 
 def side_by_side(name: str, problem: Problem, precision: str, rounds: int) -> dict[str, float]:
-    """Images per second of the loop with a thread for each core, and of as many runs at once, together."""
-    # Workers find the function by the name of its module, which is not __main__ there.
+    """Images per second on all cores: the loop with one thread per core, and as many parallel runs in total."""
+    # In the workers this module is not __main__.
     from training_throughput import own_elsewhere as elsewhere
 
     count = cores()
@@ -183,37 +183,37 @@ def side_by_side(name: str, problem: Problem, precision: str, rounds: int) -> di
 
 
 def table(result: dict[str, Any]) -> list[str]:
-    """The result as Markdown."""
+    """The result as a Markdown table."""
     count = result["cores"]
     heading = (
         f"Measured on {result['hardware']}, torch {result['torch']}, Python {result['python']}, {result['date']}; "
-        f"batch {BATCH}, {result['precision']}, INNA, medians of {result['rounds']} rounds; load average at the "
-        f"start {result['load']:.1f}, which a quiet machine has below 1."
+        f"batch {BATCH}, {result['precision']}, INNA, medians of {result['rounds']} rounds; load average at "
+        f"start {result['load']:.1f} (idle machine: below 1)."
     )
     lines = [
         heading,
         "",
-        "| | loop, images/s | inna, images/s | ratio | goal |",
+        "| | loop, images/s | inna, images/s | ratio | target |",
         "|---|---:|---:|---:|---|",
     ]
     for row in result["rows"]:
         title = f"{row['title']} ({row['data']})"
-        lines.append(_line(f"{title}: a run, one thread", row["one_thread"], None))
+        lines.append(_line(f"{title}: one run, one thread", row["one_thread"], None))
         if "all_cores" in row:
-            what = f"{title}: {count} cores, the loop's {count} threads against {count} runs at once"
-            lines.append(_line(what, row["all_cores"], row["promise"]))
+            what = f"{title}: {count} cores, loop with {count} threads, inna with {count} parallel runs"
+            lines.append(_line(what, row["all_cores"], row["target"]))
     shares = [f"{row['title']} {row['optimizer_share']:.1%}" for row in result["rows"] if row["optimizer_share"]]
-    return [*lines, "", f"Share of a run's time in the optimizer's steps: {', '.join(shares)}."] if shares else lines
+    return [*lines, "", f"Share of a run's time spent in optimizer steps: {', '.join(shares)}."] if shares else lines
 
 
-def _line(title: str, pair: dict[str, float], promise: float | None) -> str:
+def _line(title: str, pair: dict[str, float], target: float | None) -> str:
     ratio = pair[RUN] / pair[LOOP]
-    goal = "" if promise is None else f"{promise:g}: {'reached' if ratio >= promise else '**missed**'}"
-    return f"| {title} | {pair[LOOP]:,.0f} | {pair[RUN]:,.0f} | {ratio:.2f} | {goal} |"
+    verdict = "" if target is None else f"{target:g}: {'met' if ratio >= target else '**missed**'}"
+    return f"| {title} | {pair[LOOP]:,.0f} | {pair[RUN]:,.0f} | {ratio:.2f} | {verdict} |"
 
 
 def write_docs(path: Path, device: str, lines: list[str]) -> None:
-    """Put ``lines`` between the marks of ``device`` in ``path``."""
+    """Write ``lines`` between the marks of ``device`` in ``path``."""
     text = path.read_text(encoding="utf-8")
     begin, end = BEGIN.format(device), END.format(device)
     before, _, rest = text.partition(begin)
@@ -229,9 +229,9 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--one-thread", action="store_true", help="leave out the pair on all cores")
-    parser.add_argument("--json", type=Path, help="write the result here")
-    parser.add_argument("--from", dest="source", type=Path, help="show a result that is there; run nothing")
+    parser.add_argument("--one-thread", action="store_true", help="skip the comparison on all cores")
+    parser.add_argument("--json", type=Path, help="write the result to this file")
+    parser.add_argument("--from", dest="source", type=Path, help="show an existing result without running")
     parser.add_argument("--docs", type=Path, help="write the table into this page")
     given = parser.parse_args()
     if given.source:

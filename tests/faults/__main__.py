@@ -67,11 +67,11 @@ def tables(result: dict[str, Any]) -> str:
     about = result["machine"]
     lines = [
         (
-            f"Carried out on {about['date']}: {about['system']}, {about['cores']} cores shared with other work, "
+            f"Run on {about['date']}: {about['system']}, {about['cores']} cores shared with other work, "
             f"Python {about['python']}, torch {about['torch']}."
         ),
         "",
-        "| fault | trials | what came of it | what has to come of it | losses |",
+        "| fault | trials | outcome | expected | losses |",
         "|---|---:|---|---|---:|",
     ]
     for row in result["rows"]:
@@ -82,9 +82,9 @@ def tables(result: dict[str, Any]) -> str:
         edges = " | ".join(f"{100 * place // BINS}" for place in range(BINS))
         lines += [
             "",
-            "When the kills struck: how many in each tenth of the undisturbed duration, from so many percent on.",
+            "Number of kills in each tenth of the undisturbed duration; the columns are the start of the tenth in percent.",
             "",
-            f"| command | seed | duration, s | carried through | {edges} |",
+            f"| command | seed | duration, s | runs to the end | {edges} |",
             f"|---|---:|---:|---:|{'---:|' * BINS}",
         ]
     for row in killed:
@@ -94,7 +94,7 @@ def tables(result: dict[str, Any]) -> str:
         lines.append(f"| {name} | {extra['seed']} | {extra['duration_s']:.1f} | {extra['completed']} | {moments} |")
     kinds = [(row, kind, found) for row in result["rows"] for kind, found in row["extra"].get("kinds", {}).items()]
     if kinds:
-        lines += ["", "| damaged file | seed | trials | noticed | read as it was written |"]
+        lines += ["", "| damaged file | seed | trials | detected | read correctly |"]
         lines.append("|---|---:|---:|---:|---:|")
     for row, kind, found in kinds:
         noticed, same = (found.get(outcome, 0) for outcome in ("noticed", "read as it was written"))

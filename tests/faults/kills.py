@@ -141,7 +141,7 @@ def train_warm(folder: Path) -> None:
 
 
 def sweep_warm(folder: Path) -> None:
-    """``inna.experiments.comparison``, in this process: the sweep of ``inna compare`` without the page at its end."""
+    """``inna.experiments.compare``, in this process: the sweep of ``inna compare`` without the page at its end."""
     compare(SWEEP_TASK, CONTENDERS, folder=folder, **SWEEP)
 
 
@@ -157,7 +157,7 @@ def training() -> Command:
 
 def sweep_in_one_process() -> Command:
     """A sweep of three optimizers, 27 runs, in one process."""
-    return Command("sweep, one process (inna.experiments.comparison)", sweep_warm, ("moment", "write"))
+    return Command("sweep, one process (inna.experiments.compare)", sweep_warm, ("moment", "write"))
 
 
 def sweep_command_line() -> Command:
