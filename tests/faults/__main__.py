@@ -82,7 +82,7 @@ def tables(result: dict[str, Any]) -> str:
         edges = " | ".join(f"{100 * place // BINS}" for place in range(BINS))
         lines += [
             "",
-            "Number of kills in each tenth of the undisturbed duration; the columns are the start of the tenth in percent.",
+            "Kills in each tenth of the undisturbed duration; the columns are the start of the tenth in percent.",
             "",
             f"| command | seed | duration, s | runs to the end | {edges} |",
             f"|---|---:|---:|---:|{'---:|' * BINS}",
