@@ -136,7 +136,7 @@ def test_train_writes_row_and_checkpoint_and_does_not_train_twice(capsys, tmp_pa
     assert str(row.relative_to(tmp_path)) in out
     assert str(checkpoint.relative_to(tmp_path)) in out
     assert run(arguments) == 0
-    assert "done already" in capsys.readouterr().out
+    assert "This run is finished." in capsys.readouterr().out
 
 
 def test_train_explains_divergence(capsys):

@@ -15,6 +15,7 @@ from inna.cli.datasets import datasets
 from inna.cli.info import info
 from inna.cli.landscape import landscape
 from inna.cli.messages import UsageError, errors
+from inna.cli.options import format_default
 from inna.cli.report import report
 from inna.cli.reproduce import reproduce
 from inna.cli.status import status
@@ -29,7 +30,7 @@ app = App(
     help="INNA, the inertial Newton algorithm for deep learning: compare it on your problem, train with it.",
     version=inna.__version__,
     help_epilogue="Every command has --help. --debug, anywhere, shows the traceback of an error.",
-    default_parameter=Parameter(negative=()),
+    default_parameter=Parameter(negative=(), show_default=format_default),
     suppress_keyboard_interrupt=False,
 )
 for command in (compare, train, reproduce, datasets, status, report, landscape, info, theory_check):

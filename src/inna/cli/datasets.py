@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inna.cli.messages import checking, say
-from inna.cli.options import DataDir, keep_data_in
+from inna.cli.options import DataFolder, DataFolderOptions
 from inna.experiments.tasks.catalogue import CATALOGUE, DatasetEntry
 from inna.experiments.tasks.local_files import FileState, data_folder, file_states
 
@@ -27,7 +27,7 @@ def datasets(
     /,
     *,
     download: Annotated[bool, Parameter(help="Fetch what is not here of NAME.")] = False,
-    data_dir: DataDir = None,
+    data: DataFolder = DataFolderOptions(),
 ) -> int:
     """Show the data sets: size, checksums, terms of use, and whether an intact copy is here; fetch one.
 
@@ -38,7 +38,7 @@ def datasets(
         from inna.experiments.tasks.catalogue import entry
         from inna.experiments.tasks.downloads import fetch
 
-        keep_data_in(data_dir)
+        data.use()
         described = None if name is None else entry(name)
         if download and described is None:
             raise ValueError("--download needs the name of a data set")

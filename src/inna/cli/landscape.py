@@ -58,7 +58,8 @@ def landscape(
     ] = None,
     formats: Annotated[
         tuple[str, ...],
-        Parameter(help="Files to write: html, png, svg.", consume_multiple=True, converter=listed(str)),
+        listed(str),
+        Parameter(help="Files to write: html, png, svg."),
     ] = ("html",),
     interactive: Annotated[
         bool,

@@ -1,41 +1,38 @@
-"""Options that several commands share, and what their values mean."""
+"""Options that several commands share: the task, the protocol, and how their values are read and shown."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import cyclopts
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
+
+from inna.experiments.study.options import ComputeOptions, ProtocolOptions
+from inna.experiments.sweep.options import SweepOptions
 
 __all__ = [
-    "Backend",
-    "BatchSize",
-    "DataDir",
-    "Dataset",
-    "Device",
-    "Jobs",
-    "Minutes",
-    "Model",
-    "OwnTask",
-    "Precision",
-    "Scheduler",
-    "TensorBoard",
-    "check_minutes",
-    "check_scheduler",
+    "BuiltinTask",
+    "BuiltinTaskOptions",
+    "Compute",
+    "DataFolder",
+    "DataFolderOptions",
+    "Protocol",
+    "ProtocolArguments",
+    "Sweep",
+    "Task",
+    "TaskOptions",
     "default_folder",
-    "keep_data_in",
+    "format_default",
     "listed",
-    "processes",
-    "task_name",
 ]
 
 
-def listed(kind: type) -> Any:
-    """A converter for several values, separated by blanks or commas."""
+def listed(kind: type) -> Parameter:
+    """Return the parameter of several values of one kind, separated by commas or blanks."""
 
     def convert(target: Any, tokens: Sequence[cyclopts.Token]) -> tuple[Any, ...]:
         parts = [part for token in tokens for part in token.value.split(",")]
@@ -45,72 +42,105 @@ def listed(kind: type) -> Any:
             kinds = {int: "whole numbers", float: "numbers", str: "words"}[kind]
             raise ValueError(f"must be {kinds}, separated by commas or blanks") from None
 
-    return convert
+    return Parameter(converter=convert, consume_multiple=True)
 
 
-Dataset = Annotated[
-    str | None,
-    Parameter(help="A built-in task: digits, mnist, fashion-mnist, cifar10 or cifar100. [default: digits]"),
-]
-Model = Annotated[
-    str,
-    Parameter(
-        help="Its network: lenet5 or nin for mnist and fashion-mnist; nin for cifar10 and cifar100; small-cnn for "
-        "digits. [default: the first of these]",
-        show_default=False,
-    ),
-]
-DataDir = Annotated[
-    Path | None,
-    Parameter(help="Folder of the data sets. [default: the variable INNA_DATA, or else the user's cache folder]"),
-]
-OwnTask = Annotated[
-    str | None, Parameter(name="--task", help="A task of your own: my_task.py:make_task or package.module:make_task.")
-]
-BatchSize = Annotated[int | None, Parameter(help="Samples in a mini-batch. [default: 32, or the DataLoader's own]")]
-Device = Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto.")]
-Jobs = Annotated[int | None, Parameter(help="Runs at once. [default: as many as cores, 1 on a GPU]")]
-Precision = Annotated[
-    Literal["float32", "float64", "bfloat16"],
-    Parameter(help="Arithmetic; bfloat16: the layers' alone, with weights, loss and optimizer in float32."),
-]
-Backend = Annotated[
-    Literal["local", "dask"], Parameter(help="Who does the runs: processes here, or the workers of a Dask cluster.")
-]
-Scheduler = Annotated[
-    str | None,
-    Parameter(
-        help="With --backend dask: the scheduler's address, such as tcp://10.0.0.1:8786. Start workers with one thread "
-        "each; they need the same version of inna, no common folder, and a built-in data set of their own.",
-        show_default=False,
-    ),
-]
-TensorBoard = Annotated[
-    Path | None,
-    Parameter(
-        name="--tensorboard",
-        help="Also log the curves of each run into this folder, for TensorBoard. [default: no logs]",
-        show_default=False,
-    ),
-]
-Minutes = Annotated[
-    float | None,
-    Parameter(
-        help="Stop after so many minutes: runs under way finish their epoch and leave a checkpoint, and the same "
-        "command goes on from there. [default: no limit]"
-    ),
-]
+def format_default(value: Any) -> str | None:
+    """Return a default as it would be typed; None for an empty one, which is not shown.
+
+    >>> format_default((0.000316, 0.1)), format_default("")
+    ('0.000316,0.1', None)
+    """
+    if isinstance(value, tuple):
+        value = ",".join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)
+    return None if value is False or value in (None, "") else str(value)
 
 
-def task_name(dataset: str | None, task: str | None) -> str:
-    if dataset is not None and task is not None:
-        raise ValueError("give --dataset or --task, not both")
-    if task is not None and ":" not in task:
-        raise ValueError(f"--task must be written my_task.py:make_task or package.module:make_task, got {task!r}")
-    return task or dataset or "digits"
+@dataclass(frozen=True, kw_only=True)
+class DataFolderOptions:
+    """The folder of the data sets.
+
+    Attributes:
+        data_dir: Folder of the data sets. [default: the variable INNA_DATA, or else the user's cache folder]
+    """
+
+    data_dir: Path | None = None
+
+    def use(self) -> None:
+        """Make `data_dir` the data folder of this process and of its workers, which inherit the variable."""
+        from inna.experiments.tasks.local_files import FOLDER_VARIABLE
+
+        if self.data_dir is not None:
+            os.environ[FOLDER_VARIABLE] = str(self.data_dir.expanduser().absolute())
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltinTaskOptions:
+    """A built-in task.
+
+    Attributes:
+        dataset: Built-in task: digits, mnist, fashion-mnist, cifar10 or cifar100. [default: digits]
+        model: Its network: small-cnn for digits; lenet5 or nin for mnist and fashion-mnist; nin for cifar10 and
+            cifar100. [default: the first of these]
+    """
+
+    dataset: str | None = None
+    model: str = ""
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.dataset or "digits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskOptions(BuiltinTaskOptions):
+    """A built-in task or the user's own.
+
+    Attributes:
+        task: Your own task: my_task.py:make_task or package.module:make_task.
+    """
+
+    task: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The task's name.
+
+        Raises:
+            ValueError: two are given, or one without its function.
+        """
+        if self.dataset is not None and self.task is not None:
+            raise ValueError("give --dataset or --task, not both")
+        if self.task is not None and ":" not in self.task:
+            raise ValueError(
+                f"--task must be written my_task.py:make_task or package.module:make_task, got {self.task!r}"
+            )
+        return self.task or super().name
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolArguments(ProtocolOptions):
+    seeds: Annotated[tuple[int, ...], listed(int)] = ProtocolOptions.seeds
+    grid: Annotated[tuple[float, ...], listed(float)] = ProtocolOptions.grid
+    schedules: Annotated[tuple[float, ...], listed(float)] = ProtocolOptions.schedules
+
+
+_TASK = Group("Task", sort_key=1)
+BuiltinTask = Annotated[BuiltinTaskOptions, Parameter(name="*", group=_TASK)]
+Task = Annotated[TaskOptions, Parameter(name="*", group=_TASK)]
+DataFolder = Annotated[DataFolderOptions, Parameter(name="*", group=_TASK)]
+Protocol = Annotated[ProtocolArguments, Parameter(name="*", group=Group("Protocol", sort_key=2))]
+Compute = Annotated[ComputeOptions, Parameter(name="*", group=Group("Computation", sort_key=3))]
+Sweep = Annotated[SweepOptions, Parameter(name="*", group=Group("Sweep", sort_key=4))]
 
 
 def default_folder(name: str, *endings: str) -> Path:
+    """Return the folder for the results of the task ``name``, ``runs/NAME-ENDING-...``.
+
+    >>> str(default_folder("mnist[:1000]", "nin")), str(default_folder("tasks/sine.py:make", "", "train"))
+    ('runs/mnist-1000-nin', 'runs/sine-make-train')
+    """
     from inna.experiments.tasks.subsets import split_subset
 
     whole, images = split_subset(name)
@@ -119,39 +149,3 @@ def default_folder(name: str, *endings: str) -> Path:
     place, _, function = name.partition(":")
     parts = [Path(place).stem, function] if function else [place]
     return Path("runs") / "-".join([*parts, *filter(None, endings)])
-
-
-def processes(wanted: int | None, device: str) -> int:
-    from inna.checks import check_whole
-    from inna.experiments.training.hardware import cores
-
-    return (cores() if device == "cpu" else 1) if wanted is None else check_whole("jobs", wanted, minimum=1)
-
-
-def check_minutes(minutes: float | None) -> None:
-    from inna.checks import check_range
-
-    if minutes is not None:
-        check_range("minutes", minutes, minimum=0.0, exclusive=True)
-
-
-def check_scheduler(backend: str, scheduler: str | None, jobs: int | None) -> None:
-    if backend == "local" and scheduler is not None:
-        raise ValueError("--scheduler goes with --backend dask")
-    if backend == "dask":
-        if scheduler is None:
-            raise ValueError("--backend dask needs --scheduler ADDRESS, such as tcp://10.0.0.1:8786")
-        if jobs is not None:
-            raise ValueError(
-                "--jobs is for processes here; on a Dask cluster there are as many runs at once as workers"
-            )
-        if find_spec("distributed") is None:
-            raise ValueError("--backend dask needs the package distributed: pip install 'inna[dask]'")
-
-
-def keep_data_in(folder: Path | None) -> None:
-    """Make ``folder`` the data folder of this process and of its workers, which inherit the variable."""
-    from inna.experiments.tasks.local_files import FOLDER_VARIABLE
-
-    if folder is not None:
-        os.environ[FOLDER_VARIABLE] = str(folder.expanduser().absolute())

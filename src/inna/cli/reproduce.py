@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,25 +12,20 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from inna.cli.messages import checking, say
-from inna.cli.options import (
-    Backend,
-    DataDir,
-    Jobs,
-    Minutes,
-    Scheduler,
-    TensorBoard,
-    check_minutes,
-    check_scheduler,
-    default_folder,
-    keep_data_in,
-    processes,
-)
+from inna.cli.options import BuiltinTask, BuiltinTaskOptions, DataFolder, DataFolderOptions, Sweep, default_folder
 from inna.cli.run_study import carry_out, conclude
+from inna.experiments.study.options import DeviceOptions
+from inna.experiments.sweep.options import SweepOptions
 
 if TYPE_CHECKING:
     from inna.experiments.sweep.sweep import Failure
 
 __all__ = ["reproduce"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceArguments(DeviceOptions):
+    device: str = "auto"
 
 
 def reproduce(
@@ -39,10 +35,6 @@ def reproduce(
     ] = "all",
     /,
     *,
-    dataset: Annotated[str, Parameter(help="A built-in data set; inna compare --help names them.")] = "digits",
-    model: Annotated[
-        str, Parameter(help="The network, such as nin or lenet5. [default: the data set's first]", show_default=False)
-    ] = "",
     scale: Annotated[
         Literal["quick", "medium", "paper"],
         Parameter(
@@ -51,13 +43,7 @@ def reproduce(
             "tuning over 15, 5 seeds."
         ),
     ] = "quick",
-    device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto: a GPU where there is one.")] = "auto",
-    jobs: Jobs = None,
-    backend: Backend = "local",
-    scheduler: Scheduler = None,
-    minutes: Minutes = None,
-    tensorboard: TensorBoard = None,
-    data_dir: DataDir = None,
+    compute: Annotated[DeviceArguments, Parameter(name="*")] = DeviceArguments(),
     dry_run: Annotated[
         bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
     ] = False,
@@ -66,9 +52,11 @@ def reproduce(
         Parameter(
             help="Folder of rows and report. [default: runs/reproduce-DATASET-NETWORK-SCALE, runs/reproduce-fig1 for "
             "fig1 alone]",
-            show_default=False,
         ),
     ] = None,
+    task: BuiltinTask = BuiltinTaskOptions(),
+    data: DataFolder = DataFolderOptions(),
+    sweep: Sweep = SweepOptions(),
 ) -> int:
     """Repeat the paper's experiments: tune every optimizer as the paper does, run the seeds, draw the figures.
 
@@ -79,20 +67,16 @@ def reproduce(
     console = Console()
     with checking():
         from inna.experiments.rows.row_files import read_rows
-        from inna.experiments.training.tensorboard import check_tensorboard
         from inna.paper.descents import descend
         from inna.paper.protocol import FIGURES
         from inna.paper.runs import described, study_of
 
-        keep_data_in(data_dir)
+        data.use()
         figures = FIGURES if figure == "all" else (figure,)
         command = shlex.join(["inna", *sys.argv[1:]])
-        study = study_of(figures, dataset, model, scale, device=device, command=command)
-        check_minutes(minutes)
-        check_scheduler(backend, scheduler, jobs)
-        check_tensorboard(tensorboard)
-        at_once = processes(jobs, study.device if study else "cpu")
-    folder = out or default_folder("-".join(["reproduce", *([dataset, study.model, scale] if study else figures)]))
+        study = study_of(figures, task.name, task.model, scale, device=compute.device, command=command)
+        sweep.check()
+    folder = out or default_folder("-".join(["reproduce", *([task.name, study.model, scale] if study else figures)]))
     if dry_run:
         if "fig1" in figures:
             say(console, "fig1: six descents of 88,000 iterations on the toy function, a few seconds")
@@ -101,6 +85,7 @@ def reproduce(
             from inna.experiments.tasks.load import load_task
 
             rows = read_rows(folder, on_damage=lambda text: say(console, text)) if folder.is_dir() else {}
+            at_once = sweep.processes(study.device)
             with console.status("timing a few iterations of each optimizer"):
                 foreseen = forecast(study, rows, load_task(study.dataset, model=study.model)[0], at_once)
             print_forecast(foreseen, study, folder, at_once, console)
@@ -118,16 +103,7 @@ def reproduce(
     pages: list[Path] = []
     failures: list[Failure] = []
     if study is not None:
-        pages, failures = carry_out(
-            study,
-            folder,
-            console,
-            jobs=at_once,
-            minutes=minutes,
-            scheduler=scheduler,
-            tensorboard=tensorboard,
-            description=described(study, folder),
-        )
+        pages, failures = carry_out(study, folder, console, sweep, description=described(study, folder))
     if pages or "fig1" in figures:
         pages.append(write_reproduction(folder))
     return conclude(console, pages, failures)

@@ -13,6 +13,7 @@ from inna.cli.messages import say
 
 if TYPE_CHECKING:
     from inna.experiments.study.study import Study
+    from inna.experiments.sweep.options import SweepOptions
     from inna.experiments.sweep.sweep import Failure
 
 __all__ = ["carry_out", "conclude"]
@@ -22,11 +23,8 @@ def carry_out(
     study: Study,
     folder: Path,
     console: Console,
+    options: SweepOptions,
     *,
-    jobs: int,
-    minutes: float | None,
-    scheduler: str | None,
-    tensorboard: Path | None,
     description: Study | None = None,
 ) -> tuple[list[Path], list[Failure]]:
     """Do the runs of ``study`` that ``folder`` lacks, show the table and write report.html, if any run is done.
@@ -45,15 +43,15 @@ def carry_out(
         rows, failures = sweep(
             study,
             folder,
-            jobs=jobs,
+            jobs=options.processes(study.device),
             progress=progress,
             description=description,
-            minutes=minutes,
-            scheduler=scheduler,
-            tensorboard=tensorboard,
+            minutes=options.minutes,
+            scheduler=options.scheduler,
+            tensorboard=options.tensorboard,
         )
     ahead = outlook(study, rows, [failure.run for failure in failures])
-    if minutes is not None and time.monotonic() - began >= 60 * minutes and ahead.left:
+    if options.minutes is not None and time.monotonic() - began >= 60 * options.minutes and ahead.left:
         say(console, f"the time is up; {ahead.left} runs are left, the same command goes on from there")
     if not ahead.done:
         return [], failures

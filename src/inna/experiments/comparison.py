@@ -1,37 +1,29 @@
-"""The main job: a fair comparison of optimizers on one task, from a handful of names to the rows.
+"""Compare optimizers fairly on one task, from their names to the rows.
 
-Protocol (the paper's section 5.2.1, and what a fair benchmark adds): every contender starts from the same weights and
-sees the data in the same order at a given seed; its gamma_0 has the least training loss after the tuning epochs on a
-seed that takes no part in the final runs; test data chooses nothing.
+Every optimizer starts from the same weights and sees the data in the same order at a given seed. Its learning rate (γ)
+and schedule are those with the least training loss after the tuning epochs, on a seed that is kept out of the final
+runs. Test data choose nothing. The protocol is that of the paper's section 5.2.1.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from inna.checks import check_whole
 from inna.experiments.rows.row_files import load_rows
 from inna.experiments.rows.run import Run
-from inna.experiments.study.study import (
-    EPOCHS,
-    HALF_DECADES,
-    SCHEDULES,
-    SEEDS,
-    TUNING_EPOCHS,
-    TUNING_SEED,
-    Contender,
-    Study,
-)
+from inna.experiments.study.options import RunOptions, StudyOptions, accepts
+from inna.experiments.study.study import HALF_DECADES, SCHEDULES, Contender, Study
 from inna.experiments.sweep.sweep import Progress, raised, sweep
 from inna.experiments.tasks.fingerprint import fingerprint
 from inna.experiments.tasks.load import check_model, load_task
 from inna.experiments.tasks.seeds import derive, isolated
 from inna.experiments.tasks.task import Task
-from inna.experiments.training import optimizers
+from inna.experiments.training import optimizers as named
 from inna.experiments.training.devices import PRECISIONS, resolve_device
-from inna.experiments.training.optimizers import parse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -44,8 +36,8 @@ __all__ = [
     "make_study",
 ]
 
-# The paper's four settings of INNA. At a constant gamma = beta INNA is a heavy ball; no half-decade is 1/2, so
-# whatever the tuning chooses, (0.5, 0.5) is none.
+# The paper's four settings of INNA. At a constant γ = β INNA is a heavy ball; no half-decade is 1/2, so (0.5, 0.5)
+# never is one, whatever the tuning chooses.
 DEFAULT_OPTIMIZERS = (
     "inna:alpha=.1,beta=.1",
     "inna:alpha=.5,beta=.1",
@@ -57,57 +49,74 @@ DEFAULT_OPTIMIZERS = (
     "adam",
 )
 REFERENCE = "SGD"
-BATCH_SIZE = 32
 
 
+@accepts(StudyOptions)
+def compare(
+    task: Task | str = "digits",
+    optimizers: Sequence[str | Contender] = DEFAULT_OPTIMIZERS,
+    *,
+    model: str = "",
+    folder: str | Path | None = None,
+    jobs: int = 1,
+    progress: Progress | None = None,
+    **options: Any,
+) -> pd.DataFrame:
+    """Compare optimizers on a task and return the rows, one per run.
+
+    Args:
+        task: a `Task`, or a name such as "digits" or "my_task.py:make_task".
+        optimizers: specifications such as "inna:alpha=.5,beta=.1".
+        model: which of a built-in task's networks; "" for its first.
+        folder: where rows are kept, so that a second call resumes; None keeps none.
+        jobs: processes that run at once, >= 1.
+        progress: is notified of every event, such as ``inna.experiments.sweep.progress.watching(console)``.
+        **options: see `StudyOptions`.
+
+    Raises:
+        ValueError: a value is out of range, a name is unknown, or the parts of the task do not fit together.
+        SweepError: a run failed (the others are finished and their rows kept), or the sweep had to stop.
+
+    >>> rows = compare("digits", ["sgd", "adam"], epochs=1, tuning_epochs=1, seeds=[1], grid=[0.01], schedules=[0])
+    >>> rows[["optimizer", "lr", "seed", "status"]].values.tolist()[0]
+    ['adam', 0.01, 0, 'done']
+    """
+    study = make_study(task, optimizers, model=model, **options)
+    own = task if isinstance(task, Task) else None
+    if folder is not None:
+        return _rows(study, Path(folder), own, jobs, progress)
+    with tempfile.TemporaryDirectory(prefix="inna-") as temporary:
+        return _rows(study, Path(temporary), own, jobs, progress)
+
+
+@accepts(StudyOptions)
 def make_study(
     task: Task | str = "digits",
     optimizers: Sequence[str | Contender] = DEFAULT_OPTIMIZERS,
     *,
     model: str = "",
-    epochs: int = EPOCHS,
-    tuning_epochs: int = TUNING_EPOCHS,
-    seeds: Sequence[int] = SEEDS,
-    tuning_seed: int = TUNING_SEED,
-    grid: Sequence[float] = HALF_DECADES,
-    schedules: Sequence[float] = SCHEDULES,
-    batch_size: int | None = None,
-    reference: str | None = None,
-    budget: str = "",
-    device: str = "cpu",
-    precision: str = "float32",
     command: str = "",
+    **options: Any,
 ) -> Study:
-    """The study of these optimizers on this task, tried out so far that its runs can start.
+    """Make the study of these optimizers on this task, and check that its runs can start.
 
-    Every optimizer is tuned over the same grid and the same schedules, the adaptive ones too: a contender that may
-    choose between constant and decaying steps has twice the chances of one that may not, so the budget of tuning is
-    made equal.
+    Every optimizer is tuned over the same grid and the same schedules, so that none has more trials than another.
 
     Args:
-        task: a `Task`, or a name that `load_task` understands.
+        task: a `Task`, or a name that `load_task` accepts.
         optimizers: specifications such as "inna:alpha=.5,beta=.1", or contenders.
-        model: which of a built-in task's networks; empty for its first.
-        epochs: of the final runs, >= 1.
-        tuning_epochs: of the tuning runs, >= 1.
-        seeds: of the final runs; `tuning_seed` is none of them.
-        tuning_seed: of the tuning runs.
-        grid: values of gamma_0, > 0; a best value on its edge extends it by half-decades.
-        schedules: powers q >= 0 of the decay gamma_0 (k + 1)^-q over iterations.
-        batch_size: >= 1, by default 32; a task's DataLoader has its own.
-        reference: label or specification of the contender that others are compared with; by default SGD, or the
-            first one.
-        budget: "20m", "200runs" or "3000epochs" for all together, shared equally; "" for no limit.
-        device: "cpu", "cuda", "cuda:1", or "auto".
-        precision: "float32", "float64", or "bfloat16" for the layers, with weights, loss and optimizer in float32.
+        model: which of a built-in task's networks; "" for its first.
         command: the command line, for the report.
+        **options: see `StudyOptions`.
 
     Raises:
-        ValueError: a value is out of range, or a name is unknown, or the parts do not fit; one line says which.
+        ValueError: a value is out of range, a name is unknown, or the parts of the task do not fit together.
     """
+    chosen = StudyOptions(**options)
     found, name, source = _identify(task, model)
     contenders = tuple(
-        entry if isinstance(entry, Contender) else _contender(entry, grid, schedules) for entry in optimizers
+        entry if isinstance(entry, Contender) else contender(entry, chosen.grid, chosen.schedules)
+        for entry in optimizers
     )
     if not contenders:
         raise ValueError("optimizers must name at least one")
@@ -115,18 +124,18 @@ def make_study(
         dataset=name,
         model=found.model_name,
         contenders=contenders,
-        reference=_reference(reference, contenders),
-        tuning_epochs=tuning_epochs,
-        epochs=epochs,
-        seeds=tuple(seeds),
-        tuning_seed=tuning_seed,
-        batch_size=_batch_size(found, batch_size),
-        device=str(resolve_device(device)),
-        precision=_precision(precision),
+        reference=_reference(chosen.reference, contenders),
+        tuning_epochs=chosen.tuning_epochs,
+        epochs=chosen.epochs,
+        seeds=tuple(chosen.seeds),
+        tuning_seed=chosen.tuning_seed,
+        batch_size=_batch_size(found, chosen.batch_size),
+        device=str(resolve_device(chosen.device)),
+        precision=_precision(chosen.precision),
         source=source,
         metrics=found.measures,
         command=command,
-        budget=budget,
+        budget=chosen.budget,
     )
     found.check()
     for entry in contenders:
@@ -134,43 +143,36 @@ def make_study(
     return study
 
 
-def make_run(
-    optimizer: str = "inna",
-    task: str = "digits",
-    *,
-    model: str = "",
-    lr: float | None = None,
-    q: float = 0.0,
-    epochs: int = 15,
-    seed: int = 0,
-    batch_size: int | None = None,
-    device: str = "cpu",
-    precision: str = "float32",
-) -> Run:
-    """A single run, tried out so far that it can start; arguments as in `make_study`.
+@accepts(RunOptions)
+def make_run(optimizer: str = "inna", task: str = "digits", *, model: str = "", **options: Any) -> Run:
+    """Make a single run, and check that it can start.
 
     Args:
-        lr: gamma_0 > 0; by default the optimizer's own.
+        optimizer: a specification such as "inna:alpha=.5,beta=.1".
+        task: a name that `load_task` accepts.
+        model: which of a built-in task's networks; "" for its first.
+        **options: see `RunOptions`.
 
     Raises:
         ValueError: as in `make_study`.
     """
+    chosen = RunOptions(**options)
     found, name, source = _identify(task, model)
-    specification = optimizers.parse(optimizer)
+    specification = named.parse(optimizer)
     run = Run(
         dataset=name,
         model=found.model_name,
         optimizer=specification.name,
-        lr=optimizers.default_lr(specification) if lr is None else lr,
+        lr=named.default_lr(specification) if chosen.lr is None else chosen.lr,
         alpha=specification.alpha,
         beta=specification.beta,
-        q=q,
+        q=chosen.q,
         settings=specification.settings,
-        batch_size=_batch_size(found, batch_size),
-        epochs=epochs,
-        seed=seed,
-        device=str(resolve_device(device)),
-        precision=_precision(precision),
+        batch_size=_batch_size(found, chosen.batch_size),
+        epochs=chosen.epochs,
+        seed=chosen.seed,
+        device=str(resolve_device(chosen.device)),
+        precision=_precision(chosen.precision),
         source=source,
     )
     found.check()
@@ -178,62 +180,16 @@ def make_run(
     return run
 
 
-def compare(
-    task: Task | str = "digits",
-    optimizers: Sequence[str | Contender] = DEFAULT_OPTIMIZERS,
-    *,
-    model: str = "",
-    budget: str = "",
-    epochs: int = EPOCHS,
-    tuning_epochs: int = TUNING_EPOCHS,
-    seeds: Sequence[int] = SEEDS,
-    tuning_seed: int = TUNING_SEED,
-    grid: Sequence[float] = HALF_DECADES,
-    schedules: Sequence[float] = SCHEDULES,
-    batch_size: int | None = None,
-    reference: str | None = None,
-    device: str = "cpu",
-    precision: str = "float32",
-    folder: str | Path | None = None,
-    jobs: int = 1,
-    progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Compare optimizers on a task and return the rows, one a run; arguments as in `make_study`, and:
+def contender(text: str, grid: Iterable[float] = HALF_DECADES, schedules: Iterable[float] = SCHEDULES) -> Contender:
+    """Return the contender that a specification describes.
 
-    Args:
-        folder: where rows are kept, so that a second call goes on where the first was; None keeps none.
-        jobs: processes that run at once, >= 1.
-        progress: told what happens, such as ``inna.experiments.sweep.progress.watching(console)``.
-
-    Raises:
-        ValueError: as in `make_study`.
-        SweepError: a run raised (the others are done and their rows kept), or the sweep could not go on.
-
-    >>> rows = compare("digits", ["sgd", "adam"], epochs=1, tuning_epochs=1, seeds=[1], grid=[0.01], schedules=[0])
-    >>> rows[["optimizer", "lr", "seed", "status"]].values.tolist()[0]
-    ['adam', 0.01, 0, 'done']
+    >>> contender("inna:alpha=.5,beta=1").label
+    'INNA (0.5, 1)'
     """
-    study = make_study(
-        task,
-        optimizers,
-        model=model,
-        epochs=epochs,
-        tuning_epochs=tuning_epochs,
-        seeds=seeds,
-        tuning_seed=tuning_seed,
-        grid=grid,
-        schedules=schedules,
-        batch_size=batch_size,
-        reference=reference,
-        budget=budget,
-        device=device,
-        precision=precision,
+    spec = named.parse(text)
+    return Contender(
+        spec.label, spec.name, spec.alpha, spec.beta, spec.settings, tuple(sorted(grid)), tuple(sorted(schedules))
     )
-    own = task if isinstance(task, Task) else None
-    if folder is not None:
-        return _rows(study, Path(folder), own, jobs, progress)
-    with tempfile.TemporaryDirectory(prefix="inna-") as place:
-        return _rows(study, Path(place), own, jobs, progress)
 
 
 def _rows(study: Study, folder: Path, task: Task | None, jobs: int, progress: Progress | None) -> pd.DataFrame:
@@ -251,17 +207,13 @@ def _identify(task: Task | str, model: str) -> tuple[Task, str, str]:
     return found, task, source
 
 
-def _contender(text: str, grid: Collection[float], schedules: Collection[float]) -> Contender:
-    return contender(text, grid, schedules)
-
-
 def _reference(wanted: str | None, contenders: Sequence[Contender]) -> str:
     labels = [contender.label for contender in contenders]
     if wanted is None:
         return REFERENCE if REFERENCE in labels else labels[0]
     if wanted in labels:
         return wanted
-    label = optimizers.parse(wanted).label
+    label = named.parse(wanted).label
     if label not in labels:
         raise ValueError(f"reference must be one of {', '.join(labels)}; got {wanted!r}")
     return label
@@ -270,16 +222,10 @@ def _reference(wanted: str | None, contenders: Sequence[Contender]) -> str:
 def _batch_size(task: Task, wanted: int | None) -> int:
     own = task.loader_batch_size
     if own is None:
-        return BATCH_SIZE if wanted is None else _positive(wanted)
+        return Run.batch_size if wanted is None else check_whole("batch_size", wanted, minimum=1)
     if wanted is not None and wanted != own:
         raise ValueError(f"batch_size: the DataLoader of task {task.name} has its own, {own}; got {wanted}")
     return own
-
-
-def _positive(batch_size: int) -> int:
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be a whole number >= 1, got {batch_size}")
-    return batch_size
 
 
 def _precision(name: str) -> str:
@@ -292,18 +238,6 @@ def _try(run: Run, task: Task, label: str) -> None:
     with isolated(derive(run.seed, "try")):
         network = task.model()
     try:
-        optimizers.build(run, network)
+        named.build(run, network)
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{label}: {next(iter(str(error).splitlines()), '')}") from error
-
-
-def contender(text: str, grid: Iterable[float] = HALF_DECADES, schedules: Iterable[float] = SCHEDULES) -> Contender:
-    """The contender that a specification describes.
-
-    >>> contender("inna:alpha=.5,beta=1").label
-    'INNA (0.5, 1)'
-    """
-    spec = parse(text)
-    return Contender(
-        spec.label, spec.name, spec.alpha, spec.beta, spec.settings, tuple(sorted(grid)), tuple(sorted(schedules))
-    )

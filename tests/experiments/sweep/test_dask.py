@@ -119,7 +119,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, capsys, monkeypa
     for wrong, words in (
         (["--backend", "dask"], "needs --scheduler ADDRESS"),
         (["--scheduler", "tcp://127.0.0.1:9"], "--scheduler goes with --backend dask"),
-        (["--backend", "dask", "--scheduler", "x", "--jobs", "2"], "--jobs is for processes here"),
+        (["--backend", "dask", "--scheduler", "x", "--jobs", "2"], "--jobs is for processes on this machine"),
     ):
         assert run_command([*arguments, *wrong]) == 2
         assert words in capsys.readouterr().err

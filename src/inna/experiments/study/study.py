@@ -18,11 +18,8 @@ from inna.experiments.study.budget import parse_budget
 from inna.files import write_document
 
 __all__ = [
-    "EPOCHS",
     "HALF_DECADES",
     "SCHEDULES",
-    "SEEDS",
-    "TUNING_EPOCHS",
     "TUNING_SEED",
     "Choice",
     "Contender",
@@ -32,11 +29,8 @@ __all__ = [
 MANIFEST = "study.json"
 # Nine half-decades, 1e-4 to 1: the default grid of gamma_0.
 HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 1))
-# The defaults of a comparison: powers q of the decay, epochs of final and tuning runs, and their seeds.
+# The default powers q of the decay, and the seed of the tuning runs.
 SCHEDULES = (0.0, 0.5)
-EPOCHS = 30
-TUNING_EPOCHS = 15
-SEEDS = (1, 2, 3)
 TUNING_SEED = 0
 
 

@@ -1,0 +1,139 @@
+"""The options of comparisons and runs: one home for their names, defaults and descriptions.
+
+The Python functions take the fields as keyword arguments, and the command line as options of the same names.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from inna.experiments.rows.run import Run
+from inna.experiments.study.study import HALF_DECADES, SCHEDULES, TUNING_SEED
+
+__all__ = [
+    "ComputeOptions",
+    "DeviceOptions",
+    "ProtocolOptions",
+    "RunOptions",
+    "StudyOptions",
+    "TrainingOptions",
+    "accepts",
+]
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeviceOptions:
+    """The device.
+
+    Attributes:
+        device: cpu, cuda, cuda:1, ..., or auto for a GPU if there is one.
+    """
+
+    device: str = Run.device
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeOptions(DeviceOptions):
+    """Batch size, device and arithmetic.
+
+    Attributes:
+        batch_size: Samples per mini-batch, >= 1. [default: 32, or the DataLoader's own]
+        precision: float32, float64 or bfloat16. With bfloat16 only the layers use it; weights, loss and optimizer stay
+            in float32.
+    """
+
+    batch_size: int | None = None
+    precision: Literal["float32", "float64", "bfloat16"] = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProtocolOptions:
+    """The protocol of a comparison: how every optimizer is tuned and which runs decide.
+
+    Attributes:
+        epochs: Epochs of each final run, >= 1.
+        tuning_epochs: Epochs of each tuning run, >= 1.
+        seeds: Seeds of the final runs.
+        tuning_seed: Seed of the tuning runs; it must not be a seed of the final runs.
+        grid: Learning rates (γ) to try, > 0. The grid is extended by half-decades if the best is at an edge.
+        schedules: Powers q >= 0 of the decay γ (k+1)^-q over iterations k to try; 0 is constant.
+        budget: Limit for all optimizers together, shared equally: 90s, 20m, 1.5h, 200runs or 3000epochs. [default: no
+            limit]
+        reference: The optimizer that the others are compared with, as a label or a specification. [default: SGD, or
+            the first]
+    """
+
+    epochs: int = 30
+    tuning_epochs: int = 15
+    seeds: tuple[int, ...] = (1, 2, 3)
+    tuning_seed: int = TUNING_SEED
+    grid: tuple[float, ...] = HALF_DECADES
+    schedules: tuple[float, ...] = SCHEDULES
+    budget: str = ""
+    reference: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The options of a single run.
+
+    Attributes:
+        lr: Learning rate (γ), > 0. [default: the optimizer's own]
+        q: Power q >= 0 of the decay γ (k+1)^-q over iterations k; 0 is constant.
+        epochs: Passes over the training data, >= 1.
+        seed: Seed of the initial weights and of the order of the data.
+    """
+
+    lr: float | None = None
+    q: float = Run.q
+    epochs: int = Run.epochs
+    seed: int = Run.seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(ProtocolOptions, ComputeOptions):
+    """All options of a comparison."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions(TrainingOptions, ComputeOptions):
+    """All options of a single run."""
+
+
+def accepts(options: type) -> Callable[[_Function], _Function]:
+    """Document the fields of the dataclass ``options`` as keyword arguments of a function that takes ``**options``.
+
+    The signature lists them with their defaults; in the docstring they replace the line ``**options``.
+
+    >>> @accepts(TrainingOptions)
+    ... def train(**options):
+    ...     ...
+    >>> list(inspect.signature(train).parameters)
+    ['lr', 'q', 'epochs', 'seed']
+    """
+
+    def document(function: _Function) -> _Function:
+        signature = inspect.signature(function)
+        named = [one for one in signature.parameters.values() if one.kind is not one.VAR_KEYWORD]
+        keywords = [
+            inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+            for field in dataclasses.fields(options)
+        ]
+        function.__signature__ = signature.replace(parameters=[*named, *keywords])  # type: ignore[attr-defined]
+        lines = "".join(
+            inspect.getdoc(base).partition("Attributes:\n")[2] + "\n"  # type: ignore[union-attr]
+            for base in reversed(options.__mro__[:-1])
+            if "Attributes:" in (base.__doc__ or "")
+        )
+        described = inspect.cleandoc(function.__doc__ or "")
+        function.__doc__ = re.sub(r"^ *\*\*options:.*\n?", lambda _: lines, described, flags=re.MULTILINE)
+        return function
+
+    return document
