@@ -1,4 +1,4 @@
-"""The documentation site: `make docs` builds it into docs/_build/html."""
+"""Configuration of the documentation site, built by `make docs` into docs/_build/html."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 DOCS = Path(__file__).resolve().parent
 sys.path[:0] = [str(DOCS / "_extensions"), str(DOCS.parent / "src")]
 os.environ.setdefault("KERAS_BACKEND", "jax")
-# The notebooks run in processes of their own, which must find the package too.
+# The notebooks run in their own processes, which must find the package too.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(DOCS.parent / "src"), os.environ.get("PYTHONPATH")]))
 warnings.filterwarnings("ignore", category=DeprecationWarning)
 
@@ -48,7 +48,7 @@ myst_enable_extensions = ["amsmath", "attrs_block", "colon_fence", "deflist", "d
 myst_heading_anchors = 3
 myst_links_external_new_tab = False
 
-# Every notebook and page of code is run at each build; one that fails stops it.
+# Notebooks are run at each build, and a failing one stops it.
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
@@ -63,7 +63,7 @@ autodoc_preserve_defaults = True
 autodoc_default_options = {"members": True, "undoc-members": True}
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
-# What stands in single backticks in a docstring is a name of the package if there is one, and code if not.
+# Text in single backticks in a docstring is a name of the package if there is one, otherwise code.
 default_role = "py:obj"
 add_module_names = False
 python_use_unqualified_type_names = True
@@ -73,12 +73,12 @@ copybutton_prompt_is_regexp = True
 
 
 def skip_fields(app, what, name, member, skip, options):
-    """A named tuple's fields are told in its own docstring; their entries say nothing and share everybody's names."""
+    """Skip fields of named tuples: their own docstrings describe them, and the entries would be empty."""
     return True if type(member).__name__ == "_tuplegetter" else None
 
 
 def keep_bars(app, what, name, member, options, lines):
-    """Bars are absolute values here; reStructuredText takes |x| for a name to be replaced."""
+    """Escape bars: here |x| is an absolute value, in reStructuredText a substitution."""
     example = False
     for i, line in enumerate(lines):
         example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))

@@ -1,4 +1,4 @@
-"""Regression as a task of one's own: scikit-learn's bundled diabetes data, 442 patients, ten measurements each.
+"""A regression task: scikit-learn's bundled diabetes data, 442 patients with ten measurements each.
 
 inna compare --task examples/diabetes.py:make_task --out runs/diabetes
 """
@@ -17,7 +17,7 @@ def make_task() -> Task:
     x, y = load_diabetes(return_X_y=True)
     split = train_test_split(x, y, test_size=0.25, random_state=0)
     x_train, x_test, y_train, y_test = (torch.as_tensor(part, dtype=torch.float32) for part in split)
-    # Both are standardised by the training part.
+    # Inputs and targets are standardised with the statistics of the training set.
     centre, scale = y_train.mean(), y_train.std()
     x_centre, x_scale = x_train.mean(0), x_train.std(0)
     train, test = (
@@ -32,5 +32,5 @@ def two_layers() -> nn.Module:
 
 
 def rmse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """In standard deviations of the target; 1 is the error of the mean."""
+    """Root mean square error in standard deviations of the target; predicting the mean gives 1."""
     return (outputs - targets).square().mean().sqrt()

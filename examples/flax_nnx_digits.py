@@ -1,9 +1,9 @@
-"""INNA in Flax NNX, on scikit-learn's digits with the paper's step size, saved every epoch by Orbax and resumed.
+"""INNA in Flax NNX on scikit-learn's digits with the paper's schedule, saved every epoch by Orbax and resumed.
 
     pip install flax scikit-learn
     python examples/flax_nnx_digits.py
 
-`nnx.Optimizer` takes the transformation as it takes any of Optax.
+`nnx.Optimizer` accepts `inna` like any Optax transformation.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def transformation() -> optax.GradientTransformationExtraArgs:
 
 
 def digits() -> tuple[jax.Array, jax.Array]:
-    """The digits, flat and in [0, 1], and their labels."""
+    """The digits as flat arrays in [0, 1], and their labels."""
     x, y = load_digits(return_X_y=True)
     return jnp.asarray(x / 16, jnp.float32), jnp.asarray(y)
 
@@ -58,7 +58,7 @@ def step(model: Classifier, optimizer: nnx.Optimizer, x: jax.Array, y: jax.Array
 
 
 def train(folder: Path, resume_from: Path | None = None, done: int = 0) -> Classifier:
-    """Up to three epochs, of which ``done`` are in ``resume_from``; ``folder`` gets a checkpoint after each."""
+    """Train to epoch 3, from ``resume_from`` after ``done`` epochs; save a checkpoint per epoch in ``folder``."""
     model = Classifier()
     optimizer = nnx.Optimizer(model, transformation(), wrt=nnx.Param)
     x, y = digits()

@@ -1,13 +1,13 @@
-"""Gradient release: step each parameter as soon as its gradient is there, and free the gradient at once.
+"""Gradient release: step each parameter as soon as its gradient is computed, then free the gradient.
 
     python examples/gradient_release.py [--width 1024] [--layers 16] [--steps 3]
 
-An optimizer per parameter, stepped by a hook that runs when the parameter's gradient has been accumulated: there is
-never more than a gradient or two at once. The weights after the last step are the same, bit for bit. What it costs: no
-clipping by the norm of all gradients, no accumulation over several batches, and no GradScaler.
+Each parameter has its own optimizer. A hook steps it when the parameter's gradient has been accumulated. At most one or
+two gradients exist at a time. The final weights are equal bit for bit. Clipping by the norm of all gradients, gradient
+accumulation over several batches and GradScaler are not possible.
 
-Prints the peak memory of both ways of training. On the CPU each trains in a process of its own, and the peak is that of
-the process from its first training step on; on a GPU it is what PyTorch's allocator has counted.
+The program prints the peak memory with and without gradient release. On the CPU, each trains in its own process and the
+peak is that of the process from its first training step on. On a GPU, the peak is that of PyTorch's allocator.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def network(width: int, layers: int, device: str) -> torch.nn.Module:
 
 
 def release_gradients(model: torch.nn.Module, **settings: Any) -> dict[torch.nn.Parameter, INNA]:
-    """Give each parameter of ``model`` an INNA that steps within backward; returns them, for schedulers."""
+    """Give each parameter of ``model`` an INNA that steps in the backward pass; return them for schedulers."""
     optimizers = {param: INNA([param], **settings) for param in model.parameters()}
 
     def step_and_free(param: torch.nn.Parameter) -> None:
@@ -49,12 +49,12 @@ def peak_bytes(device: str) -> int:
 
 
 def train(release: bool, width: int, layers: int, steps: int, device: str) -> tuple[int, float]:
-    """Peak bytes beyond those in use before the first step, and a checksum of the trained weights."""
-    network(8, 1, device)(torch.ones(4, 8, device=device)).sum().backward()  # what the libraries themselves allocate
+    """Train; return the peak bytes above those before the first step, and a checksum of the weights."""
+    network(8, 1, device)(torch.ones(4, 8, device=device)).sum().backward()  # the libraries' own allocations
     model = network(width, layers, device)
     points = torch.linspace(-1, 1, 4 * width, device=device).reshape(4, width)
     settings = {"lr": 0.01, "foreach": False}
-    # Momentum and weights are there from the first step on in both cases; what differs is the gradients.
+    # Both keep momentum and weights from the first step on; they differ in the gradients.
     if release:
         release_gradients(model, **settings)
     else:
@@ -70,7 +70,7 @@ def train(release: bool, width: int, layers: int, steps: int, device: str) -> tu
 
 
 def measure(release: bool, arguments: argparse.Namespace, device: str) -> tuple[int, float]:
-    # A new process, since the peak of a process never falls.
+    # Use a new process, because the peak of a process never decreases.
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(train, (release, arguments.width, arguments.layers, arguments.steps, device))
 
@@ -85,12 +85,12 @@ def main() -> None:
 
     (whole, checksum), (released, other_checksum) = (measure(release, arguments, device) for release in (False, True))
     if checksum != other_checksum:
-        raise SystemExit(f"the two ways of training differ: {checksum!r} and {other_checksum!r}")
+        raise SystemExit(f"the trained weights differ: checksums {checksum!r} and {other_checksum!r}")
     gradients = 4 * arguments.width**2 * arguments.layers
     print(f"parameters                        {gradients / 4 / 1e6:8.1f} million, float32, on {device}")
     print(f"all gradients together            {gradients / 1e6:8.1f} MB")
-    print(f"peak of training, step at the end {whole / 1e6:8.1f} MB (gradients, momentum, activations)")
-    print(f"peak of training, step in hooks   {released / 1e6:8.1f} MB")
+    print(f"peak, step after backward         {whole / 1e6:8.1f} MB (gradients, momentum, activations)")
+    print(f"peak, step in hooks               {released / 1e6:8.1f} MB")
     print(f"saved                             {(whole - released) / 1e6:8.1f} MB")
     print("the trained weights are the same")
 

@@ -1,10 +1,10 @@
-"""INNAprop in Hugging Face's Trainer: a tiny BERT from a configuration, trained, saved every epoch, and resumed.
+"""INNAprop in Hugging Face's Trainer: a tiny BERT trained from scratch, saved every epoch and resumed.
 
     pip install transformers accelerate
     python examples/hugging_face_trainer.py
 
-The Trainer makes the optimizer itself, from `optimizer_cls_and_kwargs`: it groups the parameters, puts its
-`weight_decay` where it belongs, and scales `lr` by its schedule. Nothing is downloaded.
+The Trainer creates the optimizer from `optimizer_cls_and_kwargs`. It groups the parameters, applies its `weight_decay`
+to the right ones, and scales `lr` by its schedule. Nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def tiny_bert() -> BertForSequenceClassification:
 
 
 def make_trainer(folder: Path) -> Trainer:
-    """A Trainer of a new model for three epochs of ten steps; it leaves a checkpoint per epoch in ``folder``."""
+    """Make a Trainer of a new model: three epochs of ten steps, a checkpoint per epoch in ``folder``."""
     arguments = TrainingArguments(
         str(folder),
         num_train_epochs=3,

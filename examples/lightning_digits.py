@@ -1,9 +1,9 @@
-"""INNA in Lightning, on scikit-learn's digits with the paper's step size, saved every epoch and resumed.
+"""INNA in Lightning on scikit-learn's digits with the paper's schedule, saved every epoch and resumed.
 
     pip install lightning scikit-learn
     python examples/lightning_digits.py
 
-`configure_optimizers` is all it takes. The schedule counts iterations: "interval" says so.
+Only `configure_optimizers` is needed. The schedule counts iterations: set "interval" to "step".
 """
 
 from __future__ import annotations
@@ -41,14 +41,14 @@ class Classifier(lightning.LightningModule):
 
 
 def batches() -> torch.utils.data.DataLoader:
-    """The digits, flat and in [0, 1], in batches of 128 and always in the same order."""
+    """The digits as flat tensors in [0, 1], in batches of 128 in a fixed order."""
     x, y = load_digits(return_X_y=True)
     data = torch.utils.data.TensorDataset(torch.tensor(x / 16, dtype=torch.float32), torch.tensor(y))
     return torch.utils.data.DataLoader(data, batch_size=128)
 
 
 def train(folder: Path, resume_from: Path | None = None) -> Classifier:
-    """Three epochs; ``folder`` gets epoch=0.ckpt, epoch=1.ckpt and epoch=2.ckpt."""
+    """Train for three epochs; save epoch=0.ckpt, epoch=1.ckpt and epoch=2.ckpt in ``folder``."""
     model = Classifier()
     trainer = lightning.Trainer(
         max_epochs=3,

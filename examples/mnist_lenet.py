@@ -1,11 +1,11 @@
-"""MNIST with LeNet-5 as a task of one's own, and a budget of minutes.
+"""MNIST with LeNet-5 as a custom task, in a few minutes.
 
     inna compare --task examples/mnist_lenet.py:make_task \\
         --optimizer sgd --optimizer heavy-ball --optimizer adam --optimizer inna:alpha=.5,beta=.1 \\
         --schedules 0.5 --tuning-epochs 1 --epochs 3 --out runs/mnist-lenet
 
-What differs from the built-in task (`inna compare --dataset mnist`): all 60,000 images are trained on, where the paper
-takes 50,000; the weights follow torch's own law. The files are fetched, or found in INNA_DATA.
+Differences from the built-in task (`inna compare --dataset mnist`): training uses all 60,000 images instead of the
+paper's 50,000, and the weights have torch's default initialisation. The files are downloaded, or read from INNA_DATA.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""How good a first guess for gamma_0 the theory gives on digits: `suggest_lr` beside the outcome of tuning.
+"""Compare the learning rate proposed by `suggest_lr` on digits with the tuned one.
 
     python examples/suggest_lr_digits.py [ROWS]
 
-At the initial weights of the tuning seed, on the whole training set, no network trained: the largest stable step size
-for the top curvature there. Beside it the constant gamma_0 that the tuning runs of ROWS (default results/digits, made
-by `inna compare`) chose, and the largest one of the grid that did not end at chance.
+`suggest_lr` returns the largest stable learning rate for the top curvature at the initial weights of the tuning seed,
+on the whole training set. No network is trained. The table also shows the constant learning rate chosen by the tuning
+runs in ROWS (a folder of `inna compare`, default results/digits) and the largest one of the grid that did not end at
+chance.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from inna.experiments.tasks.networks import small_cnn
 from inna.experiments.tasks.seeds import derive, isolated
 from inna.theory.curvature import suggest_lr
 
-CHANCE = 2.0  # below log(10) = 2.30, the training loss of a network that says nothing
+CHANCE = 2.0  # below log(10) = 2.30, the training loss of a uniform prediction
 
 
 def main(folder: Path) -> None:

@@ -1,9 +1,9 @@
-"""INNA in timm by registration, on scikit-learn's digits with a small ViT; saved every epoch and resumed.
+"""INNA registered in timm, on scikit-learn's digits with a small ViT, saved every epoch and resumed.
 
     pip install timm scikit-learn
     python examples/timm_digits.py
 
-Once registered, `create_optimizer_v2` knows it by name, groups the parameters and hands alpha and beta on.
+After registration, `create_optimizer_v2` finds INNA by name, groups the parameters and passes alpha and beta on.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def small_vit() -> torch.nn.Module:
 
 
 def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The digits as images in [0, 1], in batches of 128, always in the same order."""
+    """The digits as images in [0, 1], in batches of 128 in a fixed order."""
     x, y = load_digits(return_X_y=True)
     images = torch.tensor(x / 16, dtype=torch.float32).reshape(-1, 1, 8, 8)
     return list(zip(images.split(128), torch.tensor(y).split(128), strict=True))
 
 
 def train(folder: Path, resume_from: Path | None = None) -> torch.nn.Module:
-    """Three epochs under a cosine with one epoch of warm-up; ``folder`` gets checkpoint-0, -1 and -2.pth.tar."""
+    """Train for three epochs, warm-up and cosine; save checkpoint-0, -1 and -2.pth.tar in ``folder``."""
     model = small_vit()
     optimizer = create_optimizer_v2(model, "inna", lr=0.3, weight_decay=1e-4, alpha=0.5, beta=0.5)
     data = batches()

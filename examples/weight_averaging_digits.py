@@ -1,9 +1,9 @@
-"""INNA with torch.optim.swa_utils, on scikit-learn's digits: weights averaged from the second epoch on; resumed.
+"""INNA with torch.optim.swa_utils on scikit-learn's digits: weights averaged from epoch 2 on, saved and resumed.
 
     pip install scikit-learn
     python examples/weight_averaging_digits.py
 
-The average is of weights only: the momentum goes its way, and there is no evaluation mode to switch to.
+Only the weights are averaged. The momentum is not affected, and there is no `optimizer.eval()` to remember.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def network() -> torch.nn.Module:
 
 
 def batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """The digits, flat and in [0, 1], in batches of 128, always in the same order."""
+    """The digits as flat tensors in [0, 1], in batches of 128 in a fixed order."""
     x, y = load_digits(return_X_y=True)
     return list(zip(torch.tensor(x / 16, dtype=torch.float32).split(128), torch.tensor(y).split(128), strict=True))
 
 
 def train(folder: Path, resume_from: Path | None = None) -> AveragedModel:
-    """Three epochs; ``folder`` gets a checkpoint after each. Returns the average, its batch statistics being fresh."""
+    """Train for three epochs, save a checkpoint per epoch; return the average with updated batch statistics."""
     model = network()
     averaged = AveragedModel(model)
     optimizer = INNA(model.parameters(), lr=0.5, alpha=0.5, beta=0.5)
