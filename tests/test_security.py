@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,9 @@ SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
 
 # (file, function): where what is unpickled is known to be one's own.
 VOUCHED_FOR = {
-    ("src/inna/experiments/workers.py", "_unpickled"),  # test_sweep.py, test_a_task_that_was_altered_on_its_way
+    ("src/inna/experiments/sweep/workers.py", "_unpickled"),  # test_sweep.py, test_a_task_that_was_altered_on_its_way
     # Part of a message of the Dask cluster, which has unpickled the whole by then: whoever can send one is trusted.
-    ("src/inna/experiments/cluster.py", "_unpickled"),
+    ("src/inna/experiments/sweep/dask.py", "_unpickled"),
 }
 
 
@@ -100,3 +101,14 @@ def test_the_check_tells_what_is_dangerous(code: str, wrong: bool) -> None:
     call = ast.parse(code, mode="eval").body
     assert isinstance(call, ast.Call)
     assert bool(objection(ast.unparse(call.func), call)) is wrong
+
+
+def test_the_workflows_pin_every_action_and_may_only_read():
+    workflows = list((ROOT / ".github" / "workflows").glob("*.yml"))
+    assert workflows
+    for path in workflows:
+        text = path.read_text(encoding="utf-8")
+        used = re.findall(r"uses: *(\S+)", text)
+        assert used
+        assert [action for action in used if not re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", action)] == []
+        assert re.search(r"^permissions:\n  contents: read\n\n", text, re.MULTILINE)

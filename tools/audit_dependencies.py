@@ -1,7 +1,8 @@
-"""Ask the package index for known vulnerabilities of the pinned dependencies; part of `make lint`.
+"""Look up known vulnerabilities of the pinned dependencies with pip-audit; part of `make lint`.
 
-pip-audit asks. Where no index answers, or none that knows advisories, this says so and passes: a check that cannot be
-made must not stop work without a network. A vulnerability that is found is exit status 1.
+Exit status: 0 no known vulnerability, 1 a vulnerability, 3 not audited. The last means that no index answered, or that
+the index knows no advisories. It is not a pass: `make audit` fails on it, and `make lint` reports it and goes on, since
+work without a network must remain possible.
 """
 
 from __future__ import annotations
@@ -11,36 +12,41 @@ import subprocess
 import sys
 
 SECONDS = 25  # for all answers together
-NOT_AUDITED = "dependencies were not audited:"
+NOT_AUDITED = "NOT AUDITED:"
+UNKNOWN = 3  # the exit status of a lookup that could not be made
 
 
 def audit(requirements: str) -> tuple[str, int]:
-    """What to say of the pinned versions in the file ``requirements``, and the exit status."""
+    """Return the report on the pinned versions in the file ``requirements``, and the exit status."""
     command = [sys.executable, "-m", "pip_audit", "--disable-pip", "--no-deps", "--requirement", requirements]
     command += ["--format", "json", "--progress-spinner", "off", "--timeout", "5"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS)
         found = json.loads(done.stdout)["dependencies"]
     except subprocess.TimeoutExpired:
-        return f"{NOT_AUDITED} no index answered within {SECONDS} s", 0
+        return f"{NOT_AUDITED} no index answered within {SECONDS} s", UNKNOWN
     except (ValueError, KeyError):
-        last = next(reversed(done.stderr.splitlines()), "nothing was said")
-        return f"{NOT_AUDITED} pip-audit could not ask an index ({last})", 0
+        last = next(reversed(done.stderr.splitlines()), "no message")
+        return f"{NOT_AUDITED} pip-audit reached no index ({last})", UNKNOWN
     return verdict(found)
 
 
 def verdict(dependencies: list[dict[str, object]]) -> tuple[str, int]:
-    """The same of pip-audit's list of dependencies."""
+    """Return the report on pip-audit's list of dependencies, and the exit status."""
     audited = [each for each in dependencies if "skip_reason" not in each]
     if not audited:
-        return f"{NOT_AUDITED} the index here knows no advisories on any of the {len(dependencies)}", 0
+        return f"{NOT_AUDITED} the index knows none of the {len(dependencies)} dependencies", UNKNOWN
     lines = [
-        f"{each['name']} {each['version']}: {flaw['id']}, mended in {', '.join(flaw['fix_versions']) or 'no version'}"
+        f"{each['name']} {each['version']}: {flaw['id']}, fixed in {', '.join(flaw['fix_versions']) or 'no version'}"
         for each in audited
         for flaw in each["vulns"]  # type: ignore[attr-defined]
     ]
-    lines.append(f"{len(lines)} known vulnerabilities in {len(audited)} dependencies of {len(dependencies)} asked for")
-    return "\n".join(lines), int(len(lines) > 1)
+    lines.append(f"{len(lines)} known vulnerabilities in {len(audited)} of {len(dependencies)} dependencies")
+    skipped = [str(each["name"]) for each in dependencies if "skip_reason" in each]
+    if skipped:
+        lines.append(f"{NOT_AUDITED} {', '.join(skipped)}")
+    flawed = any(each["vulns"] for each in audited)
+    return "\n".join(lines), 1 if flawed else UNKNOWN if skipped else 0
 
 
 if __name__ == "__main__":
