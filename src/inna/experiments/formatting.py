@@ -16,6 +16,7 @@ __all__ = [
     "fixed",
     "percent",
     "plain",
+    "print_line",
     "schedule",
     "seeds",
     "short",

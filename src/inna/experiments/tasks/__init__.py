@@ -1,1 +1,1 @@
-"""Tasks: data sets, networks, loading, fingerprints."""
+"""Tasks: built-in and own, their data sets, networks and downloads."""

@@ -1,4 +1,4 @@
-"""The data sets: what they are, which files hold them, where those come from, what vouches for each. No imports."""
+"""The built-in data sets: description, files, addresses and checksums. Imports nothing but the standard library."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ __all__ = ["CATALOGUE", "DatasetEntry", "PublishedFile", "entry"]
 
 @dataclass(frozen=True)
 class PublishedFile:
-    """A file as its publisher offers it.
+    """A file as it is published.
 
     Attributes:
-        name: under which it is kept; ``.gz`` holds one file, ``.tar.gz`` several.
+        name: the file's name; ``.gz`` contains one file, ``.tar.gz`` several.
         size: in bytes.
-        sha256: of the file as it is offered.
-        addresses: where it can be fetched, tried in this order.
-        contents: the files in it that are read, and what vouches for a copy of each that was unpacked elsewhere:
-            ``sha256:...``, or ``md5:...`` where only the publisher's MD5 is known; where it is empty, only the packed
-            file is taken.
+        sha256: checksum of the published file.
+        addresses: where it can be downloaded, tried in this order.
+        contents: the members that are read, each with the checksum of an unpacked copy: ``sha256:...``, or ``md5:...``
+            if only the publisher's MD5 is known. Without a checksum only the packed file is used.
     """
 
     name: str
@@ -34,15 +33,15 @@ class DatasetEntry:
     """A data set of images in classes.
 
     Attributes:
-        name: by which it is asked for.
-        title: what it shows.
+        name: the name that commands and functions take.
+        title: what the images show.
         shape: (channels, height, width) of an image.
-        classes: how many.
-        train, test: images that runs train and test on.
-        terms: the licence, or what the publisher asks for.
-        source: whom to cite.
-        files: none where the data come with a package.
-        folders: names of folders within the data folder where its files are looked for, beside its own name.
+        classes: number of classes.
+        train, test: number of images to train on and to test on.
+        terms: the licence, or the publisher's conditions.
+        source: the publication to cite.
+        files: empty if the data come with a package.
+        folders: further folders within the data folder where its files are looked for.
     """
 
     name: str
@@ -58,7 +57,7 @@ class DatasetEntry:
 
 
 def _idx_files(bases: tuple[str, ...], described: Mapping[str, tuple[int, str, str]]) -> tuple[PublishedFile, ...]:
-    """The four files of MNIST's layout: name -> (bytes, SHA-256 of the packed file, checksum of what is in it)."""
+    """Return the four files of MNIST's layout; ``described``: name -> (bytes, SHA-256, checksum of the content)."""
     return tuple(
         PublishedFile(f"{name}.gz", size, sha256, tuple(f"{base}{name}.gz" for base in bases), {name: checksum})
         for name, (size, sha256, checksum) in described.items()
@@ -93,7 +92,7 @@ MNIST = DatasetEntry(
     test=10_000,
     terms="CC BY-SA 3.0",
     source='Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998',
-    # The authors' own server, the last one, has long turned programs away; the others are copies that they allow.
+    # The authors' own server is the last one: it rejects programs. The others are authorised copies.
     files=_idx_files(
         (
             "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -229,10 +228,10 @@ CATALOGUE: Mapping[str, DatasetEntry] = {
 
 
 def entry(name: str) -> DatasetEntry:
-    """The data set of that name.
+    """Return the data set of that name.
 
     Raises:
-        ValueError: there is none; the message lists them.
+        ValueError: there is none; the message lists those that exist.
 
     >>> entry("mnist").shape
     (1, 28, 28)

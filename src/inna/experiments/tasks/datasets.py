@@ -1,7 +1,7 @@
-"""The data of the built-in tasks, as tensors ready to train on.
+"""Load the data of the built-in tasks as tensors.
 
-Everywhere images are float32 of shape (N, channels, height, width) in [0, 1], published bytes divided by 255 (digits:
-by 16) and nothing else; labels are int64 of shape (N,).
+Images are float32 of shape (N, channels, height, width) in [0, 1]: the published bytes divided by 255 (digits: by 16).
+Labels are int64 of shape (N,).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DIGITS_SPLIT_SEED = 0
 
 
 def digits() -> Split:
-    """scikit-learn's bundled 1,797 handwritten digits, split once and for all: 80 % train, 20 % test, stratified.
+    """Return scikit-learn's 1,797 handwritten digits in a fixed stratified split: 80 % train, 20 % test.
 
     Returns:
         ((train images, train labels), (test images, test labels)): images float32 of shape (N, 1, 8, 8) in [0, 1],
@@ -55,7 +55,7 @@ def digits() -> Split:
 
 
 def published(name: str) -> Split:
-    """A data set as it is published, whole: what of its files is not in the data folder is fetched first.
+    """Return a whole data set as it is published; download the files that are missing.
 
     Args:
         name: "mnist", "fashion-mnist", "cifar10" or "cifar100".
@@ -65,7 +65,7 @@ def published(name: str) -> Split:
 
     Raises:
         ValueError: there is no such data set.
-        DataError: a file is not here and could not be fetched.
+        DataError: a file is missing and cannot be downloaded.
     """
     described = entry(name)
     if not described.files:
@@ -80,7 +80,7 @@ def published(name: str) -> Split:
 
 
 def mnist() -> Split:
-    """MNIST's handwritten digits: the first 50,000 of the training files to train on, the 10,000 of the test files.
+    """Return MNIST's handwritten digits: the first 50,000 training images, and the 10,000 test images.
 
     Returns:
         ((train images, train labels), (test images, test labels)): images of shape (N, 1, 28, 28), labels 0 .. 9.
@@ -94,7 +94,7 @@ def mnist() -> Split:
 
 
 def fashion_mnist() -> Split:
-    """Fashion-MNIST's articles of clothing, laid out and split as `mnist`.
+    """Return Fashion-MNIST's articles of clothing, in the shape and split of `mnist`.
 
     Raises:
         DataError: as in `published`.
@@ -105,7 +105,7 @@ def fashion_mnist() -> Split:
 
 
 def cifar10() -> Split:
-    """CIFAR-10's photographs in ten classes, 50,000 to train on and 10,000 to test.
+    """Return CIFAR-10's photographs in ten classes: 50,000 to train on, 10,000 to test on.
 
     Returns:
         ((train images, train labels), (test images, test labels)): images of shape (N, 3, 32, 32), channels red, green,
@@ -120,7 +120,7 @@ def cifar10() -> Split:
 
 
 def cifar100() -> Split:
-    """CIFAR-100's photographs, as `cifar10` with the fine labels 0 .. 99.
+    """Return CIFAR-100's photographs: as `cifar10`, with the fine labels 0 .. 99.
 
     Raises:
         DataError: as in `published`.
@@ -131,21 +131,21 @@ def cifar100() -> Split:
 
 
 def _the_papers_split(name: str) -> Split:
-    """The paper trains on 50,000 images and tests on 10,000, whatever the data set."""
+    """Split as in the paper: 50,000 training images and 10,000 test images."""
     (images, labels), test = published(name)
     count = entry(name).train
     return (images[:count], labels[:count]), test
 
 
 def _idx_pair(found: Mapping[str, bytes], part: str, described: DatasetEntry) -> tuple[Tensor, Tensor]:
-    """Images and labels in the IDX format: four bytes of type, a length of four bytes per dimension, the numbers."""
+    """Parse the IDX format: four bytes for the type, four per dimension for its length, then the numbers."""
     images = np.frombuffer(found[f"{part}-images-idx3-ubyte"], np.uint8, offset=16)
     labels = np.frombuffer(found[f"{part}-labels-idx1-ubyte"], np.uint8, offset=8)
     return _tensors(images, labels, described)
 
 
 def _cifar(found: Mapping[str, bytes], parts: list[str], described: DatasetEntry) -> tuple[Tensor, Tensor]:
-    """Images and labels in CIFAR's binary form: records of the labels, the last one the finest, and 3,072 pixels."""
+    """Parse CIFAR's binary format: records of the labels, the finest last, and 3,072 pixels."""
     pixels = int(np.prod(described.shape))
     labels_each = 2 if described.classes == 100 else 1
     records = np.frombuffer(b"".join(found[part] for part in parts), np.uint8).reshape(-1, labels_each + pixels)

@@ -1,4 +1,4 @@
-"""What is trained: a network, its data, its loss and its metrics in one `Task`. Built-in tasks are written with it."""
+"""Load tasks by name: the built-in ones, and functions of a file or module."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
-from inna.experiments.tasks import datasets
-from inna.experiments.tasks import networks as models
-from inna.experiments.tasks.own_code import _import_file, find_module, import_module
+from inna.experiments.tasks import datasets, networks
+from inna.experiments.tasks.own_code import find_module, import_file, import_module
 from inna.experiments.tasks.seeds import derive, isolated
 from inna.experiments.tasks.subsets import split_subset
-from inna.experiments.tasks.task import Task, _kind, _summary, accuracy
+from inna.experiments.tasks.task import Task, accuracy, describe_error, describe_type
 
 __all__ = [
     "BUILTIN_TASKS",
@@ -29,7 +28,7 @@ __all__ = [
 
 
 class BuiltinTask(NamedTuple):
-    """A built-in data set: what loads it, and the networks that can be trained on it, the default one first."""
+    """A built-in data set: the function that loads it, and its networks, the default first."""
 
     data: Callable[[], tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]
     models: Mapping[str, Callable[[], nn.Module]]
@@ -37,37 +36,35 @@ class BuiltinTask(NamedTuple):
 
 
 _GREY_28: Mapping[str, Callable[[], nn.Module]] = {
-    "lenet5": models.lenet5,
-    "nin": partial(models.network_in_network, channels=1, padding=2),
+    "lenet5": networks.lenet5,
+    "nin": partial(networks.network_in_network, channels=1, padding=2),
 }
 BUILTIN_TASKS: Mapping[str, BuiltinTask] = {
-    "digits": BuiltinTask(datasets.digits, {"small-cnn": models.small_cnn}, channels_last=False),
+    "digits": BuiltinTask(datasets.digits, {"small-cnn": networks.small_cnn}, channels_last=False),
     "mnist": BuiltinTask(datasets.mnist, _GREY_28),
     "fashion-mnist": BuiltinTask(datasets.fashion_mnist, _GREY_28),
-    "cifar10": BuiltinTask(datasets.cifar10, {"nin": models.network_in_network}),
-    "cifar100": BuiltinTask(datasets.cifar100, {"nin": partial(models.network_in_network, classes=100)}),
+    "cifar10": BuiltinTask(datasets.cifar10, {"nin": networks.network_in_network}),
+    "cifar100": BuiltinTask(datasets.cifar100, {"nin": partial(networks.network_in_network, classes=100)}),
 }
 
 
 def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tuple[Task, str]:
-    """The task that ``name`` stands for, and the digest of its source.
+    """Load a task by its name; return it with the digest of its source.
 
     Args:
-        name: a built-in task's name, also followed by ``[:N]`` for its first N training images and the first test
-            images in the same proportion; or ``file.py:function``, or ``package.module:function``; the function takes
-            no arguments and returns a `Task`. It is called under a fixed seed, so data that it draws are the same in
-            every process.
-        folder: where a relative file lies; by default the working directory.
-        model: which of a built-in task's networks; empty for its first. A task of one's own has one network, and no
-            other may be asked for.
+        name: a built-in task; with ``[:N]`` only its first N training images and test images in proportion. Or a
+            function as ``file.py:function`` or ``package.module:function``: it takes no arguments and returns a `Task`.
+            It is called under a fixed seed, so that random data are the same in every process.
+        folder: folder of a relative file; by default the working directory.
+        model: which of a built-in task's networks; "" for its first. Your own task has one network only.
 
     Returns:
-        The task, and the SHA-256 digest of the bytes of the file that defines it (empty for a built-in task). Other
-        files that this one imports are not part of the digest.
+        The task, and the SHA-256 of the file that defines it ("" for a built-in task). Files that it imports are not
+        part of the digest.
 
     Raises:
-        ValueError: there is no such task, network, file or function, or it raises, or returns something else.
-        DataError: a built-in task's data are not here and could not be fetched.
+        ValueError: the task, network, file or function does not exist; the function raises, or returns no `Task`.
+        DataError: a built-in task's data are missing and cannot be downloaded.
     """
     if ":" not in split_subset(name)[0]:
         return _builtin(name, builtin_model(name, model)), ""
@@ -82,10 +79,10 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
 
 
 def builtin_model(name: str, model: str = "") -> str:
-    """The name of a built-in task's network: ``model``, or where that is empty its first. No data are looked at.
+    """Return the name of a built-in task's network: ``model``, or its first if that is "". Data are not loaded.
 
     Raises:
-        ValueError: there is no such task or network.
+        ValueError: the task or the network does not exist.
 
     >>> builtin_model("mnist"), builtin_model("mnist[:100]", "nin")
     ('lenet5', 'nin')
@@ -93,7 +90,7 @@ def builtin_model(name: str, model: str = "") -> str:
     whole, _ = split_subset(name)
     if whole not in BUILTIN_TASKS:
         known = ", ".join(BUILTIN_TASKS)
-        raise ValueError(f"dataset must be one of {known}, or a task of one's own as file.py:function; got {name!r}")
+        raise ValueError(f"dataset must be one of {known}, or your own task as file.py:function; got {name!r}")
     models = BUILTIN_TASKS[whole].models
     if model not in ("", *models):
         raise ValueError(f"the networks for {whole} are {', '.join(models)}; got {model!r}")
@@ -101,10 +98,10 @@ def builtin_model(name: str, model: str = "") -> str:
 
 
 def check_model(task: Task, model: str) -> None:
-    """Refuse a network that a task of one's own does not have.
+    """Check that a task has the network ``model``.
 
     Raises:
-        ValueError: ``model`` is neither empty nor the name of the task's network.
+        ValueError: ``model`` is neither "" nor the name of the task's network.
     """
     if model not in ("", task.model_name):
         raise ValueError(f"task {task.name} has the network {task.model_name}, not {model!r}")
@@ -140,9 +137,9 @@ def _builtin_data(name: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tenso
 @lru_cache(maxsize=8)
 def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
     try:
-        module = _import_file(path, digest) if place.endswith(".py") else import_module(place)
+        module = import_file(path, digest) if place.endswith(".py") else import_module(place)
     except (Exception, SystemExit) as error:
-        raise ValueError(f"task {name}: importing {path} failed: {_summary(error)}") from error
+        raise ValueError(f"task {name}: importing {path} failed: {describe_error(error)}") from error
     make = getattr(module, function, None)
     if not callable(make):
         own = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
@@ -151,9 +148,9 @@ def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
         with isolated(derive(0, "task")):
             task = make()
     except (Exception, SystemExit) as error:
-        raise ValueError(f"task {name}: {function}() failed: {_summary(error)}") from error
+        raise ValueError(f"task {name}: {function}() failed: {describe_error(error)}") from error
     if not isinstance(task, Task):
-        raise ValueError(f"task {name}: {function}() must return an inna.experiments.Task, got {_kind(task)}")
+        raise ValueError(f"task {name}: {function}() must return an inna.experiments.Task, got {describe_type(task)}")
     return task
 
 
@@ -161,7 +158,7 @@ def _module_file(module: str) -> Path:
     try:
         path = find_module(module)
     except ImportError as error:
-        raise ValueError(f"task module {module!r} cannot be imported: {_summary(error)}") from None
+        raise ValueError(f"task module {module!r} cannot be imported: {describe_error(error)}") from None
     if path is None:
-        raise ValueError(f"there is no module {module!r} for the task; a file is named with its ending .py")
+        raise ValueError(f"there is no module {module!r} for the task; a file needs its ending .py")
     return path

@@ -1,7 +1,7 @@
-"""The networks of the built-in tasks. Weights come from a normal law under the run's seed, so optimizers share them.
+"""The networks of the built-in tasks. The run's seed decides the weights, so all optimizers start from the same ones.
 
-The paper states a normal law and no variance. Here every weight is drawn from N(0, 2 / fan_in), the law that keeps the
-second moment of activations through a ReLU (K. He et al., ICCV 2015), and every bias is zero.
+The paper states a normal distribution without its variance. Here weights are drawn from N(0, 2 / fan_in), which keeps
+the second moment of activations through a ReLU (K. He et al., ICCV 2015), and biases are zero.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ def normal_weights(network: nn.Module) -> nn.Module:
 
 
 def small_cnn() -> nn.Module:
-    """One convolution and two dense layers for images of 8 x 8 pixels in ten classes; 8,714 parameters.
+    """Return one convolution and two dense layers for 8 x 8 images in ten classes; 8,714 parameters.
 
-    (N, 1, 8, 8) -> 3 x 3 convolution to 16 channels with stride 2, ReLU -> 32 units, ReLU -> (N, 10) logits. So small
-    that an iteration on 32 images is bound by the framework, not by arithmetic: a whole comparison takes minutes on a
-    laptop. Test accuracy on digits is about 98 %.
+    (N, 1, 8, 8) -> 3 x 3 convolution to 16 channels with stride 2, ReLU -> 32 units, ReLU -> (N, 10) logits. An
+    iteration on 32 images is bound by the framework, not by arithmetic; a whole comparison takes minutes on a laptop.
+    Test accuracy on digits is about 98 %.
 
     >>> sum(p.numel() for p in small_cnn().parameters())
     8714
@@ -49,10 +49,10 @@ def small_cnn() -> nn.Module:
 
 
 def lenet5() -> nn.Module:
-    """LeNet-5 with ReLU and max-pooling for images of 28 x 28 pixels in ten classes; 61,706 parameters.
+    """Return LeNet-5 with ReLU and max-pooling for 28 x 28 images in ten classes; 61,706 parameters.
 
     (N, 1, 28, 28) -> (N, 10) logits. ReLU comes after the pooling: the two commute, values and gradients bit for bit,
-    and there it has a quarter of the numbers to go through.
+    and there it has a quarter of the work.
 
     Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition",
     Proceedings of the IEEE 86(11), 1998; with today's activations and pooling.
@@ -79,17 +79,17 @@ def lenet5() -> nn.Module:
 
 
 def network_in_network(classes: int = 10, channels: int = 3, padding: int = 0) -> nn.Module:
-    """The paper's "slightly modified" Network in Network for images of 32 x 32 pixels.
+    """Return the paper's "slightly modified" Network in Network for 32 x 32 images.
 
     (N, channels, 32, 32) -> (N, classes) logits. Three blocks of one k x k and two 1 x 1 convolutions, ReLU after each,
-    pooling and dropout between them, no padding, and a dense layer after the last pooling, which the network of Lin,
-    Chen and Yan does not have. 967,096 parameters for 10 classes, 994,456 for 100.
+    pooling and dropout between them, no padding, and a dense layer after the last pooling, unlike the network of Lin,
+    Chen and Yan. 967,096 parameters for 10 classes, 994,456 for 100.
 
     Args:
-        classes: of the output.
-        channels: of the input.
-        padding: rows and columns of zeros around the input. On images of 28 x 28 pixels the last pooling has nothing to
-            pool; 2 makes them 32 x 32, and the rest of the network stays as it is (957,496 parameters for one channel).
+        classes: number of classes.
+        channels: number of input channels.
+        padding: rows and columns of zeros around the input. With 2, images of 28 x 28 pixels become 32 x 32, since the
+            last pooling would be left without pixels (957,496 parameters for one channel).
 
     Source: the layers are those of the author's Keras networks of June 2019 (the paper names the network, its P of
     about 10^6 and ReLU, not its layers); M. Lin, Q. Chen, S. Yan, "Network in network", ICLR 2014.

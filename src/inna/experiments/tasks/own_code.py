@@ -1,4 +1,4 @@
-"""Modules of the user's own: found in the working directory too, as when Python itself is started there."""
+"""Import the user's own modules and files, from the working directory too."""
 
 from __future__ import annotations
 
@@ -8,29 +8,26 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-__all__ = [
-    "find_module",
-    "import_module",
-]
+__all__ = ["find_module", "import_file", "import_module"]
 
 
 def import_module(name: str) -> ModuleType:
-    """Import the module of that name.
+    """Import a module by its name.
 
     Raises:
-        ImportError: there is none, or it cannot be imported.
+        ImportError: it does not exist, or cannot be imported.
     """
-    _look_here()
+    _search_working_directory()
     return importlib.import_module(name)
 
 
 def find_module(name: str) -> Path | None:
-    """The file of the module of that name, which is not imported (its parent packages are); None if there is none.
+    """Return the file of a module, or None if there is none. Only its parent packages are imported.
 
     Raises:
         ImportError: a parent package cannot be imported.
     """
-    _look_here()
+    _search_working_directory()
     try:
         spec = importlib.util.find_spec(name)
     except (ModuleNotFoundError, ValueError):
@@ -38,20 +35,25 @@ def find_module(name: str) -> Path | None:
     return Path(spec.origin) if spec is not None and spec.origin is not None else None
 
 
-def _look_here() -> None:
+def _search_working_directory() -> None:
     here = str(Path.cwd())
     if "" not in sys.path and here not in sys.path:
         sys.path.append(here)
         importlib.invalidate_caches()
 
 
-def _import_file(path: Path, digest: str) -> ModuleType:
+def import_file(path: Path, digest: str) -> ModuleType:
+    """Import a Python file under a name made from its ``digest``, so that another version is another module.
+
+    Raises:
+        ImportError: it is not a Python file.
+    """
     name = f"inna_task_{digest[:12]}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
+        raise ImportError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
-    # Its neighbours can be imported, as when Python runs the file itself.
+    # It may import the modules beside it, as when Python runs the file.
     if str(path.parent) not in sys.path:
         sys.path.append(str(path.parent))
     sys.modules[name] = module

@@ -1,4 +1,4 @@
-"""Every random choice of a run follows from its seed; the caller's own random state is never changed."""
+"""Derive every random choice of a run from its seed, without changing the caller's random state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["derive", "isolated", "reseed"]
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """A seed in [0, 2^63) for one purpose; other purposes and other seeds give unrelated ones, in any process.
+    """Return a seed in [0, 2^63) for one purpose, unrelated to those of other purposes and seeds.
 
     >>> derive(0, "weights") == derive(0, "weights"), derive(0, "order", 1) == derive(0, "order", 2)
     (True, False)
@@ -32,11 +32,11 @@ def reseed(seed: int) -> None:
 
 @contextmanager
 def isolated(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Run a block with the global generators seeded by ``seed``, and give them back as they were.
+    """Run a block with the global generators seeded by ``seed``, and restore their state afterwards.
 
     Args:
         seed: in [0, 2^63).
-        device: whose generator is kept safe too, beside the CPU's.
+        device: a device whose generator is restored too, besides the CPU's.
     """
     devices = [device] if device is not None and device.type == "cuda" else []
     numpy_state, python_state = np.random.get_state(), random.getstate()

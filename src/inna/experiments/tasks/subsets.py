@@ -1,4 +1,4 @@
-"""Names of the first images of a built-in data set: ``mnist[:10000]`` is mnist with 10,000 training images."""
+"""Names of subsets: ``mnist[:10000]`` is mnist with its first 10,000 training images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["split_subset", "subset"]
 
 
 def subset(name: str, images: int) -> str:
-    """The name of the data set ``name`` with its first ``images`` training images.
+    """Return the name of the data set ``name`` with its first ``images`` training images.
 
     >>> subset("mnist", 10000)
     'mnist[:10000]'
@@ -17,7 +17,7 @@ def subset(name: str, images: int) -> str:
 
 
 def split_subset(name: str) -> tuple[str, int | None]:
-    """A name taken apart: the whole data set, and how many of its training images; None for all of them.
+    """Split a name into the whole data set and the number of its training images, None for all of them.
 
     >>> split_subset("mnist[:10000]"), split_subset("mnist")
     (('mnist', 10000), ('mnist', None))

@@ -1,4 +1,4 @@
-"""A task: network, data, loss and metrics."""
+"""The task: a network, its data, its loss and its metrics."""
 
 from __future__ import annotations
 
@@ -13,21 +13,16 @@ from torch.utils.data import DataLoader
 from inna.experiments.rows.run import Metric
 from inna.experiments.tasks.seeds import derive, isolated
 
-__all__ = [
-    "Data",
-    "Task",
-    "accuracy",
-]
-
+__all__ = ["Data", "Task", "accuracy", "describe_error", "describe_type"]
 
 Data = tuple[Tensor, Tensor] | DataLoader[Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A learning problem: everything of a run but the optimizer, the seed and the length.
+    """A learning problem: everything that a run needs except the optimizer, the seed and the number of epochs.
 
-    In a file of one's own, for ``inna compare --task sine.py:make_task``::
+    In a file of your own, for ``inna compare --task sine.py:make_task``::
 
         import torch
         from torch import nn
@@ -40,22 +35,23 @@ class Task:
                         loss=nn.functional.mse_loss, metrics={"worst_error": (lambda y, t: (y - t).abs().max(), "min")})
 
     Attributes:
-        name: for tables and rows.
-        model: makes the network, without arguments; it is called under the run's seed, which so decides the weights.
-        train, test: a pair (inputs, targets) of tensors with one length, or a DataLoader of such pairs of batches.
-            Tensors are kept on the device and shuffled there each epoch under the run's seed. A DataLoader keeps its
-            own batch size and order of shuffling, seeded by the run; the training loss is measured over it as it is.
+        name: the task's name in tables and results.
+        model: a function without arguments that returns the network. It is called under the run's seed, which therefore
+            decides the weights.
+        train, test: a pair (inputs, targets) of tensors of one length, or a DataLoader of such pairs of batches.
+            Tensors are kept on the device and shuffled there in each epoch under the run's seed. A DataLoader keeps its
+            own batch size and shuffling, seeded by the run; the training loss is measured over it as it is.
         loss: (outputs, targets) -> the mean over the batch, a tensor of one element.
-        metrics: name -> (function, "max" or "min"): figures of merit on the test set and which direction is good,
-            the main one first. A function takes the outputs and targets of the whole test set and returns a number.
-            The loss on the test set is always measured; without metrics it is the main one.
-        model_name: the network's name in rows; by default the name of the factory, where it has one.
-        channels_last: whether network and inputs take torch's channels-last memory layout, which convolutions over
-            images run faster in. It rounds differently, so it is part of what decides a run.
+        metrics: name -> (function, "max" or "min"): measures on the test set with the better direction, the main one
+            first. A function takes the outputs and targets of the whole test set and returns a number. The loss on the
+            test set is always measured; without metrics it is the main measure.
+        model_name: the network's name in results; by default the name of the function ``model``, if it has one.
+        channels_last: whether the network and its inputs use torch's channels-last memory layout, in which convolutions
+            over images are faster. It rounds differently, so it is one of the settings of a run.
 
     Raises:
         TypeError: an attribute is of the wrong type.
-        ValueError: inputs and targets differ in length, or are empty; a metric's name or direction is not usable.
+        ValueError: inputs and targets differ in length, or are empty; a metric's name or direction is invalid.
     """
 
     name: str
@@ -71,11 +67,11 @@ class Task:
         for attribute, least in (("name", 1), ("model_name", 0)):
             text = getattr(self, attribute)
             if not isinstance(text, str) or len(text) < least or not text.isprintable():
-                given = repr(text) if isinstance(text, str) else _kind(text)
+                given = repr(text) if isinstance(text, str) else describe_type(text)
                 raise TypeError(f"Task.{attribute} must be a {'non-empty ' * least}string of one line, got {given}")
         for attribute in ("model", "loss"):
             if not callable(getattr(self, attribute)):
-                raise TypeError(f"Task.{attribute} must be callable, got {_kind(getattr(self, attribute))}")
+                raise TypeError(f"Task.{attribute} must be callable, got {describe_type(getattr(self, attribute))}")
         if isinstance(self.model, nn.Module):
             raise TypeError(
                 "Task.model must be a function that makes the network, got a network; each run needs new weights"
@@ -83,12 +79,14 @@ class Task:
         for attribute in ("train", "test"):
             _check_data(attribute, getattr(self, attribute), self.channels_last)
         if not isinstance(self.metrics, Mapping):
-            raise TypeError(f"Task.metrics must map names to (function, direction), got {_kind(self.metrics)}")
+            raise TypeError(f"Task.metrics must map names to (function, direction), got {describe_type(self.metrics)}")
         for name, metric in self.metrics.items():
             if not isinstance(name, str) or not name.isidentifier() or name == "loss":
                 raise ValueError(f"a metric's name must be an identifier other than 'loss', got {name!r}")
             if not isinstance(metric, tuple) or len(metric) != 2 or not callable(metric[0]):
-                raise TypeError(f"Task.metrics[{name!r}] must be (function, 'max' or 'min'), got {_kind(metric)}")
+                raise TypeError(
+                    f"Task.metrics[{name!r}] must be (function, 'max' or 'min'), got {describe_type(metric)}"
+                )
             if metric[1] not in ("max", "min"):
                 raise ValueError(f"Task.metrics[{name!r}] must say 'max' or 'min', got {metric[1]!r}")
         if not self.model_name:
@@ -97,31 +95,33 @@ class Task:
 
     @property
     def measures(self) -> tuple[Metric, ...]:
-        """The metrics as a `Study` states them; the loss where there are none."""
+        """The metrics as a `Study` lists them; the loss if there are none."""
         stated = tuple(Metric(name, goal) for name, (_, goal) in self.metrics.items())
         return stated or (Metric("loss", "min"),)
 
     @property
     def loader_batch_size(self) -> int | None:
-        """The batch size that a DataLoader for training brings along (0 if it does not say); None for tensors."""
+        """The batch size of the training DataLoader (0 if it has none); None for tensors."""
         if not isinstance(self.train, DataLoader):
             return None
         size = self.train.batch_size or getattr(self.train.batch_sampler, "batch_size", None)
         return size if isinstance(size, int) else 0
 
     def check(self) -> None:
-        """Try the parts together on a few samples: the network takes the inputs, the loss and metrics the outputs.
+        """Try the network, the loss and the metrics together on a few samples.
 
         Raises:
-            ValueError: they do not fit together; the message says which part raised what.
+            ValueError: they do not fit together; the message names the part and its error.
         """
         with isolated(derive(0, "check")):
             try:
                 network = self.model()
             except Exception as error:
-                raise ValueError(f"task {self.name}: its model cannot be made: {_summary(error)}") from error
+                raise ValueError(f"task {self.name}: its model cannot be made: {describe_error(error)}") from error
             if not isinstance(network, nn.Module):
-                raise ValueError(f"task {self.name}: model() must return a torch.nn.Module, got {_kind(network)}")
+                raise ValueError(
+                    f"task {self.name}: model() must return a torch.nn.Module, got {describe_type(network)}"
+                )
             network.eval()
             for attribute in ("train", "test"):
                 self._try(network, attribute)
@@ -140,19 +140,19 @@ class Task:
                 doing = f"the loss on the {attribute} data"
                 loss = self.loss(outputs, targets)
                 if not isinstance(loss, Tensor) or loss.numel() != 1:
-                    raise TypeError(f"it must return a tensor of one element, got {_kind(loss)}")
+                    raise TypeError(f"it must return a tensor of one element, got {describe_type(loss)}")
                 if attribute == "test":
                     if self.metrics and not isinstance(outputs, Tensor):
-                        raise TypeError(f"metrics need a network that returns a tensor, got {_kind(outputs)}")
+                        raise TypeError(f"metrics need a network that returns a tensor, got {describe_type(outputs)}")
                     for name, (function, _) in self.metrics.items():
                         doing = f"the metric {name}"
                         float(function(outputs, targets))
         except Exception as error:
-            raise ValueError(f"task {self.name}: {doing}: {_summary(error)}") from error
+            raise ValueError(f"task {self.name}: {doing}: {describe_error(error)}") from error
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The share of samples whose largest logit is the target's class, in [0, 1].
+    """Return the share of samples whose largest logit is the target's class, in [0, 1].
 
     >>> accuracy(torch.tensor([[0.0, 1.0], [2.0, 1.0]]), torch.tensor([1, 1])).item()
     0.5
@@ -164,7 +164,9 @@ def _check_data(name: str, data: Any, channels_last: bool) -> None:
     if isinstance(data, DataLoader):
         return
     if not (isinstance(data, (tuple, list)) and len(data) == 2 and all(isinstance(part, Tensor) for part in data)):
-        raise TypeError(f"Task.{name} must be a pair (inputs, targets) of tensors or a DataLoader, got {_kind(data)}")
+        raise TypeError(
+            f"Task.{name} must be a pair (inputs, targets) of tensors or a DataLoader, got {describe_type(data)}"
+        )
     lengths = [len(part) if part.ndim else 0 for part in data]
     if lengths[0] != lengths[1] or not lengths[0]:
         raise ValueError(f"Task.{name}: inputs and targets must have one length > 0, got {lengths[0]} and {lengths[1]}")
@@ -175,12 +177,22 @@ def _check_data(name: str, data: Any, channels_last: bool) -> None:
         )
 
 
-def _kind(value: Any) -> str:
+def describe_type(value: Any) -> str:
+    """Return the type of ``value`` for a message, with the shape of a tensor.
+
+    >>> describe_type(torch.ones(2, 3)), describe_type(1)
+    ('a tensor of shape (2, 3)', 'builtins.int')
+    """
     if isinstance(value, Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return value.__name__ if isinstance(value, type) else f"{type(value).__module__}.{type(value).__qualname__}"
 
 
-def _summary(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
+    """Return the type and the first line of an error.
+
+    >>> describe_error(ValueError("first\\nsecond"))
+    'ValueError: first'
+    """
     first = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
