@@ -122,7 +122,7 @@ def test_landscape_writes_the_interactive_page_and_opens_it(capsys, tmp_path, mo
     assert '"scene":"beale","alpha":0.5,"beta":0.3' in page.read_text(encoding="utf-8")
     monkeypatch.setattr("webbrowser.open", lambda address: False)
     assert run(["landscape", "--interactive", "--show"]) == 1
-    assert "no browser" in capsys.readouterr().err
+    assert "no browser could be started" in capsys.readouterr().err
 
 
 def test_train_writes_row_and_checkpoint_and_does_not_train_twice(capsys, tmp_path):
@@ -245,7 +245,7 @@ def test_interruption_and_failure_are_status_1_and_one_line(capsys, monkeypatch)
     def failed(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    for fault, words in ((interrupted, "goes on from there"), (failed, "No space left")):
+    for fault, words in ((interrupted, "Stopped. Finished runs are saved"), (failed, "No space left")):
         monkeypatch.setattr("inna.experiments.sweep.sweep.sweep", fault)
         assert run(["compare", "--task", tiny_task.PATH, "--optimizer", "sgd", *FEW]) == 1
         error = capsys.readouterr().err

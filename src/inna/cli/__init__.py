@@ -1,4 +1,4 @@
-"""The command line: arguments to calls, nothing else. Exit status 0 done, 1 failed, 2 wrong usage."""
+"""The command line: turns arguments into calls. Exit status: 0 done, 1 failed, 2 wrong usage."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from collections.abc import Sequence
 
 import cyclopts
 from cyclopts import App, Parameter
+from rich.console import Console
 
 import inna
 from inna.cli.compare import compare
 from inna.cli.datasets import datasets
 from inna.cli.info import info
 from inna.cli.landscape import landscape
-from inna.cli.messages import UsageError, errors
-from inna.cli.options import format_default
+from inna.cli.options import UsageError, format_default
 from inna.cli.report import report
 from inna.cli.reproduce import reproduce
 from inna.cli.status import status
 from inna.cli.theory_check import theory_check
 from inna.cli.train import train
+from inna.experiments.formatting import print_line
 from inna.interrupts import STOPPED
 
 __all__ = ["app", "run"]
@@ -38,7 +39,7 @@ for command in (compare, train, reproduce, datasets, status, report, landscape, 
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Carry out a command line and return its exit status.
+    """Run a command line and return its exit status.
 
     Args:
         arguments: without the program's name.
@@ -48,7 +49,11 @@ def run(arguments: Sequence[str]) -> int:
     try:
         # Commands return their exit status; help and version return None.
         status: int | None = app(
-            arguments, exit_on_error=False, print_error=False, result_action="return_value", error_console=errors()
+            arguments,
+            exit_on_error=False,
+            print_error=False,
+            result_action="return_value",
+            error_console=Console(stderr=True),
         )
         sys.stdout.flush()
         return status or 0
@@ -59,7 +64,7 @@ def run(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _complain(STOPPED, 1, debug)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone
         return 1
     except RuntimeError as error:
         return _complain(str(error), 1, debug)
@@ -72,5 +77,5 @@ def _complain(text: str, status: int, debug: bool, hint: str = "") -> int:
         import traceback
 
         traceback.print_exc()
-    errors().print(f"inna: {next(iter(text.splitlines()), '')}{hint}", markup=False, highlight=False, soft_wrap=True)
+    print_line(Console(stderr=True), f"inna: {next(iter(text.splitlines()), '')}{hint}")
     return status

@@ -10,7 +10,6 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking
 from inna.cli.options import (
     Compute,
     DataFolder,
@@ -20,6 +19,7 @@ from inna.cli.options import (
     Sweep,
     Task,
     TaskOptions,
+    checking,
     default_folder,
 )
 from inna.cli.run_study import carry_out, conclude

@@ -1,4 +1,4 @@
-"""``inna datasets``."""
+"""The command ``inna datasets``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from cyclopts import Parameter
 from rich.console import Console
 from rich.table import Table
 
-from inna.cli.messages import checking, say
-from inna.cli.options import DataFolder, DataFolderOptions
+from inna.cli.options import DataFolder, DataFolderOptions, checking
+from inna.experiments.formatting import print_line
 from inna.experiments.tasks.catalogue import CATALOGUE, DatasetEntry
 from inna.experiments.tasks.local_files import FileState, data_folder, file_states
 
@@ -23,15 +23,15 @@ __all__ = [
 
 
 def datasets(
-    name: Annotated[str | None, Parameter(help="One of them, to see its files. [default: a list of all]")] = None,
+    name: Annotated[str | None, Parameter(help="A data set, to show its files. [default: list all]")] = None,
     /,
     *,
-    download: Annotated[bool, Parameter(help="Fetch what is not here of NAME.")] = False,
+    download: Annotated[bool, Parameter(help="Download the missing files of NAME.")] = False,
     data: DataFolder = DataFolderOptions(),
 ) -> int:
-    """Show the data sets: size, checksums, terms of use, and whether an intact copy is here; fetch one.
+    """List the data sets with size, terms of use and whether an intact copy is here, or show or download one.
 
-    inna compare and inna train fetch what they need by themselves.
+    inna compare and inna train download what they need.
     """
     console = Console()
     with checking():
@@ -41,14 +41,14 @@ def datasets(
         data.use()
         described = None if name is None else entry(name)
         if download and described is None:
-            raise ValueError("--download needs the name of a data set")
+            raise ValueError("--download needs the name of a data set, such as inna datasets mnist --download")
     if described is None:
         console.print(overview())
         return 0
     if download:
         fetch(described)
     for line in describe(described):
-        say(console, line)
+        print_line(console, line)
     return 0
 
 
@@ -56,8 +56,8 @@ RIGHT = ("train", "test", "classes", "download")
 
 
 def overview() -> Table:
-    """All data sets, a line each."""
-    caption = f"Kept in {data_folder()}; inna datasets NAME shows the files, --download fetches them."
+    """Return a table of the data sets, one per line."""
+    caption = f"Folder: {data_folder()}. inna datasets NAME shows the files of one, --download downloads them."
     table = Table(box=None, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
     for heading in ("name", "images", "train", "test", "classes", "download", "here", "terms"):
         table.add_column(heading, no_wrap=True, justify="right" if heading in RIGHT else "left")
@@ -77,7 +77,7 @@ def overview() -> Table:
 
 
 def describe(described: DatasetEntry) -> Iterator[str]:
-    """One data set in lines: what it is, and for each file its size, checksum, addresses and whether it is here."""
+    """Return lines about one data set: its description, and each file with size, checksum, place and addresses."""
     yield f"{described.name}: {described.title}, {_pixels(described)}, {described.classes} classes"
     yield f"train and test images: {described.train:,} and {described.test:,}"
     yield f"terms: {described.terms}"
@@ -100,7 +100,7 @@ def _state(states: list[FileState]) -> str:
         return "yes"
     if any(state.damaged and not state.place for state in states):
         return "damaged"
-    return "in part" if any(state.place for state in states) else "no"
+    return "partly" if any(state.place for state in states) else "no"
 
 
 def _place(state: FileState) -> str:

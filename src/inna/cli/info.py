@@ -1,21 +1,19 @@
-"""``inna info``."""
+"""The command ``inna info``."""
 
 from __future__ import annotations
 
 from rich.console import Console
 
-from inna.cli.messages import say
+from inna.experiments.formatting import print_line
 
-__all__ = [
-    "info",
-]
+__all__ = ["info"]
 
 
 def info() -> int:
-    """Show versions, hardware, the paths of the optimizers that are available here, and where data are cached."""
+    """Show versions, hardware, the optimizers' paths available here, and the folder of the data sets."""
     from inna.experiments.training.hardware import report
 
     console = Console()
     for name, value in report().items():
-        say(console, f"{name:<22} {value}")
+        print_line(console, f"{name:<22} {value}")
     return 0

@@ -1,4 +1,4 @@
-"""``inna landscape``."""
+"""The command ``inna landscape``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
-from inna.cli.options import listed
+from inna.cli.options import checking, listed
 from inna.dynamics import INNA_DEFAULTS
+from inna.experiments.formatting import print_line
 
 __all__ = ["landscape"]
 
@@ -32,29 +32,29 @@ def landscape(
     beta: Annotated[float, Parameter(help="INNA's Newtonian damping, >= 0.")] = INNA_DEFAULTS.beta,
     lr: Annotated[
         float | None,
-        Parameter(help="INNA's step size γ0, and the step of time of the others. [default: the objective's]"),
+        Parameter(help="Learning rate (γ) of INNA; others derive theirs from it. [default: the objective's]"),
     ] = None,
     initial_speed: Annotated[
-        float | None, Parameter(help="s of INNA's initial velocity -s grad J. [default: beta, as in the authors' code]")
+        float | None, Parameter(help="The s of INNA's initial velocity -s ∇J. [default: beta, as in the authors' code]")
     ] = None,
-    q: Annotated[float, Parameter(help="Power of the decay γ0 (k+1)^-q, for every optimizer; 0 is constant.")] = 0.0,
+    q: Annotated[
+        float, Parameter(help="Power q >= 0 of the decay γ (k+1)^-q, for every optimizer; 0 is constant.")
+    ] = 0.0,
     start: Annotated[
-        tuple[float, float] | None, Parameter(help="Where to start: -1 1.5. [default: the objective's]")
+        tuple[float, float] | None, Parameter(help="Initial point, such as -1 1.5. [default: the objective's]")
     ] = None,
     steps: Annotated[int | None, Parameter(help="Iterations. [default: the objective's]")] = None,
     beside: Annotated[
         tuple[str, ...],
         Parameter(
-            help="Who runs beside INNA, once for each: gd, heavy-ball, nesterov, adam, or another inna, with settings "
-            "as in adam:lr=.01, heavy-ball:momentum=.9, inna:alpha=1.3; or none. Without an lr each takes the same "
-            "step of time: gd and adam lr γ0, heavy-ball and nesterov lr γ0² and momentum 1 - αγ0. "
-            "[default: gd, heavy-ball, adam]",
-            show_default=False,
+            help="An optimizer beside INNA; repeat the option for each: gd, heavy-ball, nesterov, adam, or another "
+            "inna, with settings as in adam:lr=.01, heavy-ball:momentum=.9, inna:alpha=1.3; or none. Without an lr, gd "
+            "and adam take γ, heavy-ball and nesterov γ² and momentum 1 - αγ.",
         ),
     ] = ("gd", "heavy-ball", "adam"),
     frame: Annotated[
         tuple[float, float, float, float] | None,
-        Parameter(help="What is shown: left right bottom top. [default: the objective's, and the start]"),
+        Parameter(help="The region shown: left right bottom top. [default: the objective's, and the start]"),
     ] = None,
     formats: Annotated[
         tuple[str, ...],
@@ -63,15 +63,14 @@ def landscape(
     ] = ("html",),
     interactive: Annotated[
         bool,
-        Parameter(help="Write playground.html instead: a page with sliders that computes in the browser."),
+        Parameter(help="Write playground.html instead, a page with sliders that runs the optimizers in the browser."),
     ] = False,
-    show: Annotated[bool, Parameter(help="Open the page in the browser afterwards.")] = False,
+    show: Annotated[bool, Parameter(help="Open the page in the browser.")] = False,
     out: Annotated[Path | None, Parameter(help="Folder of the files. [default: runs/landscape-OBJECTIVE]")] = None,
 ) -> int:
-    """Draw the paths of INNA and others on a landscape, with loss and energy. Needs no torch.
+    """Draw the paths of INNA and other optimizers on a landscape, with loss and energy. Needs no torch.
 
-    --interactive writes a page with sliders instead, in which the optimizers run as you move them. The paper's
-    Figure 1: inna landscape --alpha .3 --beta .1 --initial-speed .1.
+    The paper's Figure 1: inna landscape --alpha .3 --beta .1 --initial-speed .1.
     """
     from rich.progress import Progress
 
@@ -111,22 +110,22 @@ def landscape(
             )
     if interactive:
         page = write_playground(folder / "playground.html", opening)
-        say(console, f"html: {page}")
+        print_line(console, f"html: {page}")
         return _open([page], show)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("iterations", total=total)
         paths = follow(scene, contenders, origin, total, q=q, on_progress=lambda done: bar.update(task, completed=done))
     portrait = Portrait(scene, shown, paths, total, q)
     for label, settings, end in travels(portrait):
-        say(console, f"{label}, {settings}: {end}")
+        print_line(console, f"{label}, {settings}: {end}")
     files = write_portrait(portrait, folder, wanted, ["inna", *sys.argv[1:]])
     for path in files:
-        say(console, f"{path.suffix[1:]}: {path}")
+        print_line(console, f"{path.suffix[1:]}: {path}")
     return _open([path for path in files if path.suffix == ".html"], show)
 
 
 def _open(pages: Sequence[Path], wanted: bool) -> int:
-    """Show the pages if that is wanted; 1 where there is no browser."""
+    """Open the pages if ``wanted``; return the exit status."""
     if wanted and not all(webbrowser.open(page.resolve().as_uri()) for page in pages):
-        raise RuntimeError("there is no browser to show the page in; open the file by hand")
+        raise RuntimeError("no browser could be started; open the file by hand")
     return 0

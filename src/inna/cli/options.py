@@ -1,9 +1,10 @@
-"""Options that several commands share: the task, the protocol, and how their values are read and shown."""
+"""Options that several commands share, how their values are read and shown, and how they are refused."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,10 +26,25 @@ __all__ = [
     "Sweep",
     "Task",
     "TaskOptions",
+    "UsageError",
+    "checking",
     "default_folder",
     "format_default",
     "listed",
 ]
+
+
+class UsageError(Exception):
+    """A value that the user gave cannot be used; its text is one line."""
+
+
+@contextmanager
+def checking() -> Iterator[None]:
+    """Turn the errors of a block that checks the user's values into a `UsageError`."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError, NotADirectoryError, ImportError) as error:
+        raise UsageError(str(error)) from error
 
 
 def listed(kind: type) -> Parameter:
@@ -121,6 +137,8 @@ class TaskOptions(BuiltinTaskOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolArguments(ProtocolOptions):
+    """The protocol, with lists separated by commas or blanks."""
+
     seeds: Annotated[tuple[int, ...], listed(int)] = ProtocolOptions.seeds
     grid: Annotated[tuple[float, ...], listed(float)] = ProtocolOptions.grid
     schedules: Annotated[tuple[float, ...], listed(float)] = ProtocolOptions.schedules

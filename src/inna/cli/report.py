@@ -8,7 +8,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
+from inna.cli.options import checking
+from inna.experiments.formatting import print_line
 
 __all__ = [
     "report",
@@ -46,7 +47,7 @@ def report(
     pages, drawn = [], []
     if results is not None:
         for note in results.notes:
-            say(console, note)
+            print_line(console, note)
         pages.append(write_report(results))
         drawn += report_figures(results.summary)
         print_table(summary_table(results.summary), console)
@@ -54,7 +55,7 @@ def report(
         pages.append(write_reproduction(reproduction))
         drawn += reproduction.figures
     for page in pages:
-        say(console, f"report: {page}")
+        print_line(console, f"report: {page}")
     for path in write_pictures(drawn, folder / FIGURES, formats) if formats else ():
-        say(console, f"figure: {path}")
+        print_line(console, f"figure: {path}")
     return 0

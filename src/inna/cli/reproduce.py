@@ -1,4 +1,4 @@
-"""``inna reproduce``: the figures of the paper."""
+"""The command ``inna reproduce``."""
 
 from __future__ import annotations
 
@@ -11,9 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
-from inna.cli.options import BuiltinTask, BuiltinTaskOptions, DataFolder, DataFolderOptions, Sweep, default_folder
+from inna.cli.options import (
+    BuiltinTask,
+    BuiltinTaskOptions,
+    DataFolder,
+    DataFolderOptions,
+    Sweep,
+    checking,
+    default_folder,
+)
 from inna.cli.run_study import carry_out, conclude
+from inna.experiments.formatting import print_line
 from inna.experiments.study.options import DeviceOptions
 from inna.experiments.sweep.options import SweepOptions
 
@@ -79,12 +87,12 @@ def reproduce(
     folder = out or default_folder("-".join(["reproduce", *([task.name, study.model, scale] if study else figures)]))
     if dry_run:
         if "fig1" in figures:
-            say(console, "fig1: six descents of 88,000 iterations on the toy function, a few seconds")
+            print_line(console, "fig1: six descents of 88,000 iterations on the toy function, a few seconds")
         if study is not None:
             from inna.experiments.sweep.forecast import forecast, print_forecast
             from inna.experiments.tasks.load import load_task
 
-            rows = read_rows(folder, on_damage=lambda text: say(console, text)) if folder.is_dir() else {}
+            rows = read_rows(folder, on_damage=lambda text: print_line(console, text)) if folder.is_dir() else {}
             at_once = sweep.processes(study.device)
             with console.status("timing a few iterations of each optimizer"):
                 foreseen = forecast(study, rows, load_task(study.dataset, model=study.model)[0], at_once)
@@ -95,7 +103,7 @@ def reproduce(
             descents = descend(folder)
         for descent in descents:
             dips = ", ".join(map(str, descent.dips)) or "none"
-            say(
+            print_line(
                 console, f"fig1 {descent.label} {descent.name}, initial speed {descent.initial_speed:g}: dips at {dips}"
             )
     from inna.paper.page import write_reproduction

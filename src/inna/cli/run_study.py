@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from inna.cli.messages import say
+from inna.experiments.formatting import print_line
 
 if TYPE_CHECKING:
     from inna.experiments.study.study import Study
@@ -52,7 +52,7 @@ def carry_out(
         )
     ahead = outlook(study, rows, [failure.run for failure in failures])
     if options.minutes is not None and time.monotonic() - began >= 60 * options.minutes and ahead.left:
-        say(console, f"the time is up; {ahead.left} runs are left, the same command goes on from there")
+        print_line(console, f"the time is up; {ahead.left} runs are left, the same command goes on from there")
     if not ahead.done:
         return [], failures
 
@@ -72,7 +72,7 @@ def conclude(console: Console, pages: Sequence[Path], failures: Sequence[Failure
     from inna.experiments.sweep.sweep import raised
 
     for page in pages:
-        say(console, f"report: {page}")
+        print_line(console, f"report: {page}")
     if failures:
         raise raised(failures)
     return 0

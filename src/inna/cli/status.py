@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking
+from inna.cli.options import checking
 
 __all__ = ["status"]
 

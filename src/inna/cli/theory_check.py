@@ -7,7 +7,8 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
+from inna.cli.options import checking
+from inna.experiments.formatting import print_line
 
 __all__ = ["theory_check"]
 
@@ -52,5 +53,5 @@ def theory_check(
             ):
                 lines.add_row(Text(label, style="dim"), Text(words, overflow="fold"))
             console.print(lines)
-    say(console, f"{total - failed} of {total} hold")
+    print_line(console, f"{total - failed} of {total} hold")
     return 1 if failed else 0

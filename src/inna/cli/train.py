@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.messages import checking, say
-from inna.cli.options import Compute, DataFolder, DataFolderOptions, Task, TaskOptions, default_folder
+from inna.cli.options import Compute, DataFolder, DataFolderOptions, Task, TaskOptions, checking, default_folder
+from inna.experiments.formatting import print_line
 from inna.experiments.study.options import ComputeOptions, TrainingOptions
 from inna.experiments.sweep.options import LogOptions
 
@@ -53,11 +53,11 @@ def train(
     path = row_path(folder, run)
     try:
         _, result = read_row(path)
-        say(console, "This run is finished.")
+        print_line(console, "This run is finished.")
     except FileNotFoundError:
         result = None
     except DamagedRowError as error:
-        say(console, f"{error}; the run is repeated")
+        print_line(console, f"{error}; the run is repeated")
         result = None
     if result is None:
         with TrainingProgress(console, run) as progress, EventLog(log.tensorboard, run) as events:
@@ -68,8 +68,8 @@ def train(
 
             result = train_run(run, folder=folder, on_epoch=watch, on_note=progress.note)
     for line in outcome(result):
-        say(console, line)
-    say(console, f"row: {path}")
+        print_line(console, line)
+    print_line(console, f"row: {path}")
     if checkpoint_path(folder, run).exists():
-        say(console, f"checkpoint: {checkpoint_path(folder, run)}")
+        print_line(console, f"checkpoint: {checkpoint_path(folder, run)}")
     return 0

@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 __all__ = [
     "DASH",
@@ -153,3 +157,8 @@ def schedule(q: float) -> str:
     if q == 0:
         return "constant"
     return "1/√(k+1)" if q == 0.5 else f"(k+1)^{MINUS}{q:g}"
+
+
+def print_line(console: Console, text: str) -> None:
+    """Print ``text`` as it is: no markup, no highlighting, no wrapping."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)

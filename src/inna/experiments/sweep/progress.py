@@ -15,6 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from inna.experiments.formatting import print_line
 from inna.experiments.rows.results import divergence_sentence
 from inna.experiments.rows.run import Run
 from inna.experiments.study.remaining import Outlook
@@ -95,7 +96,7 @@ class PlainProgress:
     def begin(self, study: Study, folder: Path, outlook: Outlook) -> None:
         """Say what there is to do."""
         self.pace, self.before, self.lines = _Pace(outlook), outlook.done, 0
-        _print(self.console, _headline(study, folder, outlook))
+        print_line(self.console, _headline(study, folder, outlook))
 
     def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
         """Say how far it is, at every tenth of the way."""
@@ -105,14 +106,14 @@ class PlainProgress:
         if lines > self.lines:
             self.lines = lines
             left = f", {duration(self.pace.seconds_left())} left" if outlook.left else ""
-            _print(
+            print_line(
                 self.console,
                 f"{outlook.done} of {outlook.done + outlook.left} runs done{left}; {_outcome(label, run, result)}",
             )
 
     def note(self, text: str) -> None:
         """Print a line."""
-        _print(self.console, text)
+        print_line(self.console, text)
 
 
 class LiveProgress:
@@ -138,7 +139,7 @@ class LiveProgress:
     def begin(self, study: Study, folder: Path, outlook: Outlook) -> None:
         """Say what there is to do and start the display."""
         self.folder, self.pace = folder, _Pace(outlook)
-        _print(self.console, _headline(study, folder, outlook))
+        print_line(self.console, _headline(study, folder, outlook))
         self.live.start()
 
     def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
@@ -148,7 +149,7 @@ class LiveProgress:
 
     def note(self, text: str) -> None:
         """Print a line above the display."""
-        _print(self.console, text)
+        print_line(self.console, text)
 
     def _render(self) -> RenderableType:
         outlook, states = self.pace.outlook, read_running(self.folder)
@@ -193,11 +194,11 @@ class TrainingProgress:
             self.first, self.started = entry["epoch"], time.monotonic()
         every = max(1, self.run.epochs // PLAIN_LINES)
         if not self.console.is_terminal and (entry["epoch"] % every == 0 or entry["epoch"] == self.run.epochs):
-            _print(self.console, self._line())
+            print_line(self.console, self._line())
 
     def note(self, text: str) -> None:
         """Print a line."""
-        _print(self.console, text)
+        print_line(self.console, text)
 
     def _line(self) -> str:
         measured = [f"{name.replace('_', ' ')} {value:.4g}" for name, value in self.entry.items() if "_" in name]
@@ -226,7 +227,3 @@ def _headline(study: Study, folder: Path, outlook: Outlook) -> str:
 def _outcome(label: str, run: Run, result: Mapping[str, Any]) -> str:
     loss = f"loss {result['train_loss']:.4g}" if result["status"] == "done" else "diverged"
     return f"{label}, γ0 {run.lr:g}, q {run.q:g}, seed {run.seed}: {loss}"
-
-
-def _print(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

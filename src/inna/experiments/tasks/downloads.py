@@ -21,6 +21,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from inna.experiments.formatting import print_line
 from inna.experiments.tasks.catalogue import DatasetEntry, PublishedFile
 from inna.experiments.tasks.local_files import (
     FOLDER_VARIABLE,
@@ -81,12 +82,12 @@ def fetch(described: DatasetEntry, states: list[FileState] | None = None) -> Non
                 continue
             file = state.file
             if not console.is_terminal:
-                _print(console, f"downloading {file.name} ({file.size / 1e6:.3g} MB) into {own}")
+                print_line(console, f"downloading {file.name} ({file.size / 1e6:.3g} MB) into {own}")
             task = progress.add_task(file.name, total=file.size)
             _download(described, state, own, partial(_show, progress, task))
             for path in state.damaged:
                 remedy = "replaced" if path == own / file.name else f"kept; an intact copy is in {own}"
-                _print(console, f"{path} was {_DAMAGED} and is {remedy}")
+                print_line(console, f"{path} was {_DAMAGED} and is {remedy}")
 
 
 def _show(progress: Progress, task: TaskID, received: int) -> None:
@@ -168,7 +169,3 @@ def _reason(error: requests.RequestException) -> str:
         case requests.ConnectionError():
             return "no connection, or it was lost"
     return type(error).__name__
-
-
-def _print(console: Console, text: str) -> None:
-    console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -189,10 +189,10 @@ def describe_type(value: Any) -> str:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the type and the first line of an error.
+    """Return the type of an error and the first line of its message.
 
-    >>> describe_error(ValueError("first\\nsecond"))
-    'ValueError: first'
+    >>> describe_error(ValueError("no such file"))
+    'ValueError: no such file'
     """
     first = next(iter(str(error).splitlines()), "")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -43,7 +43,7 @@ def _processor() -> str:
 
 
 def report() -> dict[str, str]:
-    """What ``inna info`` shows: versions, hardware, the paths of the optimizers, where data are cached."""
+    """Return what ``inna info`` shows: versions, hardware, the optimizers' paths, the folder of the data sets."""
     from inna.experiments.tasks.local_files import data_folder
     from inna.torch.kernels import cpu, support
 
