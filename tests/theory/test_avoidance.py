@@ -12,7 +12,7 @@ from inna.theory.objectives import BEALE, DOUBLE_WELL, SPURIOUS_CORNER, SPURIOUS
 from inna.theory.stability import roots
 
 
-def test_runs_side_by_side_are_the_rule() -> None:
+def test_runs_follow_the_rule() -> None:
     rng = np.random.default_rng(0)
     starts, momenta = rng.standard_normal((5, 2)), rng.standard_normal((5, 2))
     runs = mini_batch_runs(SPURIOUS_CORNER, starts, momenta, 0.5, 0.2, power_decay(0.5), 40, seed=7)
@@ -63,7 +63,7 @@ def test_a_start_on_the_stable_manifold_stays() -> None:
     assert np.linalg.norm(escape.runs.theta[0]) < 1e-6  # ... and ends in the saddle
 
 
-def test_escape_runs_are_the_rule() -> None:
+def test_escape_runs_follow_the_rule() -> None:
     theta = np.array([[0.3, 0.2]])
     momentum = initial_momentum(DOUBLE_WELL.gradient(theta), 0.1, 1.0)
     escape = escape_from([0.0, 0.0], DOUBLE_WELL, theta, 0.05, 0.5, 0.1, 60, initial_speed=1.0)
@@ -90,7 +90,7 @@ def test_bad_arguments_are_refused() -> None:
         mini_batch_runs(BEALE, np.zeros((1, 2)), np.zeros((1, 2)), 0.5, 0.1, lambda k: 0.1, 5)
     with pytest.raises(ValueError, match="steps must be an integer >= 1, got 0"):
         mini_batch_runs(SPURIOUS_VALLEY, points, points, 0.5, 0.1, lambda k: 0.1, 0)
-    with pytest.raises(ValueError, match=r"starts must hold finite points, shape \(runs, 1\), got \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"starts must contain finite points, shape \(runs, 1\), got \(3, 2\)"):
         mini_batch_runs(SPURIOUS_VALLEY, np.zeros((3, 2)), points, 0.5, 0.1, lambda k: 0.1, 5)
     with pytest.raises(ValueError, match="one shape"):
         mini_batch_runs(SPURIOUS_VALLEY, points, points[1:], 0.5, 0.1, lambda k: 0.1, 5)

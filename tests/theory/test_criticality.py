@@ -201,7 +201,7 @@ def test_known_points(objective: Objective, point: list[float], clarke: float, d
 
 
 @pytest.mark.parametrize("objective", [CANCELLING_ABS, SPLIT_LINE, SPURIOUS_VALLEY, SPURIOUS_CORNER])
-def test_the_points_that_objectives_name_are_what_they_say(objective: Objective) -> None:
+def test_objectives_classify_their_points_correctly(objective: Objective) -> None:
     for point in objective.spurious_points:
         assert criticality(objective.term_gradients, point).spurious(1e-6)
     for point in objective.critical_points:
@@ -235,7 +235,7 @@ def test_subdifferentials_at_a_smooth_point_are_the_gradient() -> None:
         assert np.all(errors < 4 * np.array(found.radii))  # too small by about radius times curvature
 
 
-def test_answers_repeat_and_bad_arguments_are_refused() -> None:
+def test_results_repeat_and_bad_arguments_are_refused() -> None:
     gradients = SPURIOUS_CORNER.term_gradients
     assert criticality(gradients, [0.1, 0.2], seed=3) == criticality(gradients, [0.1, 0.2], seed=3)
     with pytest.raises(ValueError, match="radius must be a finite number > 0, got 0"):

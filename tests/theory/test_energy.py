@@ -109,7 +109,7 @@ def test_energy_falls_along_the_flow_at_its_rate(seed: int, alpha: float, beta: 
     assert along[-1] - along[0] == pytest.approx(lost, abs=1e-6 * max(1.0, np.max(np.abs(rates))))
 
 
-def test_swapped_signs_would_be_seen() -> None:
+def test_swapped_signs_are_detected() -> None:
     """The signs as printed in Lemma 8 are wrong by more than the tolerance above."""
     objective = RandomSmooth(0)
     grad = objective.gradient(objective.start)
@@ -203,14 +203,14 @@ def test_monitor_warns_above_the_largest_stable_step(alpha: float, beta: float) 
     lr = 1.1 * max_lr(alpha, beta, 100.0)
     growth = np.abs(roots(lr, alpha, beta, 100.0)).max()
     hundredfold = int(np.log(100) / np.log(growth))  # E has grown by 10⁴ then
-    with pytest.warns(StepSizeWarning, match="the step size .* is likely too large") as caught:
+    with pytest.warns(StepSizeWarning, match="the learning rate .* is likely too large") as caught:
         monitor = watched_training(lr, alpha, beta, hundredfold + 40)
     assert monitor.warned
     assert len(caught) == 1
 
 
 @pytest.mark.parametrize(("lr", "trains"), [(0.1, True), (0.3, True), (1.0, False)])
-def test_monitor_tells_step_sizes_apart_on_mini_batches(lr: float, trains: bool) -> None:
+def test_monitor_warns_only_at_learning_rates_that_fail_on_mini_batches(lr: float, trains: bool) -> None:
     """Two epochs of digits in batches of 32: where the energy rises, the network ends at chance."""
     digits = pytest.importorskip("sklearn.datasets").load_digits()
     images, labels = torch.tensor(digits.data / 16, dtype=torch.float32), torch.tensor(digits.target)
@@ -232,7 +232,7 @@ def test_monitor_tells_step_sizes_apart_on_mini_batches(lr: float, trains: bool)
     assert accuracy > 0.7 if trains else accuracy < 0.2
 
 
-def test_monitor_weighs_groups_so_that_the_sum_falls() -> None:
+def test_monitor_weights_groups_so_that_the_sum_falls() -> None:
     """Groups with dampings of their own, followed by small steps: E falls by its rate, the weighted sum of theirs."""
     torch.manual_seed(1)
     weights = [torch.randn(3, dtype=torch.float64).requires_grad_() for _ in range(2)]
@@ -280,7 +280,7 @@ def test_monitor_sums_half_precision_without_overflow() -> None:
     assert EnergyMonitor(optimizer)(0.0).kinetic == pytest.approx(100 * 300.0**2)
 
 
-def test_monitor_refuses_what_it_cannot_watch() -> None:
+def test_monitor_refuses_optimizers_without_the_energy() -> None:
     weight = torch.ones(1, requires_grad=True)
     with pytest.raises(ValueError, match=r"\(inna.torch.INNA\), got SGD"):
         EnergyMonitor(torch.optim.SGD([weight], lr=0.1))

@@ -87,7 +87,7 @@ def test_dense_output_agrees_with_the_solver_s_own_points() -> None:
     assert one_theta.shape == one_momentum.shape == (2,)
     np.testing.assert_allclose(path.psi, 0.1 * path.momentum + 0.95 * path.theta, atol=1e-14)
     for outside in (-0.1, 5.1, np.nan):
-        with pytest.raises(ValueError, match="t must lie in"):
+        with pytest.raises(ValueError, match="t must be in"):
             path(outside)
 
 
@@ -156,7 +156,7 @@ def test_failures_are_errors_with_a_reason() -> None:
         ({"layer": -1.0}, "layer must be a finite number > 0"),
         ({"momentum0": [1.0, 2.0]}, r"momentum0 must have theta0's shape \(1,\)"),
         ({"momentum0": [1.0], "initial_speed": 1.0}, "initial_speed or momentum0, not both"),
-        ({"grad": lambda theta: np.ones(3)}, r"grad must answer the shape \(1,\) of theta, got \(3,\)"),
+        ({"grad": lambda theta: np.ones(3)}, r"grad must return the shape \(1,\) of theta, got \(3,\)"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict, message: str) -> None:

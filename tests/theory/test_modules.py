@@ -155,7 +155,7 @@ class Spelled(torch.nn.Module):
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
-def test_relu_sensitivity_sees_every_spelling(spelling: str) -> None:
+def test_relu_sensitivity_covers_every_form(spelling: str) -> None:
     torch.manual_seed(0)
     model = Spelled(SPELLINGS[spelling])
     with torch.no_grad():
@@ -172,7 +172,7 @@ def test_relu_sensitivity_refuses() -> None:
         relu_sensitivity(model, half_squared, batch, choices=(1.5,))
     with pytest.raises(ValueError, match="at least one value"):
         relu_sensitivity(model, half_squared, batch, choices=())
-    with pytest.raises(ValueError, match="loss must answer a scalar"):
+    with pytest.raises(ValueError, match="loss must return a scalar"):
         relu_sensitivity(model, lambda outputs, targets: outputs, batch)
 
 
@@ -196,7 +196,7 @@ def test_top_curvature_of_one_and_two_weights_and_of_a_linear_loss() -> None:
     assert top_curvature(model, mse, data)[0] == pytest.approx(np.linalg.eigvalsh([[5, 3], [3, 2]])[-1], rel=1e-6)
     wide = torch.nn.Linear(5, 1)
     assert top_curvature(wide, lambda outputs, _: outputs.sum(), (torch.ones(1, 5), None))[0] == 0.0
-    with pytest.raises(ValueError, match="not positive: no step size is stable here"):
+    with pytest.raises(ValueError, match="not positive: no learning rate is stable here"):
         suggest_lr(wide, lambda outputs, _: outputs.sum(), (torch.ones(1, 5), None), 0.5, 0.1)
 
 
@@ -218,11 +218,11 @@ def test_suggest_lr_warns_beyond_the_largest_stable_step() -> None:
     suggestion = suggest_lr(model, mse, batch, 0.5, 0.1)
     assert suggestion.lr == max_lr(0.5, 0.1, suggestion.curvature)
     assert suggest_lr(model, mse, batch, 0.5, 0.1, lr=0.99 * suggestion.lr) == suggestion
-    with pytest.warns(StepSizeWarning, match="is beyond .*, the largest stable step size for the curvature"):
+    with pytest.warns(StepSizeWarning, match="is beyond .*, the largest stable learning rate for the curvature"):
         suggest_lr(model, mse, batch, 0.5, 0.1, lr=1.01 * suggestion.lr)
     for arguments, message in (
         ({"alpha": -1.0}, "alpha must be a finite number >= 0"),
-        ({"alpha": 0.0, "beta": 0.0}, "without damping no step size is stable"),
+        ({"alpha": 0.0, "beta": 0.0}, "without damping no learning rate is stable"),
         ({"lr": 0.0}, "lr must be a finite number > 0"),
         ({"tolerance": 0.0}, "tolerance must be a finite number > 0"),
         ({"loss": lambda outputs, targets: outputs}, "finite scalar"),

@@ -70,7 +70,7 @@ def test_gradient_vanishes_at_critical_points(objective: Objective) -> None:
 
 
 @pytest.mark.parametrize("objective", named(OBJECTIVES))
-def test_minimisers_are_below_everything_around(objective: Objective) -> None:
+def test_minimisers_are_lower_than_points_around_them(objective: Objective) -> None:
     points = np.random.default_rng(1).uniform(-5, 5, size=(20_000, objective.dimension))
     for minimiser in objective.minimisers:
         least = objective.value(minimiser)
@@ -79,7 +79,7 @@ def test_minimisers_are_below_everything_around(objective: Objective) -> None:
 
 
 @pytest.mark.parametrize("objective", named(SMOOTH))
-def test_saddles_have_a_descent_and_an_ascent(objective: Objective) -> None:
+def test_saddles_have_a_descent_and_an_ascent_direction(objective: Objective) -> None:
     directions = np.random.default_rng(2).standard_normal((2000, objective.dimension))
     for saddle in objective.saddles:
         change = objective.value(saddle + 1e-3 * directions) - objective.value(saddle)
@@ -113,7 +113,7 @@ def test_terms_add_up_to_the_gradient(objective: Objective) -> None:
         np.testing.assert_array_equal(objective.term_gradients(point).sum(axis=0), objective.gradient(point))
 
 
-def test_backpropagation_answers_zero_at_the_spurious_points() -> None:
+def test_backpropagation_returns_zero_at_the_spurious_points() -> None:
     for objective in (SPLIT_LINE, SPURIOUS_VALLEY, SPURIOUS_CORNER):
         np.testing.assert_array_equal(objective.gradient(objective.spurious_points), 0 * objective.spurious_points)
         around = np.random.default_rng(5).standard_normal((500, objective.dimension)) * 1e-3

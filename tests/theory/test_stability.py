@@ -204,7 +204,7 @@ def test_quasi_hyperbolic_makes_the_same_iterates() -> None:
         (lambda: is_stable(0.1, [0.5, -2.0], 0.1, 1.0), "alpha must be finite >= 0, got -2.0"),
         (lambda: max_lr(0.5, 0.1, float("nan")), "curvature must be finite, got nan"),
         (lambda: max_curvature(0.0, 0.5, 0.1), "lr must be finite > 0, got 0.0"),
-        (lambda: roots("fast", 0.5, 0.1, 1.0), "lr must hold real numbers, got 'fast'"),
+        (lambda: roots("fast", 0.5, 0.1, 1.0), "lr must be real, got 'fast'"),
     ],
 )
 def test_bad_arguments_are_refused(call, message: str) -> None:

@@ -1,1 +1,1 @@
-"""The theory lab: objectives, the continuous flow, its energy and rates, stability, D-criticality."""
+"""The theory of INNA: flow, energy, rates, stability and D-criticality."""

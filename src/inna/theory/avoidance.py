@@ -1,8 +1,8 @@
-"""Where INNA does not end: spurious points from random starts, and strict saddles from next to nothing.
+"""Runs that avoid spurious points and strict saddles.
 
-Many runs go side by side as the rows of one array. Theorem 3 of the paper says that accumulation points are
-D-critical; that spurious ones among them are avoided from almost every start is what it expects, and what the runs
-show. That strict saddles are avoided with a constant step is proved in arXiv 2111.04596.
+Many runs are computed together as the rows of one array. Theorem 3 of the paper proves that accumulation points are
+D-critical. That spurious ones among them are avoided from almost every start is expected there, not proved; the runs
+here show it. That strict saddles are avoided with a constant step is proved in arXiv 2111.04596.
 """
 
 from __future__ import annotations
@@ -24,24 +24,27 @@ Floats = NDArray[np.float64]
 
 
 class Runs(NamedTuple):
-    """The ends of runs side by side: ``theta`` and ``momentum``, each (R, P)."""
+    """The ends of R runs: ``theta`` and ``momentum``, each of shape (R, P)."""
 
     theta: Floats
     momentum: Floats
 
     def ended_at(self, points: ArrayLike, tolerance: float) -> NDArray[np.bool_]:
-        """(R,): whether each run's end is within ``tolerance`` of one of the points (K, P)."""
+        """Return for each run, (R,), whether it ended near one of the points (K, P).
+
+        A run ended near a point if its distance is at most ``tolerance``.
+        """
         targets = np.asarray(points, dtype=float).reshape(-1, self.theta.shape[1])
         distances = np.linalg.norm(self.theta[:, None] - targets, axis=2)
         return np.asarray(np.any(distances <= tolerance, axis=1))
 
 
 class Escape(NamedTuple):
-    """Runs away from a saddle.
+    """The escape of R runs from a saddle.
 
     Attributes:
-        iterations: (R,), the first iteration at which each run was further from the saddle than the radius; -1: never.
-        runs: their ends.
+        iterations: (R,), the first iteration at which each run was further from the saddle than the radius; -1: none.
+        runs: the ends of the runs.
     """
 
     iterations: NDArray[np.int_]
@@ -59,22 +62,26 @@ def mini_batch_runs(
     *,
     seed: int = 0,
 ) -> Runs:
-    """INNA with one random term J_n of the sum per step and run, whose gradient is scaled by N.
+    """Run INNA on mini-batches: one random term of the sum per step and run.
+
+    The gradient of the drawn J_n is scaled by the number N of terms.
 
     Args:
         objective: a sum, with ``term_gradients``.
-        starts, momenta: (R, P).
-        alpha, beta: the dampings, >= 0.
-        lr: the step size gamma_k as a function of k = 0, 1, 2, ...
-        steps: how many, >= 1.
-        seed: of the drawn terms.
+        starts: theta_0 of each run, (R, P).
+        momenta: m_0 of each run, (R, P).
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
+        lr: the learning rate gamma_k as a function of k = 0, 1, 2, ...
+        steps: the number of iterations, >= 1.
+        seed: of the random terms.
 
     Raises:
         ValueError: an argument is out of range, or the objective is not given as a sum.
 
     >>> from inna.theory.objectives import SPURIOUS_VALLEY
     >>> runs = mini_batch_runs(SPURIOUS_VALLEY, [[0.0], [0.5]], [[0.0], [0.0]], 0.5, 0.1, lambda k: 0.1, 200)
-    >>> float(runs.theta[0, 0]), bool(runs.theta[1, 0] < 0)  # the first began on the spurious point
+    >>> float(runs.theta[0, 0]), bool(runs.theta[1, 0] < 0)  # the first starts on the spurious point
     (0.0, True)
     """
     if objective.term_gradients is None:
@@ -106,17 +113,22 @@ def escape_from(
     initial_speed: float | None = None,
     radius: float = 0.5,
 ) -> Escape:
-    """INNA with the full gradient and a constant step from each start; alpha beta = 1 is descent with the step lr beta.
+    """Run INNA from starts near a saddle and record when each run leaves it.
+
+    The gradient is the full one and the learning rate constant.
+
+    With alpha beta = 1 and m_0 = 0 this is gradient descent with the step lr beta.
 
     Args:
-        saddle: (P,), the distance to it is watched.
+        saddle: (P,).
         objective: J.
-        starts: (R, P).
-        lr: step size, > 0.
-        alpha, beta: the dampings, >= 0.
-        steps: how many, >= 1.
+        starts: theta_0 of each run, (R, P).
+        lr: learning rate, > 0.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
+        steps: the number of iterations, >= 1.
         initial_speed: s in theta'(0) = -s grad J; None: m_0 = 0.
-        radius: beyond it a run has escaped, > 0.
+        radius: the distance from the saddle beyond which a run has escaped, > 0.
 
     Raises:
         ValueError: an argument is out of range.
@@ -142,7 +154,9 @@ def escape_from(
 
 
 def reversible_lr(alpha: float, beta: float, lipschitz: float) -> float:
-    """A step size with which INNA's iteration is a local diffeomorphism, as the stable manifold theorem needs:
+    """Return a learning rate for which INNA's iteration is a local diffeomorphism.
+
+    The stable manifold theorem needs this. The learning rate is
 
         min( beta, (a + sqrt(a² - 4 L)) / (2 L), 1/L )    with a = alpha + beta L; the middle term where a² >= 4 L
 
@@ -169,7 +183,7 @@ def reversible_lr(alpha: float, beta: float, lipschitz: float) -> float:
 def _side_by_side(objective: Objective, points: ArrayLike, name: str) -> Floats:
     rows = np.asarray(points, dtype=float)
     if rows.ndim != 2 or rows.shape[1] != objective.dimension or len(rows) == 0 or not np.all(np.isfinite(rows)):
-        raise ValueError(f"{name} must hold finite points, shape (runs, {objective.dimension}), got {rows.shape}")
+        raise ValueError(f"{name} must contain finite points, shape (runs, {objective.dimension}), got {rows.shape}")
     return rows
 
 

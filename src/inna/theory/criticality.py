@@ -1,8 +1,8 @@
-"""How far a point is from Clarke-critical and from D-critical, and whether it is spurious.
+"""Distances of a point from Clarke-critical and D-critical; spurious points.
 
 For J = sum_n J_n, mini-batches and backpropagation follow DJ = sum_n dJ_n, the Minkowski sum of the subdifferentials,
 which can be larger than dJ. Where 0 is in DJ(theta) and not in dJ(theta), theta is spurious: a method can rest there
-though J still falls. Both distances are measured from gradients sampled in a small ball around theta: dJ is the hull
+although J still falls. Both distances are measured from gradients sampled in a small ball around theta: dJ is the hull
 of the gradients of J, DJ the sum over n of the hulls of the gradients of J_n.
 
 Source: paper, section 2.3.3. Sampling gradients for subdifferentials: Burke, Lewis, Overton, SIAM J. Optim. 15, 2005.
@@ -23,9 +23,9 @@ __all__ = ["Criticality", "criticality"]
 
 Floats = NDArray[np.float64]
 DEFAULT_SAMPLES = 128
-# A sampled direction is turned by this much, so that it does not lie on a kink exactly.
+# A direction towards a nearest point is rotated by this much, so that it is not exactly on a kink.
 JITTER = 1e-3
-# Rounds that look along the nearest points found so far; piecewise-linear functions settle after a few.
+# Rounds of sampling along the nearest points found so far; piecewise-linear functions need a few.
 MOST_ROUNDS = 10
 
 
@@ -37,7 +37,8 @@ class Criticality:
         clarke: dist(0, dJ(theta)), at the first radius.
         d: dist(0, DJ(theta)), at the first radius. Never above ``clarke``.
         radii: r, r/10 and r/100.
-        clarke_at_radii, d_at_radii: both distances at each of them.
+        clarke_at_radii: dist(0, dJ(theta)) at each radius.
+        d_at_radii: dist(0, DJ(theta)) at each radius.
     """
 
     clarke: float
@@ -47,13 +48,13 @@ class Criticality:
     d_at_radii: tuple[float, float, float]
 
     def spurious(self, tolerance: float) -> bool:
-        """Whether theta is D-critical and not Clarke-critical, at all three radii.
+        """Return whether theta is D-critical and not Clarke-critical, at all three radii.
 
-        Steep smooth terms that cancel look alike at one radius; as it shrinks their gradients stop varying and D's
-        distance grows to Clarke's, while at a kink nothing changes.
+        At one radius, steep smooth terms that cancel look the same as a kink. As the radius shrinks their gradients
+        stop varying and D's distance grows to Clarke's, while at a kink nothing changes.
 
         Args:
-            tolerance: > 0; a distance up to it counts as 0, in units of the gradient.
+            tolerance: the largest distance that counts as 0, in units of the gradient, > 0.
 
         Raises:
             ValueError: the tolerance is not > 0.
@@ -70,25 +71,25 @@ def criticality(
     samples: int | None = None,
     seed: int = 0,
 ) -> Criticality:
-    """Measures dist(0, dJ(theta)) and dist(0, DJ(theta)) of a sum J = sum_n J_n.
+    """Measure dist(0, dJ(theta)) and dist(0, DJ(theta)) of a sum J = sum_n J_n.
 
-    Gradients are taken at random points of the ball in opposite pairs, all n at the same points, and then, turned
-    slightly, along the nearest points found, both ways, until nothing comes nearer: the vertex that a hull lacks lies
-    that way wherever the J_n are maxima (or minima) of smooth functions. Exact up to rounding for piecewise-linear
-    terms all of whose pieces at theta were met; a narrow piece of J may need more ``samples``. On a smooth stretch the
-    distances are too small by about the radius times the curvature.
+    Gradients are taken at random points of the ball in opposite pairs, at the same points for all n. Further ones are
+    taken in both directions along the nearest points found, slightly rotated, until the distances stop falling: a
+    vertex that a hull lacks is in these directions where the J_n are maxima (or minima) of smooth functions. The result
+    is exact up to rounding for piecewise-linear terms if every piece at theta was sampled; a narrow piece of J may need
+    more ``samples``. Where J is smooth the distances are too small by about the radius times the curvature.
 
     Args:
         gradients: (P,) -> (N, P), row n a gradient of J_n; `Objective.term_gradients`, or
-            `inna.theory.modules.sample_gradients` for a torch module and data. It is never asked at theta itself.
+            `inna.theory.modules.sample_gradients` for a torch module and data. It is never called at theta itself.
         theta: (P,), float64.
         radius: of the ball, > 0; None: 1e-6 (1 + |theta|).
-        samples: points per radius, >= 2; None: 128. What counts is how many pieces meet at
-            theta, not P. About 3 N samples P numbers are held.
+        samples: points per radius, >= 2; None: 128. The number needed depends on the number of pieces that meet at
+            theta, not on P. About 3 N samples P numbers are kept in memory.
         seed: of the points.
 
     Raises:
-        ValueError: an argument is out of range, or gradients answers no finite (N, P).
+        ValueError: an argument is out of range, or gradients returns no finite (N, P).
 
     >>> from inna.theory.objectives import SPLIT_LINE  # relu(t) - relu(-t) = t
     >>> found = criticality(SPLIT_LINE.term_gradients, [0.0])
@@ -109,7 +110,7 @@ def criticality(
         raise ValueError(f"radius must be large enough to move theta at radius/100, got {radius!r}")
     rng = np.random.default_rng(seed)
     radii = (reach, reach / 10, reach / 100)
-    # The balls are nested: what is met in a small one counts in the larger ones too.
+    # The balls are nested: samples of a small one belong to the larger ones too.
     rows: list[Floats] = []
     clarke, d = zip(*(_distances(gradients, center, r, count, rng, rows) for r in reversed(radii)), strict=True)
     return Criticality(clarke[-1], d[-1], radii, clarke[::-1], d[::-1])
@@ -123,10 +124,13 @@ def _distances(
     rng: np.random.Generator,
     rows: list[Floats],
 ) -> tuple[float, float]:
-    """Both distances at one radius; ``rows`` holds the (N, P) gradients met so far and grows."""
+    """Return both distances at one radius.
+
+    The gradients (N, P) sampled there are appended to ``rows``.
+    """
     directions = rng.standard_normal(((count + 1) // 2, center.size))
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-    # Uniform in the ball, and the opposite points: a kink through theta is seen from both sides.
+    # Uniform in the ball, with the opposite points: a kink through theta is sampled on both sides.
     lengths = radius * rng.random((len(directions), 1)) ** (1 / center.size)
     rows += [_rows(gradients, center + sign * shift) for shift in lengths * directions for sign in (1, -1)]
     clarke = d = np.inf
@@ -150,12 +154,15 @@ def _distances(
 def _rows(gradients: Callable[[Floats], ArrayLike], point: Floats) -> Floats:
     answer = np.asarray(gradients(point), dtype=float)
     if answer.ndim != 2 or answer.shape[0] == 0 or answer.shape[1] != point.size:
-        raise ValueError(f"gradients must answer the shape (N, {point.size}), got {answer.shape}")
+        raise ValueError(f"gradients must return the shape (N, {point.size}), got {answer.shape}")
     if not np.all(np.isfinite(answer)):
-        raise ValueError("gradients must answer finite numbers near theta")
+        raise ValueError("gradients must return finite numbers near theta")
     return answer
 
 
 def _distinct(hull: Floats) -> Floats:
-    """The rows of a hull, or one of them where all are equal, as they are for every smooth linear term."""
+    """Return the rows of a hull, or one of them where all are equal.
+
+    They are equal for every smooth linear term.
+    """
     return hull[:1] if np.all(hull == hull[0]) else hull

@@ -1,4 +1,4 @@
-"""The largest curvature of a torch model's loss, by Lanczos' method, and the step size that it allows."""
+"""The largest curvature of a torch model's loss, and a stable learning rate."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ __all__ = ["Suggestion", "suggest_lr", "top_curvature"]
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A step size from curvature.
+    """A learning rate from curvature.
 
     Attributes:
-        lr: the largest stable step size, itself not included; 0.9 of it is a sensible choice near a minimiser.
+        lr: the largest stable learning rate, excluded itself; 0.9 of it is a sensible choice near a minimiser.
         curvature: the largest eigenvalue of the Hessian.
-        products: how many Hessian-vector products that took; each costs about two gradients.
+        products: the number of Hessian-vector products used; each costs about two gradients.
     """
 
     lr: float
@@ -46,18 +46,19 @@ def suggest_lr(
     tolerance: float = 1e-4,
     seed: int = 0,
 ) -> Suggestion:
-    """The largest constant step size at which INNA is stable on this batch's curvature, here and now.
+    """Return the largest stable constant learning rate at the current weights.
 
     It is `inna.theory.stability.max_lr` for the spectrum (0, lambda_top], with lambda_top the largest eigenvalue of
-    the Hessian of the loss at the current weights. Far from a minimiser the curvature still changes, and mini-batches
-    differ: a first guess there, sharp near a minimiser with the full batch.
+    the Hessian of the loss. It is sharp near a minimiser with the full batch. Elsewhere it is a first guess, since
+    mini-batches differ and the curvature still changes.
 
     Args:
-        model: a module whose loss can be differentiated twice. It is left as it was.
+        model: a module whose loss can be differentiated twice. It is not changed.
         loss: (outputs, targets) -> a scalar tensor, as in training: a mean for a mean.
         batch: (inputs, targets).
-        alpha, beta: the dampings, >= 0.
-        lr: the step size in use, > 0; it is warned of where it is beyond the largest stable one.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
+        lr: the learning rate in use, > 0; a warning is given where it is beyond the largest stable one.
         tolerance: relative accuracy of lambda_top, > 0.
         seed: of Lanczos' random start.
 
@@ -67,7 +68,7 @@ def suggest_lr(
         RuntimeError: Lanczos' method did not converge.
 
     Warns:
-        StepSizeWarning: ``lr`` is beyond the largest stable step size.
+        StepSizeWarning: ``lr`` is beyond the largest stable learning rate.
 
     >>> import torch
     >>> model = torch.nn.Linear(1, 1, bias=False)
@@ -79,18 +80,18 @@ def suggest_lr(
     check_range("alpha", alpha, minimum=0.0)
     check_range("beta", beta, minimum=0.0)
     if alpha == 0 and beta == 0:
-        raise ValueError("alpha or beta must be > 0: without damping no step size is stable")
+        raise ValueError("alpha or beta must be > 0: without damping no learning rate is stable")
     current = None if lr is None else check_range("lr", lr, minimum=0.0, exclusive=True)
     curvature, products = top_curvature(model, loss, batch, tolerance=tolerance, seed=seed)
     if curvature <= 0:
         raise ValueError(
-            f"the largest curvature on this batch is {curvature:.3g}, not positive: no step size is stable here"
+            f"the largest curvature on this batch is {curvature:.3g}, not positive: no learning rate is stable here"
         )
     bound = max_lr(alpha, beta, curvature)
     if current is not None and current >= bound:
         warnings.warn(
-            f"lr = {current:.3g} is beyond {bound:.3g}, the largest stable step size for the curvature {curvature:.3g} "
-            f"at alpha = {alpha:g}, beta = {beta:g} (lr = {current:.3g} holds up to the curvature "
+            f"lr = {current:.3g} is beyond {bound:.3g}, the largest stable learning rate for the curvature "
+            f"{curvature:.3g} at alpha = {alpha:g}, beta = {beta:g} (lr = {current:.3g} is stable up to the curvature "
             f"{max_curvature(current, alpha, beta):.3g})",
             StepSizeWarning,
             stacklevel=2,
@@ -106,13 +107,20 @@ def top_curvature(
     tolerance: float = 1e-4,
     seed: int = 0,
 ) -> tuple[float, int]:
-    """(The largest eigenvalue of the Hessian of loss(model(inputs), targets), the Hessian-vector products it took).
+    """Return the largest eigenvalue of the Hessian of loss(model(inputs), targets).
 
-    The Hessian is that of the trainable parameters. Products are second derivatives of one graph, so that dropout
-    keeps its masks between them.
+    The Hessian is that of the trainable parameters. Products are second derivatives of one graph, so dropout keeps its
+    masks between them.
 
     Args:
-        model, loss, batch, tolerance, seed: as for `suggest_lr`.
+        model: as for `suggest_lr`.
+        loss: as for `suggest_lr`.
+        batch: as for `suggest_lr`.
+        tolerance: as for `suggest_lr`.
+        seed: as for `suggest_lr`.
+
+    Returns:
+        The eigenvalue, and the number of Hessian-vector products used.
 
     Raises:
         ValueError: there are no trainable parameters, or the loss is not a finite scalar.
@@ -128,12 +136,12 @@ def top_curvature(
     first = next(iter(weights.values()))
     devices = sorted({value.device.index for value in weights.values() if value.device.type == "cuda"})
     with torch.random.fork_rng(devices), torch.enable_grad():
-        # Leaves of our own: neither the model's gradients nor its buffers (running means) are touched.
+        # Separate leaves: neither the model's gradients nor its buffers (running means) are changed.
         leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
         buffers = {name: value.clone() for name, value in model.named_buffers()}
         value = loss(torch.func.functional_call(model, {**buffers, **leaves}, (batch[0],)), batch[1])
         if value.numel() != 1 or not bool(torch.isfinite(value).all()):
-            raise ValueError(f"loss must answer a finite scalar, got {value.detach().cpu().numpy()!r}")
+            raise ValueError(f"loss must return a finite scalar, got {value.detach().cpu().numpy()!r}")
         grads = torch.autograd.grad(
             value.reshape(()), list(leaves.values()), create_graph=True, allow_unused=True, materialize_grads=True
         )

@@ -1,4 +1,4 @@
-"""The energy that the flow loses: E, its two parts, and the rates at which they fall.
+"""The energy E of the flow, its two parts, and the rates at which they fall.
 
 With m the momentum, g the gradient and theta' = -(m + beta g) the velocity, for any factor lambda
 
@@ -11,8 +11,8 @@ which is never positive between lambda_min = (1 - sqrt(alpha beta))² and lambda
     E = E_min + E_max = 2 (1 + alpha beta) J + |m|²        dE/dt = -2 alpha |theta'|² - 2 beta |g|²
 
 Lemma 8 and eq. (20) of the paper print the two signs the other way round: (psi' - theta')/beta is in DJ, not its
-negative. The sum is not touched by that. E falls along the flow; at a step size that is too large INNA's does not, and
-`inna.theory.monitor` watches that in training.
+negative. The sum is the same. E falls along the flow. At a learning rate that is too large it does not fall along
+INNA's iterates; `inna.theory.monitor` detects that in training.
 """
 
 from __future__ import annotations
@@ -35,12 +35,13 @@ __all__ = [
 
 
 def energy(value: ArrayLike, momentum: ArrayLike, alpha: float, beta: float) -> Any:
-    """E = 2 (1 + alpha beta) J + |m|².
+    """Return E = 2 (1 + alpha beta) J + |m|².
 
     Args:
         value: J(theta), shape (...).
-        momentum: m, shape (..., P): the last axis is summed over.
-        alpha, beta: the dampings, >= 0.
+        momentum: m, shape (..., P); the last axis is summed over.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
 
     Returns:
         A float, or an array of shape (...).
@@ -57,11 +58,15 @@ def energy(value: ArrayLike, momentum: ArrayLike, alpha: float, beta: float) -> 
 
 
 def energy_rate(momentum: ArrayLike, grad: ArrayLike, alpha: float, beta: float) -> Any:
-    """dE/dt = -2 alpha |theta'|² - 2 beta |g|² along the flow, with theta' = -(m + beta g). Never positive.
+    """Return dE/dt = -2 alpha |theta'|² - 2 beta |g|² along the flow.
+
+    It is never positive.
 
     Args:
-        momentum, grad: m and g, shape (..., P).
-        alpha, beta: the dampings, >= 0.
+        momentum: m, shape (..., P).
+        grad: g, shape (..., P).
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
 
     Returns:
         A float, or an array of shape (...).
@@ -79,7 +84,9 @@ def energy_rate(momentum: ArrayLike, grad: ArrayLike, alpha: float, beta: float)
 
 
 def energy_factors(alpha: float, beta: float) -> tuple[float, float]:
-    """(lambda_min, lambda_max) = ((1 - sqrt(alpha beta))², (1 + sqrt(alpha beta))²): between them E_lambda falls.
+    """Return lambda_min and lambda_max, between which E_lambda falls.
+
+    They are (1 - sqrt(alpha beta))² and (1 + sqrt(alpha beta))².
 
     Raises:
         ValueError: alpha or beta is negative or not finite.
@@ -93,7 +100,9 @@ def energy_factors(alpha: float, beta: float) -> tuple[float, float]:
 
 
 def partial_energy(value: ArrayLike, momentum: ArrayLike, factor: float) -> Any:
-    """E_lambda = lambda J + |m|²/2; E_min and E_max at the two `energy_factors`.
+    """Return E_lambda = lambda J + |m|²/2.
+
+    It is E_min and E_max at the two `energy_factors`.
 
     Args:
         value: J(theta), shape (...).
@@ -108,11 +117,15 @@ def partial_energy(value: ArrayLike, momentum: ArrayLike, factor: float) -> Any:
 
 
 def partial_energy_rate(momentum: ArrayLike, grad: ArrayLike, alpha: float, beta: float, factor: float) -> Any:
-    """dE_lambda/dt = -alpha |theta'|² - beta |g|² + (lambda - 1 - alpha beta) <theta', g> along the flow.
+    """Return dE_lambda/dt along the flow.
+
+    It is -alpha |theta'|² - beta |g|² + (lambda - 1 - alpha beta) <theta', g>.
 
     Args:
-        momentum, grad: m and g, shape (..., P).
-        alpha, beta: the dampings, >= 0.
+        momentum: m, shape (..., P).
+        grad: g, shape (..., P).
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
         factor: lambda.
 
     Raises:

@@ -96,18 +96,24 @@ class DipComparison(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether each published dip has a computed one of its own within `DIP_TOLERANCE`."""
+        """Whether each published dip has its own computed one nearby.
+
+        Nearby is within `DIP_TOLERANCE`.
+        """
         return self.distance <= DIP_TOLERANCE and len(set(self.nearest)) == len(self.nearest)
 
 
 def curves() -> tuple[Curve, ...]:
-    """All curves in the order of the second axis of `iterates`: the recovered ones, then the caption's."""
+    """Return the recovered curves, then the caption's.
+
+    This is the order of the second axis of `iterates`.
+    """
     return RECOVERED + CAPTION
 
 
 @functools.cache
 def iterates() -> NDArray[np.float64]:
-    """Iterates of all `curves` by `inna.dynamics.step`, of shape (ITERATIONS + 1, 6, 2).
+    """Return the iterates of all `curves`, of shape (ITERATIONS + 1, 6, 2).
 
     The first call takes a few seconds; the result is cached.
     """

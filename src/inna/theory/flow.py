@@ -1,13 +1,13 @@
-"""The continuous flow that INNA discretises, by SciPy's solvers.
+"""The continuous flow that INNA discretises, solved by SciPy.
 
-The dynamical inertial Newton system theta'' + alpha theta' + beta Hess J(theta) theta' + grad J(theta) = 0, lifted so
-that no Hessian is formed and no 1/beta either (beta = 0 is allowed):
+It is the dynamical inertial Newton system theta'' + alpha theta' + beta Hess J(theta) theta' + grad J(theta) = 0,
+written without the Hessian and without 1/beta (beta = 0 is allowed):
 
     theta' = -(m + beta g)        m' = -alpha m + (1 - alpha beta) g        psi = beta m + (1 - alpha beta) theta
 
-At a kink of J the flow is a differential inclusion, g in the subdifferential. Where its ``kinks`` are given, g is
-interpolated between their two sides within a thin layer; a flow that is pushed onto a kink from both sides then slides
-along it, as Filippov's solutions do, and a stiff solver follows at no great cost.
+At a kink of J the flow is a differential inclusion, with g in the subdifferential. Where its ``kinks`` are given, g is
+interpolated between their two sides within a thin layer. A flow that is pushed onto a kink from both sides then slides
+along it, as Filippov's solutions do, and a stiff solver can follow it cheaply.
 
 Source: paper, section 2 and eq. (5), (7).
 """
@@ -40,20 +40,24 @@ MOST_MEETING_KINKS = 8
 
 
 class FlowError(RuntimeError):
-    """The solver could not follow the flow to the end; the message says where it stopped and why."""
+    """The solver could not follow the flow to the end.
+
+    The message names the time and the reason.
+    """
 
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """A solution of the flow. Calling it with a time (or an array of them) interpolates.
+    """A solution of the flow; calling it with times interpolates.
 
     Attributes:
         t: (T,), the solver's times from 0 to t_end, or t_eval.
-        theta: (T, P), parameters.
-        momentum: (T, P).
-        alpha, beta: the dampings.
-        kink_times: per kink, the times at which the flow crossed it; sliding along it is not a crossing.
-        evaluations: how many gradients were taken.
+        theta: (T, P), the parameters.
+        momentum: (T, P), m.
+        alpha: viscous damping.
+        beta: Newtonian damping.
+        kink_times: for each kink, the times at which the flow crossed it; sliding along it is not a crossing.
+        evaluations: the number of gradients used.
     """
 
     t: Floats
@@ -67,31 +71,36 @@ class Trajectory:
 
     @property
     def psi(self) -> Floats:
-        """(T, P): the paper's phase variable, beta m + (1 - alpha beta) theta."""
+        """The paper's phase variable beta m + (1 - alpha beta) theta, of shape (T, P)."""
         return np.asarray(phase_from_momentum(self.theta, self.momentum, self.alpha, self.beta))
 
     def __call__(self, t: ArrayLike) -> tuple[Floats, Floats]:
-        """(theta, momentum) at the times t, each of shape t.shape + (P,).
+        """Return theta and momentum at the times t, each of shape t.shape + (P,).
 
         Raises:
-            ValueError: a time lies outside [0, t_end].
+            ValueError: a time is outside [0, t_end].
         """
         times = np.asarray(t, dtype=float)
         if not np.all((times >= 0) & (times <= self._dense.t_max)):
-            raise ValueError(f"t must lie in [0, {self._dense.t_max:g}], got {t!r}")
+            raise ValueError(f"t must be in [0, {self._dense.t_max:g}], got {t!r}")
         states = np.moveaxis(self._dense(times.ravel()), 0, -1).reshape(*times.shape, -1)
         size = self.theta.shape[1]
         return states[..., :size], states[..., size:]
 
 
 def momentum_field(momentum: Any, grad: Any, alpha: Any, beta: Any) -> tuple[Any, Any]:
-    """The flow's right-hand side: (theta', m') = (-(m + beta g), -alpha m + (1 - alpha beta) g).
+    """Return the flow's right-hand side, (theta', m').
 
-    INNA is the explicit Euler method for it, so it is `inna.dynamics.step`'s change per unit of step size.
+    It is (-(m + beta g), -alpha m + (1 - alpha beta) g).
+
+    INNA is the explicit Euler method for it, so this is the change made by `inna.dynamics.step` per unit of learning
+    rate.
 
     Args:
-        momentum, grad: arrays of one shape, or floats.
-        alpha, beta: the dampings, >= 0.
+        momentum: m, an array or a float.
+        grad: g, of the same shape.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
 
     >>> momentum_field(1.0, 2.0, alpha=0.5, beta=0.25)
     (-1.5, 1.25)
@@ -117,27 +126,30 @@ def solve(
     t_eval: ArrayLike | None = None,
     max_evaluations: int = 2_000_000,
 ) -> Trajectory:
-    """Follows the flow from theta0 over [0, t_end].
+    """Follow the flow from theta0 over [0, t_end].
 
     Args:
-        grad: a (generalised) gradient of J, (P,) -> (P,). `inna.theory.modules` makes one from a torch module.
+        grad: a (generalised) gradient of J, (P,) -> (P,). `inna.theory.modules.module_gradient` makes one from a torch
+            module.
         theta0: (P,), the start; a number for P = 1.
-        alpha, beta: the dampings, >= 0 (1/time and time).
-        t_end: > 0. One step of INNA is a time of lr.
+        alpha: viscous damping, >= 0 (1/time).
+        beta: Newtonian damping, >= 0 (time).
+        t_end: the last time, > 0. One step of INNA takes the time lr.
         initial_speed: s in theta'(0) = -s grad J(theta0); None: s = beta, that is m(0) = 0.
-        momentum0: (P,), m(0) itself, in place of initial_speed.
-        kinks: (P,) -> (K,), functions of theta whose zeros hold the points where J is not smooth (`Objective.kinks`);
+        momentum0: (P,), m(0) itself instead of initial_speed.
+        kinks: (P,) -> (K,), functions of theta that are 0 where J is not smooth (`Objective.kinks`);
             their gradients must not vanish there. Crossings are recorded in `Trajectory.kink_times`.
         layer: half the thickness of the layer around a kink in which g is interpolated, > 0, in units of theta.
-        method: one of SciPy's; None: "LSODA" (which turns stiff where needed) and "BDF" with kinks. The implicit ones
-            take 2 P gradients for a Jacobian; for large P choose "RK45" or "DOP853".
-        rtol, atol: the solver's tolerances on (theta, m), > 0.
+        method: one of SciPy's; None: "LSODA" (which switches to a stiff method where needed), or "BDF" with kinks. The
+            implicit ones need 2 P gradients for a Jacobian; for large P choose "RK45" or "DOP853".
+        rtol: the solver's relative tolerance on (theta, m), > 0.
+        atol: the solver's absolute tolerance on (theta, m), > 0.
         t_eval: the times to return, within [0, t_end] and increasing; None: the solver's own.
-        max_evaluations: gives up after as many gradients.
+        max_evaluations: the largest number of gradients, >= 1.
 
     Raises:
-        ValueError: an argument is out of range, or grad answers another shape.
-        FlowError: the solver failed, the gradient was not finite, or max_evaluations were used up.
+        ValueError: an argument is out of range, or grad returns another shape.
+        FlowError: the solver failed, the gradient was not finite, or max_evaluations is reached.
 
     >>> path = solve(lambda theta: theta, [1.0], alpha=3.0, beta=0.0, t_end=2.0, initial_speed=0.0)
     >>> slow, fast = (-3 + 5**0.5) / 2, (-3 - 5**0.5) / 2  # the roots of mu² + 3 mu + 1
@@ -201,7 +213,7 @@ def solve(
 
 
 class _CountedGradient:
-    """grad, with its answers checked and counted."""
+    """A gradient function whose results are checked and counted."""
 
     def __init__(self, grad: Callable[[Floats], ArrayLike], size: int, most: int) -> None:
         self.grad, self.size, self.most = grad, size, most
@@ -216,14 +228,14 @@ class _CountedGradient:
             )
         answer = np.asarray(self.grad(theta), dtype=float)
         if answer.shape != (self.size,):
-            raise ValueError(f"grad must answer the shape ({self.size},) of theta, got {answer.shape}")
+            raise ValueError(f"grad must return the shape ({self.size},) of theta, got {answer.shape}")
         if not np.all(np.isfinite(answer)):
             raise FlowError(f"the gradient is not finite at t = {self.time:.6g}, |theta| = {np.linalg.norm(theta):.6g}")
         return answer
 
 
 def _layered(force: Callable[[Floats], Floats], kinks: Callable[[Floats], ArrayLike], width: float) -> Any:
-    """force, interpolated linearly between the sides of each kink that is nearer than ``width``."""
+    """Return ``force``, interpolated between the sides of kinks within ``width``."""
 
     def interpolated(theta: Floats) -> Floats:
         heights = np.atleast_1d(np.asarray(kinks(theta), dtype=float))
@@ -249,7 +261,7 @@ def _layered(force: Callable[[Floats], Floats], kinks: Callable[[Floats], ArrayL
 
 
 def _jacobian(function: Callable[[Floats], ArrayLike], theta: Floats, heights: Floats) -> Floats:
-    """Central differences, (K, P); exact for affine kinks up to rounding."""
+    """Return central differences, (K, P), exact for affine kinks up to rounding."""
     columns = []
     for index in range(theta.size):
         reach = 1e-6 * (1 + abs(theta[index]))
@@ -262,7 +274,7 @@ def _jacobian(function: Callable[[Floats], ArrayLike], theta: Floats, heights: F
 def _crossings(
     kinks: Callable[[Floats], ArrayLike], path: OdeSolution[Any], size: int, width: float
 ) -> tuple[Floats, ...]:
-    """Per kink, when the flow went from outside its layer on one side to outside on the other."""
+    """Return for each kink the times at which the flow crossed its layer."""
 
     def height(t: float, index: int) -> float:
         return float(np.atleast_1d(np.asarray(kinks(path(t)[:size]), dtype=float))[index])

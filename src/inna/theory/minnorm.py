@@ -1,7 +1,7 @@
 """The point of least norm in a sum of convex hulls, by Wolfe's method.
 
-A Minkowski sum of N hulls has up to the product of their numbers of vertices; the method never lists them. It only
-asks for the vertex that is least in a direction, which is the sum over n of the least of each hull.
+A Minkowski sum of N hulls can have as many vertices as the product of theirs; the method never lists them. It only
+needs the vertex that is least in a direction, which is the sum over n of the least of each hull.
 
 Source: P. Wolfe, "Finding the nearest point in a polytope", Mathematical Programming 11, 1976.
 """
@@ -19,8 +19,8 @@ __all__ = ["LARGEST_GAP", "LeastNorm", "min_norm_point"]
 Floats = NDArray[np.float64]
 EPS = float(np.finfo(float).eps)
 LARGEST_GAP = 1e-10
-"""A duality gap above this share of the squared size of the hulls is a failure."""
-# Steps without a smaller gap after which rounding is taken to have the last word.
+"""The largest accepted duality gap as a share of the squared size of the hulls."""
+# Steps without a smaller gap after which only rounding is left.
 LONGEST_STALL = 100
 
 
@@ -33,7 +33,7 @@ class LeastNorm:
         distance: its norm.
         gap: the duality gap <x, x> - min_s <x, s> >= 0 over the vertices s: the true distance is at least
             distance - gap/distance.
-        vertices: how many vertices of the sum the point combines, at most P + 1.
+        vertices: the number of vertices of the sum that the point combines, at most P + 1.
     """
 
     point: Floats
@@ -43,10 +43,10 @@ class LeastNorm:
 
 
 def min_norm_point(hulls: Sequence[ArrayLike], *, max_iterations: int = 10_000) -> LeastNorm:
-    """The point of least Euclidean norm in sum_n conv(rows of hulls[n]).
+    """Return the point of least Euclidean norm in sum_n conv(rows of hulls[n]).
 
     Args:
-        hulls: per n an array (K_n, P) of points; one array for a single hull.
+        hulls: for each n an array (K_n, P) of points.
         max_iterations: of Wolfe's major cycle; each costs a pass over the points and a least-squares problem.
 
     Returns:
@@ -67,12 +67,12 @@ def min_norm_point(hulls: Sequence[ArrayLike], *, max_iterations: int = 10_000) 
             f"hulls must be non-empty arrays (K_n, P) with one P, got shapes {[rows.shape for rows in points]}"
         )
     if not all(np.all(np.isfinite(rows)) for rows in points):
-        raise ValueError("hulls must hold finite points")
+        raise ValueError("hulls must contain finite points")
     hulls_by_size = _stacked(points)
     size = sum(float(np.max(np.linalg.norm(rows, axis=1))) for rows in points)
 
     def least(direction: Floats) -> Floats:
-        """The vertex of the sum that is least in a direction: its linear step splits over n."""
+        """Return the vertex of the sum that is least in a direction, hull by hull."""
         total = np.zeros_like(direction)
         for block in hulls_by_size:
             chosen = np.argmin(block @ direction, axis=1)
@@ -110,7 +110,10 @@ def min_norm_point(hulls: Sequence[ArrayLike], *, max_iterations: int = 10_000) 
 
 
 def _shrink(corral: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Wolfe's minor cycle: drops vertices until the nearest point of the corral's affine hull is inside it."""
+    """Run Wolfe's minor cycle.
+
+    Vertices are dropped until the nearest point of the corral's affine hull is inside the corral.
+    """
     while True:
         affine = _affine_weights(corral)
         if np.all(affine > EPS):
@@ -126,9 +129,9 @@ def _shrink(corral: Floats, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def _exchange(corral: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """Moves weight from the corral's worst vertex to its last as far as that lowers the norm.
+    """Move weight from the corral's worst vertex to its last to lower the norm.
 
-    A step without a linear system, for vertices so close together that the affine weights are all rounding.
+    This step needs no linear system. It is for vertices so close together that the affine weights are all rounding.
     """
     x = weights @ corral
     worst = int(np.argmax(np.where(weights > 0, corral @ x, -np.inf)))
@@ -143,7 +146,7 @@ def _exchange(corral: Floats, weights: Floats) -> tuple[Floats, Floats]:
 
 
 def _affine_weights(corral: Floats) -> Floats:
-    """Weights that sum to 1 of the point of least norm in the affine hull of the rows."""
+    """Return the weights of the point of least norm in the rows' affine hull."""
     if len(corral) == 1:
         return np.ones(1)
     edges = corral[1:] - corral[0]
@@ -152,6 +155,9 @@ def _affine_weights(corral: Floats) -> Floats:
 
 
 def _stacked(points: list[Floats]) -> list[Floats]:
-    """Arrays (N_k, K, P), one for each number K of points, so that one product serves all hulls of a size."""
+    """Return arrays (N_k, K, P), one for each number K of points.
+
+    One product then serves all hulls of a size.
+    """
     sizes = sorted({len(rows) for rows in points})
     return [np.stack([rows for rows in points if len(rows) == size]) for size in sizes]

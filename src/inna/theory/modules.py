@@ -1,7 +1,7 @@
-"""Torch modules seen as functions of one float64 vector: gradients for the flow, per-sample gradients, relu'(0).
+"""Torch modules as functions of one float64 vector, and relu'(0).
 
-Vectors concatenate the parameters in the order of ``module.named_parameters()``. Modules are read, never changed:
-their parameters and buffers are copied to float64, since perturbations as small as 1e-8 vanish in float32.
+Vectors concatenate the parameters in the order of ``module.named_parameters()``. Modules are never changed: their
+parameters and buffers are copied to float64, since perturbations as small as 1e-8 vanish in float32.
 """
 
 from __future__ import annotations
@@ -27,16 +27,18 @@ Loss = Callable[[Any, Any], Any]
 def module_gradient(
     module: torch.nn.Module, loss: Loss, batch: tuple[Any, Any]
 ) -> tuple[Floats, Callable[[ArrayLike], Floats], Callable[[ArrayLike], float]]:
-    """The start, the gradient and the value of J(theta) = loss(module(inputs), targets), for `inna.theory.flow.solve`.
+    """Return start, gradient and value of J(theta) = loss(module(inputs), targets).
+
+    They are arguments for `inna.theory.flow.solve`.
 
     Args:
-        module: any module; in training mode dropout and batch normalisation act as they would there.
+        module: any module; in training mode dropout and batch normalisation are active.
         loss: (outputs, targets) -> a scalar tensor.
-        batch: (inputs, targets), tensors; floating-point ones are taken as float64.
+        batch: (inputs, targets), tensors; floating-point ones are converted to float64.
 
     Returns:
         theta0: (P,), the module's parameters.
-        gradient: (P,) -> (P,), backpropagation's answer.
+        gradient: (P,) -> (P,), the result of backpropagation.
         value: (P,) -> J.
 
     Raises:
@@ -69,9 +71,11 @@ def module_gradient(
 def sample_gradients(
     module: torch.nn.Module, loss: Loss, batch: tuple[Any, Any]
 ) -> tuple[Floats, Callable[[ArrayLike], Floats]]:
-    """The start and the gradients of each J_n(theta) = loss(module(x_n), y_n), for `inna.theory.criticality`.
+    """Return start and gradients of each J_n(theta) = loss(module(x_n), y_n).
 
-    Each sample goes through the module alone, as a batch of one. J = sum_n J_n is the unnormalised sum.
+    They are arguments for `inna.theory.criticality.criticality`.
+
+    Each sample is passed to the module alone, as a batch of one. J = sum_n J_n is the unnormalised sum.
 
     Args:
         module: a module whose output for a sample does not depend on the rest of the batch. Batch normalisation in
@@ -81,7 +85,7 @@ def sample_gradients(
 
     Returns:
         theta0: (P,), the module's parameters.
-        gradients: (P,) -> (N, P), row n backpropagation's answer for J_n.
+        gradients: (P,) -> (N, P), row n the result of backpropagation for J_n.
 
     Raises:
         ValueError: the module has no parameters, or inputs and targets differ in length.
@@ -100,7 +104,8 @@ def sample_gradients(
     inputs, targets = _double(batch[0]), _double(batch[1])
     if len(inputs) != len(targets) or len(inputs) == 0:
         raise ValueError(
-            f"inputs and targets must hold as many samples, at least one, got {len(inputs)} and {len(targets)}"
+            "inputs and targets must contain the same number of samples, at least one, got "
+            f"{len(inputs)} and {len(targets)}"
         )
 
     def one(vector: Tensor, sample: Tensor, target: Tensor) -> Tensor:
@@ -115,12 +120,12 @@ def sample_gradients(
 
 
 class ReluSensitivity(NamedTuple):
-    """What the choice of relu'(0) changes in a backpropagated gradient.
+    """The effect of the choice of relu'(0) on a backpropagated gradient.
 
     Attributes:
-        zeros: pre-activations that are exactly 0, over all relu calls.
-        changes: name of each affected parameter -> the largest change of an entry of its gradient, in the gradient's
-            own units, over the choices. Empty: the choice does not matter here.
+        zeros: the number of pre-activations that are exactly 0, over all relu calls.
+        changes: for each affected parameter the largest change of an entry of its gradient over the choices. Empty
+            where the choice does not matter.
     """
 
     zeros: int
@@ -130,14 +135,14 @@ class ReluSensitivity(NamedTuple):
 def relu_sensitivity(
     module: torch.nn.Module, loss: Loss, batch: tuple[Any, Any], *, choices: Sequence[float] = (0.5, 1.0)
 ) -> ReluSensitivity:
-    """Which parameters' gradients depend on the value that relu'(0) is given on this data, and by how much.
+    """Find the parameters whose gradients depend on the value of relu'(0).
 
-    torch takes relu'(0) = 0. Any value in [0, 1] is as good a subgradient of relu; where the choice changes the
-    gradient, the network is evaluated on a kink. Covered is relu in all its spellings (``torch.nn.ReLU``,
-    ``torch.relu``, ``Tensor.relu``, the in-place ones); other functions with kinks keep torch's choice.
+    torch uses relu'(0) = 0. Any other value in [0, 1] is a subgradient of relu too; where the choice changes the
+    gradient, the network is evaluated on a kink. All forms of relu are covered (``torch.nn.ReLU``, ``torch.relu``,
+    ``Tensor.relu``, the in-place ones); other functions with kinks keep torch's choice.
 
     Args:
-        module: any module; its dtype is kept, since what is exactly 0 depends on it.
+        module: any module; its dtype is kept, since which pre-activations are exactly 0 depends on it.
         loss: (outputs, targets) -> a scalar tensor.
         batch: (inputs, targets).
         choices: values of relu'(0) to compare with 0, each in [0, 1].
@@ -157,7 +162,7 @@ def relu_sensitivity(
     import torch
 
     if not choices:
-        raise ValueError("choices must hold at least one value of relu'(0), got none")
+        raise ValueError("choices must contain at least one value of relu'(0), got none")
     slopes = [check_range("choices", choice, minimum=0.0, maximum=1.0) for choice in choices]
     parameters = {name: value for name, value in module.named_parameters() if value.requires_grad}
     if not parameters:
@@ -185,7 +190,10 @@ def relu_sensitivity(
 
 
 def _relu_mode(slope: float) -> Any:
-    """A context in which relu'(0) = slope; its ``zeros`` counts the pre-activations that are 0."""
+    """Return a context in which relu'(0) = slope.
+
+    Its ``zeros`` counts the pre-activations that are 0.
+    """
     import torch
     from torch.overrides import TorchFunctionMode
 
@@ -224,7 +232,7 @@ def _relu_mode(slope: float) -> Any:
 
 
 class _FlatModule:
-    """The loss of a float64 copy of a module, as a function of its parameters in one vector."""
+    """The loss of a float64 copy of a module as a function of one vector."""
 
     def __init__(self, module: torch.nn.Module, loss: Loss) -> None:
         import copy
@@ -266,6 +274,6 @@ def _double(data: Any) -> Any:
 
 def _scalar(value: Any) -> Tensor:
     if value.numel() != 1:
-        raise ValueError(f"loss must answer a scalar, got the shape {tuple(value.shape)}")
+        raise ValueError(f"loss must return a scalar, got the shape {tuple(value.shape)}")
     scalar: Tensor = value.reshape(())
     return scalar

@@ -1,7 +1,7 @@
-"""The energy E logged while a torch model trains, and a warning where it rises.
+"""Log the energy E while a torch model trains, and warn where it rises.
 
-E = 2 (1 + alpha beta) J + |m|² falls along the flow that INNA follows. At a step size that is too large it does not:
-the rise of E shows that before the loss, which may go up and down anyway, does.
+E = 2 (1 + alpha beta) J + |m|² falls along the flow that INNA follows. At a learning rate that is too large it rises,
+which shows earlier than in the loss, since the loss may oscillate anyway.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ __all__ = ["EnergyMonitor", "EnergyRecord"]
 
 
 class EnergyRecord(NamedTuple):
-    """One iteration: its number from 0, the loss, the kinetic part (|m|² for one group) and E."""
+    """One iteration: its number from 0, the loss, the kinetic part and E.
+
+    The kinetic part is |m|² where there is one group.
+    """
 
     iteration: int
     loss: float
@@ -30,22 +33,24 @@ class EnergyRecord(NamedTuple):
 
 
 class EnergyMonitor:
-    """Logs E while an INNA trains, at the price of one norm of the momentum and no gradient.
+    """Log E during training with INNA.
+
+    This costs one norm of the momentum and no gradient.
 
     Call it with the loss of the step, after ``backward`` and before ``optimizer.step()``, so that the loss and the
     momentum belong to the same iteration. The flow only loses energy; if the mean of E over a window rises above
-    ``factor`` times its first value or the lowest mean of an earlier window, it warns, once, that the step size is too
-    large.
+    ``factor`` times its first value or the lowest mean of an earlier window, it warns once that the learning rate is
+    too large.
 
-    Groups of parameters with different (alpha_i, beta_i) each weigh their kinetic energy, so that the sum falls too:
+    With different (alpha_i, beta_i) in parameter groups, the kinetic energy of each is weighted so that the sum falls:
     E = (1 + alpha_0 beta_0) (2 J + sum_i |m_i|²/(1 + alpha_i beta_i)), which is the paper's E for one group. J is the
-    loss plus the penalty lambda/2 |theta|² of a ``weight_decay``; a decoupled one has no J and is left out.
+    loss plus the penalty lambda/2 |theta|² of a ``weight_decay``; a decoupled one has no J and is ignored.
 
     Args:
-        optimizer: an optimizer whose groups hold "alpha" and "beta" and whose state holds a "momentum" per parameter:
+        optimizer: an optimizer with "alpha" and "beta" in its groups and a "momentum" per parameter in its state:
             `inna.torch.INNA`. INNAprop and ``maximize`` are refused, since E does not fall along their flow.
-        window: iterations per window, >= 1. Take a whole epoch's where batches differ much.
-        factor: the rise that is called too large, > 1.
+        window: iterations per window, >= 1. Use those of a whole epoch where batches differ much.
+        factor: the largest rise without a warning, > 1.
         lower_bound: a lower bound of the loss, from which E is counted.
 
     Attributes:
@@ -81,7 +86,7 @@ class EnergyMonitor:
         self._floor = 0.0
 
     def __call__(self, loss: Any) -> EnergyRecord:
-        """Records E of this iteration.
+        """Record E of this iteration.
 
         Args:
             loss: the loss at the current parameters, a number or a one-element tensor.
@@ -112,11 +117,14 @@ class EnergyMonitor:
         return record
 
     def _momenta(self, group: dict[str, Any]) -> list[torch.Tensor]:
-        """m of a group; before the first step what that step will start from, (s - beta) g, or nothing for 0."""
+        """Return m of a group.
+
+        Before the first step this is the initial value (s - beta) g, or nothing where that is 0.
+        """
         momenta = []
         for parameter in group["params"]:
             state = self.optimizer.state.get(parameter, {})
-            # With an initial speed the first step sets m itself: a zero-filled m before it is not yet the truth.
+            # With an initial speed the first step sets m; before it m is filled with zeros.
             if "momentum" in state and ("step" not in state or float(state["step"]) > 0):
                 momenta.append(state["momentum"])
             elif group.get("initial_speed") is not None and parameter.grad is not None:
@@ -147,19 +155,22 @@ class EnergyMonitor:
             self.warned = True
             steps = ", ".join(f"{float(group['lr']):.3g}" for group in self.optimizer.param_groups)
             warnings.warn(
-                f"{finding}, where the flow only loses energy: the step size (now {steps}) is likely too large",
+                f"{finding}, although the flow only loses energy: the learning rate (now {steps}) is likely too large",
                 StepSizeWarning,
                 stacklevel=4,
             )
 
 
 def _penalty(group: dict[str, Any]) -> float:
-    """lambda of the L2 penalty that is part of J."""
+    """Return lambda of the L2 penalty that is part of J."""
     return 0.0 if group.get("decoupled_weight_decay") else float(group.get("weight_decay", 0.0))
 
 
 def _squared_norm(tensors: list[torch.Tensor]) -> float:
-    """The sum of all |entries|², with one look at the device; half precision is summed in float32."""
+    """Return the sum of all |entries|² with one device synchronisation.
+
+    Half precision is summed in float32.
+    """
     import torch
 
     norms: list[torch.Tensor] = []

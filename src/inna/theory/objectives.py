@@ -1,8 +1,10 @@
-"""Objectives whose critical points are known: Figure 1's valley, classical tests, saddles, powers, sums with kinks.
+"""Objectives with known critical points.
+
+They are Figure 1's valley, classical test functions, saddles, powers, and sums with kinks.
 
 Every objective J maps points of shape (..., P) to values of shape (...), and its gradient keeps the shape (..., P).
-At a kink the gradient is the one that backpropagation answers with relu'(0) = abs'(0) = 0; it need not be a Clarke
-subgradient of J there, and that is what `SPURIOUS_VALLEY` and its relatives show (paper, section 2.3.3).
+At a kink the gradient is that of backpropagation with relu'(0) = abs'(0) = 0. It need not be a Clarke subgradient of J
+there, as `SPURIOUS_VALLEY` and similar objectives show (paper, section 2.3.3).
 """
 
 from __future__ import annotations
@@ -38,19 +40,19 @@ Function = Callable[[ArrayLike], Floats]
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """A function J on R^P with what is known about it.
+    """A function J on R^P with its known critical points.
 
     Attributes:
         name: for tables and figures.
         formula: J in plain text, with t1, t2, ... for the coordinates.
         dimension: P.
         value: (..., P) -> (...), J.
-        gradient: (..., P) -> (..., P), the gradient; at a kink, what backpropagation answers.
+        gradient: (..., P) -> (..., P), the gradient; at a kink, the result of backpropagation.
         minimisers: (M, P), the global minimisers; none where J is unbounded below. A continuum is given by one point.
         saddles: (K, P), the other Clarke-critical points: 0 is in the convex hull of the gradients of J nearby.
         spurious_points: (S, P), points that are D-critical (0 is in the sum over n of the subdifferentials of J_n)
             and not Clarke-critical.
-        kinks: (..., P) -> (..., K), functions whose zeros hold every point where J is not smooth; None: J is smooth.
+        kinks: (..., P) -> (..., K), functions that are 0 where J is not smooth; None: J is smooth.
         term_gradients: (P,) -> (N, P), row n the gradient of J_n where J is given as a sum; None: it is not.
 
     >>> ROSENBROCK_V.value([-1.0, 1.5])
@@ -72,17 +74,22 @@ class Objective:
 
     @property
     def critical_points(self) -> Floats:
-        """(M + K, P): the Clarke-critical points, minimisers first."""
+        """The Clarke-critical points, minimisers first, of shape (M + K, P)."""
         return np.concatenate([self.minimisers, self.saddles])
 
     @property
     def d_critical_points(self) -> Floats:
-        """(M + K + S, P): the D-critical points, the critical ones first; where mini-batch methods can end."""
+        """The D-critical points, critical ones first, of shape (M + K + S, P).
+
+        Mini-batch methods can end at these.
+        """
         return np.concatenate([self.critical_points, self.spurious_points])
 
 
 def quadratic(spectrum: Sequence[float], *, seed: int | None = None) -> Objective:
-    """J = 1/2 sum_i lambda_i <q_i, theta>², with the given eigenvalues of its Hessian.
+    """Return J = 1/2 sum_i lambda_i <q_i, theta>².
+
+    The lambda_i are the eigenvalues of its Hessian.
 
     Args:
         spectrum: the eigenvalues lambda_1, ..., lambda_P; any sign.
@@ -96,7 +103,7 @@ def quadratic(spectrum: Sequence[float], *, seed: int | None = None) -> Objectiv
     """
     eigenvalues = np.array([check_range("spectrum", curvature) for curvature in spectrum])
     if eigenvalues.size == 0:
-        raise ValueError("spectrum must hold at least one eigenvalue, got none")
+        raise ValueError("spectrum must contain at least one eigenvalue, got none")
     size = eigenvalues.size
     axes = np.eye(size)
     basis = axes if seed is None else np.linalg.qr(np.random.default_rng(seed).standard_normal((size, size)))[0]
@@ -116,7 +123,9 @@ def quadratic(spectrum: Sequence[float], *, seed: int | None = None) -> Objectiv
 
 
 def power(exponent: float) -> Objective:
-    """J = |t|^c, whose Kurdyka-Lojasiewicz exponent at its minimiser 0 is 1 - 1/c for c > 1.
+    """Return J = |t|^c.
+
+    For c > 1 its Kurdyka-Lojasiewicz exponent at the minimiser 0 is 1 - 1/c.
 
     Args:
         exponent: c >= 1; at c = 1 the minimiser is a kink.
@@ -157,17 +166,22 @@ def piecewise_linear(
     saddles: ArrayLike = (),
     spurious_points: ArrayLike = (),
 ) -> Objective:
-    """A sum of piecewise-linear terms, J = sum_n J_n with J_n(t) = sign_n max_k (<slope_nk, t> + offset_nk).
+    """Return a sum of piecewise-linear terms.
 
-    Where several k reach the maximum the gradient takes the first of them, so that a relu written with the pieces
-    (0, t) has relu'(0) = 0. The subdifferential of J_n at t is the convex hull of sign_n slope_nk over those k.
+    The terms are J_n(t) = sign_n max_k (<slope_nk, t> + offset_nk).
+
+    Where several k reach the maximum the gradient is that of the first, so a relu with the pieces (0, t) has
+    relu'(0) = 0. The subdifferential of J_n at t is the convex hull of sign_n slope_nk over those k.
 
     Args:
-        name, formula: as in `Objective`.
-        slopes: per term an array (K_n, P).
-        offsets: per term an array (K_n,).
-        signs: per term a factor; negative ones make concave terms.
-        minimisers, saddles, spurious_points: what is known about the sum, arrays (.., P); not checked.
+        name: as in `Objective`.
+        formula: as in `Objective`.
+        slopes: for each term an array (K_n, P).
+        offsets: for each term an array (K_n,).
+        signs: for each term a factor; negative ones make concave terms.
+        minimisers: of the sum, an array (.., P); not checked.
+        saddles: of the sum, an array (.., P); not checked.
+        spurious_points: of the sum, an array (.., P); not checked.
 
     Raises:
         ValueError: the arguments disagree on the number of terms, of pieces, or on P.
@@ -188,7 +202,7 @@ def piecewise_linear(
     for n, (rows, row) in enumerate(zip(pieces, heights, strict=True)):
         if rows.shape != (row.size, dimension):
             raise ValueError(
-                f"term {n} must have slopes of shape (pieces, {dimension}) and one offset a piece, "
+                f"term {n} must have slopes of shape (pieces, {dimension}) and one offset for each piece, "
                 f"got shapes {rows.shape} and {row.shape}"
             )
 
@@ -224,7 +238,10 @@ def piecewise_linear(
 
 
 def _kink_planes(pieces: list[Floats], heights: list[Floats]) -> Floats:
-    """(K, P + 1): rows (a, b) of unit normal whose planes <a, t> + b = 0 are where two pieces of a term are equal."""
+    """Return the planes on which two pieces of a term are equal.
+
+    Row (a, b), with |a| = 1, is the plane <a, t> + b = 0.
+    """
     planes: list[Floats] = []
     for rows, row in zip(pieces, heights, strict=True):
         for i, j in itertools.combinations(range(len(row)), 2):
@@ -412,7 +429,7 @@ SPLIT_LINE = piecewise_linear(
     [1.0, -1.0],
     spurious_points=[[0.0]],
 )
-"""J(t) = t has no critical point, yet DJ(0) = [0, 2] and backpropagation answers 0 there: a spurious point."""
+"""J(t) = t has no critical point, yet DJ(0) = [0, 2] and backpropagation returns 0 there: a spurious point."""
 
 SPURIOUS_VALLEY = piecewise_linear(
     "spurious valley",
@@ -439,4 +456,4 @@ SPURIOUS_CORNER = piecewise_linear(
     minimisers=[[-0.5, -0.5]],
     spurious_points=[[0.0, 0.0]],
 )
-"""The spurious valley across a crease: in the plane, a spurious point at 0 where a kink of J itself meets it."""
+"""The spurious valley in the plane, with a spurious point at 0 on a kink of J itself."""

@@ -1,11 +1,11 @@
-"""How fast the energy falls: what the Kurdyka-Lojasiewicz exponent predicts, and fits of what a run did.
+"""Rates at which the energy falls: predictions, and fits to runs.
 
 If dist(0, dE) >= c (E - E*)^a near the limit, then along the flow (proof of the paper's Theorem 11)
 
     0 < a <= 1/2:  E - E* = O(exp(-rate t))        1/2 < a < 1:  E - E* = O(t^(1/(1 - 2a)))
 
-|t|^c has the exponent a = 1 - 1/c at 0, and E = 2 (1 + alpha beta) J + |m|² the larger of that and 1/2. Without any
-exponent, Theorem 13 gives J(theta(t)) - J* = O(1/t) for semi-algebraic J.
+|t|^c has the exponent a = 1 - 1/c at 0, and E = 2 (1 + alpha beta) J + |m|² the larger of that and 1/2. Where no
+exponent is known, Theorem 13 gives J(theta(t)) - J* = O(1/t) for semi-algebraic J.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ class Decay:
     Attributes:
         kind: "exponential": exp(intercept + rate t), or "power": exp(intercept) t^rate.
         rate: negative where E falls; per unit of time, or the power.
-        intercept: natural logarithm of the law's constant.
-        residual: root mean square of log(E - E*) minus the law's.
+        intercept: the natural logarithm of the law's constant.
+        residual: the root mean square of log(E - E*) minus the law's.
     """
 
     kind: Literal["exponential", "power"]
@@ -42,7 +42,9 @@ class Decay:
 
 
 def kl_exponent(power: float) -> float:
-    """The Kurdyka-Lojasiewicz exponent of E for J = |t|^power: max(1/2, 1 - 1/power).
+    """Return the Kurdyka-Lojasiewicz exponent of E for J = |t|^power.
+
+    It is max(1/2, 1 - 1/power).
 
     Args:
         power: > 1.
@@ -57,7 +59,9 @@ def kl_exponent(power: float) -> float:
 
 
 def predicted_power(exponent: float) -> float:
-    """The power p of E - E* = O(t^p): 1/(1 - 2a) for 1/2 < a < 1, and -inf (exponential decay) up to 1/2.
+    """Return the power p of E - E* = O(t^p).
+
+    It is 1/(1 - 2a) for a > 1/2, and -inf (exponential decay) up to 1/2.
 
     Args:
         exponent: a, in (0, 1).
@@ -75,9 +79,11 @@ def predicted_power(exponent: float) -> float:
 
 
 def fit_power(t: ArrayLike, excess: ArrayLike, *, last: float = 10.0) -> Decay:
-    """The least-squares line of log(E - E*) over log t, for times from t_end/last to t_end.
+    """Fit a line to log(E - E*) over log t by least squares.
 
-    The points weigh as if they were spread evenly over log t, whatever the solver's steps were.
+    Times from t_end/last to t_end are used.
+
+    Points are weighted as if they were spread evenly over log t, whatever the solver's steps.
 
     Args:
         t: (T,), increasing times > 0 (or a first one of 0).
@@ -96,10 +102,14 @@ def fit_power(t: ArrayLike, excess: ArrayLike, *, last: float = 10.0) -> Decay:
 
 
 def fit_exponential(t: ArrayLike, excess: ArrayLike, *, last: float = 10.0) -> Decay:
-    """The least-squares line of log(E - E*) over t, for times from t_end/last to t_end.
+    """Fit a line to log(E - E*) over t by least squares.
+
+    Times from t_end/last to t_end are used.
 
     Args:
-        t, excess, last: as for `fit_power`.
+        t: as for `fit_power`.
+        excess: as for `fit_power`.
+        last: as for `fit_power`.
 
     Raises:
         ValueError: as for `fit_power`.
@@ -113,10 +123,14 @@ def fit_exponential(t: ArrayLike, excess: ArrayLike, *, last: float = 10.0) -> D
 
 
 def fit_decay(t: ArrayLike, excess: ArrayLike, *, last: float = 10.0) -> Decay:
-    """Whichever of `fit_power` and `fit_exponential` leaves the smaller residual.
+    """Return the better of `fit_power` and `fit_exponential`.
+
+    The better fit has the smaller residual.
 
     Args:
-        t, excess, last: as for `fit_power`.
+        t: as for `fit_power`.
+        excess: as for `fit_power`.
+        last: as for `fit_power`.
 
     Raises:
         ValueError: as for `fit_power`.
@@ -130,7 +144,9 @@ def fit_decay(t: ArrayLike, excess: ArrayLike, *, last: float = 10.0) -> Decay:
 
 
 def largest_product(t: ArrayLike, excess: ArrayLike, *, last: float = 10.0) -> tuple[float, float]:
-    """The largest t (J - J*) before t_end/last and after it; O(1/t) keeps the second from passing the first.
+    """Return the largest t (J - J*) before t_end/last and from there on.
+
+    If J - J* = O(1/t), the second does not exceed the first.
 
     Args:
         t: (T,), increasing times >= 0.
@@ -166,9 +182,9 @@ def _tail(t: ArrayLike, excess: ArrayLike, last: float) -> tuple[Floats, Floats]
     kept = (times >= times[-1] / check_range("last", last, minimum=1.0, exclusive=True)) & (times > 0)
     times, heights = times[kept], heights[kept]
     if times.size < 3:
-        raise ValueError(f"at least 3 times must lie in the fitted range, got {times.size}")
+        raise ValueError(f"at least 3 times must be in the fitted range, got {times.size}")
     if not np.all((heights > 0) & np.isfinite(heights)):
-        raise ValueError("excess must be finite and > 0 in the fitted range; is its limit subtracted right?")
+        raise ValueError("excess must be finite and > 0 in the fitted range; was the right limit subtracted?")
     return times, heights
 
 

@@ -1,12 +1,12 @@
-"""Which constant step sizes are stable, from the curvature alone.
+"""Stable constant learning rates, from the curvature alone.
 
 On J(t) = lambda t²/2 the rule is a linear map of (theta, m). Its eigenvalues are z = 1 + lr mu, where mu are the
 rates of the continuous flow on the same curvature, so that with a = alpha + beta lambda
 
     mu² + a mu + lambda = 0        stable (both |z| < 1) iff lambda > 0, lr lambda < a and 4 - 2 lr a + lr² lambda > 0
 
-On several dimensions this holds for each eigenvalue of the Hessian. For a fixed lr the stable curvatures form an
-interval, which need not begin at 0 (alpha = 3, beta = 0, lr = 1: only 2 < lambda < 3): a spectrum that comes down to 0
+In several dimensions this holds for each eigenvalue of the Hessian. For a fixed lr the stable curvatures form an
+interval, which need not begin at 0 (alpha = 3, beta = 0, lr = 1: only 2 < lambda < 3). A spectrum that extends to 0
 needs lr < 2/alpha as well.
 """
 
@@ -35,16 +35,18 @@ Floats = NDArray[np.float64]
 
 
 class StepSizeWarning(UserWarning):
-    """The step size is beyond what the curvature, or the energy seen so far, allows."""
+    """The learning rate is larger than the curvature, or the energy so far, allows."""
 
 
 def flow_rates(alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike) -> NDArray[np.complex128]:
-    """The two rates mu of the flow on one curvature, roots of mu² + (alpha + beta lambda) mu + lambda = 0.
+    """Return the two rates mu of the flow on one curvature.
 
-    A solution is a sum of exp(mu t); the slower rate, the first of the two, is the one with the larger real part.
+    They are the roots of mu² + (alpha + beta lambda) mu + lambda = 0; a solution is a sum of exp(mu t). The slower
+    rate, with the larger real part, is first.
 
     Args:
-        alpha, beta: the dampings, >= 0.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
         curvature: lambda, any sign. The three broadcast against each other.
 
     Returns:
@@ -67,11 +69,14 @@ def flow_rates(alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike) -> NDArr
 
 
 def roots(lr: ArrayLike, alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike) -> NDArray[np.complex128]:
-    """The eigenvalues z = 1 + lr mu of one iteration on one curvature; max |z| is its factor per step.
+    """Return the eigenvalues z = 1 + lr mu of one iteration on one curvature.
+
+    The largest |z| is the factor per step.
 
     Args:
-        lr: step size, >= 0.
-        alpha, beta: the dampings, >= 0.
+        lr: learning rate, >= 0.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
         curvature: lambda, any sign. All four broadcast against each other.
 
     Returns:
@@ -88,13 +93,16 @@ def roots(lr: ArrayLike, alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike
 
 
 def is_stable(lr: ArrayLike, alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike) -> Any:
-    """Whether every solution on this curvature tends to 0. Exact up to rounding of a few operations.
+    """Return whether every solution on this curvature tends to 0.
 
-    Never on lambda <= 0: on lambda = 0 the rule is neutral (a constant theta stays), below it grows.
+    The answer is exact up to the rounding of a few operations.
+
+    None is stable for lambda <= 0: at lambda = 0 the rule is neutral (a constant theta stays), below 0 it grows.
 
     Args:
-        lr: step size, >= 0; nothing is stable at 0.
-        alpha, beta: the dampings, >= 0.
+        lr: learning rate, >= 0; nothing is stable at 0.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
         curvature: lambda, any sign; an array of eigenvalues answers for each. All four broadcast.
 
     Returns:
@@ -111,25 +119,27 @@ def is_stable(lr: ArrayLike, alpha: ArrayLike, beta: ArrayLike, curvature: Array
     gamma = _number("lr", lr)
     a, lam = _damping(alpha, beta, curvature)
     # (4 - 2 lr a) + lr² lambda, the determinant's bound and lambda > 0: the Jury conditions.
-    with np.errstate(over="ignore", invalid="ignore"):  # what overflows is far beyond every bound
+    with np.errstate(over="ignore", invalid="ignore"):  # overflow is far beyond every bound
         stable = (lam > 0) & (gamma > 0) & (gamma * lam < a) & (4 - 2 * gamma * a + gamma * gamma * lam > 0)
     return bool(stable) if stable.ndim == 0 else stable
 
 
 def max_lr(alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike, *, alone: bool = False) -> Any:
-    """The step size below which the whole spectrum (0, curvature] is stable; not included itself.
+    """Return the learning rate below which all of (0, curvature] is stable.
 
     On one curvature the bound is a/lambda where a² < 4 lambda and (a - sqrt(a² - 4 lambda))/lambda elsewhere, with
-    a = alpha + beta lambda. As lambda falls to 0 it tends to 2/alpha (to beta where alpha = 0), and in between it is
-    never below the smaller of the two ends.
+    a = alpha + beta lambda. As lambda falls to 0 it tends to 2/alpha (to beta where alpha = 0). Between, it is never
+    below the smaller of the two ends.
 
     Args:
-        alpha, beta: the dampings, >= 0.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
         curvature: lambda, the largest eigenvalue of the Hessian, or an array. All three broadcast.
-        alone: bound this curvature alone, not what lies between 0 and it.
+        alone: bound this curvature alone, not those between 0 and it.
 
     Returns:
-        A float, or an array of the broadcast shape: 0 where no step size is stable (lambda <= 0, or alpha = beta = 0).
+        A float, or an array of the broadcast shape: the bound, excluded itself; 0 where no learning rate is stable
+        (lambda <= 0, or alpha = beta = 0).
 
     Raises:
         ValueError: alpha or beta is negative, or an argument is not finite.
@@ -155,13 +165,18 @@ def max_lr(alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike, *, alone: bo
 
 
 def max_curvature(lr: ArrayLike, alpha: ArrayLike, beta: ArrayLike) -> Any:
-    """The curvature below which everything in (0, curvature) is stable; the inverse of `max_lr`.
+    """Return the curvature below which everything is stable.
 
-        min of  alpha/(lr - beta) where lr > beta   and   (4 - 2 lr alpha)/(lr (2 beta - lr)) where lr < 2 beta
+    This is the inverse of `max_lr`.
+
+    It is the
+
+        minimum of  alpha/(lr - beta) where lr > beta   and   (4 - 2 lr alpha)/(lr (2 beta - lr)) where lr < 2 beta
 
     Args:
-        lr: step size, > 0.
-        alpha, beta: the dampings, >= 0. All three broadcast.
+        lr: learning rate, > 0.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0. All three broadcast.
 
     Returns:
         A float, or an array of the broadcast shape: 0 where alpha lr >= 2 (the flat directions are unstable) or where
@@ -187,14 +202,17 @@ def max_curvature(lr: ArrayLike, alpha: ArrayLike, beta: ArrayLike) -> Any:
 
 
 def effective_momentum(lr: ArrayLike, alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike = 0.0) -> Any:
-    """The momentum of the heavy ball that INNA is on one curvature: 1 - lr alpha - lr (beta - lr) lambda.
+    """Return the momentum of the heavy ball that INNA equals on one curvature.
+
+    It is 1 - lr alpha - lr (beta - lr) lambda.
 
     On curvature lambda the iterates theta_k satisfy the recurrence of ``SGD(lr², momentum)`` with this momentum.
-    lr = beta makes it the same on every curvature (the heavy ball); beta > lr damps steep directions more.
+    For lr = beta it is the same on every curvature (the heavy ball); for beta > lr steep directions are damped more.
 
     Args:
-        lr: step size, >= 0.
-        alpha, beta: the dampings, >= 0.
+        lr: learning rate, >= 0.
+        alpha: viscous damping, >= 0.
+        beta: Newtonian damping, >= 0.
         curvature: lambda, any sign. All four broadcast.
 
     Returns:
@@ -215,8 +233,10 @@ def effective_momentum(lr: ArrayLike, alpha: ArrayLike, beta: ArrayLike, curvatu
 
 
 class QuasiHyperbolic(NamedTuple):
-    """Quasi-hyperbolic momentum (Ma and Yarats 2019): buffer b' = momentum b + (1 - momentum) g, step
-    theta' = theta - lr ((1 - nu) g + nu b')."""
+    """Settings of quasi-hyperbolic momentum (Ma and Yarats 2019).
+
+    The buffer is b' = momentum b + (1 - momentum) g, the step theta' = theta - lr ((1 - nu) g + nu b').
+    """
 
     lr: float
     momentum: float
@@ -224,12 +244,16 @@ class QuasiHyperbolic(NamedTuple):
 
 
 def quasi_hyperbolic(lr: float, alpha: float, beta: float) -> QuasiHyperbolic:
-    """The quasi-hyperbolic momentum method that makes INNA's iterates at a constant step size, for m_0 = 0:
+    """Return the quasi-hyperbolic momentum that makes INNA's iterates.
+
+    The learning rate is constant, and m_0 = 0.
+
+    Its settings are
 
         lr' = lr/alpha    momentum = 1 - alpha lr    nu = (1 - alpha beta)/(1 - alpha lr)
 
     Args:
-        lr: step size, > 0.
+        lr: learning rate, > 0.
         alpha: viscous damping, > 0, with alpha lr different from 1.
         beta: Newtonian damping, >= 0.
 
@@ -249,7 +273,7 @@ def quasi_hyperbolic(lr: float, alpha: float, beta: float) -> QuasiHyperbolic:
 
 
 def _damping(alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike) -> tuple[Floats, Floats]:
-    """(alpha + beta lambda, lambda), broadcast."""
+    """Return alpha + beta lambda and lambda, broadcast."""
     viscous, newtonian = _number("alpha", alpha), _number("beta", beta)
     lam = _number("curvature", curvature, signed=True)
     a, lam = np.broadcast_arrays(viscous + newtonian * lam, lam)
@@ -257,10 +281,13 @@ def _damping(alpha: ArrayLike, beta: ArrayLike, curvature: ArrayLike) -> tuple[F
 
 
 def _number(name: str, value: ArrayLike, *, signed: bool = False, positive: bool = False) -> Floats:
-    """``value`` as float64, refused with its name where an entry is not finite or out of range."""
+    """Return ``value`` as float64.
+
+    An entry that is not finite or out of range is a ValueError with ``name``.
+    """
     numbers = np.asarray(value)
     if numbers.dtype.kind not in "iuf":
-        raise ValueError(f"{name} must hold real numbers, got {value!r}")
+        raise ValueError(f"{name} must be real, got {value!r}")
     numbers = numbers.astype(np.float64)
     low = numbers <= 0 if positive else (numbers < 0 if not signed else np.zeros(numbers.shape, dtype=bool))
     wrong = low | ~np.isfinite(numbers)

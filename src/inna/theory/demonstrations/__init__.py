@@ -1,4 +1,4 @@
-"""The claims of the theory, each shown by a computation: what ``inna theory-check`` prints.
+"""Computations that demonstrate the theory, run by ``inna theory-check``.
 
 >>> [finding] = run_demonstrations(["stable-window"])
 >>> finding.holds

@@ -1,4 +1,4 @@
-"""Demonstrations of the flow, Figure 1, the energy, its rates and the stable step sizes."""
+"""Demonstrations of Figure 1, the flow, its energy and rates, and stability."""
 
 from __future__ import annotations
 
@@ -139,7 +139,10 @@ def _lemma_8_signs() -> Outcome:
 
 
 def _random_smooth(count: int) -> Iterator[tuple[Any, Any, Any, Any, float, float]]:
-    """(value, gradient, theta, momentum, alpha, beta), random: J = sum_i w_i sin(<a_i, t> + b_i) + |t|²/4."""
+    """Yield random (value, gradient, theta, momentum, alpha, beta).
+
+    The objective is J = sum_i w_i sin(<a_i, t> + b_i) + |t|²/4.
+    """
     rng = np.random.default_rng(0)
     for _ in range(count):
         a, b, w = rng.standard_normal((6, 3)), rng.uniform(0, 6, 6), rng.standard_normal(6)
@@ -154,7 +157,7 @@ def _random_smooth(count: int) -> Iterator[tuple[Any, Any, Any, Any, float, floa
 
 
 def _decay(exponent: float, last_time: float) -> tuple[str, float, float]:
-    """(kind, fitted rate, predicted rate) of E on |t|^exponent."""
+    """Return (kind, fitted rate, predicted rate) of E on |t|^exponent."""
     alpha, beta, objective = 0.5, 0.1, power(exponent)
     slow = exponent > 2
     times = np.logspace(-1, np.log10(last_time), 300) if slow else np.linspace(0, last_time, 1500)

@@ -1,4 +1,4 @@
-"""Demonstrations of Clarke-critical, D-critical and spurious points, and of where INNA does not end."""
+"""Demonstrations of critical and spurious points and of those INNA avoids."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _sum_rule() -> Outcome:
 
 @demonstration(
     "spurious-point",
-    statement="relu(t) - relu(-t) = t is spurious at 0: dJ = {1}, DJ = [0, 2], and backpropagation answers 0",
+    statement="relu(t) - relu(-t) = t is spurious at 0: dJ = {1}, DJ = [0, 2], and backpropagation returns 0",
     expected="distances 1 and 0, gradient 0, spurious",
     source="the simplest of its kind, after the paper's section 2.3.3",
 )

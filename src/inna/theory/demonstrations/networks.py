@@ -1,4 +1,4 @@
-"""Demonstrations on torch networks; torch is imported when one of them runs."""
+"""Demonstrations with torch networks; torch is imported when one of them runs."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _suggest_lr() -> Outcome:
 
 @demonstration(
     "energy-warns",
-    statement="EnergyMonitor warns of a step size that is too large in training, and stays silent below",
+    statement="EnergyMonitor warns of a learning rate that is too large in training, and is silent below",
     expected="silent for 400 iterations at 0.9 of the largest stable step; at 1.1 a warning within 20",
     source="paper, section 3.4: E only falls along the flow",
 )
@@ -130,7 +130,9 @@ def _energy_warns() -> Outcome:
 
 
 def _spurious_network() -> tuple[Any, Any, tuple[Any, Any]]:
-    """v relu(w x) + b at w = 0, v = 1, b = 0, two samples, and the loss sum (f(x_n) - y_n)²/2.
+    """Return a network at a spurious point, its loss and two samples.
+
+    The network is v relu(w x) + b at w = 0, v = 1, b = 0, the loss sum (f(x_n) - y_n)²/2.
 
     On each side of w = 0 one sample is active, and both have the slope 1 in w: dJ = {(1, 0, 0)}. Each sample alone
     has the slopes [0, 1], so that DJ = [0, 2] x {0} x {0}.

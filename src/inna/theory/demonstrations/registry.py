@@ -1,4 +1,4 @@
-"""The list of demonstrations, and how they are run."""
+"""The registry of demonstrations, and a function that runs them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 __all__ = ["Demonstration", "Finding", "demonstration", "names", "run_demonstrations"]
 
-# What was measured, in words, and whether the statement holds.
+# The measured values as text, and whether the statement holds.
 Outcome = tuple[str, bool]
 
 
@@ -17,11 +17,11 @@ class Demonstration:
     """A statement and the computation that shows it.
 
     Attributes:
-        name: short, for the command line.
-        statement: what is claimed.
-        expected: the value or sign that theory gives, with its tolerance.
-        source: where the claim comes from.
-        measure: () -> (what was measured, whether the statement holds).
+        name: a short name for the command line.
+        statement: the statement.
+        expected: the value or sign that the theory gives, with its tolerance.
+        source: the origin of the statement.
+        measure: () -> (measured values as text, whether the statement holds).
     """
 
     name: str
@@ -33,7 +33,7 @@ class Demonstration:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a demonstration gave: the words, the verdict, and the seconds it took."""
+    """The result of a demonstration: measured values, verdict and seconds."""
 
     demonstration: Demonstration
     measured: str
@@ -47,7 +47,7 @@ _DEMONSTRATIONS: dict[str, Demonstration] = {}
 def demonstration(
     name: str, *, statement: str, expected: str, source: str
 ) -> Callable[[Callable[[], Outcome]], Callable[[], Outcome]]:
-    """Registers the decorated function under ``name``; the arguments are those of `Demonstration`."""
+    """Register the decorated function as the `Demonstration` called ``name``."""
 
     def register(measure: Callable[[], Outcome]) -> Callable[[], Outcome]:
         if name in _DEMONSTRATIONS:
@@ -59,19 +59,19 @@ def demonstration(
 
 
 def names() -> list[str]:
-    """The names of all demonstrations, in the order in which they run."""
+    """Return the names of all demonstrations, in the order in which they run."""
     return list(_DEMONSTRATIONS)
 
 
 def run_demonstrations(only: Sequence[str] | None = None) -> Iterator[Finding]:
-    """Runs the demonstrations one after the other and yields what each gave.
+    """Run the demonstrations one after the other and yield the result of each.
 
     Args:
-        only: names of those to run; None: all, in about a minute on one core.
+        only: names of the demonstrations to run; None: all, in about a minute on one core.
 
     Raises:
-        ValueError: there is no demonstration of a name; nothing is run then.
-        ModuleNotFoundError: torch is missing and a demonstration with a network is asked for.
+        ValueError: a name is unknown; nothing is run.
+        ModuleNotFoundError: a demonstration with a network is requested and torch is not installed.
     """
     wanted = names() if only is None else list(only)
     unknown = [name for name in wanted if name not in _DEMONSTRATIONS]
