@@ -1,4 +1,4 @@
-"""A reproduction as Markdown, for the documentation: no number of it is typed by hand."""
+"""Convert a reproduction to Markdown for the documentation."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from inna.paper.words import (
 
 __all__ = ["WRITTEN", "begin_mark", "end_mark", "fill", "picture_prefix", "result_section", "sections"]
 
-# The sections that no folder fills, and their paragraphs.
+# Sections that depend on no folder, and functions that return their paragraphs.
 WRITTEN = {"protocol": protocol_words, "rules": rules}
 
 
 def begin_mark(name: str) -> str:
-    """What stands before the section ``name`` of a page.
+    """Return the mark before the section ``name`` of a page.
 
     >>> begin_mark("digits"), end_mark("digits")
     ('<!-- reproduction digits: begin -->', '<!-- reproduction digits: end -->')
@@ -36,12 +36,12 @@ def begin_mark(name: str) -> str:
 
 
 def end_mark(name: str) -> str:
-    """What stands after it."""
+    """Return the mark after the section ``name`` of a page."""
     return f"<!-- reproduction {name}: end -->"
 
 
 def sections(page: str) -> list[str]:
-    """The names of the sections of a page, in its order.
+    """Return the names of the sections of a page, in its order.
 
     >>> sections("a <!-- reproduction digits: begin --> b")
     ['digits']
@@ -51,35 +51,37 @@ def sections(page: str) -> list[str]:
 
 
 def fill(page: str, name: str, content: str) -> str:
-    """The page with ``content`` between the marks of the section ``name``, which is put at the end where it is not yet.
+    r"""Return the page with ``content`` between the marks of the section ``name``.
+
+    A section that the page lacks is added at its end.
 
     Raises:
-        ValueError: one of the two marks is there without the other, or one is there twice.
+        ValueError: a mark is missing or repeated.
 
-    >>> fill("Hello.\\n", "digits", "42") == fill(fill("Hello.\\n", "digits", "41"), "digits", "42")
+    >>> fill("Hello.\n", "digits", "42") == fill(fill("Hello.\n", "digits", "41"), "digits", "42")
     True
     """
     begin, end = begin_mark(name), end_mark(name)
     if begin not in page and end not in page:
         page = f"{page.rstrip()}\n\n{begin}\n{end}\n"
     if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
-        raise ValueError(f"the page must hold each of {begin} and {end} once, in this order")
+        raise ValueError(f"the page must contain each of {begin} and {end} once, in this order")
     head, rest = page.split(begin)
     return f"{head}{begin}\n\n{content.strip()}\n\n{end}{rest.split(end)[1]}"
 
 
 def picture_prefix(name: str) -> str:
-    """What the file names of a folder's pictures begin with."""
+    """Return the prefix of the file names of a folder's pictures."""
     return f"reproduction-{name}-"
 
 
 def result_section(name: str, reproduction: Reproduction, images: str = "images") -> str:
-    """Everything that a folder says of the paper's experiments.
+    """Return the section of a folder: what was run, verdicts, figures, numbers.
 
     Args:
         name: of the folder, in the names of its pictures.
-        reproduction: what it holds.
-        images: where the pictures lie, seen from the page.
+        reproduction: the results of the folder.
+        images: the folder of the pictures, relative to the page.
     """
     summary = reproduction.summary
     parts = [lead(summary)]
@@ -137,7 +139,7 @@ def _verdicts(verdicts: Sequence[Verdict]) -> list[str]:
 def _numbers(summary: Summary) -> str:
     heads = [head.format(epoch=summary.study.epochs) for head in NUMBERS_HEADS]
     lines = numbers_lines(summary)
-    # Columns that are empty all the way down say nothing: data sets that the paper does not have.
+    # Columns without a number are dropped: the paper has no curves for some data sets.
     kept = [place for place in range(len(heads)) if place == 0 or any(line[place] != DASH for line in lines)]
     return _table([heads[place] for place in kept], [[line[place] for place in kept] for line in lines])
 

@@ -1,4 +1,4 @@
-"""Write the results of `inna reproduce` into docs/reproduction.md, and their figures into docs/images.
+"""Write results of `inna reproduce` into docs/reproduction.md and docs/images.
 
     python docs/write_reproduction.py results/mnist-lenet5 results/figure-1
 
@@ -7,8 +7,8 @@ A folder fills the section of the page that is marked with its name:
     <!-- reproduction mnist-lenet5: begin -->
     <!-- reproduction mnist-lenet5: end -->
 
-Where these marks are not there yet they are put at the end. Everything outside the marks is written by hand and stays.
-Without folders, the sections that the page has are made anew from results/ of the same names.
+Missing marks are added at the end. Text outside the marks is written by hand and is kept. Without arguments, all
+sections of the page are rewritten from the folders of the same names in results/.
 """
 
 from __future__ import annotations
@@ -36,7 +36,11 @@ SCALE = 2
 
 
 def write_page(page: Path, folders: list[Path], *, pictures: bool = True) -> list[Path]:
-    """Fill ``page`` from ``folders``, by default from those of its sections; return what was written."""
+    """Fill ``page`` from ``folders``, by default from those of its sections.
+
+    Returns:
+        The paths of the page and the pictures.
+    """
     text = page.read_text(encoding="utf-8")
     for name, paragraphs in WRITTEN.items():
         text = fill(text, name, "\n\n".join(paragraphs()))
@@ -54,10 +58,11 @@ def write_page(page: Path, folders: list[Path], *, pictures: bool = True) -> lis
 
 
 def main() -> int:
+    """Run the program with the arguments of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folders", type=Path, nargs="*", metavar="FOLDER", help="what inna reproduce wrote")
+    parser.add_argument("folders", type=Path, nargs="*", metavar="FOLDER", help="a folder written by inna reproduce")
     parser.add_argument("--page", type=Path, default=DOCS / "reproduction.md", help="(default: docs/reproduction.md)")
-    parser.add_argument("--no-pictures", action="store_true", help="leave docs/images alone")
+    parser.add_argument("--no-pictures", action="store_true", help="do not write docs/images")
     arguments = parser.parse_args()
     try:
         written = write_page(arguments.page, arguments.folders, pictures=not arguments.no_pictures)

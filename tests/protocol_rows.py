@@ -1,4 +1,4 @@
-"""Made-up rows of the paper's protocol with chosen ends: what verdicts and pictures of a reproduction are tested on."""
+"""Synthetic results of the paper's protocol with chosen final values, for tests of verdicts and figures."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def study_of(dataset: str = "mnist", model: str = "lenet5", **changes: Any) -> S
 def result(
     study: Study, run: Run, end: tuple[float, float, float], *, diverges_after: int | None = None
 ) -> dict[str, Any]:
-    """A row that ends as told, the losses of seed s a factor of 1.03^(s - 2) apart; the accuracies 0.0002 (s - 2)."""
+    """Return a result with these final values.
+
+    The losses of seed s differ by a factor of 1.03^(s - 2), the accuracies by 0.0002 (s - 2).
+    """
     classes = CATALOGUE[split_subset(study.dataset)[0]].classes
     start, (loss, accuracy, early) = math.log(classes), end
     tilt = run.seed - 2 if run.seed else 0
@@ -86,14 +89,14 @@ def rows_of(
     diverging: Mapping[tuple[str, int], int] | None = None,
     without: Iterable[str | tuple[str, int]] = (),
 ) -> dict[Run, dict[str, Any]]:
-    """Rows that meet every claim of training loss, but for what is told.
+    """Return results that meet every claim about training loss, except for the changes.
 
     Args:
         study: one of `study_of`.
-        changes: other ends of some contenders.
-        by_seed: other ends of single final runs.
-        diverging: final run -> the last whole epoch before it diverges.
-        without: contenders without final runs, or single final runs that are missing.
+        changes: other final values of some optimizers.
+        by_seed: other final values of single final runs.
+        diverging: final run -> the last complete epoch before it diverges.
+        without: optimizers without final runs, or single missing final runs.
     """
     ends = FINE | dict(changes or {})
     rows: dict[Run, dict[str, Any]] = {}
@@ -112,7 +115,7 @@ def rows_of(
 
 
 def descents() -> list[Descent]:
-    """Made-up descents of Figure 1, three for each kind of settings; one of them leaves the picture."""
+    """Return synthetic descents of Figure 1, three for each label; one leaves the figure."""
     iteration = tuple(range(0, 88_001, 800))
     found = []
     for label, alpha, beta in itertools.product(("recovered", "caption"), (0.3, 1.3), (0.01, 0.1)):

@@ -1,4 +1,4 @@
-"""``inna reproduce``: who takes part in which figure, what figures share, what scales mean, what a dry run lists."""
+"""``inna reproduce``: the optimizers of each figure, shared runs, scales, and dry runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def labels(*figures):
     return [contender.label for contender in contenders(figures)]
 
 
-def test_each_figure_has_its_contenders():
+def test_each_figure_has_its_optimizers():
     assert labels("fig1") == []
     assert labels("fig2") == INNAS
     assert labels("fig3") == [*INNAS, "SGD", "AdaGrad", "Adam", "heavy ball", "AdamW", "INNAprop"]
@@ -82,7 +82,7 @@ def test_the_figures_share_their_runs():
     assert united(both[0], other) == both[0]
 
 
-def test_a_quick_study_says_in_its_name_that_it_sees_a_part_of_the_images():
+def test_a_quick_study_names_the_number_of_images():
     study = protocol_study("cifar10", "nin", "quick")
     assert study.dataset == f"cifar10[:{QUICK['nin'].images}]"
     task, _ = load_task("digits[:100]")
@@ -94,7 +94,7 @@ def test_a_quick_study_says_in_its_name_that_it_sees_a_part_of_the_images():
             load_task(wrong)
 
 
-def test_a_forecast_counts_what_is_left():
+def test_a_forecast_counts_remaining_runs():
     study = protocol_study("digits", "small-cnn", "medium", figures=["fig2"])
     task, _ = load_task("digits")
     asked = []
@@ -119,7 +119,7 @@ def test_a_forecast_counts_what_is_left():
     assert first_lines == ["INNA (0.1, 0.1), about 2 s per epoch", "  final, 20 epochs: seeds 1 3"]
 
 
-def test_the_pace_is_measured_in_real_iterations_and_leaves_no_trace():
+def test_the_pace_is_measured_in_real_iterations():
     study = protocol_study("digits", "small-cnn", "medium", figures=["fig2"])
     task, _ = load_task("digits")
     measured = pace(study.tuning_run(study.contenders[0], 0.1, 0.5), task, seconds=0.01)
@@ -127,7 +127,7 @@ def test_the_pace_is_measured_in_real_iterations_and_leaves_no_trace():
 
 
 @pytest.mark.usefixtures("tiny_scale")
-def test_reproduce_runs_what_is_missing_and_keeps_what_other_figures_had(capsys, tmp_path, monkeypatch):
+def test_reproduce_runs_missing_runs_and_keeps_other_figures(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     arguments = ["--device", "cpu", "--jobs", "1"]
     assert run(["reproduce", "fig4", "--dry-run", *arguments]) == 0
@@ -155,7 +155,7 @@ def test_reproduce_runs_what_is_missing_and_keeps_what_other_figures_had(capsys,
     assert " 0 to do" in " ".join(capsys.readouterr().out.split())
 
 
-def test_figure_1_is_a_document(capsys, tmp_path, monkeypatch):
+def test_figure_1_is_a_file(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert run(["reproduce", "fig1"]) == 0
     assert [str(path) for path in Path("runs").iterdir()] == ["runs/reproduce-fig1"]
@@ -197,7 +197,7 @@ def test_wrong_usage_is_refused_before_anything_is_written(capsys, tmp_path, mon
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_earlier_study_that_is_another_or_damaged_is_left_out(tmp_path):
+def test_another_or_damaged_earlier_study_is_ignored(tmp_path):
     study = study_of(["fig2"], scale="medium", device="cpu")
     assert described(study, tmp_path) == study
     dataclasses.replace(study, epochs=7).save(tmp_path)

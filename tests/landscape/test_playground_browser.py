@@ -216,7 +216,7 @@ def test_a_race_is_what_python_follows(shared: Visit, q: float) -> None:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("size", SIZES, ids=["1280", "390"])
-def test_the_page_is_quiet_fits_and_asks_for_nothing(
+def test_the_page_has_no_errors_fits_and_loads_nothing(
     go: Any, playground: str, size: tuple[int, int], scheme: str
 ) -> None:
     seen = go(playground, size, scheme)

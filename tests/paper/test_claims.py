@@ -1,4 +1,4 @@
-"""Verdicts: every claim can hold, fail to hold, and lack runs; and what the rules say of the paper's own curves."""
+"""Verdicts: every claim can hold, fail and lack runs; the rules on the paper's own curves."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FOUR = list(FINE)[:4]
 AT_CHANCE = (2.3, 0.1, 1.0)
 
 
-def verdicts(study=None, **told) -> dict[str, Verdict]:
+def verdicts(study=None, **options) -> dict[str, Verdict]:
     study = study or study_of()
-    return {verdict.name: verdict for verdict in judge(summarize(study, rows_of(study, **told)))}
+    return {verdict.name: verdict for verdict in judge(summarize(study, rows_of(study, **options)))}
 
 
 # What has to change in FINE, where every claim but the one about chance holds, for each to turn over.
@@ -43,7 +43,7 @@ TURNED = {
 }
 
 
-def test_the_list_is_whole():
+def test_every_claim_is_tested():
     assert list(TURNED) == NAMES
     assert len(set(NAMES)) == len(NAMES)
 
@@ -61,7 +61,7 @@ def test_each_claim_can_hold_and_not_hold(name):
         assert all(figure.ours and figure.paper for figure in verdict.numbers)
 
 
-def test_dampings_that_are_all_at_chance_are_neither_alike_nor_good():
+def test_dampings_at_chance_are_neither_alike_nor_good():
     found = verdicts(changes=dict.fromkeys(FOUR, AT_CHANCE))
     for name in ("dampings-not-crucial", "good-default"):
         assert found[name].outcome == "does not hold"
@@ -69,28 +69,30 @@ def test_dampings_that_are_all_at_chance_are_neither_alike_nor_good():
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=NAMES)
-def test_each_claim_lacks_runs_where_a_contender_has_two_seeds(claim):
+def test_each_claim_lacks_runs_if_an_optimizer_has_two_seeds(claim):
     for label in claim.labels:
         verdict = verdicts(without=[(label, 1)])[claim.name]
         assert verdict.outcome == "not enough runs"
-        assert f"there are of {label} 2." in verdict.sentence
+        assert f"there are 2 of {label}." in verdict.sentence
 
 
-def test_without_a_contender_only_its_claims_lack_runs():
+def test_without_an_optimizer_only_its_claims_lack_runs():
     found = verdicts(without=["heavy ball"])
     lacking = [name for name, verdict in found.items() if verdict.outcome == "not enough runs"]
     assert lacking == ["lower-loss-than-heavy-ball", "higher-accuracy-than-heavy-ball"]
     study = study_of(contenders=[each for each in study_of().contenders if each.label in ("SGD", "AdaGrad", "Adam")])
     found = {verdict.name: verdict for verdict in judge(summarize(study, rows_of(study)))}
     assert [name for name, verdict in found.items() if verdict.outcome == "holds"] == ["adam-trains-lower"]
-    assert "Needs 3 final seeds of each; there are of INNA (0.1, 0.1) 0," in found["good-default"].sentence
+    assert (
+        "Needs 3 final seeds of each optimizer; there are 0 of INNA (0.1, 0.1), 0 of" in found["good-default"].sentence
+    )
 
 
 def test_seeds_must_be_common():
     study = study_of(seeds=(1, 2, 3, 4, 5))
     found = verdicts(study, without=[("Adam", 1), ("Adam", 2), ("SGD", 4), ("SGD", 5)])
     assert found["adam-trains-lower"].outcome == "not enough runs"
-    assert found["adam-trains-lower"].sentence == "Needs 3 seeds that all have; in common they have 1."
+    assert found["adam-trains-lower"].sentence == "Needs 3 final seeds that all optimizers have; they have 1 in common."
     assert found["quarter-beats-adam"].outcome == "holds"
     assert "of 3 seeds" in found["quarter-beats-adam"].sentence
 
@@ -118,7 +120,7 @@ def test_the_margin_of_an_accuracy(gap, outcome):
     assert verdicts(changes=changes)["higher-accuracy-than-heavy-ball"].outcome == outcome
 
 
-def test_a_mean_that_one_seed_decides_is_not_enough():
+def test_a_lead_on_one_seed_is_not_enough():
     # Heavy ball is worse on the mean by one seed at chance, better on the other two.
     better = (0.019, 0.98, 1.0)
     by_seed = {("heavy ball", 1): better, ("heavy ball", 2): better, ("heavy ball", 3): AT_CHANCE}
@@ -194,14 +196,14 @@ def test_the_rules_on_the_papers_own_curves(dataset):
 
 
 @pytest.mark.parametrize("dataset", ["digits", "mnist[:5000]"])
-def test_data_sets_that_are_not_the_papers_have_no_numbers_of_it(dataset):
+def test_other_data_sets_have_no_numbers_of_the_paper(dataset):
     found = verdicts(study_of(dataset, "small-cnn"))
     assert all(verdict.paper is None and verdict.paper_end is None for verdict in found.values())
     assert all(figure.paper == "–" for verdict in found.values() for figure in verdict.numbers)
     assert [name for name, verdict in found.items() if verdict.outcome != "holds"] == ["some-seeds-at-chance"]
 
 
-def test_longer_runs_than_the_papers_are_not_compared_beyond_its_end():
+def test_runs_longer_than_the_paper_s_are_not_compared():
     found = verdicts(study_of(epochs=201))["adam-trains-lower"]
     assert (found.outcome, found.paper, found.paper_end) == ("holds", None, "holds")
 

@@ -1,4 +1,4 @@
-"""The digitised curves of the paper: all are there, and they say what its text and figures say."""
+"""The digitised curves of the paper: all are stored, and agree with its text and figures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def found(figure: int, dataset: str, quantity: str, label: str) -> PaperCurve:
 
 @pytest.mark.parametrize("dataset", PAPER_DATASETS)
 @pytest.mark.parametrize("figure", [2, 3, 4])
-def test_every_curve_of_a_figure_is_there(figure, dataset):
+def test_every_curve_of_a_figure_is_stored(figure, dataset):
     for label in LABELS:
         curve = paper_curve(figure, dataset, "log10_train_loss", label)
         assert (curve is not None) == (label in members(figure, dataset))

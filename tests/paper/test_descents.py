@@ -1,4 +1,4 @@
-"""The document of Figure 1: it holds what was written, or says that it is damaged."""
+"""The file of Figure 1: it is read as written, and damage is detected."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from inna.paper.descents import FIGURE_1, Descent, read_descents, write_descents
 DESCENT = Descent("recovered", 0.3, 0.01, 0.1, (2, 3), (0, 2, 4), (1.4, -0.5, -2.0), (-1.0, 0.0, 1.0), (1.5, 0.2, 1.0))
 
 
-def test_descents_survive_their_file(tmp_path):
+def test_descents_are_read_as_written(tmp_path):
     descents = (DESCENT, dataclasses.replace(DESCENT, label="caption", alpha=0.5, initial_speed=1, dips=()))
     write_descents(tmp_path / "new", descents)
     assert read_descents(tmp_path / "new") == descents
 
 
-def test_a_folder_without_the_document_has_no_descents(tmp_path):
+def test_a_folder_without_the_file_has_no_descents(tmp_path):
     assert read_descents(tmp_path) == ()
 
 
@@ -33,19 +33,19 @@ def test_a_folder_without_the_document_has_no_descents(tmp_path):
         ({"beta": -1.0}, "beta"),
     ],
 )
-def test_descents_that_make_no_sense_are_refused(changes, message):
+def test_invalid_descents_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(DESCENT, **changes)
 
 
 @pytest.mark.parametrize("body", [{}, {"figure1": [{"label": "caption"}]}, {"figure1": 3}])
-def test_another_document_is_no_figure_1(tmp_path, body):
+def test_other_documents_are_refused(tmp_path, body):
     write_document(tmp_path / FIGURE_1, body)
     with pytest.raises(DamagedRowError, match="not the descents of Figure 1"):
         read_descents(tmp_path)
 
 
-def test_an_altered_document_is_noticed(tmp_path):
+def test_an_altered_file_is_detected(tmp_path):
     path = write_descents(tmp_path, [DESCENT])
     path.write_text(path.read_text(encoding="utf-8").replace("-0.5", "-0.6"), encoding="utf-8")
     with pytest.raises(DamagedRowError, match="checksum"):

@@ -42,7 +42,7 @@ def outcomes(*descents: Descent) -> dict[str, str]:
     return {verdict.name: verdict.outcome for verdict in judge_figure1(descents)}
 
 
-def test_all_hold_where_the_descents_are_as_the_paper_says():
+def test_all_hold_for_descents_like_the_paper_s():
     assert outcomes(A, B, C) == outcomes(C, A, B) == dict.fromkeys(NAMES, "holds")
 
 
@@ -76,7 +76,7 @@ def test_all_lack_descents_where_a_panel_is_missing_or_unclear(descents):
     assert not any(verdict.numbers for verdict in judge_figure1(descents))
 
 
-def test_each_setting_has_its_own_verdicts():
+def test_each_label_has_its_own_verdicts():
     caption = [dataclasses.replace(each, label="caption", initial_speed=1.0) for each in (GONE, B, C)]
     found = judge_figure1([A, B, C, *caption])
     assert [verdict.when for verdict in found[::4]] == [
@@ -88,7 +88,7 @@ def test_each_setting_has_its_own_verdicts():
     assert judge_figure1([]) == []
 
 
-def test_a_descent_that_leaves_is_said_to_leave():
+def test_a_descent_that_leaves_is_reported():
     far = changed(
         A, theta1=tuple(-1.0 + 123 * k / 88 for k in range(89)), theta2=tuple(123 * k / 88 for k in range(89))
     )

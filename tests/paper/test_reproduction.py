@@ -38,8 +38,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 FOUR = list(FINE)[:4]
 
 
-def figures_of(study: Study, **told: Any) -> dict[str, Figure]:
-    return {figure.name: figure for figure in reproduction_figures(summarize(study, rows_of(study, **told)))}
+def figures_of(study: Study, **options: Any) -> dict[str, Figure]:
+    return {figure.name: figure for figure in reproduction_figures(summarize(study, rows_of(study, **options)))}
 
 
 def layers(figure: Figure, panel: int = 0) -> list[dict[str, Any]]:
@@ -98,7 +98,7 @@ def test_losses_are_drawn_as_the_logarithm_of_their_mean():
     assert sgd["worst"] == pytest.approx(math.log10(max(losses)), abs=1e-12)
 
 
-def test_the_papers_curves_lie_dashed_beside_ours_up_to_our_last_epoch():
+def test_the_papers_curves_are_dashed_up_to_our_last_epoch():
     found = figures_of(study_of(epochs=23))
     rows = [row for row in dashed(found["figure-3"]) if row["contender"] == "Adam"]
     assert [row["epoch"] for row in rows] == [0, 5, 10, 15, 20, 23]
@@ -114,7 +114,7 @@ def test_the_papers_curves_lie_dashed_beside_ours_up_to_our_last_epoch():
     assert "Network" not in figures_of(study_of("cifar10", "nin"))["figure-2"].caption
 
 
-def test_where_another_damping_is_best_the_papers_stands_beside_it_and_is_named():
+def test_the_papers_damping_is_named_where_ours_differs():
     figure = figures_of(study_of(), changes={"INNA (0.5, 0.5)": (0.01, 0.98, 1.0)})["figure-3"]
     rows = [row for row in dashed(figure) if row["contender"] == "INNA (0.5, 0.5)"]
     assert {row["said"] for row in rows} == {"the paper’s INNA (0.1, 0.1)"}
@@ -128,26 +128,26 @@ def test_other_data_have_no_curves_of_the_paper(dataset):
     assert not any("paper’s mean" in figure.caption for figure in found.values())
 
 
-def test_figures_without_runs_are_left_out_and_parts_are_drawn():
+def test_figures_without_runs_are_skipped_and_partial_ones_drawn():
     assert figures_of(study_of(), without=list(FINE)) == {}
     found = figures_of(study_of(), without=[label for label in FINE if label not in ("Adam", "INNA (0.5, 0.1)")])
     assert list(found) == ["figure-2", "figure-3", "figure-4", "beyond"]
     assert [row["contender"] for row in layers(found["figure-3"])[0]["rows"][::21]] == ["INNA (0.5, 0.1)", "Adam"]
 
 
-def test_a_diverged_seed_is_marked_where_it_broke_off():
+def test_a_diverged_seed_is_marked_at_its_last_epoch():
     figure = figures_of(study_of(), diverging={("SGD", 3): 7})["figure-3"]
     crosses = [layer["rows"] for layer in layers(figure) if layer["mark"].get("shape") == "cross"]
     assert [(row["contender"], row["seed"], row["epoch"]) for row in crosses[0]] == [("SGD", 3, 7)]
     assert "×: after this epoch a seed diverged" in figure.caption
 
 
-def test_who_diverged_on_every_seed_is_marked_and_named():
+def test_an_optimizer_that_diverged_on_every_seed_is_named():
     slowest = "INNA (0.5, 0.1), q = 1/16"
     found = figures_of(study_of(), diverging={(slowest, seed): 2 + seed for seed in (1, 2, 3)})
     crosses = [layer["rows"] for layer in layers(found["figure-4"]) if layer["mark"].get("shape") == "cross"]
     assert [(row["contender"], row["epoch"]) for row in crosses[0]] == [(slowest, 3), (slowest, 4), (slowest, 5)]
-    assert f"Without a line, since every seed diverged: {slowest}." in found["figure-4"].caption
+    assert f"Not drawn, since every seed diverged: {slowest}." in found["figure-4"].caption
     assert "diverged" not in found["figure-2"].caption
 
 
@@ -161,7 +161,7 @@ def test_the_specifications_are_valid():
             validate_jsonschema(specification, schema)
 
 
-def test_every_chart_can_be_told_who_is_hidden():
+def test_every_chart_can_hide_optimizers():
     study = study_of()
     for figure in [*reproduction_figures(summarize(study, rows_of(study))), *figure1_figures(descents())]:
         for panel in figure.panels:
@@ -171,7 +171,7 @@ def test_every_chart_can_be_told_who_is_hidden():
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("sight", SIGHT)
-def test_the_members_of_a_figure_are_told_apart_by_colour_alone(theme, sight):
+def test_the_members_of_a_figure_differ_in_colour(theme, sight):
     chosen = protocol_styles(study_of())
     slow = [label for label in FINE if "q = " in label]
     for members in (
@@ -216,7 +216,7 @@ def plain_spaces(words: str) -> str:
     return " ".join(words.split())
 
 
-def test_the_page_holds_the_verdicts_with_their_numbers(page, folder):
+def test_the_page_contains_the_verdicts_with_their_numbers(page, folder):
     reproduction = read_reproduction(folder)
     assert len(reproduction.verdicts) == len(CLAIMS)
     for verdict in [*reproduction.verdicts, *reproduction.figure1_verdicts]:
@@ -231,7 +231,7 @@ def test_the_page_holds_the_verdicts_with_their_numbers(page, folder):
     )
 
 
-def test_the_page_says_what_was_run(page):
+def test_the_page_describes_the_runs(page):
     assert "mnist, lenet5: do the paper’s claims hold?" in page.text
     assert (
         "lenet5 on mnist, 20 epochs (the paper: 200), seeds 1, 2 and 3, scale medium. 65 runs, 1 diverged." in page.text
@@ -244,7 +244,7 @@ def test_the_page_says_what_was_run(page):
         assert any(attributes.get("id") == section for _, attributes in page.elements)
 
 
-def test_the_page_is_one_file_under_a_policy_and_holds_its_data(page):
+def test_the_page_is_one_file_with_a_policy_and_its_data(page):
     assert not [tag for tag, attributes in page.elements if tag in ("link", "script", "img") and attributes.get("src")]
     assert not [attributes for _, attributes in page.elements if "style" in attributes]
     policy = next(attributes for _, attributes in page.elements if attributes.get("http-equiv"))["content"] or ""
@@ -257,7 +257,7 @@ def test_the_page_is_one_file_under_a_policy_and_holds_its_data(page):
     assert not re.search(r"\bnan\b|\bNone\b|\binf\b", page.text)
 
 
-def test_the_numbers_stand_beside_the_papers(folder):
+def test_the_numbers_are_shown_beside_the_papers(folder):
     reproduction = read_reproduction(folder)
     assert reproduction.summary is not None
     lines = {line[0]: line[1:] for line in numbers_lines(reproduction.summary)}
@@ -274,25 +274,25 @@ def test_the_numbers_stand_beside_the_papers(folder):
     assert lines["INNA (0.5, 0.1), q = 1/16"][1:3] == ["−1.626 [−1.589, −1.668]", "0.609 [1.166, −1.907]"]
 
 
-def test_partial_results_say_what_is_missing(tmp_path):
+def test_partial_results_list_missing_runs(tmp_path):
     study = study_of()
     reproduction = read_reproduction(save(tmp_path, study, rows_of(study, without=["INNA (0.5, 1)", ("SGD", 2)])))
-    assert lead(reproduction.summary).endswith("61 runs, none diverged; 4 final runs still to come.")
+    assert lead(reproduction.summary).endswith("61 runs, none diverged; 4 final runs remaining.")
     section = result_section("mnist", reproduction)
-    assert "Needs 3 final seeds of each; there are of INNA (0.5, 1) 0." in section
+    assert "Needs 3 final seeds of each optimizer; there are 0 of INNA (0.5, 1)." in section
     assert "2 hold, 0 do not, and 9 lack runs." in section
 
 
-def test_final_runs_that_will_never_be_are_not_still_to_come(tmp_path):
+def test_final_runs_that_cannot_start_are_not_remaining(tmp_path):
     study, slowest = study_of(), "INNA (0.5, 0.1), q = 1/16"
     rows = rows_of(study, without=[slowest, ("SGD", 2)])
     contender = next(each for each in study.contenders if each.label == slowest)
     diverged = {"status": "diverged", "train_loss": math.nan}
     rows |= {run: rows[run] | diverged for run, _ in state(study, contender, rows).results(rows)}
-    assert lead(read_reproduction(save(tmp_path, study, rows)).summary).endswith("; 1 final run still to come.")
+    assert lead(read_reproduction(save(tmp_path, study, rows)).summary).endswith("; 1 final run remaining.")
 
 
-def test_the_protocol_in_words_is_the_one_that_runs():
+def test_the_described_protocol_is_the_one_that_runs():
     stated, taken, lengths = protocol_words()
     assert "(α, β) = (0.1, 0.1), (0.5, 0.1), (0.5, 0.5) and (0.5, 1) with" in stated
     assert "training loss after 15 epochs; 200 epochs from 5 initialisations" in stated
@@ -322,7 +322,7 @@ def test_before_its_first_run_only_figure_1_is_shown(tmp_path):
     assert read_reproduction(tmp_path).summary is None
 
 
-def test_other_folders_are_no_reproduction(tmp_path):
+def test_other_folders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no study\.json"):
         read_reproduction(tmp_path)
     study = classification_study()
@@ -337,7 +337,7 @@ def test_the_pictures_of_a_reproduction_are_figure_1_and_the_others(folder):
     assert names == ["figure-1-recovered", "figure-1-caption", "figure-2", "figure-3", "figure-4", "beyond"]
 
 
-def test_the_markdown_holds_every_verdict_and_number(folder):
+def test_the_markdown_contains_every_verdict_and_number(folder):
     reproduction = read_reproduction(folder)
     assert reproduction.summary is not None
     section = result_section("mnist", reproduction)
@@ -361,7 +361,7 @@ def test_data_without_curves_of_the_paper_have_no_empty_columns(tmp_path):
     assert "| claim | verdict |\n" in section
 
 
-def test_a_page_keeps_what_is_written_by_hand():
+def test_a_page_keeps_handwritten_text():
     by_hand = f"# Title\n\nBefore.\n\n{begin_mark('a')}\nold\n{end_mark('a')}\n\nAfter.\n"
     page = fill(by_hand, "a", "new")
     assert page == f"# Title\n\nBefore.\n\n{begin_mark('a')}\n\nnew\n\n{end_mark('a')}\n\nAfter.\n"
@@ -370,7 +370,7 @@ def test_a_page_keeps_what_is_written_by_hand():
     assert more.startswith(page.rstrip())
     assert sections(more) == ["a", "b"]
     for broken in (by_hand + by_hand, by_hand.replace(end_mark("a"), ""), end_mark("a") + begin_mark("a")):
-        with pytest.raises(ValueError, match="must hold each of"):
+        with pytest.raises(ValueError, match="must contain each of"):
             fill(broken, "a", "new")
 
 
@@ -403,7 +403,7 @@ def test_the_script_fills_a_page_and_draws_its_pictures(tmp_path):
     assert page.read_text(encoding="utf-8") == text
 
 
-def test_the_committed_page_is_what_its_results_say(tmp_path):
+def test_the_committed_page_matches_the_results(tmp_path):
     page = tmp_path / "reproduction.md"
     committed = (DOCS / "reproduction.md").read_text(encoding="utf-8")
     page.write_text(committed, encoding="utf-8")

@@ -46,7 +46,7 @@ def visit(browser: Any, page: Path) -> Iterator[Any]:
     ],
     ids=["1280-light", "390-dark", "1280-dark", "390-light"],
 )
-def test_the_page_is_quiet_fits_and_asks_for_nothing(
+def test_the_page_has_no_errors_fits_and_loads_nothing(
     visit: Any, page: Path, size: tuple[int, int], scheme: str
 ) -> None:
     seen = visit(size, scheme)
@@ -73,7 +73,7 @@ def test_a_verdict_opens_to_its_numbers(visit: Any) -> None:
     assert verdict.locator(".badge").inner_text() == "holds"
 
 
-def test_the_legend_takes_our_curves_and_the_papers_away_together(visit: Any) -> None:
+def test_the_legend_hides_our_curves_and_the_papers_together(visit: Any) -> None:
     seen = visit()
     lines = "#chart-figure-3-0 .mark-line path"
     assert seen.count(lines) == 8
@@ -89,7 +89,7 @@ def test_the_legend_takes_our_curves_and_the_papers_away_together(visit: Any) ->
     assert seen.said == []
 
 
-def test_the_download_holds_rows_and_descents(visit: Any, tmp_path: Path) -> None:
+def test_the_download_contains_results_and_descents(visit: Any, tmp_path: Path) -> None:
     seen = visit()
     with seen.page.expect_download() as waiting:
         seen.page.locator("#download").click()

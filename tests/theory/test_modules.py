@@ -83,7 +83,7 @@ def test_sample_gradients_are_those_of_each_sample_and_sum_to_the_whole() -> Non
         np.testing.assert_allclose(rows[n], flat, atol=1e-13)
     _, gradient, _ = module_gradient(model, mse, batch)
     np.testing.assert_allclose(rows.mean(axis=0), gradient(theta0), atol=1e-13)
-    with pytest.raises(ValueError, match="as many samples, at least one, got 30 and 29"):
+    with pytest.raises(ValueError, match="same number of samples, at least one, got 30 and 29"):
         sample_gradients(model, mse, (batch[0], batch[1][1:]))
     with pytest.raises(ValueError, match="module must have parameters"):
         sample_gradients(torch.nn.ReLU(), mse, batch)

@@ -90,7 +90,7 @@ def test_only_the_last_part_is_fitted() -> None:
         (lambda: fit_power([1.0, 2.0], [1.0, 2.0, 3.0]), "vectors of one length"),
         (lambda: fit_power([1.0, 2.0, 2.0], [1.0, 1.0, 1.0]), "increasing"),
         (lambda: fit_power([1.0, 2.0, 100.0], [1.0, 1.0, 1.0]), "at least 3 times"),
-        (lambda: fit_exponential([1.0, 2.0, 3.0], [1.0, 0.0, 1.0]), "is its limit subtracted right"),
+        (lambda: fit_exponential([1.0, 2.0, 3.0], [1.0, 0.0, 1.0]), "was the right limit subtracted"),
         (lambda: fit_power([1.0, 2.0, 3.0], [1.0, 0.5, 0.2], last=1.0), "last must be a finite number > 1"),
         (lambda: largest_product([5.0, 6.0], [1.0, 1.0]), "t must begin before"),
     ],

@@ -39,15 +39,15 @@ class DeviceArguments(DeviceOptions):
 def reproduce(
     figure: Annotated[
         Literal["fig1", "fig2", "fig3", "fig4", "all"],
-        Parameter(help="Which figure of the paper; figures on one data set share their runs."),
+        Parameter(help="The figure of the paper; figures on one data set share their runs."),
     ] = "all",
     /,
     *,
     scale: Annotated[
         Literal["quick", "medium", "paper"],
         Parameter(
-            help="quick: under 15 minutes on two cores (of mnist and the networks beyond digits a small part of the "
-            "images, as the data set's name then says). medium: 20 epochs, 3 seeds, all images. paper: 200 epochs, "
+            help="quick: under 15 minutes on two cores (with a small part of the images for mnist and the networks "
+            "beyond digits; the data set's name shows it). medium: 20 epochs, 3 seeds, all images. paper: 200 epochs, "
             "tuning over 15, 5 seeds."
         ),
     ] = "quick",
@@ -58,19 +58,20 @@ def reproduce(
     out: Annotated[
         Path | None,
         Parameter(
-            help="Folder of rows and report. [default: runs/reproduce-DATASET-NETWORK-SCALE, runs/reproduce-fig1 for "
-            "fig1 alone]",
+            help="Folder for results and report. [default: runs/reproduce-DATASET-NETWORK-SCALE, runs/reproduce-fig1 "
+            "for fig1 alone]",
         ),
     ] = None,
     task: BuiltinTask = BuiltinTaskOptions(),
     data: DataFolder = DataFolderOptions(),
     sweep: Sweep = SweepOptions(),
 ) -> int:
-    """Repeat the paper's experiments: tune every optimizer as the paper does, run the seeds, draw the figures.
+    """Repeat the paper's experiments and judge its claims.
 
-    Figure 1 is INNA on a toy function and takes seconds. Figure 2 compares INNA's four (α, β), Figure 3 the best of
-    them with SGD, AdaGrad and Adam (and, beyond the paper, heavy ball, AdamW and INNAprop), Figure 4 the powers of the
-    step-size decay. Rows that the folder holds already are not run again.
+    Every optimizer is tuned as in the paper, the final seeds are run, and the figures are drawn. Figure 1 is INNA on a
+    toy function and takes seconds. Figure 2 compares INNA's four (α, β), Figure 3 the best of them with SGD, AdaGrad
+    and Adam (and, beyond the paper, heavy ball, AdamW and INNAprop), Figure 4 the powers of the learning rate's decay.
+    Finished runs in the folder are not repeated.
     """
     console = Console()
     with checking():

@@ -24,9 +24,10 @@ def theory_check(
         ),
     ] = (),
 ) -> int:
-    """Run the demonstrations of the theory; print for each statement, expected, measured, and whether it holds.
+    """Run the demonstrations of the theory.
 
-    Takes well under three minutes on two cores. Exit status 1 if one does not hold.
+    Statement, expected and measured values and verdict of each are printed. This takes under three minutes on two
+    cores. The exit status is 1 if one does not hold.
     """
     from rich.table import Table
     from rich.text import Text

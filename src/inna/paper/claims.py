@@ -1,4 +1,4 @@
-"""The claims of the paper's section 5.2 about deep learning, and how each is compared.
+"""The claims of the paper's section 5.2 about deep learning.
 
 The rules and their thresholds were written down before the runs that they judge, and chosen so that the paper's own
 curves at its last epoch meet them wherever its text and its figures agree. `compare` is applied twice: to the results,
@@ -54,7 +54,7 @@ Kind = Literal["better", "alike", "near the best", "at chance"]
 
 @dataclass(frozen=True)
 class Claim:
-    """A statement of the paper, or one of ours beyond it, and what is compared to judge it.
+    """A statement of the paper, or one beyond it, and the comparison that judges it.
 
     Attributes:
         name: an identifier.
@@ -106,7 +106,10 @@ def compare(claim: Claim, values: Values, chance: float) -> list[Comparison]:
 
 
 def _better(claim: Claim, values: Values) -> list[Comparison]:
-    """Compare the judged optimizer with each other one: better by the margin, and on more than half of the seeds."""
+    """Compare the judged optimizer with each other one.
+
+    It is better by at least the margin, and on more than half of the seeds.
+    """
     (ours,) = claim.ours
     return [
         _better_than(values, ours, rival, quantity, least)
@@ -128,7 +131,7 @@ def _better_than(values: Values, ours: str, rival: str, quantity: Quantity, leas
 
 
 def _close(claim: Claim, values: Values) -> list[Comparison]:
-    """Compare the worst of the judged optimizers with the best of all: within the limit."""
+    """Compare the worst of the judged optimizers with the best of all."""
     comparisons = []
     for quantity, limit in claim.thresholds.items():
         means = {
@@ -146,7 +149,10 @@ def _close(claim: Claim, values: Values) -> list[Comparison]:
 
 
 def _above_chance(claim: Claim, values: Values, chance: float) -> list[Comparison]:
-    """Compare the best with chance, where all are known: optimizers that do not train are neither alike nor good."""
+    """Compare the best optimizer with chance, where all are known.
+
+    Optimizers that do not train are neither alike nor good.
+    """
     means = {subject: values[subject, LOSS].mean for subject in claim.subjects if (subject, LOSS) in values}
     if len(means) < len(claim.subjects):
         return []
@@ -197,7 +203,7 @@ CLAIMS = (
     ),
     Claim(
         "some-seeds-at-chance",
-        "Some initialisations stay at chance for a while under INNA (seen in the bands; the text does not say it).",
+        "Some initialisations stay at chance for a while under INNA (seen in the bands, not stated in the text).",
         "Figure 2",
         "at chance",
         subjects=FOUR,

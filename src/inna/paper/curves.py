@@ -2,11 +2,11 @@
 
 Source: C. Castera, J. Bolte, C. Févotte, E. Pauwels, "An Inertial Newton Algorithm for Deep Learning", JMLR 22(134),
 2021, licensed CC-BY 4.0. The paper has no tables. Lines are the paper's means over five seeds, bands its best and
-worst; its training losses fit log₁₀ of the mean loss. Values are every five epochs, to the fourth digit; a line that
-runs outside the axes has none there.
+worst; its training losses fit log₁₀ of the mean loss. Values are given every five epochs to four digits. Where a line
+is outside the axes the value is missing.
 
-The curves carry the labels of `inna.paper.protocol`. For Figure 4 the paper does not state (α, β); its curves are
-laid beside ours at (0.5, 0.1). Figure 3's curve of INNA is Figure 2's of the same damping, and held once.
+The curves have the labels of `inna.paper.protocol`. For Figure 4 the paper does not state (α, β); its curves are
+compared with ours at (0.5, 0.1). Figure 3's curve of INNA is Figure 2's of the same damping and is stored once.
 """
 
 from __future__ import annotations
@@ -35,7 +35,13 @@ Series = tuple[float | None, ...]
 
 
 class PaperValue(NamedTuple):
-    """A curve at one epoch: its line and the ends of its band, None where they are outside the axes."""
+    """A curve at one epoch; a value outside the axes is None.
+
+    Attributes:
+        mean: the line.
+        low: the lower end of the band.
+        high: the upper end of the band.
+    """
 
     mean: float | None
     low: float | None
@@ -52,7 +58,7 @@ class PaperCurve:
     high: Series
 
     def at(self, epoch: float) -> PaperValue:
-        """The curve at ``epoch``, linear between the digitised epochs.
+        """Return the curve at ``epoch``, linear between the digitised epochs.
 
         Raises:
             ValueError: the epoch is outside the paper's.
@@ -74,13 +80,13 @@ class PaperCurve:
 
 
 def paper_curve(figure: int, dataset: str, quantity: str, label: str) -> PaperCurve | None:
-    """The paper's curve in one of its figures; None where it has none.
+    """Return the paper's curve in one of its figures; None where it has none.
 
     Args:
         figure: 2, 3 or 4.
-        dataset: as in `PAPER_DATASETS`; the others have no curves.
-        quantity: ``log10_train_loss`` or ``test_accuracy`` (which Figure 4 does not show).
-        label: of a contender of the protocol.
+        dataset: one of `PAPER_DATASETS`; others have no curves.
+        quantity: ``log10_train_loss`` or ``test_accuracy`` (not in Figure 4).
+        label: of an optimizer of the protocol.
     """
     if figure == 3 and label == BEST_IN_FIGURE_3.get(dataset):
         figure = 2

@@ -1,4 +1,4 @@
-"""Figure 1's descents of the V-shaped Rosenbrock function, and the file ``figure1.json`` that keeps them.
+"""Figure 1's descents, and the file ``figure1.json`` that keeps them.
 
 The file is to Figure 1 what the rows of runs are to the other figures: verdicts and figures are made from it.
 """
@@ -117,7 +117,10 @@ def read_descents(folder: Path) -> tuple[Descent, ...]:
 
 
 def by_label(descents: Iterable[Descent]) -> dict[str, list[Descent]]:
-    """Group descents by their label, in order of appearance; within a group by β, then α, as the panels are."""
+    """Group descents by their label, in order of appearance.
+
+    A group is sorted by β, then α, as the panels are.
+    """
     groups: dict[str, list[Descent]] = {}
     for descent in descents:
         groups.setdefault(descent.label, []).append(descent)
@@ -145,7 +148,10 @@ def initial_speeds(group: Iterable[Descent]) -> str:
 
 
 def descend(folder: Path) -> list[Descent]:
-    """Compute Figure 1's descents, which takes a few seconds, and write them into figure1.json of ``folder``."""
+    """Compute Figure 1's descents and write them into figure1.json of ``folder``.
+
+    This takes a few seconds.
+    """
     path = figure1.iterates()
     losses = np.log10(ROSENBROCK_V.value(path))
     descents = []

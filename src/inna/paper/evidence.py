@@ -1,4 +1,4 @@
-"""The numbers that claims compare, read from the results and from the paper's curves in the same way.
+"""The numbers that claims compare, from the results and the paper's curves.
 
 A training loss is log₁₀ of its mean over the seeds, as the paper draws it; an accuracy is a mean. From the epoch in
 which it diverged on, a run counts with its values before training.
@@ -90,7 +90,10 @@ def common_seeds(summary: Summary, labels: Collection[str]) -> list[int]:
 
 
 def our_values(summary: Summary, keys: Iterable[Key], seeds: Collection[int], epoch: int) -> dict[Key, Value]:
-    """Read ``keys`` from the results after ``epoch``, over ``seeds``, which all of their optimizers must have."""
+    """Read ``keys`` from the results after ``epoch``, over ``seeds``.
+
+    All optimizers must have final runs of these seeds.
+    """
     entries = {entry.label: entry for entry in summary.entries}
 
     def label(subject: str) -> str:
@@ -124,7 +127,7 @@ def paper_values(dataset: str, keys: Iterable[Key], epoch: int) -> dict[Key, Val
 
 
 def paper_value(dataset: str, label: str, quantity: Quantity, epoch: int) -> Value | None:
-    """Read one quantity of one optimizer from the paper's curves after ``epoch``; None where they do not show it."""
+    """Read one quantity from the paper's curves after ``epoch``; None if not shown."""
     figure = 2 if label in FOUR else 4 if label in DECAYS else 3
     curve = paper_curve(figure, dataset, quantity, label)
     if curve is None or epoch > PAPER_EPOCHS:
@@ -136,9 +139,9 @@ def paper_value(dataset: str, label: str, quantity: Quantity, epoch: int) -> Val
 
 
 def best_damping(summary: Summary) -> str | None:
-    """Return the label that `BEST` stands for; None before any of the four dampings has a final run.
+    """Return the label that `BEST` stands for; None before any has a final run.
 
-    Dampings without a final run are skipped where not all four have one in common.
+    Where the four dampings have no final seed in common, those without a final run are skipped.
     """
     entries = {entry.label: entry for entry in summary.entries if entry.label in FOUR}
     seeds = common_seeds(summary, FOUR)
@@ -154,7 +157,7 @@ def _lowest_loss(entries: Mapping[str, Entry], seeds: Collection[int], last: int
 
 
 def _at(entry: Entry, seed: int, key: str, epoch: int) -> float:
-    """Return the value after ``epoch``; of a run that diverged before that, the value before training."""
+    """Return the value after ``epoch``, or before training if the run diverged."""
     _, result = entry.finals[seed]
     values = {int(each["epoch"]): number(each.get(key)) for each in history(result)}
     value = values.get(epoch, math.nan)
@@ -162,10 +165,10 @@ def _at(entry: Entry, seed: int, key: str, epoch: int) -> float:
 
 
 def log10_loss(loss: float) -> float:
-    """Return log₁₀ of a loss, with a floor for losses that single precision rounds to zero."""
+    """Return log₁₀ of a loss, or of `LOSS_FLOOR` where the loss is smaller."""
     return math.log10(max(loss, LOSS_FLOOR))
 
 
 def chance(dataset: str) -> float:
-    """Return log₁₀ of the training loss from which on a run on ``dataset`` is at chance."""
+    """Return log₁₀ of the training loss from which on a run is at chance."""
     return math.log10(CHANCE_SHARE * math.log(CATALOGUE[split_subset(dataset)[0]].classes))

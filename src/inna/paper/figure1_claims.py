@@ -1,4 +1,4 @@
-"""The claims about Figure 1, and how each is compared.
+"""The claims of the paper's section 5.1 about Figure 1.
 
 The figure shows three descents in a valley: (a) with small β, (b) with larger β, (c) with larger β and larger α. An
 oscillation across the valley is measured by |θ₂ − |θ₁||, one along it by the distance by which θ₁ passes the minimum
@@ -105,13 +105,16 @@ def measure(panels: Mapping[str, Descent]) -> dict[tuple[str, Measure], float]:
 
 
 def across(descent: Descent) -> float:
-    """Return the largest |θ₂ − |θ₁|| after the start; NaN where no iteration is kept there."""
+    """Return the largest |θ₂ − |θ₁|| after the start; NaN if none is kept there."""
     kept = zip(descent.iteration, descent.theta1, descent.theta2, strict=True)
     return max((abs(y - abs(x)) for k, x, y in kept if k >= SETTLED), default=math.nan)
 
 
 def along(descent: Descent) -> float:
-    """Return the distance by which θ₁ passes 1, if it then comes at least half-way back; else 0."""
+    """Return the distance by which θ₁ passes 1, or 0 if it does not turn back.
+
+    It turns back if it returns at least half of that distance.
+    """
     farthest = max(descent.theta1)
     later = descent.theta1[descent.theta1.index(farthest) :]
     return farthest - 1 if farthest > 1 and min(later) <= 1 + (farthest - 1) / 2 else 0.0

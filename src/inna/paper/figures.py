@@ -1,6 +1,7 @@
-"""The paper's Figures 2 to 4 drawn from our rows, in its layout, with its own curves dashed beside ours.
+"""The paper's figures drawn from the results.
 
-One more figure shows the optimizers that the paper does not have.
+Figures 2 to 4 have the paper's layout and show its own curves dashed. One more figure shows the optimizers that the
+paper does not have.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ QUARTER = DECAYS[1]
 
 
 class _Side(NamedTuple):
-    """One panel of a figure: whose curves of which quantity, and in which of the paper's figures they stand."""
+    """One panel of a figure: a quantity, the optimizers' labels, and a title."""
 
     quantity: Quantity
     labels: Sequence[str]
@@ -46,7 +47,7 @@ def _loss_and_accuracy(labels: Sequence[str]) -> list[_Side]:
 
 
 def reproduction_figures(summary: Summary) -> list[Figure]:
-    """Figures 2, 3 and 4 and the one beyond the paper; those without a finished final run are left out."""
+    """Return Figures 2 to 4 and the one beyond the paper, if they have final runs."""
     best = best_damping(summary)
     inna_best = [best] if best else []
     found = [
@@ -68,7 +69,7 @@ def reproduction_figures(summary: Summary) -> list[Figure]:
             summary,
             4,
             "figure-4",
-            "Figure 4: slower decays γ₀(k+1)^−q of the step size",
+            "Figure 4: slower decays γ₀(k+1)^−q of the learning rate",
             [_Side(LOSS, DECAYS, "INNA at four q"), _Side(LOSS, [QUARTER, "Adam"], "INNA at q = 1/4, and Adam")],
         ),
         _figure(
@@ -83,7 +84,7 @@ def reproduction_figures(summary: Summary) -> list[Figure]:
 
 
 class _Drawn(NamedTuple):
-    """A panel, and what its figure's caption has to say of it."""
+    """A panel, and what it contains for the caption of its figure."""
 
     panel: Panel
     beside: bool
@@ -104,14 +105,14 @@ def _figure(summary: Summary, figure: int, name: str, title: str, sides: Sequenc
         if figure == 3 and best_damping(summary) != theirs:
             caption += f" Its curve of INNA is {theirs}."
         if figure == 4:
-            caption += " It does not say which (α, β) this figure has."
+            caption += " It does not state (α, β) for this figure."
     if any(part.broken for part in parts):
         caption += " ×: after this epoch a seed diverged; mean and band are over the others."
     lost = [entry.label for entry in summary.entries if entry.label in members and _all_diverged(entry)]
     if lost:
-        caption += f" Without a line, since every seed diverged: {enumerate_words(lost)}."
+        caption += f" Not drawn, since every seed diverged: {enumerate_words(lost)}."
     if any(part.zoomed for part in parts):
-        caption += " The first epochs lie outside the axis of the accuracy."
+        caption += " The first epochs are outside the accuracy axis."
     panels = tuple(part.panel for part in parts)
     return Figure(name=name, section=name.replace("-", ""), title=title, caption=caption, panels=panels)
 
@@ -121,7 +122,7 @@ def _all_diverged(entry: Entry) -> bool:
 
 
 def _panel(summary: Summary, figure: int, side: _Side, members: set[str]) -> _Drawn | None:
-    """The panel, if any of its contenders has a curve."""
+    """Return the panel, if any of its optimizers has a curve."""
     measure = TRAIN_LOSS if side.quantity == LOSS else Metric(ACCURACY, "max")
     known, _ = curve_points(summary, measure)
     points = [_scaled(row, side.quantity) for row in known if row["contender"] in side.labels]
@@ -146,14 +147,17 @@ def _panel(summary: Summary, figure: int, side: _Side, members: set[str]) -> _Dr
 
 
 def _scaled(row: Mapping[str, Any], quantity: Quantity) -> dict[str, Any]:
-    """The row with log₁₀ of its losses."""
+    """Return the row with log₁₀ of its losses."""
     if quantity != LOSS:
         return dict(row)
     return {key: log10_loss(value) if key in ("mean", "best", "worst") else value for key, value in row.items()}
 
 
 def _paper_rows(summary: Summary, figure: int, side: _Side, shown: set[str]) -> Rows:
-    """The paper's curves up to our last epoch; its INNA of Figure 3 goes with our best damping."""
+    """Return the paper's curves up to our last epoch.
+
+    Its INNA of Figure 3 is paired with our best damping.
+    """
     dataset, last = summary.study.dataset, min(summary.study.epochs, PAPER_EPOCHS)
     best = best_damping(summary)
     rows: Rows = []
@@ -171,7 +175,7 @@ def _paper_rows(summary: Summary, figure: int, side: _Side, shown: set[str]) -> 
     return rows
 
 
-# Of the paper's protocol, by label: nobody is dashed, since a dashed line there is the paper's, so each has a colour.
+# By label of the paper's protocol, light and dark. Each has its own colour, since a dashed line is the paper's.
 _PROTOCOL = {
     "INNA (0.1, 0.1)": ("#008bd1", "#3fb2f2"),
     "INNA (0.5, 0.1)": ("#0a2f7a", "#b2ccff"),
@@ -190,14 +194,17 @@ _PROTOCOL = {
 
 
 def protocol_styles(study: Study) -> dict[str, Style]:
-    """Label -> style without dashes, of contenders of the paper's protocol; others keep the colours of `styles`."""
+    """Return a style without dashes for each label.
+
+    Optimizers outside the paper's protocol keep the colours of `styles`.
+    """
     return {
         label: Style(*_PROTOCOL.get(label, (style.light, style.dark)), _SOLID, style.shape)
         for label, style in styles(study).items()
     }
 
 
-# The part of the plane that Figure 1 shows: θ₁ from, to; θ₂ from, to. A descent that leaves it is cut off.
+# The part of the plane that Figure 1 shows: the ranges of θ₁ and θ₂. A descent that leaves it is cut off.
 PLANE = ((-2.0, 2.0), (-0.5, 2.5))
 
 
@@ -212,13 +219,13 @@ _STYLES = (
 
 
 def figure1_figures(descents: Sequence[Descent]) -> list[Figure]:
-    """Figure 1 for each label of ``descents``: the paths in the plane, and log₁₀ J over the iterations."""
+    """Return Figure 1 for each label of ``descents``: the paths, and log₁₀ J."""
     figures = []
     for label, members in by_label(descents).items():
         styles = {each.name: style for each, style in zip(members, _STYLES, strict=False)}
         meaning = {
             "caption": "with the settings that the paper states",
-            "recovered": "with the settings that give the curves it shows",
+            "recovered": "with the settings that give the published curves",
         }.get(label, f"with {plain(label)} settings")
         figures.append(
             Figure(
@@ -226,8 +233,8 @@ def figure1_figures(descents: Sequence[Descent]) -> list[Figure]:
                 section="figure1",
                 title=f"Figure 1, {meaning}",
                 caption="INNA on J(θ) = 100(θ₂ − |θ₁|)² + |1 − θ₁| from (−1, 1.5), step 1e-4, initial speed "
-                f"{initial_speeds(members)}. Dotted: the valley; the star is the minimum. Triangles: where the paper’s "
-                "curves dip.",
+                f"{initial_speeds(members)}. Dotted: the valley; the star is the minimum. Triangles: dips of the "
+                "paper’s curves.",
                 panels=(*(_path_panel(each, styles) for each in members), _loss_panel(members, styles)),
             )
         )
@@ -235,14 +242,14 @@ def figure1_figures(descents: Sequence[Descent]) -> list[Figure]:
 
 
 def _path_panel(descent: Descent, styles: Mapping[str, Style]) -> Panel:
-    # Its order of drawing, since a line follows x otherwise.
+    # Points are drawn in this order; otherwise a line follows x.
     rows: Rows = [
         {"contender": descent.name, "order": k, "x": x, "y": y}
         for k, x, y in zip(descent.iteration, descent.theta1, descent.theta2, strict=True)
     ]
     (left, right), (bottom, top) = PLANE
     away = not (left <= rows[-1]["x"] <= right and bottom <= rows[-1]["y"] <= top)
-    # What is far outside would make the numbers of a path in SVG absurd.
+    # Points far outside would give an SVG path absurd coordinates.
     rows = [row for row in rows if abs(row["x"]) < 4 * right and abs(row["y"]) < 4 * top]
     panel = _PANELS[list(styles).index(descent.name)]
     title = f"({panel}) α = {descent.alpha:g}, β = {descent.beta:g}" + (", ends outside" if away else "")

@@ -1,15 +1,15 @@
-"""The paper's protocol (section 5.2.1) as studies: who takes part, which step sizes are tried, how long, which seeds.
+"""The paper's protocol (section 5.2.1) as studies.
 
-What the paper states: batches of 32, gamma_0/sqrt(k + 1) over iterations for INNA and SGD, adaptive optimizers as they
-are, gamma_0 by training loss after fifteen epochs, five initialisations, 200 epochs, INNA at four (alpha, beta) with
-initial velocity -grad J(theta_0). What it leaves open is settled here, before any run: the grid of gamma_0 (five
-half-decades, extended where the best lies on an edge); Figure 4's (alpha, beta), for which the recommended default
-(0.5, 0.1) is taken; and its gamma_0, which is tuned for each q like every other. Beyond the paper: heavy ball, AdamW,
+The paper states: batches of 32, the learning rate gamma_0/sqrt(k + 1) over iterations for INNA and SGD, none of it for
+adaptive optimizers, gamma_0 by training loss after fifteen epochs, five initialisations, 200 epochs, INNA at four
+(alpha, beta) with initial velocity -grad J(theta_0). It leaves open, and was settled here before any run: the grid of
+gamma_0 (five half-decades, extended where the best is on an edge); Figure 4's (alpha, beta), which is the recommended
+default (0.5, 0.1); and its gamma_0, which is tuned for each q like every other. Beyond the paper: heavy ball, AdamW,
 INNAprop.
 
-Figure 2 needs INNA at the four (alpha, beta); Figure 3 the same, to find the best of them, and the other optimizers;
-Figure 4 INNA at the other powers of the decay and, beside them, (0.5, 0.1) at q = 1/2 and Adam. Runs that two figures
-share are done once. Figure 1 is a toy problem of its own (`inna.paper.descents`).
+Figure 2 needs INNA at the four (alpha, beta). Figure 3 needs the same, to find the best of them, and the other
+optimizers. Figure 4 needs INNA at the other powers of the decay, (0.5, 0.1) at q = 1/2, and Adam. Runs that two
+figures share are done once. Figure 1 is a separate toy problem (`inna.paper.descents`).
 """
 
 from __future__ import annotations
@@ -49,8 +49,14 @@ REFERENCE = "SGD"
 
 
 class Scale(NamedTuple):
-    """How long a reproduction runs: epochs of the final runs and of the tuning runs, seeds of the final runs, and
-    how many of the training images are used (None: all; the test images are cut in the same proportion)."""
+    """The length of a reproduction.
+
+    Attributes:
+        epochs: of the final runs.
+        tuning_epochs: of the tuning runs.
+        seeds: of the final runs.
+        images: the number of training images used; None: all. Test images are cut in the same proportion.
+    """
 
     epochs: int
     tuning_epochs: int
@@ -62,8 +68,8 @@ SCALES = {
     "medium": Scale(epochs=20, tuning_epochs=3, seeds=(1, 2, 3)),
     "paper": Scale(epochs=200, tuning_epochs=15, seeds=(1, 2, 3, 4, 5)),
 }
-# What shows within a quarter of an hour on two cores that everything works, by network. With Network in Network an
-# image costs so much that this is all it shows: a hundred iterations decide nothing about optimizers.
+# By network, a check that everything works within a quarter of an hour on two cores. With Network in Network it shows
+# nothing more: an image is so expensive that there are only a hundred iterations.
 QUICK = {
     "small-cnn": Scale(epochs=30, tuning_epochs=5, seeds=(1, 2, 3)),
     "lenet5": Scale(epochs=10, tuning_epochs=3, seeds=(1, 2, 3), images=5_000),
@@ -72,7 +78,7 @@ QUICK = {
 
 
 def scale_of(name: str, model: str) -> Scale:
-    """The scale called ``name`` for the network ``model``.
+    """Return the scale called ``name`` for the network ``model``.
 
     Raises:
         ValueError: there is no such scale, or no quick one for this network.
@@ -88,7 +94,7 @@ def scale_of(name: str, model: str) -> Scale:
 
 
 def inna(alpha: float, beta: float, q: float) -> Contender:
-    """INNA as the paper runs it; its label names q where that is not the paper's 1/2."""
+    """Return INNA as the paper runs it; its label names q where that is not 1/2."""
     label = f"INNA ({alpha:g}, {beta:g})" + (f", q = 1/{1 / q:g}" if q != DECAY_POWERS[0] else "")
     return Contender(label, "inna", alpha, beta, (("initial_speed", INITIAL_SPEED),), NON_ADAPTIVE_GRID, (q,))
 
@@ -98,7 +104,9 @@ DECAYS = tuple(inna(*FIGURE_4_DAMPINGS, q).label for q in DECAY_POWERS)
 
 
 def contenders(figures: Collection[str] = FIGURES) -> tuple[Contender, ...]:
-    """Who takes part in ``figures``, in the order of legends: the paper's optimizers, those beyond it, other decays.
+    """Return the optimizers in ``figures``, in the order of legends.
+
+    The paper's optimizers come first, then those beyond it, then INNA with other decays.
 
     >>> [contender.label for contender in contenders(["fig2"])]
     ['INNA (0.1, 0.1)', 'INNA (0.5, 0.1)', 'INNA (0.5, 0.5)', 'INNA (0.5, 1)']
@@ -128,7 +136,7 @@ def protocol_study(
     precision: str = "float32",
     command: str = "",
 ) -> Study:
-    """The study behind ``figures`` (of Figures 2 to 4) on one data set.
+    """Return the study for ``figures`` (of Figures 2 to 4) on one data set.
 
     Raises:
         ValueError: no such scale, or no figure that needs runs.
@@ -150,7 +158,7 @@ def protocol_study(
 
 
 def united(study: Study, earlier: Study) -> Study:
-    """``study`` with the contenders of ``earlier`` too, where that is the same protocol for other figures."""
+    """Add the optimizers of ``earlier`` to ``study`` if it is the same protocol."""
     same = dataclasses.replace(
         earlier, contenders=study.contenders, reference=study.reference, command=study.command, budget=study.budget
     )

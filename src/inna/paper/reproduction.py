@@ -1,4 +1,4 @@
-"""A folder that `inna reproduce` wrote, against the paper: its verdicts and figures.
+"""Results of `inna reproduce` compared with the paper: verdicts and figures.
 
 Results are read with their study.json, and figure1.json; either may be missing. No framework is imported.
 """
@@ -40,7 +40,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Reproduction:
-    """The paper's experiments in a folder, and the verdicts and figures made from them.
+    """The paper's experiments in a folder, with their verdicts and figures.
 
     Attributes:
         folder: the folder.
@@ -98,7 +98,11 @@ def read_results(folder: Path) -> Results | None:
 
 
 def find_reproduction(folder: Path, results: Results | None) -> Reproduction | None:
-    """Return the reproduction in ``folder`` with these ``results``; None where they are of another comparison.
+    """Return the reproduction in ``folder``; None where it has another protocol.
+
+    Args:
+        folder: the folder.
+        results: those of `read_results`.
 
     Raises:
         DamagedRowError: figure1.json is damaged.
@@ -134,7 +138,7 @@ def _follows_protocol(study: Study) -> bool:
 
 
 def judge(summary: Summary) -> list[Verdict]:
-    """Judge the claims about deep learning, in the order of `inna.paper.claims.CLAIMS`.
+    """Judge the claims about deep learning, in the order of `CLAIMS`.
 
     Args:
         summary: of a study of the paper's protocol. Claims about optimizers that it lacks have not enough runs.
@@ -183,7 +187,7 @@ def _paper_outcome(claim: Claim, theirs: Values, chance: float) -> Outcome | Non
 
 
 def judge_figure1(descents: Iterable[Descent]) -> list[Verdict]:
-    """Judge the claims about Figure 1 for each label of ``descents``, in the order of their appearance."""
+    """Judge the claims about Figure 1 for each label of ``descents``."""
     return [
         _judge_figure1_claim(claim, label, group)
         for label, group in by_label(descents).items()

@@ -1,4 +1,4 @@
-"""What ``inna reproduce`` runs: the study behind some of the paper's figures, and Figure 1's descents."""
+"""The study that ``inna reproduce`` runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ def study_of(
     device: str = "cpu",
     command: str = "",
 ) -> Study | None:
-    """The study behind ``figures``, tried out so far that its runs can start; None for Figure 1 alone, which has none.
+    """Return the study for ``figures``; None for Figure 1 alone, which has none.
+
+    The data are loaded and the task is checked, so that its runs can start.
 
     Args:
         figures: of `inna.paper.protocol.FIGURES`.
@@ -37,15 +39,15 @@ def study_of(
         command: the command line, for the report.
 
     Raises:
-        ValueError: an unknown name, a device that is not there; one line says which.
-        DataError: the data are not here and could not be fetched.
+        ValueError: a name is unknown, or the device is not available.
+        DataError: the data are not available and could not be downloaded.
 
     >>> study = study_of(["fig2"], "digits")
     >>> len(study.contenders), study.model, study_of(["fig1"]) is None
     (4, 'small-cnn', True)
     """
     if ":" in dataset:
-        raise ValueError(f"dataset must be a built-in one, since the paper's protocol knows no other; got {dataset!r}")
+        raise ValueError(f"dataset must be a built-in one for the paper's protocol; got {dataset!r}")
     model, device = builtin_model(dataset, model), str(resolve_device(device))
     if not contenders(figures):
         return None
@@ -55,7 +57,7 @@ def study_of(
 
 
 def described(study: Study, folder: Path) -> Study:
-    """``study`` and what the study.json of ``folder`` names beside it, if that is the same protocol."""
+    """Add the optimizers of the study in ``folder`` if it is the same protocol."""
     try:
         return united(study, Study.load(folder))
     except (FileNotFoundError, DamagedRowError):

@@ -40,7 +40,13 @@ class Comparison(NamedTuple):
 
 
 class Number(NamedTuple):
-    """One line of the numbers behind a verdict: its name, and its value here and in the paper, as text."""
+    """One line of a verdict's numbers, as text.
+
+    Attributes:
+        what: its name.
+        ours: its value here.
+        paper: its value in the paper.
+    """
 
     what: str
     ours: str

@@ -1,4 +1,4 @@
-"""The text and tables of a reproduction, the same in the page and in the documentation."""
+"""The text and tables of a reproduction, for its page and the documentation."""
 
 from __future__ import annotations
 
@@ -133,10 +133,10 @@ def shortage(claim: Claim, summary: Summary, common: Sequence[int]) -> str:
     if len(common) >= claims.MIN_SEEDS:
         return ""
     finals = {entry.label: len(entry.finals) for entry in summary.entries}
-    short = [f"{label} {n}" for label in claim.labels if (n := finals.get(label, 0)) < claims.MIN_SEEDS]
+    short = [f"{n} of {label}" for label in claim.labels if (n := finals.get(label, 0)) < claims.MIN_SEEDS]
     if not short:
-        return f"Needs {claims.MIN_SEEDS} seeds that all have; in common they have {len(common)}."
-    return f"Needs {claims.MIN_SEEDS} final seeds of each; there are of {enumerate_words(short)}."
+        return f"Needs {claims.MIN_SEEDS} final seeds that all optimizers have; they have {len(common)} in common."
+    return f"Needs {claims.MIN_SEEDS} final seeds of each optimizer; there are {enumerate_words(short)}."
 
 
 def sentence(claim: Claim, comparisons: Sequence[Comparison], values: Values) -> str:
@@ -195,7 +195,7 @@ _MEASURES = {"across": "swing across the valley", "along": "swing beyond the min
 
 
 def figure1_numbers(claim: Figure1Claim, panels: Mapping[str, Descent], measures: Measures) -> tuple[Number, ...]:
-    """Put the measures of a claim about Figure 1 beside the paper's, one line for each that it compares."""
+    """Put the measures of a claim about Figure 1 beside the paper's."""
     if all(condition.measure in _MEASURES for condition in claim.conditions):
         return tuple(
             Number(
@@ -247,7 +247,7 @@ def _far_end(descent: Descent) -> str:
 
 
 def scale_name(study: Study) -> str:
-    """Return the scale of the protocol that the study has; empty where it has none of them."""
+    """Return the scale of the protocol that the study has; empty if none."""
     images = split_subset(study.dataset)[1]
     for name in ("quick", *SCALES):
         with suppress(ValueError):
@@ -270,7 +270,7 @@ def lead(summary: Summary | None) -> str:
         f"{seeds(study.seeds)}{f', scale {scale}' if scale else ''}. "
         f"{count(len(rows), 'run')}, {lost or 'none'} diverged"
     )
-    return f"{described}; {count(missing, 'final run')} still to come." if missing else f"{described}."
+    return f"{described}; {count(missing, 'final run')} remaining." if missing else f"{described}."
 
 
 def tally(verdicts: Sequence[Verdict]) -> str:
@@ -291,8 +291,8 @@ def paper_words(verdict: Verdict) -> str:
     if verdict.source == "beyond the paper":
         return "The paper does not compare with it."
     if verdict.paper is None and verdict.paper_end is None:
-        return "There are no curves of the paper to lay the rule to here."
-    here = f"at {verdict.when} it {verdict.paper}" if verdict.paper else f"at {verdict.when} they do not say"
+        return "The paper has no curves to apply the rule to."
+    here = f"at {verdict.when} it {verdict.paper}" if verdict.paper else f"at {verdict.when} it is undecided"
     end = f"; at epoch {PAPER_EPOCHS} it {verdict.paper_end}" if verdict.paper_end else ""
     return f"The same rule on the paper’s curves: {here}{end}."
 
@@ -328,7 +328,7 @@ def numbers_note(summary: Summary) -> str:
 
 
 def network_note(summary: Summary) -> str:
-    """Return a note where the paper's curves are shown and it trains another network; else nothing."""
+    """Return a note if the paper, whose curves are shown, trains another network."""
     study = summary.study
     if study.dataset not in PAPER_DATASETS or study.model == PAPER_NETWORK:
         return ""
@@ -339,14 +339,15 @@ def rules() -> list[str]:
     """Return the rules for verdicts, one paragraph each."""
     written = (
         f"The rules and their constants were written down before the runs, and set so that the paper’s own curves at "
-        f"epoch {PAPER_EPOCHS} meet them wherever its text and its figures agree. Each is applied to the rows and, at "
-        "the same epoch, to the paper’s digitised curves: a short run is held against the paper’s run at that length."
+        f"epoch {PAPER_EPOCHS} meet them wherever its text and its figures agree. Each is applied to the results "
+        "and, at the same epoch, to the paper’s digitised curves: a short run is compared with the paper’s run at that "
+        "length."
     )
     better = (
         f"A claim needs {claims.MIN_SEEDS} final seeds that all its optimizers have. A training loss is judged by "
-        "log₁₀ of its mean over the seeds, an accuracy by its mean; a run that diverged counts with the values that it "
-        f"had before training. One is better than the other where it is so by at least {claims.LOSS_MARGIN:g} in log₁₀ "
-        f"loss or {claims.ACCURACY_MARGIN:g} in accuracy, and on more than half of the seeds."
+        "log₁₀ of its mean over the seeds, an accuracy by its mean; a run that diverged counts with its values before "
+        f"training. One optimizer is better than another if its lead is at least {claims.LOSS_MARGIN:g} in log₁₀ loss "
+        f"or {claims.ACCURACY_MARGIN:g} in accuracy, and if it leads on more than half of the seeds."
     )
     words = (
         f"“Not crucial”: the four (α, β) end within {claims.LOSS_RANGE:g} in log₁₀ loss and {claims.ACCURACY_RANGE:g} "
@@ -355,13 +356,13 @@ def rules() -> list[str]:
         "(added later; no verdict changed). "
         f"“Early”: after epoch {claims.EARLY_EPOCH}. "
         f"“At chance”: a training loss of at least {CHANCE_SHARE:g} ln C with C classes. “INNA”, without (α, β): the "
-        "damping of the four with the lowest training loss at the last epoch; test data takes no part in that choice."
+        "damping of the four with the lowest training loss at the last epoch; test data is not used for that choice."
     )
     return [written, better, words]
 
 
 def protocol_words() -> list[str]:
-    """Describe the protocol, and the choices where the paper is silent, one paragraph each."""
+    """Describe the protocol and the choices the paper leaves open, by paragraph."""
     paper = SCALES["paper"]
     grids = {
         ", ".join(f"{lr:g}" for lr in grid): [each.label for each in contenders() if each.grid == grid]
@@ -374,23 +375,23 @@ def protocol_words() -> list[str]:
     ]
     stated = (
         f"As in the paper: cross-entropy on batches of 32; INNA at (α, β) = {enumerate_words(dampings[:-1])} with the "
-        "initial velocity −∇J(θ₀), the gradient being that of the first batch; γ₀/√(k+1) over iterations k for INNA "
-        "and SGD; AdaGrad and Adam without a schedule; γ₀ by the training loss after "
+        "initial velocity −∇J(θ₀) on the first batch; the learning rate (γ) γ₀/√(k+1) at iteration k for INNA and SGD; "
+        "AdaGrad and Adam without a schedule; γ₀ chosen by the training loss after "
         f"{paper.tuning_epochs} epochs; {paper.epochs} epochs from {len(paper.seeds)} initialisations, which all "
         "optimizers share; in Figure 4 γ₀(k+1)^−q with q = "
         f"{enumerate_words([f'1/{1 / q:g}' for q in DECAY_POWERS])}. Beyond it: heavy ball (with INNA’s schedule), "
         "AdamW and INNAprop."
     )
     taken = (
-        f"The paper does not say, and taken is here: the grid of γ₀, {enumerate_words(steps)}, extended by half a "
-        f"decade where the best lies on its edge, {MAX_EXTENSIONS} times at most, and tried on a seed of its own "
-        f"({TUNING_SEED}); Figure 4’s (α, β), {dampings[-1]}, with γ₀ tuned anew for each q; the layers of the Network "
-        "in Network, which are those of its author’s Keras networks of 2019; the variance of the normal law of the "
-        "weights, 2/fan_in, with biases of zero; which 50,000 images of MNIST, the first; pixels divided by 255 and "
-        "nothing else; for everything else of an optimizer its default."
+        f"The paper leaves open, and this is used here: the grid of γ₀, {enumerate_words(steps)}, extended by half a "
+        f"decade where the best is on its edge, at most {MAX_EXTENSIONS} times, and run on a separate seed "
+        f"({TUNING_SEED}); Figure 4’s (α, β), {dampings[-1]}, with γ₀ tuned for each q; the layers of the Network in "
+        "Network, those of its author’s Keras networks of 2019; the variance of the normal distribution of the "
+        "weights, 2/fan_in, with biases of zero; the 50,000 images of MNIST, the first ones; pixels divided by 255, no "
+        "other preprocessing; defaults for all other settings of an optimizer."
     )
     lengths = (
-        f"Scales: {'; '.join(f'{name}, {_length(scale)}' for name, scale in SCALES.items())}; quick, to see that "
+        f"Scales: {'; '.join(f'{name}, {_length(scale)}' for name, scale in SCALES.items())}; quick, to check that "
         "everything works, by network: "
         f"{'; '.join(f'{model}, {_length(scale)}' for model, scale in QUICK.items())}."
     )

@@ -57,7 +57,7 @@ def visit(browser: Any, reports: dict[str, Path]) -> Iterator[Any]:
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("size", SIZES, ids=["1280", "390"])
 @pytest.mark.parametrize("name", ["digits", "regression", "hostile"])
-def test_the_page_is_quiet_fits_and_asks_for_nothing(
+def test_the_page_has_no_errors_fits_and_loads_nothing(
     visit: Any, reports: dict[str, Path], name: str, size: tuple[int, int], scheme: str
 ) -> None:
     seen = visit(name, size, scheme)
