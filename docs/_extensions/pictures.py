@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
@@ -18,8 +20,9 @@ from inna.theory.figure1 import RECOVERED
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "inna"
-COMMANDS = ("", "compare", "train", "reproduce", "report", "datasets", "landscape", "theory-check", "info")
+COMMANDS = ("", "compare", "train", "reproduce", "report", "status", "datasets", "landscape", "theory-check", "info")
 COMPARISONS = ("digits", "diabetes", "mnist-lenet")
+TABLE_WIDTH = 80  # characters
 # Name of a picture -> what `inna landscape` would be told.
 LANDSCAPES: dict[str, dict[str, Any]] = {
     **{
@@ -76,7 +79,7 @@ def _sources() -> str:
 
 
 def _help(out: Path) -> None:
-    """What --help says of every command."""
+    """Write the --help of every command."""
     for command in COMMANDS:
         words = [sys.executable, "-m", "inna", *([command] if command else []), "--help"]
         # Wide enough that no default is broken, narrow enough for the page.
@@ -99,6 +102,7 @@ def _comparison(folder: Path, out: Path) -> None:
     from inna.experiments.charts.themes import DARK, LIGHT
     from inna.experiments.report.figures import figures
     from inna.experiments.report.page import build_page
+    from inna.experiments.report.write import print_table, summary_table
     from inna.experiments.statistics.read import open_results
 
     results = open_results(folder)
@@ -106,6 +110,10 @@ def _comparison(folder: Path, out: Path) -> None:
         for theme in (LIGHT, DARK):
             _save(still(figure, theme), out / f"{folder.name}-{figure.name}-{theme.name}.svg")
     (out / "alone" / f"report-{folder.name}.html").write_text(build_page(results), encoding="utf-8")
+    table = io.StringIO()
+    print_table(summary_table(results.summary), Console(file=table, width=TABLE_WIDTH))
+    lines = [line.rstrip() for line in table.getvalue().rstrip().splitlines()]
+    (out / f"{folder.name}-table.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _landscape(
