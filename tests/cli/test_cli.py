@@ -211,7 +211,7 @@ def test_help_and_version(capsys, command):
         (["landscape", "--frame", "1", "-1", "0", "1"], "left < right"),
         (["landscape", "--beside", "lion"], "one of inna, gd, heavy-ball, nesterov, adam; got 'lion'"),
         (["landscape", "--beside", "adam:mu=1"], "it has lr, beta1, beta2, eps"),
-        (["landscape", "--beside", "adam:lr=fast"], "written name=number"),
+        (["landscape", "--beside", "adam:lr=fast"], "lr must be a number, got 'fast'"),
         (["landscape", "--beside", "heavy-ball:momentum=2"], "momentum must be a finite number >= 0 and <= 1"),
         (["landscape", "--beside", "adam", "--beside", "adam"], "there twice"),
         (["landscape", "--formats", "gif"], "of html, png and svg, got gif"),

@@ -13,6 +13,7 @@ from typing import Any
 
 from inna.checks import check_range
 from inna.dynamics import Hyperparameters, from_sgd
+from inna.specifications import parse_settings
 
 __all__ = ["KINDS", "Contender", "adam_step", "distinct", "make_contender", "parse_contender"]
 
@@ -168,12 +169,11 @@ def parse_contender(text: str, inna: Contender) -> Contender:
     """
     kind, _, written = text.strip().partition(":")
     given: dict[str, float | None] = dict(inna.settings) if kind == "inna" else {}
-    for part in written.split(",") if written else ():
-        name, _, value = part.partition("=")
+    for name, value in parse_settings(text, written).items():
         try:
-            given[name.strip()] = float(value)
+            given[name] = float(value)
         except ValueError:
-            raise ValueError(f"{text}: settings are written name=number,name=number; got {part!r}") from None
+            raise ValueError(f"{text}: {name} must be a number, got {value!r}") from None
     return make_contender(kind, inna.lr, inna.at(1.0).alpha, given)
 
 

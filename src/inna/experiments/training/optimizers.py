@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ast
 import inspect
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -20,6 +19,7 @@ from torch import nn
 from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
 from inna.experiments.rows.run import Run
 from inna.experiments.tasks.own_code import import_module
+from inna.specifications import parse_settings
 
 __all__ = [
     "NAMED",
@@ -157,13 +157,7 @@ def _split(text: str) -> tuple[str, dict[str, Any]]:
     name, written = (head, tail) if settled else (text.strip(), "")
     if ":" not in name:
         name = name.lower()
-    settings = {}
-    for part in re.split(r",(?![^(]*\))", written) if written else ():
-        key, equals, value = part.partition("=")
-        if not equals or not key.strip() or not value.strip():
-            raise ValueError(f"{text}: settings are written name=value,name=value; got {part!r}")
-        settings[key.strip()] = _value(value.strip())
-    return name, settings
+    return name, {key: _value(value) for key, value in parse_settings(text, written).items()}
 
 
 def _value(text: str) -> Any:
