@@ -1,4 +1,4 @@
-"""A regression task: scikit-learn's bundled diabetes data, 442 patients with ten measurements each.
+"""A regression task: scikit-learn's diabetes data, 442 patients, ten measurements.
 
 inna compare --task examples/diabetes.py:make_task --out runs/diabetes
 """
@@ -16,7 +16,8 @@ from inna.experiments import Task
 def make_task() -> Task:
     x, y = load_diabetes(return_X_y=True)
     split = train_test_split(x, y, test_size=0.25, random_state=0)
-    x_train, x_test, y_train, y_test = (torch.as_tensor(part, dtype=torch.float32) for part in split)
+    tensors = [torch.as_tensor(part, dtype=torch.float32) for part in split]
+    x_train, x_test, y_train, y_test = tensors
     # Inputs and targets are standardised with the statistics of the training set.
     centre, scale = y_train.mean(), y_train.std()
     x_centre, x_scale = x_train.mean(0), x_train.std(0)
@@ -24,13 +25,26 @@ def make_task() -> Task:
         ((inputs - x_centre) / x_scale, ((targets - centre) / scale).unsqueeze(1))
         for inputs, targets in ((x_train, y_train), (x_test, y_test))
     )
-    return Task("diabetes", two_layers, train, test, nn.functional.mse_loss, {"rmse": (rmse, "min")})
+    return Task(
+        "diabetes",
+        two_layers,
+        train,
+        test,
+        loss=nn.functional.mse_loss,
+        metrics={"rmse": (rmse, "min")},
+    )
 
 
 def two_layers() -> nn.Module:
-    return nn.Sequential(nn.Linear(10, 32), nn.Tanh(), nn.Linear(32, 32), nn.Tanh(), nn.Linear(32, 1))
+    return nn.Sequential(
+        nn.Linear(10, 32),
+        nn.Tanh(),
+        nn.Linear(32, 32),
+        nn.Tanh(),
+        nn.Linear(32, 1),
+    )
 
 
 def rmse(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Root mean square error in standard deviations of the target; predicting the mean gives 1."""
+    """Return the root mean square error in standard deviations of the target."""
     return (outputs - targets).square().mean().sqrt()

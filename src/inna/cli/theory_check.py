@@ -1,4 +1,4 @@
-"""``inna theory-check``."""
+"""The command ``inna theory-check``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import checking
+from inna.cli.options import checking, listed
 from inna.experiments.formatting import print_line
 
 __all__ = ["theory_check"]
@@ -17,11 +17,8 @@ def theory_check(
     *,
     only: Annotated[
         tuple[str, ...],
-        Parameter(
-            help="Demonstrations to run, by name: rates stability. [default: all]",
-            consume_multiple=True,
-            show_default=False,
-        ),
+        listed(str),
+        Parameter(help="Demonstrations to run, by name: rates,stability. [default: all]"),
     ] = (),
 ) -> int:
     """Run the demonstrations of the theory.
