@@ -1,10 +1,10 @@
-"""Builds the CPU kernels where there is a C compiler; without one the package installs all the same.
+"""Build the CPU kernels if there is a C compiler; the package installs without one too.
 
     pip install -e .                            builds them into the source tree
-    python setup.py build_ext --inplace         the same, and nothing else
+    python setup.py build_ext --inplace         builds them and does nothing else
 
-What the compiler said is kept beside the library, in cpu_kernels.log; ``inna info`` shows it. With
-INNA_REQUIRE_KERNELS=1 in the environment a failure stops the build, as wheels want it.
+The compiler's output is kept beside the library, in cpu_kernels.log; ``inna info`` shows it. With
+INNA_REQUIRE_KERNELS=1 in the environment a failure stops the build, as for wheels.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from setuptools.command.build_ext import build_ext
 LIBRARY = "inna.torch.kernels.cpu_kernels"
 FOLDER = Path("src/inna/torch/kernels")
 LOG = "cpu_kernels.log"
-# Contraction off: every instruction set and every division among threads gives the same bits.
+# Without contraction, the bits of the result depend neither on the instruction set nor on the threads.
 FLAGS = {
     "unix": "-std=c11 -O2 -g0 -ftree-vectorize -ffp-contract=off -fno-math-errno -fno-trapping-math "
     "-fvisibility=hidden",
     "msvc": "/std:c11 /O2 /fp:precise",
 }
-# (compiler flags, linker flags), tried in turn. Apple's clang needs libomp from elsewhere; without it one thread works.
+# (compiler flags, linker flags), tried in turn. Apple's clang has no libomp; without it the kernels use one thread.
 THREADING = {
     "unix": [("-fopenmp", "-fopenmp"), ("-Xpreprocessor -fopenmp", "-lomp"), ("-fopenmp-simd", ""), ("", "")],
     "msvc": [("/openmp", ""), ("", "")],
@@ -35,10 +35,10 @@ THREADING = {
 
 
 class BuildKernels(build_ext):
-    """Builds a plain shared library, loaded by address tables and not by Python's import."""
+    """Build a plain shared library, which ctypes loads."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        # No suffix that Python's import would take for a module.
+        # Not a suffix of Python's extension modules.
         return str(Path(*fullname.split("."))) + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1")
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
@@ -47,10 +47,10 @@ class BuildKernels(build_ext):
     def build_extension(self, ext: Extension) -> None:
         library = Path(self.get_ext_fullpath(ext.name))
         log = library.with_name(LOG)
-        said: list[str] = []
+        output: list[str] = []
 
         def run(command: list[str], **_: object) -> None:
-            said.append(_run(command, getattr(self.compiler, "_paths", None)))
+            output.append(_run(command, getattr(self.compiler, "_paths", None)))
 
         # Setuptools has renamed the method that runs a command.
         self.compiler.spawn = self.compiler.call = run
@@ -61,7 +61,7 @@ class BuildKernels(build_ext):
             ext.extra_link_args = linking.split()
             try:
                 super().build_extension(ext)
-            except Exception as error:  # Whatever goes wrong in a compiler we do not know must not stop the install.
+            except Exception as error:  # Compilers fail in many ways, and none must stop the install.
                 failures.append(f"{error}\n")
                 continue
             break
@@ -71,7 +71,7 @@ class BuildKernels(build_ext):
             library.unlink(missing_ok=True)
             self.warn("the CPU kernels do not compile; inna works without them, see cpu_kernels.log")
         log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text("".join([*failures, *said]), encoding="utf-8")
+        log.write_text("".join([*failures, *output]), encoding="utf-8")
 
     def copy_extensions_to_source(self) -> None:
         for ext in self.extensions:
@@ -79,7 +79,7 @@ class BuildKernels(build_ext):
             for path in (built, built.with_name(LOG)):
                 target = FOLDER / path.name
                 if path.exists():
-                    # A running process may have the old library mapped: replaced, not overwritten.
+                    # A running process may have mapped the old library, so it is replaced instead of overwritten.
                     partial = target.with_name(target.name + ".part")
                     self.copy_file(str(path), str(partial))
                     partial.replace(target)
@@ -88,7 +88,7 @@ class BuildKernels(build_ext):
 
 
 class PlatformWheel(bdist_wheel):
-    """The library knows nothing of Python: one wheel per platform serves all of its versions."""
+    """Tag the wheel for all versions of Python: the library does not depend on Python."""
 
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]

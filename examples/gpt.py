@@ -4,27 +4,33 @@
     torchrun --nproc-per-node 2 examples/gpt.py compare
     python examples/gpt.py report
 
-`train` writes sharded checkpoints and goes on from the newest intact one when it is called again; `compare` tunes the
-step size of both optimizers on the same grid with the same number of steps, trains each at its best on further seeds,
-and skips what is done; `report` draws the losses and prints the table. Every finished run is a row in the folder. Needs
-`pip install -e ".[experiments]"`.
+`train` writes sharded checkpoints; run it again to resume from the newest whole one, on any number of processes.
+`compare` tunes the learning rate of both optimizers on the same grid with the same number of steps, trains each at its
+best on further seeds, and skips finished runs. `report` draws the losses and prints the table. Every finished run is a
+row in the folder. Needs `pip install -e ".[experiments]"`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import math
 import os
+import shutil
 import statistics
 import sysconfig
 import time
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import cyclopts
 import torch
 import torch.distributed as dist
+from torch.distributed import checkpoint
+from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 
@@ -34,9 +40,8 @@ from inna.experiments.charts.drawing import configuration, log_axis, vega_lite_v
 from inna.experiments.charts.themes import LIGHT
 from inna.experiments.rows.row_files import load_rows, read_rows, row_path, write_row
 from inna.experiments.rows.run import Run
-from inna.files import write_whole
+from inna.files import DamagedFileError, read_document, write_document, write_whole
 from inna.torch import INNAprop, param_groups
-from inna.torch.checkpoints import Checkpoints
 
 BYTES = 256  # the vocabulary
 CONTEXT, WIDTH, LAYERS, HEADS = 128, 64, 4, 4
@@ -47,13 +52,15 @@ EVALUATE, BATCHES = 25, 8  # every so many steps, on so many batches
 GRID = (0.001, 0.00316, 0.01, 0.0316)
 TUNING_SEED, FINAL_SEEDS = 0, (1, 2, 3)
 OPTIMIZERS = {"innaprop": "INNAprop", "adamw": "AdamW"}  # as they are called in the figure
+KEEP = 2  # checkpoints of a run
+PROGRESS = "progress.json"
 FOLDER = Path("runs/gpt")
 
 app = cyclopts.App(help=__doc__)
 
 
 class Block(torch.nn.Module):
-    """Causal self-attention, then two layers on each position; both are added to what comes in."""
+    """Causal self-attention and a two-layer MLP, each with a residual connection."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,7 +100,7 @@ class GPT(torch.nn.Module):
 
 @functools.cache
 def text() -> tuple[torch.Tensor, torch.Tensor, str]:
-    """The modules at the top of Python's library: those to train on, every tenth to validate on, and their digest."""
+    """The top modules of Python's library as bytes: training set, validation set (every tenth), and their digest."""
     parts: tuple[list[bytes], list[bytes]] = ([], [])
     for i, path in enumerate(sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))):
         parts[i % 10 == 9].append(path.read_bytes())
@@ -104,7 +111,7 @@ def text() -> tuple[torch.Tensor, torch.Tensor, str]:
 
 
 def batch(source: torch.Tensor, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """This process's part of a batch that seed and step alone decide: sequences, and the bytes that follow."""
+    """This process's part of the batch of a seed and step: sequences, and the bytes that follow."""
     generator = torch.Generator().manual_seed(1_000_003 * seed + step)
     starts = torch.randint(len(source) - CONTEXT, (BATCH, 1), generator=generator)
     windows = source[starts + torch.arange(CONTEXT + 1)].long()
@@ -139,7 +146,7 @@ def mean(value: torch.Tensor) -> float:
 
 
 def distributed(function: Any) -> Any:
-    """With a process group where torchrun has started several processes."""
+    """Run ``function`` in a process group if torchrun has started the program."""
 
     @functools.wraps(function)
     def inside(*args: Any, **kwargs: Any) -> Any:
@@ -157,7 +164,7 @@ def distributed(function: Any) -> Any:
 
 
 def sharded(model: torch.nn.Module, precision: str, offload: bool) -> torch.nn.Module:
-    """FSDP2, block by block: each process keeps its part of every tensor, and gathers a block when it is needed."""
+    """Shard the model by FSDP2: each process keeps its part of every tensor, and gathers a block when it is needed."""
     half = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
     policies: dict[str, Any] = {
         "mesh": init_device_mesh(device().type, (processes(),)),
@@ -185,7 +192,7 @@ def lr_factor(step: int, steps: int) -> float:
 
 
 def describe(optimizer: str, lr: float, steps: int, seed: int, precision: str) -> Run:
-    """The run as a row has it: everything that decides the result."""
+    """The run, with everything that decides its result."""
     check_whole("steps", steps, minimum=1)
     if BATCH % processes():
         raise ValueError(f"the {BATCH} sequences of a step cannot be divided among {processes()} processes")
@@ -208,7 +215,7 @@ def describe(optimizer: str, lr: float, steps: int, seed: int, precision: str) -
 
 
 def train_run(run: Run, folder: Path, *, offload: bool = False, every: int = 50, stop_after: int | None = None) -> None:
-    """Train, from the newest intact checkpoint on if there is one, and write the row."""
+    """Train, from the newest whole checkpoint if there is one, and write the row."""
     train, validation, _ = text()
     steps = dict(run.settings)["steps"]
     torch.manual_seed(run.seed)
@@ -216,15 +223,14 @@ def train_run(run: Run, folder: Path, *, offload: bool = False, every: int = 50,
     if dist.is_initialized():
         model = sharded(model, run.precision, offload)
     optimizer = make_optimizer(run, model)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, functools.partial(lr_factor, steps=steps))
 
-    checkpoints = Checkpoints(folder / "checkpoints" / run.key)
-    found = checkpoints.load(model, optimizer)
+    checkpoints = folder / "checkpoints" / run.key
+    found = load_checkpoint(checkpoints, model, optimizer)
     first, history, seconds = 0, [], 0.0
     if found is not None:
-        first, history, seconds = found.step, found.progress["history"], found.progress["seconds"]
-        scheduler.load_state_dict(found.progress["scheduler"])
-        say(f"going on from step {first}")
+        first, history, seconds = found["step"], found["history"], found["seconds"]
+        log(f"resuming from step {first}")
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(first + step, steps))
     last = steps if stop_after is None else min(steps, first + stop_after)
 
     diverged, begun = False, time.perf_counter()
@@ -244,14 +250,13 @@ def train_run(run: Run, folder: Path, *, offload: bool = False, every: int = 50,
                 break
             history.append(entry)
             losses = f"loss {entry['train_loss']:.3f}, validation {entry['validation_loss']:.3f}"
-            say(f"step {done}: {losses}, {done * BATCH * CONTEXT / seconds:,.0f} tokens/s")
+            log(f"step {done}: {losses}, {done * BATCH * CONTEXT / seconds:,.0f} tokens/s")
             begun = time.perf_counter()
         if done % every == 0 or done == last:
-            progress = {"history": history, "seconds": seconds + time.perf_counter() - begun}
-            checkpoints.save_async(done, model, optimizer, progress | {"scheduler": scheduler.state_dict()})
-    checkpoints.wait()
+            progress = {"step": done, "history": history, "seconds": seconds + time.perf_counter() - begun}
+            save_checkpoint(checkpoints, model, optimizer, progress)
     if last < steps and not diverged:
-        say(f"stopped after step {last}; the same command goes on from there")
+        log(f"stopped after step {last}; run the same command to resume")
     elif rank() == 0:
         result = {
             "status": "diverged" if diverged else "done",
@@ -262,23 +267,169 @@ def train_run(run: Run, folder: Path, *, offload: bool = False, every: int = 50,
             "parameters": sum(param.numel() for param in model.parameters()),
             "history": history,
         }
-        say(f"{write_row(folder, run, result)}")
+        log(f"{write_row(folder, run, result)}")
     if dist.is_initialized():
         dist.barrier()
 
 
 @torch.no_grad()
 def evaluate(model: torch.nn.Module, validation: torch.Tensor) -> float:
-    """The loss on batches that are the same at each call."""
+    """The loss on the same batches at each call."""
     return statistics.fmean(mean(loss_of(model, validation, 0, step)) for step in range(BATCHES))
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     if rank() == 0:
         print(line, flush=True)
 
 
-Folder = Annotated[Path, cyclopts.Parameter(help="Where rows and checkpoints lie.")]
+def save_checkpoint(
+    folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]
+) -> None:
+    """Write a checkpoint: each process its own shards, into a new folder that is renamed when it is whole.
+
+    Args:
+        folder: the checkpoints of this run; the newest `KEEP` are kept.
+        progress: ``step`` and whatever else is needed to resume, as plain JSON.
+
+    Raises:
+        OSError: a process could not write. Earlier checkpoints are unchanged.
+    """
+    step = progress["step"]
+    path, partial = checkpoint_path(folder, step), folder / "partial"
+    on_first(lambda: shutil.rmtree(partial) if partial.exists() else None)
+    try:
+        with one_process_expected():
+            checkpoint.save(tensors(get_state_dict(model, optimizer)), checkpoint_id=partial)
+    except checkpoint.CheckpointException as error:
+        raise OSError(f"{path} could not be written: {reason(error)}; earlier checkpoints are unchanged") from error
+
+    def publish() -> None:
+        write_document(partial / PROGRESS, {**progress, "files": digests(partial)})
+        # `load_checkpoint` takes the newest whole checkpoint: those of this step and later ones were damaged.
+        for other in checkpoint_paths(folder):
+            if other >= path:
+                shutil.rmtree(other)
+        partial.rename(path)
+        for other in checkpoint_paths(folder)[:-KEEP]:
+            shutil.rmtree(other)
+
+    on_first(publish)
+
+
+def load_checkpoint(folder: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any] | None:
+    """Load the newest whole checkpoint, written by any number of processes; return its progress.
+
+    Returns:
+        None where there is no checkpoint. A damaged one is reported, and the one before it is loaded.
+
+    Raises:
+        ValueError: all checkpoints are damaged, or they are another model's.
+    """
+
+    def newest() -> tuple[Path | None, dict[str, Any]]:
+        damages = []
+        for path in reversed(checkpoint_paths(folder)):
+            try:
+                progress = verified(path)
+            except DamagedFileError as error:
+                damages.append(str(error))
+                continue
+            for damage in damages:
+                log(f"{damage}; loading {path.name} instead")
+            return path, progress
+        if damages:
+            raise ValueError(f"{'; '.join(damages)}; remove {folder} to start from step 0")
+        return None, {}
+
+    path, progress = on_first(newest)
+    if path is None:
+        return None
+    weights, state = get_state_dict(model, optimizer)
+    try:
+        with one_process_expected():
+            checkpoint.load(tensors((weights, state)), checkpoint_id=path)
+    except checkpoint.CheckpointException as error:
+        raise ValueError(f"{path} does not fit this model: {reason(error)}") from error
+    set_state_dict(model, optimizer, model_state_dict=weights, optim_state_dict=state)
+    return progress
+
+
+def tensors(state: tuple[dict[str, Any], dict[str, Any]]) -> dict[str, Any]:
+    """The weights and the optimizer's state without its settings: torch would unpickle those."""
+    return {"model": state[0], "optimizer": state[1]["state"]}
+
+
+def checkpoint_path(folder: Path, step: int) -> Path:
+    return folder / f"step-{step:08d}"
+
+
+def checkpoint_paths(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"))
+
+
+def verified(path: Path) -> dict[str, Any]:
+    """The progress of a checkpoint whose files are those that were saved.
+
+    Torch unpickles a checkpoint's metadata, so files are compared with their checksums first.
+
+    Raises:
+        DamagedFileError: a file is missing or has changed.
+    """
+    try:
+        progress = read_document(path / PROGRESS)
+    except FileNotFoundError:
+        raise DamagedFileError(f"{path / PROGRESS} is missing") from None
+    saved = progress.pop("files")
+    present = digests(path)
+    for name in sorted(saved):
+        if present.get(name) != saved[name]:
+            raise DamagedFileError(f"{path / name} is {'damaged' if name in present else 'missing'}")
+    return progress
+
+
+def digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of each file of a checkpoint. One process reads them all; a large model's would share the work."""
+    found = {}
+    for file in sorted(path.iterdir()):
+        if file.name != PROGRESS:
+            with file.open("rb") as stream:
+                found[file.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
+def on_first(task: Callable[[], Any]) -> Any:
+    """Run ``task`` on the first process; all return its result or raise its error."""
+    result, failure = None, None
+    if rank() == 0:
+        try:
+            result = task()
+        except (OSError, ValueError) as error:
+            failure = error
+    if dist.is_initialized():
+        answer = [result, failure]
+        dist.broadcast_object_list(answer)
+        result, failure = answer
+    if failure is not None:
+        raise failure
+    return result
+
+
+@contextlib.contextmanager
+def one_process_expected() -> Iterator[None]:
+    """Silence torch's warning that it takes a program without a process group for a single process."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavailable or uninitialized")
+        yield
+
+
+def reason(error: checkpoint.CheckpointException) -> str:
+    """The first failure of a process, on one line."""
+    rank, (failure, _) = next(iter(error.failures.items()))
+    return " ".join(f"rank {rank}: {type(failure).__name__}: {failure}".split())
+
+
+Folder = Annotated[Path, cyclopts.Parameter(help="The folder of rows and checkpoints.")]
 
 
 @app.command
@@ -295,17 +446,17 @@ def train(
     stop_after: int | None = None,
     folder: Folder = FOLDER,
 ) -> None:
-    """Train one model, or go on with it.
+    """Train one model, or resume its training.
 
     Args:
-        optimizer: which one.
-        lr: the largest step size, > 0; it rises over the first tenth of the steps and falls as a cosine.
-        steps: how many, each on 16 sequences of 128 bytes.
-        seed: decides the initial weights and the order of the text.
-        precision: of forward and backward; parameters and the step stay in float32. bfloat16 needs torchrun.
+        optimizer: innaprop or adamw.
+        lr: the largest learning rate, > 0; it rises over the first tenth of the steps and falls as a cosine.
+        steps: number of steps, each on 16 sequences of 128 bytes.
+        seed: seed of the initial weights and of the order of the text.
+        precision: precision of forward and backward; parameters and the step stay in float32. bfloat16 needs torchrun.
         offload: keep parameters, gradients and optimizer state in the host's memory. Needs torchrun.
         checkpoint_every: steps between checkpoints.
-        stop_after: stop after so many steps of this call, as where a job's time is limited.
+        stop_after: stop after this many steps of this call, for jobs with a time limit.
     """
     if not dist.is_initialized() and (offload or precision != "float32"):
         raise ValueError("--offload and --precision bfloat16 are FSDP2's: start with torchrun --nproc-per-node 1")
@@ -319,11 +470,11 @@ def train(
 @app.command
 @distributed
 def compare(*, tuning_steps: int = 100, steps: int = 300, folder: Folder = FOLDER) -> None:
-    """Tune both optimizers on the same grid, then train each at its best on further seeds; what is done is skipped.
+    """Tune both optimizers on the same grid, then train each at its best on further seeds. Finished runs are skipped.
 
     Args:
-        tuning_steps: how many per point of the grid.
-        steps: how many per final run.
+        tuning_steps: number of steps per point of the grid.
+        steps: number of steps per final run.
     """
     best = {}
     for optimizer in OPTIMIZERS:
@@ -332,16 +483,16 @@ def compare(*, tuning_steps: int = 100, steps: int = 300, folder: Folder = FOLDE
             result = once(describe(optimizer, lr, tuning_steps, TUNING_SEED, "float32"), folder)
             losses[lr] = result["train_loss"] if result["status"] == "done" else math.inf
         best[optimizer] = min(GRID, key=losses.__getitem__)
-        say(f"{optimizer}: best lr {best[optimizer]:g} of {losses}")
+        log(f"{optimizer}: best lr {best[optimizer]:g} of {losses}")
     for seed in FINAL_SEEDS:
         for optimizer in OPTIMIZERS:
             once(describe(optimizer, best[optimizer], steps, seed, "float32"), folder)
 
 
 def once(run: Run, folder: Path) -> dict[str, Any]:
-    """The result of a run, which is made if there is none."""
+    """The result of a run, trained now unless it is finished."""
     if not row_path(folder, run).exists():
-        say(f"{run.optimizer}, lr {run.lr:g}, seed {run.seed}")
+        log(f"{run.optimizer}, lr {run.lr:g}, seed {run.seed}")
         train_run(run, folder)
     return read_rows(folder)[run]
 
@@ -351,7 +502,7 @@ def report(*, folder: Folder = FOLDER, picture: Path | None = None) -> None:
     """Print the table of a comparison and draw its losses.
 
     Args:
-        picture: where to; loss.png in the folder if left out.
+        picture: the file of the figure; loss.png in the folder by default.
     """
     rows = load_rows(folder)
     final = rows[(rows["seed"] != TUNING_SEED) & (rows["status"] == "done")]

@@ -1,4 +1,4 @@
-"""The rule against its other faces: the phase form, the flow, SGD, quasi-hyperbolic momentum, INNAprop as published."""
+"""The rule against its equivalents: the phase form, the flow, SGD, quasi-hyperbolic momentum, INNAprop as published."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from front_end_defaults import assert_defaults
 from inna import dynamics
 from inna.keras import INNA, INNAprop, PowerDecay
 from inna.schedules import power_decay
@@ -104,7 +105,7 @@ def test_all_weights_may_be_excluded_from_decay(double, make):
 
 @pytest.mark.parametrize(("momentum", "nesterov"), [(0.0, False), (0.875, False), (0.875, True)])
 def test_from_sgd_makes_the_iterates_of_keras_sgd(double, momentum, nesterov):
-    """With numbers that float32 holds exactly: Keras's SGD rounds its settings to it on TensorFlow."""
+    """With numbers that are exact in float32: on TensorFlow, Keras's SGD rounds its settings to it."""
     ours = run(INNA(*dynamics.from_sgd(1 / 64, momentum, nesterov)), {"w": START}, 40)["w"]
     theirs = run(keras.optimizers.SGD(1 / 64, momentum=momentum, nesterov=nesterov), {"w": START}, 40)["w"]
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-13)
@@ -119,7 +120,7 @@ def test_power_decay_is_the_schedule_of_the_paper(double):
 
 @BOTH
 def test_accumulated_gradients_are_one_large_batch(double, make):
-    """Keras shows the schedule micro-steps; PowerDecay, told how many, counts updates."""
+    """Keras passes micro-steps to the schedule; PowerDecay counts updates, given their number."""
     grads = np.random.default_rng(1).normal(size=(5, 3, 6))
     options = {"initial_speed": 1.0, "weight_decay": 0.1}
     small = make(PowerDecay(0.1, 0.5, gradient_accumulation_steps=3), gradient_accumulation_steps=3, **options)
@@ -216,7 +217,7 @@ def test_a_step_with_lr_zero_changes_nothing(make):
 
 @BOTH
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_a_16_bit_weight_gets_its_step_in_single_precision(make, dtype):
+def test_a_16_bit_weight_is_stepped_in_single_precision(make, dtype):
     """One step from equal values is that of float32, rounded once."""
     coarse = keras.Variable(START, dtype=dtype)
     fine = keras.Variable(ops.cast(coarse.value, "float32"), dtype="float32")
@@ -263,7 +264,7 @@ def test_fit_is_the_loop_over_apply(make):
 
 
 def test_rows_of_an_embedding_that_no_example_names_keep_moving(double):
-    """TensorFlow hands over sparse gradients there; the momentum moves every row all the same."""
+    """TensorFlow passes sparse gradients there; the momentum moves every row all the same."""
     layer = keras.layers.Embedding(4, 2, dtype="float64")
     model = keras.Sequential([keras.Input((1,), dtype="int32"), layer, keras.layers.Flatten(dtype="float64")])
     model.compile(optimizer=INNA(0.1, 0.5, 0.1), loss="mse", run_eagerly=BACKEND == "tensorflow", jit_compile=False)
@@ -328,3 +329,9 @@ def test_other_bad_input():
         PowerDecay(0.1, -1)
     with pytest.raises(ValueError, match=r"^gradient_accumulation_steps must be an integer, got 1.5"):
         PowerDecay(0.1, 0.5, 1.5)
+
+
+def test_the_defaults_are_those_of_the_rule():
+    assert_defaults(INNA, dynamics.INNA_DEFAULTS)
+    assert_defaults(INNAprop, dynamics.INNAPROP_DEFAULTS)
+    assert PowerDecay().initial_learning_rate == dynamics.INNA_DEFAULTS.lr

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from front_end_defaults import assert_defaults
 from inna import dynamics
 from keras_backends import BACKENDS, in_a_process
 from recorded import INNA_CASES, INNAPROP_CASES, Case, gradient, step_size, theta0
@@ -152,3 +153,14 @@ def keras_iterates(backend, request, tmp_path_factory):
 def test_the_recorded_iterates_in_keras(keras_iterates, case):
     steps, rows = keras_iterates
     assert_recorded(case, {k: tuple(rows[f"{case}/{k}"]) for k in case.iterates if k <= steps})
+
+
+def test_the_defaults_are_those_of_the_rule():
+    pytest.importorskip("torch")
+    pytest.importorskip("optax")
+    from inna import optax, torch
+
+    for front_end in (torch.INNA, optax.inna):
+        assert_defaults(front_end, dynamics.INNA_DEFAULTS)
+    for front_end in (torch.INNAprop, optax.innaprop):
+        assert_defaults(front_end, dynamics.INNAPROP_DEFAULTS)

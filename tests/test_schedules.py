@@ -1,4 +1,4 @@
-"""Step-size rules: values, limits of Theorem 3, and every kind of k."""
+"""Learning-rate schedules: values, limits of Theorem 3, and every kind of k."""
 
 from __future__ import annotations
 

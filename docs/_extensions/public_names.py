@@ -16,7 +16,6 @@ from sphinx.transforms import SphinxTransform
 # What the API reference documents, and what it calls public.
 MODULES = (
     "inna.torch",
-    "inna.torch.checkpoints",
     "inna.optax",
     "inna.keras",
     "inna.dynamics",

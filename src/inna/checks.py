@@ -1,4 +1,4 @@
-"""Check arguments: a number in a range, a whole number. Every front end uses these, so the messages agree."""
+"""Checks of arguments, with the same messages everywhere."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ def check_range(
     exclusive: bool = False,
     below: float = math.inf,
 ) -> float:
-    """``value`` as a float, if it is a finite number in the range; every front end checks its arguments here.
+    """Return ``value`` as a float if it is a finite number in the range.
 
     Args:
         name: the argument's name, for the message.
-        value: a number, or whatever ``float`` takes (a 0-dimensional array, say).
-        minimum, maximum: the closed range.
-        exclusive: leave ``minimum`` itself out.
-        below: an open upper bound.
+        value: a number, or anything that ``float`` takes, such as a 0-dimensional array.
+        minimum, maximum: the bounds of the closed range.
+        exclusive: exclude ``minimum`` itself.
+        below: an exclusive upper bound.
 
     Raises:
-        ValueError: names the argument, the value and the range.
+        ValueError: the value is out of the range; the message names the argument, the value and the range.
 
     >>> check_range("lr", -1.0, minimum=0.0)
     Traceback (most recent call last):
@@ -56,10 +56,10 @@ def check_range(
 
 
 def check_whole(name: str, value: Any, minimum: int) -> int:
-    """``value``, if it is a whole number >= ``minimum``.
+    """Return ``value`` if it is a whole number >= ``minimum``.
 
     Raises:
-        ValueError: names the argument, the value and the range.
+        ValueError: it is not; the message names the argument, the value and the range.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")

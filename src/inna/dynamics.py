@@ -1,10 +1,10 @@
-"""The rule of INNA, written once, in plain operators.
+"""The update rule of INNA, implemented once, with operators only.
 
-Floats, NumPy arrays, JAX arrays and torch tensors all run these functions; nothing is imported but the
-standard library. Every faster implementation in this package is tested against them.
+The functions take floats, NumPy arrays, JAX arrays and torch tensors, and import the standard library only. Every
+faster implementation in this package is tested against them.
 
 Symbols: theta parameters, psi the paper's phase variable, m (``momentum``) the momentum that replaces it,
-g (``grad``) a mini-batch gradient, gamma (``lr``) the step size, alpha viscous damping, beta Newtonian damping.
+g (``grad``) a mini-batch gradient, gamma (``lr``) the learning rate, alpha viscous damping, beta Newtonian damping.
 
     theta_{k+1} = theta_k - gamma_k (m_k + beta g_k)
     m_{k+1}     = (1 - alpha gamma_k) m_k + gamma_k (1 - alpha beta) g_k        m = (alpha - 1/beta) theta + psi/beta
@@ -36,12 +36,15 @@ __all__ = [
     "step",
 ]
 
-# A number or an array of any framework: only the operators + - * / ** are used on it.
+# A number or an array of any framework. Only the operators + - * / ** are applied to it.
 Array = Any
 
 
 class Hyperparameters(NamedTuple):
-    """Step size ``lr`` (gamma >= 0), viscous damping ``alpha`` (>= 0) and Newtonian damping ``beta`` (>= 0)."""
+    """Hyper-parameters of INNA.
+
+    Learning rate ``lr`` (gamma >= 0), viscous damping ``alpha`` (>= 0) and Newtonian damping ``beta`` (>= 0).
+    """
 
     lr: float
     alpha: float
@@ -49,7 +52,10 @@ class Hyperparameters(NamedTuple):
 
 
 class PropHyperparameters(NamedTuple):
-    """INNAprop's: those of INNA, the memory ``sigma`` in [0, 1) of g², ``eps`` >= 0 and ``weight_decay`` >= 0."""
+    """Hyper-parameters of INNAprop.
+
+    Those of INNA, the decay rate ``sigma`` in [0, 1) of the mean of g², ``eps`` >= 0 and ``weight_decay`` >= 0.
+    """
 
     lr: float
     alpha: float
@@ -60,14 +66,20 @@ class PropHyperparameters(NamedTuple):
 
 
 INNA_DEFAULTS = Hyperparameters(lr=0.1, alpha=0.5, beta=0.1)
-"""What every INNA of this package starts from: the paper's recommended dampings, the authors' step size."""
+"""Defaults of every INNA in this package: the paper's recommended dampings, the authors' learning rate."""
 
 INNAPROP_DEFAULTS = PropHyperparameters(lr=1e-3, alpha=0.1, beta=0.9, sigma=0.999, eps=1e-8, weight_decay=0.01)
-"""What every INNAprop of this package starts from, as published."""
+"""Defaults of every INNAprop in this package, as published."""
 
 
-def field(theta: Array, psi: Array, grad: Array, alpha: Array, beta: Array) -> tuple[Array, Array]:
-    """Right-hand side of the first-order system in (theta, psi), paper eq. (5):
+def field(
+    theta: Array,  # any shape
+    psi: Array,  # as theta
+    grad: Array,  # as theta
+    alpha: Array,  # ()
+    beta: Array,  # ()
+) -> tuple[Array, Array]:
+    """Right-hand side of the paper's first-order system in (theta, psi), eq. (5).
 
         dtheta = (1/beta - alpha) theta - psi/beta - beta grad
         dpsi   = (1/beta - alpha) theta - psi/beta
@@ -81,30 +93,37 @@ def field(theta: Array, psi: Array, grad: Array, alpha: Array, beta: Array) -> t
         The time derivatives (dtheta, dpsi), shaped like ``theta``.
 
     Raises:
-        ValueError: beta is the number 0: the phase variable does not exist there; use `step`, which allows it.
+        ValueError: beta is 0, where there is no phase variable. `step` allows it.
 
     >>> field(1.0, 0.0, 2.0, alpha=0.5, beta=0.1)
     (9.3, 9.5)
     """
-    _refuse_zero_beta(beta)
+    _check_positive_beta(beta)
     dpsi = (1 / beta - alpha) * theta - psi / beta
     return dpsi - beta * grad, dpsi
 
 
-def step(theta: Array, momentum: Array, grad: Array, lr: Array, alpha: Array, beta: Array) -> tuple[Array, Array]:
-    """One iteration of INNA in momentum form; the same iterates as the paper's eq. (12) for any step sizes:
+def step(
+    theta: Array,  # any shape
+    momentum: Array,  # as theta
+    grad: Array,  # as theta
+    lr: Array,  # ()
+    alpha: Array,  # ()
+    beta: Array,  # ()
+) -> tuple[Array, Array]:
+    """Take one iteration of INNA in momentum form: the iterates of the paper's eq. (12) for any learning rates.
 
         theta' = theta - lr (momentum + beta grad)
         momentum' = (1 - alpha lr) momentum + lr (1 - alpha beta) grad
 
     Args:
         theta, momentum, grad: arrays of one shape, or floats; ``grad`` is the gradient at ``theta``.
-        lr: step size gamma_k, >= 0.
+        lr: learning rate gamma_k, >= 0.
         alpha: viscous damping, >= 0.
         beta: Newtonian damping, >= 0.
 
     Returns:
-        The next (theta, momentum). The arguments are left as they were.
+        The next (theta, momentum). The arguments do not change.
 
     >>> step(1.0, 0.0, 2.0, lr=0.1, alpha=0.5, beta=0.1)
     (0.98, 0.19)
@@ -115,8 +134,13 @@ def step(theta: Array, momentum: Array, grad: Array, lr: Array, alpha: Array, be
     )
 
 
-def momentum_from_phase(theta: Array, psi: Array, alpha: Array, beta: Array) -> Array:
-    """The momentum that belongs to the paper's phase variable: m = (alpha - 1/beta) theta + psi/beta.
+def momentum_from_phase(
+    theta: Array,  # any shape
+    psi: Array,  # as theta
+    alpha: Array,  # ()
+    beta: Array,  # ()
+) -> Array:
+    """The momentum of a phase variable: m = (alpha - 1/beta) theta + psi/beta.
 
     Args:
         theta, psi: arrays of one shape, or floats.
@@ -129,13 +153,19 @@ def momentum_from_phase(theta: Array, psi: Array, alpha: Array, beta: Array) -> 
     >>> momentum_from_phase(2.0, 1.9, alpha=0.5, beta=0.1)  # psi = (1 - alpha beta) theta is at rest
     0.0
     """
-    _refuse_zero_beta(beta)
-    # (psi - (1 - alpha beta) theta) / beta cancels once where (alpha - 1/beta) theta + psi/beta cancels after rounding.
+    _check_positive_beta(beta)
+    # (psi - (1 - alpha beta) theta) / beta is more accurate than (alpha - 1/beta) theta + psi/beta, whose terms are
+    # rounded before they cancel.
     return (psi - (1 - alpha * beta) * theta) / beta
 
 
-def phase_from_momentum(theta: Array, momentum: Array, alpha: Array, beta: Array) -> Array:
-    """The paper's phase variable: psi = beta m + (1 - alpha beta) theta.
+def phase_from_momentum(
+    theta: Array,  # any shape
+    momentum: Array,  # as theta
+    alpha: Array,  # ()
+    beta: Array,  # ()
+) -> Array:
+    """The phase variable of a momentum: psi = beta m + (1 - alpha beta) theta.
 
     Args:
         theta, momentum: arrays of one shape, or floats.
@@ -147,13 +177,17 @@ def phase_from_momentum(theta: Array, momentum: Array, alpha: Array, beta: Array
     return beta * momentum + (1 - alpha * beta) * theta
 
 
-def initial_momentum(grad: Array, beta: Array, initial_speed: Array | None = None) -> Array:
-    """m_0 = (s - beta) g_0, which makes the initial velocity theta'(0) = -s g_0.
+def initial_momentum(
+    grad: Array,  # any shape
+    beta: Array,  # ()
+    initial_speed: Array | None = None,  # ()
+) -> Array:
+    """The momentum m_0 = (s - beta) g_0 of the initial velocity theta'(0) = -s g_0.
 
     Args:
         grad: the first gradient.
         beta: Newtonian damping, >= 0.
-        initial_speed: s. The paper's experiments use 1; None is s = beta, that is m_0 = 0, as in the authors' code.
+        initial_speed: s. The paper's experiments use 1. None is s = beta and m_0 = 0, as in the authors' code.
 
     >>> initial_momentum(2.0, beta=0.1, initial_speed=1.0)
     1.8
@@ -165,15 +199,15 @@ def initial_momentum(grad: Array, beta: Array, initial_speed: Array | None = Non
 
 
 def from_sgd(lr: float, momentum: float = 0.0, nesterov: bool = False) -> Hyperparameters:
-    """The INNA that makes the iterates of ``torch.optim.SGD(lr, momentum, nesterov=nesterov)``:
+    """The hyper-parameters of the INNA with the iterates of ``torch.optim.SGD(lr, momentum, nesterov=nesterov)``.
 
         gamma = sqrt(lr)    alpha = (1 - momentum)/sqrt(lr)    beta = sqrt(lr), or (1 + momentum) sqrt(lr) with nesterov
 
-    Holds at a constant step size, with m_0 = 0. A schedule that scales gamma alone leaves the heavy ball, since the
-    discount 1 - alpha gamma and the weight of the momentum then change too.
+    The iterates agree at a constant learning rate, with m_0 = 0. A schedule that scales gamma alone leaves the heavy
+    ball, since the discount 1 - alpha gamma and the weight of the momentum change too.
 
     Args:
-        lr: SGD's step size, > 0.
+        lr: SGD's learning rate, > 0.
         momentum: SGD's momentum, in [0, 1]; dampening is 0.
         nesterov: as in torch, only with a momentum > 0.
 
@@ -191,12 +225,16 @@ def from_sgd(lr: float, momentum: float = 0.0, nesterov: bool = False) -> Hyperp
     return Hyperparameters(gamma, (1 - momentum) / gamma, (1 + momentum) * gamma if nesterov else gamma)
 
 
-def average_square(grad: Array, exp_avg_sq: Array, sigma: Array) -> Array:
+def average_square(
+    grad: Array,  # any shape
+    exp_avg_sq: Array,  # as grad
+    sigma: Array,  # ()
+) -> Array:
     """INNAprop's running mean of g²: v' = sigma v + (1 - sigma) g².
 
     Args:
         grad, exp_avg_sq: g and v, real arrays of one shape, or floats.
-        sigma: memory of v, in [0, 1).
+        sigma: decay rate of v, in [0, 1).
 
     >>> average_square(2.0, 0.0, sigma=0.5)
     2.0
@@ -204,13 +242,19 @@ def average_square(grad: Array, exp_avg_sq: Array, sigma: Array) -> Array:
     return sigma * exp_avg_sq + (1 - sigma) * grad * grad
 
 
-def divide_by_root(grad: Array, exp_avg_sq: Array, count: Array, sigma: Array, eps: Array) -> Array:
-    """INNAprop's gradient from the mean of g² that has taken it in: ghat = g / (sqrt(v'/(1 - sigma^count)) + eps).
+def divide_by_root(
+    grad: Array,  # any shape
+    exp_avg_sq: Array,  # as grad
+    count: Array,  # ()
+    sigma: Array,  # ()
+    eps: Array,  # ()
+) -> Array:
+    """INNAprop's gradient from the updated mean of g²: ghat = g / (sqrt(v'/(1 - sigma^count)) + eps).
 
     Args:
         grad, exp_avg_sq: g and v', real arrays of one shape, or floats.
         count: number of this step, counted from 1.
-        sigma: memory of v, in [0, 1).
+        sigma: decay rate of v, in [0, 1).
         eps: added to the root, >= 0.
 
     >>> divide_by_root(2.0, 2.0, 1, sigma=0.5, eps=0.0)
@@ -219,17 +263,23 @@ def divide_by_root(grad: Array, exp_avg_sq: Array, count: Array, sigma: Array, e
     return grad / ((exp_avg_sq / (1 - sigma**count)) ** 0.5 + eps)
 
 
-def rescale(grad: Array, exp_avg_sq: Array, count: Array, sigma: Array, eps: Array) -> tuple[Array, Array]:
-    """INNAprop's gradient, which takes the place of g in `step` (arXiv 2410.05871):
+def rescale(
+    grad: Array,  # any shape
+    exp_avg_sq: Array,  # as grad
+    count: Array,  # ()
+    sigma: Array,  # ()
+    eps: Array,  # ()
+) -> tuple[Array, Array]:
+    """INNAprop's gradient, which replaces g in `step` (arXiv 2410.05871), and the updated mean of g².
 
         v' = sigma v + (1 - sigma) g²        ghat = g / (sqrt(v'/(1 - sigma^count)) + eps)
 
-    which is `average_square` and `divide_by_root`.
+    This is `average_square` followed by `divide_by_root`.
 
     Args:
         grad, exp_avg_sq: g and v, real arrays of one shape, or floats.
         count: number of this step, counted from 1.
-        sigma: memory of v, in [0, 1).
+        sigma: decay rate of v, in [0, 1).
         eps: added to the root, >= 0.
 
     Returns:
@@ -243,17 +293,22 @@ def rescale(grad: Array, exp_avg_sq: Array, count: Array, sigma: Array, eps: Arr
 
 
 def decay_innaprop(
-    theta: Array, momentum: Array, lr: Array, alpha: Array, beta: Array, weight_decay: Array
+    theta: Array,  # any shape
+    momentum: Array,  # as theta
+    lr: Array,  # ()
+    alpha: Array,  # ()
+    beta: Array,  # ()
+    weight_decay: Array,  # ()
 ) -> tuple[Array, Array]:
-    """INNAprop's weight decay as published, taken before the step:
+    """Apply INNAprop's weight decay as published, before the step.
 
         theta' = (1 - lr lambda) theta        m' = m + lr lambda (1/beta - alpha) theta
 
-    The publication shrinks theta and leaves psi alone; the second line is that, in momentum form.
+    The publication shrinks theta and does not change psi. In momentum form this is the second equation.
 
     Args:
         theta, momentum: arrays of one shape, or floats.
-        lr, alpha: step size and viscous damping, >= 0.
+        lr, alpha: learning rate and viscous damping, >= 0.
         beta: Newtonian damping, > 0.
         weight_decay: lambda, >= 0.
 
@@ -263,11 +318,11 @@ def decay_innaprop(
     >>> decay_innaprop(1.0, 0.0, lr=0.1, alpha=0.5, beta=0.1, weight_decay=1.0)
     (0.9, 0.9500000000000001)
     """
-    _refuse_zero_beta(beta)
+    _check_positive_beta(beta)
     rate = lr * weight_decay
     return (1 - rate) * theta, momentum + rate * (1 / beta - alpha) * theta
 
 
-def _refuse_zero_beta(beta: Array) -> None:
+def _check_positive_beta(beta: Array) -> None:
     if isinstance(beta, (int, float)) and beta == 0:
         raise ValueError(f"beta must be > 0 here (1/beta is taken), got {beta!r}")

@@ -28,26 +28,26 @@ __all__ = [
 
 
 class DamagedFileError(ValueError):
-    """A file that cannot be trusted: cut short, altered, or of another kind."""
+    """A file that is cut short, altered, or of another kind."""
 
 
 def write_document(path: Path, body: Mapping[str, Any]) -> None:
-    """Write ``body`` and its checksum as JSON to ``path``, under a temporary name first, then renamed.
+    """Write ``body`` and its checksum as JSON to ``path``, under a temporary name that is then renamed.
 
     Raises:
-        ValueError: ``body`` holds a number that JSON has no word for.
-        OSError: the folder cannot be written, or the disk is full; what lay at ``path`` is untouched.
+        ValueError: ``body`` contains NaN or an infinity, which JSON cannot express.
+        OSError: the folder cannot be written, or the disk is full. An existing file at ``path`` is unchanged.
     """
     text = json.dumps({**body, "sha256": _digest(body)}, indent=1, ensure_ascii=False, allow_nan=False)
     write_whole(path, (text + "\n").encode())
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """What `write_document` wrote to ``path``, less the checksum, which is verified.
+    """Read what `write_document` wrote to ``path`` and verify its checksum.
 
     Raises:
-        DamagedFileError: the file is cut short, altered, or no such document.
-        OSError: it cannot be read.
+        DamagedFileError: the file is cut short, altered, or not a checksummed document.
+        OSError: the file cannot be read.
     """
     try:
         body: dict[str, Any] = json.loads(Path(path).read_bytes())
@@ -60,7 +60,7 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path`` (its folder made if missing), under a temporary name first, then renamed."""
+    """Write ``content`` to ``path``, under a temporary name that is then renamed; create the folder if missing."""
     with replacing(path) as temporary, temporary.open("xb") as file:
         file.write(content)
         file.flush()
@@ -69,9 +69,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path`` (its folder made if missing) for a block that writes the file.
+    """Provide a temporary name beside ``path`` for a block that writes the file; create the folder if missing.
 
-    At the end of the block the file takes the place of ``path``; where the block raises, it is removed.
+    At the end of the block the file replaces ``path``. If the block raises, the file is removed.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(_temporary_name())
@@ -85,7 +85,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """An empty folder in ``parent`` (made if missing) for a block, removed with all that it holds at the end."""
+    """Provide an empty folder in ``parent`` for a block; remove it and its content at the end."""
     temporary = parent / _temporary_name()
     temporary.mkdir(parents=True)
     try:
@@ -107,7 +107,7 @@ def remove_abandoned(folder: Path) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether a process of this machine has the number ``pid``."""
+    """Whether a process with the number ``pid`` is running on this machine."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -118,7 +118,7 @@ def is_alive(pid: int) -> bool:
 
 
 def canonical(value: Any) -> str:
-    """JSON that is the same for equal values."""
+    """Encode ``value`` as JSON that is identical for equal values."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

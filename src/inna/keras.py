@@ -1,10 +1,10 @@
-"""INNA and INNAprop for Keras 3, on JAX, TensorFlow and PyTorch alike, and the paper's step sizes as a schedule.
+"""INNA and INNAprop for Keras 3, on JAX, TensorFlow and PyTorch, and the paper's learning-rate schedule.
 
     model.compile(optimizer=INNA(PowerDecay(0.1, 0.5), alpha=0.5, beta=0.1), loss=...)
 
-The rule is `inna.dynamics.step`, on Keras tensors. What every Keras optimizer takes is taken here with Keras's own
-meaning: clipping, EMA, ``weight_decay`` (decoupled; see each class) with ``exclude_from_weight_decay``, loss scaling
-and gradient accumulation. Under accumulation Keras shows schedules the micro-steps: see `PowerDecay`.
+The rule is `inna.dynamics.step`, on Keras tensors. The arguments of every Keras optimizer have Keras's own meaning:
+clipping, EMA, ``weight_decay`` (decoupled; see each class) with ``exclude_from_weight_decay``, loss scaling and
+gradient accumulation. Under accumulation Keras passes micro-steps to schedules: see `PowerDecay`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,37 @@ from keras import ops
 
 from inna import dynamics
 from inna.checks import check_range
-from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
+from inna.docstrings import insert
 from inna.schedules import power_decay
 
 __all__ = ["INNA", "INNAprop", "PowerDecay"]
 
+ARGUMENTS = """\
+learning_rate: learning rate (gamma) >= 0, a schedule (`PowerDecay` is the paper's) or a function without
+    arguments.
+alpha: viscous damping, >= 0.
+beta: Newtonian damping, >= 0.
+initial_speed: s, for the initial velocity -s times the first gradient. The paper's experiments use 1. None is s
+    = beta, where the momentum starts at 0, as in the authors' PyTorch code."""
+KWARGS = """\
+**kwargs: those of ``keras.optimizers.Optimizer``: ``clipnorm``, ``clipvalue``, ``global_clipnorm``,
+    ``use_ema``, ``ema_momentum``, ``ema_overwrite_frequency``, ``loss_scale_factor``,
+    ``gradient_accumulation_steps``, ``name``."""
+
 
 @keras.saving.register_keras_serializable("inna")
 class PowerDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """The paper's step sizes gamma_k = gamma_0 (k + 1)^-q, k = 0, 1, 2, ... (section 5).
+    """The paper's learning rates gamma_k = gamma_0 (k + 1)^-q, k = 0, 1, 2, ... (section 5).
 
-    Keras counts micro-steps where gradients are accumulated. Give the optimizer's ``gradient_accumulation_steps`` here
-    too, and k counts updates of the weights: n accumulated batches then follow the steps of one batch n times as large.
+    Keras counts micro-steps if gradients are accumulated. Give the optimizer's ``gradient_accumulation_steps`` here
+    too,
+    and k counts updates of the weights: n accumulated batches then take the steps of one batch n times as large.
 
     Args:
         initial_learning_rate: gamma_0 >= 0.
-        power: q >= 0; the paper's 1/2 to 1/16, 0 is a constant step.
-        gradient_accumulation_steps: micro-steps to an update, >= 1.
-        name: of the schedule.
+        power: q >= 0. The paper uses 1/2 to 1/16; 0 is a constant learning rate.
+        gradient_accumulation_steps: micro-steps per update, >= 1.
+        name: the name of the schedule.
 
     Raises:
         ValueError: an argument is out of range.
@@ -44,7 +57,7 @@ class PowerDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: igno
 
     def __init__(
         self,
-        initial_learning_rate: float = INNA_DEFAULTS.lr,
+        initial_learning_rate: float = 0.1,
         power: float = 0.5,
         gradient_accumulation_steps: int = 1,
         name: str = "PowerDecay",
@@ -60,12 +73,12 @@ class PowerDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: igno
         self.name = name
 
     def __call__(self, step: Any) -> Any:
-        """gamma at micro-step ``step``, a 0-dimensional tensor in Keras's float type."""
+        """The learning rate at micro-step ``step``, a 0-dimensional tensor in Keras's float type."""
         k = ops.floor_divide(ops.convert_to_tensor(step), self.gradient_accumulation_steps)
         return self.initial_learning_rate * power_decay(self.power)(ops.cast(k, keras.config.floatx()))
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments."""
+        """Return the constructor's arguments."""
         return {
             "initial_learning_rate": self.initial_learning_rate,
             "power": self.power,
@@ -75,7 +88,7 @@ class PowerDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: igno
 
 
 class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
-    """What INNA and INNAprop share: arguments, momentum, initial velocity, steps that change nothing."""
+    """Base class of INNA and INNAprop: arguments, momentum, initial velocity, steps with a learning rate of 0."""
 
     def __init__(
         self,
@@ -103,7 +116,7 @@ class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         return self.initial_speed is not None
 
     def build(self, variables: list[Any]) -> None:
-        """Make the state: a momentum of zeros like each variable, and where it matters the steps it has taken."""
+        """Create the state: a momentum of zeros like each variable, and a step count if needed."""
         if self.built:
             return
         super().build(variables)
@@ -112,19 +125,24 @@ class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
             self._steps = [self.add_variable((), dtype="int32", name=f"steps_{i}") for i in range(len(variables))]
 
     def _apply_weight_decay(self, variables: list[Any]) -> None:
-        """Nothing: `update_step` decays, because INNAprop's momentum needs the variable as it was before."""
+        """Do nothing: `update_step` decays, because INNAprop's momentum needs the variable before its decay."""
 
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """One step of one variable; Keras calls it. With a learning rate of 0 nothing changes.
+    def update_step(
+        self,
+        gradient: Any,  # as variable
+        variable: Any,  # any shape
+        learning_rate: Any,  # ()
+    ) -> None:
+        """Take one step of one variable; called by Keras. With a learning rate of 0 nothing changes.
 
         Args:
-            gradient: like ``variable``.
-            variable: updated in place, and its state with it.
-            learning_rate: gamma, 0-dimensional.
+            gradient: the gradient, shaped like ``variable``.
+            variable: a variable of any shape, updated in place with its state.
+            learning_rate: the learning rate (gamma), of shape ().
         """
         index = self._get_variable_index(variable)
         momentum = self._momentums[index]
-        # 16-bit variables get their step in single precision. (Keras's result_type is no help: it takes float64 down.)
+        # 16-bit variables are stepped in single precision. Keras's result_type would turn float64 into float32.
         dtype = keras.backend.standardize_dtype(variable.dtype)
         dtype = "float32" if dtype in ("bfloat16", "float16") else dtype
         if hasattr(gradient, "dense_shape"):  # TensorFlow's IndexedSlices, from an embedding
@@ -151,36 +169,31 @@ class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
     def _prepare(
         self, index: int, theta: Any, momentum: Any, grad: Any, lr: Any, decay: float, moves: Any, count: Any
     ) -> tuple[Any, Any, Any]:
-        """What the step sees of (theta, momentum, grad)."""
+        """Return (theta, momentum, grad) as the step takes them: decayed or rescaled."""
         raise NotImplementedError
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, for ``from_config``."""
+        """Return the constructor's arguments, for ``from_config``."""
         ours = {"alpha": self.alpha, "beta": self.beta, "initial_speed": self.initial_speed}
         return {**super().get_config(), **ours}
 
 
 @keras.saving.register_keras_serializable("inna")
+@insert(arguments=ARGUMENTS, kwargs=KWARGS)
 class INNA(_InertialOptimizer):
-    """INNA, the inertial Newton algorithm:
+    """INNA, the inertial Newton algorithm, with one variable of state per weight.
 
         theta_{k+1} = theta_k - gamma_k (m_k + beta g_k)
         m_{k+1}     = (1 - alpha gamma_k) m_k + gamma_k (1 - alpha beta) g_k
 
-    One variable of state per weight. A step with a learning rate of 0 changes nothing.
+    A step with a learning rate of 0 changes nothing.
 
     Args:
-        learning_rate: step size gamma_k >= 0, a schedule (`PowerDecay` is the paper's) or a function of no arguments.
-        alpha: viscous damping, >= 0.
-        beta: Newtonian damping, >= 0.
-        initial_speed: s, which makes the initial velocity -s g_0; the paper's experiments use 1. None is s = beta,
-            which leaves the momentum at 0, as in the authors' PyTorch code.
-        weight_decay: Keras's: theta shrinks by (1 - gamma lambda) before the step and the momentum is left alone, which
-            has the fixed point of an L2 penalty with alpha lambda. None or lambda >= 0. The authors' decay, which adds
-            lambda/beta theta to the gradient, is that penalty in the loss, or a ``kernel_regularizer``.
-        **kwargs: those of ``keras.optimizers.Optimizer``: ``clipnorm``, ``clipvalue``, ``global_clipnorm``,
-            ``use_ema``, ``ema_momentum``, ``ema_overwrite_frequency``, ``loss_scale_factor``,
-            ``gradient_accumulation_steps``, ``name``.
+        {arguments}
+        weight_decay: lambda >= 0 or None. As in Keras, theta is multiplied by (1 - gamma lambda) before the step, and
+            the momentum does not change. The fixed point is that of an L2 penalty with alpha lambda. The authors' decay
+            adds lambda/beta theta to the gradient; for it, use such a penalty in the loss or a ``kernel_regularizer``.
+        {kwargs}
 
     Raises:
         ValueError: an argument is out of range or unknown.
@@ -197,9 +210,9 @@ class INNA(_InertialOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any = INNA_DEFAULTS.lr,
-        alpha: float = INNA_DEFAULTS.alpha,
-        beta: float = INNA_DEFAULTS.beta,
+        learning_rate: Any = 0.1,
+        alpha: float = 0.5,
+        beta: float = 0.1,
         initial_speed: float | None = None,
         weight_decay: float | None = None,
         **kwargs: Any,
@@ -213,20 +226,19 @@ class INNA(_InertialOptimizer):
 
 
 @keras.saving.register_keras_serializable("inna")
+@insert(arguments=ARGUMENTS, kwargs=KWARGS)
 class INNAprop(_InertialOptimizer):
-    """INNAprop: the step of `INNA` on RMSprop's gradient,
+    """INNAprop: the step of `INNA` on RMSprop's gradient ghat, with two variables of state per weight.
 
         v_{k+1} = sigma v_k + (1 - sigma) g_k²        ghat_k = g_k / (sqrt(v_{k+1}/(1 - sigma^(k+1))) + eps)
 
-    Two variables of state per weight, as AdamW.
-
     Args:
-        learning_rate, alpha, beta, initial_speed: as in `INNA`.
-        sigma: memory of v, in [0, 1).
+        {arguments}
+        sigma: decay rate of v, in [0, 1).
         eps: added to the root, >= 0.
-        weight_decay: lambda >= 0 or None, as published: theta shrinks by (1 - gamma lambda) and the momentum gains
-            gamma lambda (1/beta - alpha) theta, before the step; beta > 0 is needed then.
-        **kwargs: as in `INNA`.
+        weight_decay: lambda >= 0 or None. As published, theta is multiplied by (1 - gamma lambda) and gamma lambda
+            (1/beta - alpha) theta is added to the momentum, before the step. It needs beta > 0.
+        {kwargs}
 
     Raises:
         ValueError: an argument is out of range or unknown, or beta = 0 with weight decay.
@@ -242,12 +254,12 @@ class INNAprop(_InertialOptimizer):
 
     def __init__(
         self,
-        learning_rate: Any = INNAPROP_DEFAULTS.lr,
-        alpha: float = INNAPROP_DEFAULTS.alpha,
-        beta: float = INNAPROP_DEFAULTS.beta,
-        sigma: float = INNAPROP_DEFAULTS.sigma,
-        eps: float = INNAPROP_DEFAULTS.eps,
-        weight_decay: float | None = INNAPROP_DEFAULTS.weight_decay,
+        learning_rate: Any = 1e-3,
+        alpha: float = 0.1,
+        beta: float = 0.9,
+        sigma: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float | None = 0.01,
         initial_speed: float | None = None,
         **kwargs: Any,
     ) -> None:
@@ -264,7 +276,7 @@ class INNAprop(_InertialOptimizer):
         return True
 
     def build(self, variables: list[Any]) -> None:
-        """Make the state: that of `INNA`, and the mean of g² of each variable."""
+        """Create the state: that of `INNA`, and the mean of g² of each variable."""
         if self.built:
             return
         super().build(variables)
@@ -281,5 +293,5 @@ class INNAprop(_InertialOptimizer):
         return theta, momentum, grad
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, for ``from_config``."""
+        """Return the constructor's arguments, for ``from_config``."""
         return {**super().get_config(), "sigma": self.sigma, "eps": self.eps}

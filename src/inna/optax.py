@@ -1,15 +1,14 @@
-"""INNA and INNAprop for Optax: gradient transformations that own the learning rate, since gamma enters the state.
+"""INNA and INNAprop for Optax: gradient transformations that apply the learning rate, since gamma enters the state.
 
     params, state = ...;  updates, state = optimizer.update(grads, state, params);  optax.apply_updates(params, updates)
 
-The rule is `inna.dynamics.step`. The same iterates come out of a second form, which reads the new momentum m' where
-the rule reads the old one:
+The rule is `inna.dynamics.step`. A second form gives the same iterates from the new momentum m' instead of the old one:
 
     u = -gamma (m + beta g) = -gamma/(1 - alpha gamma) (m' + (beta - gamma) g)
 
-With donated buffers XLA on the CPU then writes m' over m; in the first form it copies m, which doubles the time of a
-step. The division is the price: the second form is taken only where |1 - alpha gamma| >= 1/2 is known beforehand.
-docs/from-sgd-or-adam.md says what to do where it is not.
+With donated buffers, XLA on the CPU then writes m' over m. In the first form it copies m, which doubles the time of a
+step. The second form divides, so it is taken only if |1 - alpha gamma| >= 1/2 is known in advance. Otherwise, see
+docs/from-sgd-or-adam.md.
 """
 
 from collections.abc import Callable
@@ -24,32 +23,45 @@ from optax import ScalarOrSchedule
 
 from inna import dynamics
 from inna.checks import check_range
-from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
+from inna.docstrings import insert
 
 __all__ = ["InertialState", "inna", "innaprop"]
 
 # A tree of bools like the parameters or a prefix of it, or a function from the parameters to one.
 Mask = Any
 
+RATES = """\
+learning_rate: learning rate (gamma) >= 0, or a schedule. It is applied here: add no ``scale_by_learning_rate``.
+alpha: viscous damping >= 0, or a schedule.
+beta: Newtonian damping >= 0, or a schedule."""
+OPTIONS = """\
+initial_speed: s, for the initial velocity -s times the first gradient. The paper's experiments use 1. None is s
+    = beta, where the momentum starts at 0, as in the authors' code.
+mask: where to decay: a tree of bools like the parameters, a prefix of one, or a function that makes it.
+momentum_dtype: dtype of the momentum. None is that of each parameter. Arithmetic is at least in float32.
+max_learning_rate: a bound at which a schedule or traced learning rate is clipped. If it and alpha are numbers
+    with alpha max_learning_rate <= 1/2, the faster of the two forms above serves schedules too."""
+
 
 class InertialState(NamedTuple):
     """State of `inna` and `innaprop`.
 
-    ``count`` (int32, shape ()) is the number of calls, which is the schedules' argument; ``steps`` leaves out those
-    with lr = 0. ``momentum`` is m, like the parameters; ``exp_avg_sq`` is INNAprop's running mean of g², like the
-    parameters but in float32 at least, and None for INNA.
+    ``count`` is the number of calls, the argument of schedules. ``steps`` does not count calls with lr = 0.
+    ``momentum`` is m, and ``exp_avg_sq`` is INNAprop's running mean of g², at least in float32; None for INNA.
     """
 
-    count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as Optax's own states do
-    steps: jax.Array
-    momentum: optax.Updates
-    exp_avg_sq: optax.Updates | None
+    # () in int32; hides tuple.count, as Optax's own states do
+    count: jax.Array  # type: ignore[assignment]
+    steps: jax.Array  # (), int32
+    momentum: optax.Updates  # as the parameters
+    exp_avg_sq: optax.Updates | None  # as the parameters
 
 
+@insert(rates=RATES, options=OPTIONS)
 def inna(
-    learning_rate: ScalarOrSchedule = INNA_DEFAULTS.lr,
-    alpha: ScalarOrSchedule = INNA_DEFAULTS.alpha,
-    beta: ScalarOrSchedule = INNA_DEFAULTS.beta,
+    learning_rate: ScalarOrSchedule = 0.1,
+    alpha: ScalarOrSchedule = 0.5,
+    beta: ScalarOrSchedule = 0.1,
     *,
     initial_speed: float | jax.Array | None = None,
     weight_decay: float | jax.Array = 0.0,
@@ -64,25 +76,18 @@ def inna(
         u_k &= -\gamma_k (m_k + \beta g_k) \\
         m_{k+1} &= (1 - \alpha\gamma_k) m_k + \gamma_k (1 - \alpha\beta) g_k
 
-    A step with a learning rate of 0 leaves parameters and momentum as they are; the schedules' count goes on.
+    A step with a learning rate of 0 changes neither parameters nor momentum; only the count of schedules advances.
     To maximise, put ``optax.scale(-1.0)`` before it in a chain.
 
     Args:
-        learning_rate: step size gamma_k >= 0, or a schedule. It is applied here: add no ``scale_by_learning_rate``.
-        alpha: viscous damping >= 0, or a schedule.
-        beta: Newtonian damping >= 0, or a schedule.
-        initial_speed: s, which makes the initial velocity -s g_0; the paper's experiments use 1. None is s = beta,
-            which leaves the momentum at 0, as in the authors' code.
+        {rates}
         weight_decay: lambda >= 0; lambda theta is added to the gradient.
-        mask: where to decay: a tree of bools like the parameters, a prefix of one, or a function that makes it.
-        decoupled_weight_decay: shrink theta by (1 - gamma lambda) instead and leave the momentum alone, which has
-            the fixed point of an L2 penalty with alpha lambda.
-        momentum_dtype: dtype of the momentum; None is that of each parameter. Arithmetic is in float32 at least.
-        max_learning_rate: a bound at which a schedule or traced rate is clipped. Where it and alpha are numbers with
-            alpha max_learning_rate <= 1/2, the faster of the two forms above serves schedules too.
+        decoupled_weight_decay: multiply theta by (1 - gamma lambda) instead, without changing the momentum. The fixed
+            point is that of an L2 penalty with alpha lambda.
+        {options}
 
     Returns:
-        The transformation. ``update`` needs ``params`` where there is weight decay.
+        The transformation. With weight decay, ``update`` needs ``params``.
 
     Raises:
         ValueError: an argument is out of range. Schedules and traced values are not checked.
@@ -118,13 +123,14 @@ def inna(
     return _transformation("inna", rates, prepare, mask, momentum_dtype, averages_squares=False)
 
 
+@insert(rates=RATES, options=OPTIONS)
 def innaprop(
-    learning_rate: ScalarOrSchedule = INNAPROP_DEFAULTS.lr,
-    alpha: ScalarOrSchedule = INNAPROP_DEFAULTS.alpha,
-    beta: ScalarOrSchedule = INNAPROP_DEFAULTS.beta,
-    sigma: float | jax.Array = INNAPROP_DEFAULTS.sigma,
-    eps: float | jax.Array = INNAPROP_DEFAULTS.eps,
-    weight_decay: float | jax.Array = INNAPROP_DEFAULTS.weight_decay,
+    learning_rate: ScalarOrSchedule = 1e-3,
+    alpha: ScalarOrSchedule = 0.1,
+    beta: ScalarOrSchedule = 0.9,
+    sigma: float | jax.Array = 0.999,
+    eps: float | jax.Array = 1e-8,
+    weight_decay: float | jax.Array = 0.01,
     *,
     initial_speed: float | jax.Array | None = None,
     mask: Mask | None = None,
@@ -140,14 +146,15 @@ def innaprop(
     and the step of `inna` with :math:`\hat g_k`. Complex gradients are rescaled by their real and imaginary parts.
 
     Args:
-        learning_rate, alpha, beta, initial_speed, mask, momentum_dtype, max_learning_rate: as in `inna`.
-        sigma: memory of g², in [0, 1).
+        {rates}
+        sigma: decay rate of the mean of g², in [0, 1).
         eps: added to the root, >= 0.
-        weight_decay: lambda >= 0, as published: theta shrinks by (1 - gamma lambda) and the momentum gains
-            gamma lambda (1/beta - alpha) theta; beta > 0 is needed then.
+        weight_decay: lambda >= 0. As published, theta is multiplied by (1 - gamma lambda) and gamma lambda
+            (1/beta - alpha) theta is added to the momentum, before the step. It needs beta > 0.
+        {options}
 
     Returns:
-        The transformation. ``update`` needs ``params`` where there is weight decay.
+        The transformation. With weight decay, ``update`` needs ``params``.
 
     Raises:
         ValueError: an argument is out of range, or beta = 0 with weight decay.
@@ -177,8 +184,8 @@ def innaprop(
             real, real_sq = rescale(grad.real, exp_avg_sq.real, steps, moves)
             imag, imag_sq = rescale(grad.imag, exp_avg_sq.imag, steps, moves)
             return jax.lax.complex(real, imag), jax.lax.complex(real_sq, imag_sq)
-        # The mean as it is stored, and no other: two of them would take a copy, see above. Where the step changes
-        # nothing it may be 0, whose root has no derivative.
+        # Only the stored mean is computed: a second one would need a copy, see above. If the step changes nothing, it
+        # may be 0, whose root has no derivative.
         exp_avg_sq = jnp.where(moves, dynamics.average_square(grad, exp_avg_sq, sigma), exp_avg_sq)
         safe = jnp.where(moves, exp_avg_sq, 1)
         return dynamics.divide_by_root(grad, safe, steps.astype(grad.dtype), sigma, eps), exp_avg_sq
@@ -197,9 +204,9 @@ def innaprop(
 
 
 class _Rates:
-    """The hyper-parameters: floats where they are known beforehand, and then checked; else tracers or schedules.
+    """The hyper-parameters: checked floats if they are known in advance, else tracers or schedules.
 
-    No weight decay is None.
+    ``weight_decay`` is None without weight decay.
     """
 
     def __init__(
@@ -217,7 +224,7 @@ class _Rates:
             self.max_learning_rate = _checked("max_learning_rate", max_learning_rate, minimum=0.0)
 
     def divisible(self) -> bool:
-        """Whether |1 - alpha gamma| >= 1/2 at every step: dividing by it then costs one bit at most."""
+        """Whether |1 - alpha gamma| >= 1/2 at every step, so that dividing by it loses at most one bit."""
         if not isinstance(self.alpha, float):
             return False
         if isinstance(self.learning_rate, float) and self.max_learning_rate is None:
@@ -225,7 +232,7 @@ class _Rates:
         return isinstance(self.max_learning_rate, float) and self.alpha * self.max_learning_rate <= 0.5
 
     def at(self, count: jax.Array) -> "_Rates":
-        """The hyper-parameters of one step: floats and 0-dimensional arrays."""
+        """The hyper-parameters of one step: floats and arrays of shape ()."""
         now = copy(self)
         now.learning_rate, now.alpha, now.beta = (
             value(count) if callable(value) else value for value in (self.learning_rate, self.alpha, self.beta)
@@ -235,9 +242,9 @@ class _Rates:
         return now
 
     def for_array(self, dtype: Any, decays: Any) -> "_Rates":
-        """These for one array of parameters: arrays cast to the real ``dtype``, no decay where ``decays`` says so.
+        """The hyper-parameters for one array of parameters: arrays in the real ``dtype``, decay only if ``decays``.
 
-        Floats stay as they are, so that their products are rounded once.
+        Floats stay floats, so that their products are rounded once.
         """
         now = copy(self)
         if self.weight_decay is not None and isinstance(decays, (bool, np.bool_)):
@@ -259,10 +266,16 @@ def _transformation(
     *,
     averages_squares: bool,
 ) -> optax.GradientTransformationExtraArgs:
-    """What both share.
+    """Make the transformation of `inna` or `innaprop`.
 
-    ``prepare`` takes (theta, momentum, exp_avg_sq, grad, rates, moves, steps) to the four that step; the mean square is
-    then the one to store.
+    Args:
+        name: the name, for messages.
+        rates: the hyper-parameters.
+        prepare: a function of (theta, momentum, exp_avg_sq, grad, rates, moves, steps) that applies decay and
+            rescaling; it returns the first four as the step takes them, with the mean square to store.
+        mask: where to decay.
+        momentum_dtype: dtype of the momentum.
+        averages_squares: whether the state has a mean of g².
     """
     if momentum_dtype is not None:
         momentum_dtype = jax.dtypes.canonicalize_dtype(momentum_dtype)
@@ -276,7 +289,7 @@ def _transformation(
         exp_avg_sq = None
         if averages_squares:
             exp_avg_sq = jax.tree.map(lambda p: jnp.zeros_like(p, _at_least_single(p)), params)
-        # Two arrays, not one twice: a buffer can be donated only once.
+        # Two arrays: one buffer cannot be donated twice.
         count, steps = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
         return InertialState(count, steps, optax.tree.zeros_like(params, dtype=momentum_dtype), exp_avg_sq)
 
@@ -286,7 +299,7 @@ def _transformation(
         if params is None:
             if rates.weight_decay is not None:
                 raise ValueError(f"{name} with weight decay needs the parameters: call update(grads, state, params)")
-            params = grads  # for their shapes and dtypes alone
+            params = grads  # only their shapes and dtypes matter
         now = rates.at(state.count)
         moves = now.learning_rate != 0
         steps = state.steps + jnp.asarray(moves, jnp.int32)
@@ -303,8 +316,8 @@ def _transformation(
             u, m = dynamics.step(0.0, m, g, lr, alpha, beta)
             m = jnp.where(moves, m.astype(momentum.dtype), momentum)
             if rates.divisible() and m.dtype == dtype:
-                # INNAprop's gradient anew, from a count that XLA does not see to be the same: it would rather store
-                # the first one in fresh memory, which takes longer than the root.
+                # Recompute INNAprop's gradient from a count that XLA cannot identify with the first. Otherwise XLA
+                # stores the first gradient in fresh memory, which takes longer than the root.
                 again = jax.lax.optimization_barrier(state.steps + 1)  # type: ignore[no-untyped-call]
                 *_, g = prepare(*start, again)
                 u = -lr / (1 - alpha * lr) * (m + (beta - lr) * g)

@@ -1,8 +1,8 @@
-"""Step-size rules: plain functions of the iteration k = 0, 1, 2, ..., which multiply gamma_0.
+"""Learning-rate schedules: functions of the iteration k = 0, 1, 2, ... that multiply the initial learning rate gamma_0.
 
-They plug into any framework as they are, for instance
+They work with any framework, for instance as
 ``torch.optim.lr_scheduler.LambdaLR(optimizer, power_decay(0.5))`` with one ``scheduler.step()`` per iteration.
-Theorem 3 of the paper asks for sum gamma_k = infinity and gamma_k = o(1/log k).
+Theorem 3 of the paper requires sum gamma_k = infinity and gamma_k = o(1/log k).
 """
 
 from __future__ import annotations
@@ -18,13 +18,15 @@ __all__ = ["log_decay", "power_decay"]
 
 
 def power_decay(q: float) -> Callable[[Any], Any]:
-    """The rule k -> (k + 1)^-q of the paper's section 5: q = 1/2 in Figures 2 and 3, down to 1/16 in Figure 4.
+    """Make the schedule k -> (k + 1)^-q of the paper's section 5.
+
+    The paper uses q = 1/2 in Figures 2 and 3, and down to 1/16 in Figure 4.
 
     Args:
-        q: power, >= 0; 0 is a constant step. Theorem 3 of the paper covers 0 < q <= 1.
+        q: power, >= 0; 0 is a constant learning rate. Theorem 3 of the paper covers 0 < q <= 1.
 
     Returns:
-        A function of k (a number, or a NumPy, JAX or torch array of any shape) with values in (0, 1]. It pickles.
+        A picklable function of k, a number or a NumPy, JAX or torch array of any shape, with values in (0, 1].
 
     Raises:
         ValueError: q is negative or not finite.
@@ -36,13 +38,13 @@ def power_decay(q: float) -> Callable[[Any], Any]:
 
 
 def log_decay(p: float) -> Callable[[Any], Any]:
-    """The rule k -> log(k + e)^-p, the slow edge of Theorem 3: it is o(1/log k) exactly for p > 1.
+    """Make the schedule k -> log(k + e)^-p, the slowest that Theorem 3 covers: o(1/log k) exactly for p > 1.
 
     Args:
         p: power, >= 0.
 
     Returns:
-        A function of k (a number, or a NumPy, JAX or torch array of any shape) with values in (0, 1]. It pickles.
+        A picklable function of k, a number or a NumPy, JAX or torch array of any shape, with values in (0, 1].
 
     Raises:
         ValueError: p is negative or not finite.

@@ -1,4 +1,4 @@
-"""Processes that form a gloo process group and run what a test sends them; they start once, for many tests."""
+"""Processes that form a gloo process group and run functions for tests; they start once, for many tests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ProcessGroup:
         self._processes = []
 
     def run(self, function, *args, **settings):
-        """What ``function(*args, **settings)`` returns on each rank, where the group is the default one.
+        """Run ``function(*args, **settings)`` on each rank, with the group as the default group; return the results.
 
         Raises:
             TaskFailedError: a rank raised, died, or took longer than a task may take.

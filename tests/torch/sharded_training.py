@@ -1,4 +1,4 @@
-"""One small training, in one process and spread over many in every way that torch has; what the ranks run."""
+"""A small training run, in one process and distributed in every way that torch has, for the ranks of the tests."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SIZES = (6, 7, 3)
 
 
 class Network(torch.nn.Module):
-    """Two layers and a normalisation; ``branch`` gets a gradient where it is asked for, ``idle`` from nobody."""
+    """Two layers and a normalisation; ``branch`` gets a gradient on request, ``idle`` never."""
 
     def __init__(self, sizes=SIZES):
         super().__init__()
@@ -68,7 +68,7 @@ def own_part(x):
 
 
 def train(model, optimizer, dtype=torch.float64, *, split=False, clip=None, branch=lambda: False, steps=range(STEPS)):
-    """Train; ``split``: this rank sees its part of each batch, and whoever wraps the model averages the gradients."""
+    """Train; with ``split`` on this rank's part of each batch, where the wrapper of the model averages gradients."""
     norms = []
     for step in steps:
         x = batch(step, dtype, model_inputs(model))
@@ -124,7 +124,7 @@ def data_parallel(paths):
 
 
 def without_gradients_on_some_ranks(paths):
-    """Only rank 0 takes the branch: the others have no gradient for it of their own, and all step it alike."""
+    """Only rank 0 takes the branch. The others have no gradient of their own for it, and all step it alike."""
     for kind, flags, dtype in every_path(paths=paths, dtypes=(torch.float64,)):
         model = DistributedDataParallel(network(dtype), find_unused_parameters=True)
         optimizer = kind(model.parameters(), **SETTINGS[kind], **flags)
@@ -141,7 +141,7 @@ def without_gradients_on_some_ranks(paths):
 
 
 def shards_without_gradients_on_some_ranks(paths):
-    """Stepping shards waits for nobody: a rank that has no gradient stays where it is, the others go on."""
+    """Stepping shards does not synchronise: a rank without a gradient does not move, the others step."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for kind, flags, dtype in every_path(paths=paths, dtypes=(torch.float64,)):
         rows = torch.arange(15, dtype=dtype).reshape(5, 3)
@@ -292,7 +292,7 @@ def zero_redundancy(paths):
 
 
 def from_the_meta_device(paths):
-    """Sharded before there is any memory; every rank then makes its own shards only."""
+    """Shard before allocating memory; every rank then creates only its own shards."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for kind, flags, dtype in every_path(paths=paths):
         with torch.device("meta"):
@@ -335,7 +335,7 @@ def scaled_gradients(paths):
 
 
 def misplaced_state():
-    """Whole tensors in the place of shards are refused in a clear line, on every path."""
+    """Whole tensors instead of shards are refused with a clear message, on every path."""
     mesh = init_device_mesh("cpu", (dist.get_world_size(),))
     for kind, flags, dtype in every_path(dtypes=(torch.float64,)):
         model = shard(network(dtype), mesh)

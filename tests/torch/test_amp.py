@@ -31,7 +31,7 @@ pytestmark = [
 
 
 def pair(kind, settings, path, device):
-    """The same network twice, each with its optimizer: one for the scaler, one that goes without."""
+    """The same network twice, each with its optimizer: one with the scaler, one without."""
     torch.manual_seed(0)
     networks = [torch.nn.Linear(4, 3).to(device)]
     networks.append(copy.deepcopy(networks[0]))
@@ -39,7 +39,7 @@ def pair(kind, settings, path, device):
 
 
 def everything(network, optimizer):
-    """All that a step may change, as a copy."""
+    """A copy of everything that a step may change."""
     return copy.deepcopy((network.state_dict(), optimizer.state_dict()))
 
 

@@ -1,4 +1,4 @@
-"""capturable: no synchronisation with the host in the step, and CUDA graphs that replay to the eager trajectory."""
+"""capturable: no synchronisation with the host, and CUDA graphs that replay to the eager trajectory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_step_reads_nothing_on_the_host(kind, settings, path, dtype):
             optimizer.step()
 
 
-def test_the_guard_does_catch_a_step_that_reads():
+def test_the_mode_catches_a_step_that_reads():
     params = parameters()
     give_gradients(params, 0)
     with pytest.raises(AssertionError, match="reads a value on the host"), NoSynchronisation():
@@ -100,7 +100,7 @@ def test_a_captured_step_with_lr_zero_changes_nothing_at_all(kind, settings, pat
     assert all(torch.equal(param, other) for param, other in zip(ours, theirs, strict=True))
 
 
-def test_states_from_before_capturable_was_asked_for_go_on():
+def test_states_from_before_capturable_was_set_continue():
     params = parameters()
     optimizer = INNA(params, **tensors(), initial_speed=1.0, foreach=True)
     give_gradients(params, 0)
@@ -113,7 +113,7 @@ def test_states_from_before_capturable_was_asked_for_go_on():
 
 
 @pytest.mark.parametrize("kind", [INNA, INNAprop])
-def test_counts_from_before_capturable_was_asked_for_move_to_the_device(kind):
+def test_counts_from_before_capturable_was_set_move_to_the_device(kind):
     # Counted on the host they would stand still while a graph is replayed. The meta device stands in for another one.
     param = torch.nn.Parameter(torch.ones(3, device="meta"))
     param.grad = torch.ones_like(param)

@@ -1,4 +1,4 @@
-"""torch.compile: one graph for all step sizes, the numbers of eager, and whole training steps without a graph break."""
+"""torch.compile: one graph for all learning rates, eager numbers, whole training steps without a graph break."""
 
 from __future__ import annotations
 
@@ -213,5 +213,5 @@ def test_a_whole_training_step_under_compile(kind, backend):
 
     compiled = run(backend)
     assert_alike(compiled, run(None), 1e-12)
-    # The first step has no .grad to begin with and the second has; from then on nothing is compiled anew.
+    # The first step has no .grad to begin with and the second has; from then on nothing is recompiled.
     assert len(set(compiled[2][1:])) == 1, compiled[2]

@@ -85,8 +85,8 @@ def test_the_derivative_with_respect_to_lr_in_closed_form():
 
 
 @pytest.mark.parametrize("kind", [INNA, INNAprop])
-def test_learning_the_step_size_by_the_gradient_of_the_loss_after_training(kind):
-    """What the flag is for: a meta-gradient through a network's training, against a central difference."""
+def test_the_learning_rate_is_learned_by_the_gradient_of_the_loss_after_training(kind):
+    """The purpose of the flag: a meta-gradient through a network's training, against a central difference."""
     points = torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(4, 3)
 
     def loss_after_training(lr):

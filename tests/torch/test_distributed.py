@@ -1,4 +1,4 @@
-"""Training on several real processes equals training on one, whichever way it is spread, on every path."""
+"""Training on several real processes equals training on one, however it is distributed, on every path."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_two_gpus():
         group.close()
 
 
-def test_state_in_another_place_is_refused(two):
+def test_state_with_other_placements_is_refused(two):
     two.run(ranks.misplaced_state)
 
 

@@ -1,4 +1,4 @@
-"""State dicts that are not what `state_dict` returned: refused with nothing changed, or loaded and usable."""
+"""Altered state dicts are refused with nothing changed, or load and are usable."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def stepped(cls, **flags):
 
 
 def places(value, path=()):
-    """Every place in a nest of dictionaries and lists."""
+    """Every place in nested dictionaries and lists."""
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in entries:
         yield (*path, key)
@@ -114,7 +114,7 @@ def test_a_changed_state_dict_is_refused_or_usable(cls, fused, data):
         (lambda sd: sd.update(param_groups=3), "needs the key 'param_groups'"),
     ],
 )
-def test_what_is_wrong_is_said(cls, change, words):
+def test_the_message_names_the_fault(cls, change, words):
     _, optimizer = stepped(cls)
     hostile = copy.deepcopy(optimizer.state_dict())
     before = copy.deepcopy(optimizer.state_dict())

@@ -68,7 +68,7 @@ def extra() -> dict[tuple[str, str, int], int]:
         for name in ("INNA", "INNAprop")
         for path in PATHS
         for i in range(len(SETTINGS))
-        if path != "fused" or not cpu.missing()
+        if path != "fused" or not cpu.unavailable()
     ]
     runs = [(name, {**SETTINGS[i], **PATHS[path]}, COUNT, SIZE) for name, path, i in keys]
     done = subprocess.run(
@@ -85,8 +85,8 @@ def extra() -> dict[tuple[str, str, int], int]:
 @pytest.mark.parametrize("name", ["INNA", "INNAprop"])
 @pytest.mark.parametrize("path", PATHS)
 def test_no_step_takes_more_than_one_tensor_or_block_and_a_fused_one_nothing(extra, path, name):
-    if path == "fused" and cpu.missing():
-        pytest.skip(cpu.missing())
+    if path == "fused" and cpu.unavailable():
+        pytest.skip(cpu.unavailable())
     noise = 1 << 20
     allowed = {"fused": 0, "foreach": 4 * 2 * BLOCK, "single": 4 * SIZE}[path]
     for i, settings in enumerate(SETTINGS):

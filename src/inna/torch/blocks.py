@@ -1,4 +1,4 @@
-"""Divides the tensors of a foreach step on the CPU into blocks that its passes find in the cache."""
+"""Blocks of tensors that fit the cache, for foreach steps on the CPU."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inna.torch.tensor_lists import TensorLists, beside, is_dense, same_layout
+from inna.torch.tensor_lists import TensorLists, is_dense, same_layout
 
 __all__ = ["BLOCK", "blocks", "one_by_one"]
 
 BLOCK = 2**17
-"""Numbers of a block, for each thread: of three tensors in float32 they fill 1.5 MB."""
+"""Numbers in a block, for each thread. For three tensors in float32 that is 1.5 MB."""
 
 First = list[bool] | list[Tensor] | None
 
 
 def blocks(lists: TensorLists, first: First) -> Iterable[tuple[TensorLists, First]]:
-    """The same tensors in blocks, one after the other: small tensors together, large ones in pieces.
+    """Divide tensors into blocks: small tensors together, large ones in pieces.
 
-    A foreach step is a few passes over its tensors. Over a group that exceeds the cache each of them would come from
-    memory, and the temporary of the rescaled gradients would be as large as the group.
+    A foreach step makes a few passes over its tensors. For a group larger than the cache, each pass would read them
+    from memory, and the temporary of the rescaled gradients would be as large as the group.
 
     Args:
         lists: the tensors of one group.
-        first: whether this is the first step, for each parameter; divided likewise.
+        first: whether this is the first step, per parameter. It is divided in the same way.
 
     >>> most = BLOCK * torch.get_num_threads()
     >>> group = [torch.zeros(size) for size in (10, 20, most + 5)]
@@ -65,7 +65,7 @@ def _divided(lists: TensorLists, first: First, most: int) -> Iterator[tuple[Tens
 
 
 def one_by_one(lists: TensorLists, first: First) -> Iterable[tuple[TensorLists, First]]:
-    """The same tensors, each by itself."""
+    """Divide tensors into blocks of one tensor."""
     return (_part(lists, first, [i]) for i in range(len(lists.params)))
 
 
@@ -75,13 +75,13 @@ def _part(lists: TensorLists, first: First, indices: list[int]) -> tuple[TensorL
 
 
 def _divides(lists: TensorLists, i: int) -> bool:
-    """Whether parameter i and what goes with it are plain stretches of memory with their entries in the same order."""
+    """Whether parameter i, its gradient and state are dense plain tensors with their entries in the same order."""
     param = lists.params[i]
     return is_dense(param) and all(
         type(tensor) in (Tensor, torch.nn.Parameter)
         and same_layout(tensor, param)
         and not (tensor.is_conj() or tensor.is_neg())
-        for tensor in (param, *(tensor for _, tensor in beside(lists, i)))
+        for tensor in (param, *(tensor for _, tensor in lists.companions(i)))
     )
 
 

@@ -1,4 +1,4 @@
-"""INNA for PyTorch: the class, the function, and its two portable implementations."""
+"""INNA for PyTorch: the optimizer, the function, and its single and foreach implementations."""
 
 from __future__ import annotations
 
@@ -10,64 +10,56 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
-from inna.dynamics import INNA_DEFAULTS
+from inna.docstrings import insert
 from inna.torch.blocks import blocks
-from inna.torch.optimizer import LOW_PRECISION, InertialOptimizer
+from inna.torch.optimizer import FLAGS, LOW_PRECISION, InertialOptimizer
+from inna.torch.paths import use_foreach
 from inna.torch.tensor_lists import (
     TensorLists,
+    can_sync,
     coefficient_dtype,
     count_step,
     group_alike,
-    host_may_look,
     on_device,
-    use_foreach,
 )
 
 __all__ = ["INNA", "inna"]
 
 
+@insert(flags=FLAGS)
 class INNA(InertialOptimizer):
-    r"""The inertial Newton algorithm: second-order-like steps from gradients alone, one state tensor per parameter.
+    r"""INNA, the inertial Newton algorithm, with one state tensor per parameter.
 
     .. math::
         \theta_{k+1} &= \theta_k - \gamma_k (m_k + \beta g_k) \\
         m_{k+1} &= (1 - \alpha \gamma_k) m_k + \gamma_k (1 - \alpha \beta) g_k
 
-    These are the iterates of the paper's eq. (12), with :math:`m = (\alpha - 1/\beta)\theta + \psi/\beta` in the place
-    of its phase variable :math:`\psi`. There is no train and eval mode, and nothing depends on the weights' values, so
-    weights may be loaded and settings changed at any time.
+    These are the iterates of the paper's eq. (12), with the momentum :math:`m = (\alpha - 1/\beta)\theta + \psi/\beta`
+    instead of its phase variable :math:`\psi`. There is no train or eval mode. The state does not depend on the values
+    of the weights, so weights may be loaded and settings changed at any time.
 
     Args:
         params: tensors, named tensors or parameter groups, as for any ``torch.optim`` optimizer; real or complex.
-        lr: step size gamma, >= 0. A float, or a tensor of one element. The step that acts in the long run is
+        lr: learning rate (gamma), >= 0. A float, or a tensor of one element. In the long run the step per gradient is
             lr/alpha, since the momentum adds up past gradients.
         alpha: viscous damping, >= 0; the friction on the velocity. A float, or a tensor of one element.
-        beta: Newtonian damping, >= 0; the friction along the curvature, which damps transverse oscillation.
-            alpha * beta = 1 is plain gradient descent with step lr * beta. A float, or a tensor of one element.
+        beta: Newtonian damping, >= 0; the friction along the curvature, which damps transverse oscillation. With alpha
+            * beta = 1, INNA is gradient descent with learning rate lr * beta. A float, or a tensor of one element.
         weight_decay: lambda >= 0; lambda * theta is added to the gradient (the L2 penalty lambda/2 |theta|^2).
-        initial_speed: s sets the initial velocity -s g_0. None is s = beta, m_0 = 0, as in the authors' PyTorch
-            code; the paper's experiments use 1.
-        decoupled_weight_decay: theta shrinks by (1 - lr * weight_decay) before the step, and the momentum is left
-            alone. The fixed point is that of an L2 penalty alpha * weight_decay.
+        initial_speed: s, for the initial velocity -s g_0. None is s = beta and m_0 = 0, as in the authors' PyTorch
+            code. The paper's experiments use 1.
+        decoupled_weight_decay: multiply theta by (1 - lr * weight_decay) before the step instead, without changing the
+            momentum. The fixed point is that of an L2 penalty alpha * weight_decay.
         momentum_dtype: dtype of the momentum. None is the parameter's, but float32 for bfloat16 and float16 parameters:
-            where alpha * lr is below half their rounding, their own dtype would lose the momentum's decay.
-        kahan: carry the rounding error of the parameters along in a tensor ``compensation``, so that updates smaller
-            than their rounding add up. None turns it on for bfloat16 and float16 parameters.
-        maximize: ascend instead.
-        foreach: handle all tensors of a group in a few calls (True), or one by one (False). None is foreach for plain
-            tensors and parameters.
-        capturable: no synchronisation with the host, as CUDA graphs need; give ``lr`` as a tensor on the device to
-            change it between replays.
-        differentiable: let autograd see the step (with respect to parameters, gradients, lr, alpha and beta).
-        fused: step all tensors of a group by one compiled kernel, in one pass over memory. None takes it where there
-            is one for every tensor and neither ``foreach`` nor ``differentiable`` asks for another path; True insists.
+            if alpha * lr is below half their rounding, their own dtype would lose the momentum's decay.
+        {flags}
 
-    State per parameter: ``momentum``, shaped like it; ``step`` where ``initial_speed`` is given; ``compensation``
-    where Kahan summation is on.
+    State per parameter: ``momentum``, shaped like it; ``step`` if ``initial_speed`` is given; ``compensation`` if Kahan
+    summation is on.
 
     Raises:
         ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
-        RuntimeError: ``fused=True`` where there is no kernel; at `step`, a sparse gradient.
+        RuntimeError: ``fused`` is True and a parameter has no kernel; at `step`, a gradient is sparse.
 
     Example:
         >>> model = torch.nn.Linear(3, 1)
@@ -86,9 +78,9 @@ class INNA(InertialOptimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float | Tensor = INNA_DEFAULTS.lr,
-        alpha: float | Tensor = INNA_DEFAULTS.alpha,
-        beta: float | Tensor = INNA_DEFAULTS.beta,
+        lr: float | Tensor = 0.1,
+        alpha: float | Tensor = 0.5,
+        beta: float | Tensor = 0.1,
         weight_decay: float = 0.0,
         *,
         initial_speed: float | None = None,
@@ -120,19 +112,19 @@ class INNA(InertialOptimizer):
 
     @classmethod
     def from_sgd(cls, params: ParamsT, lr: float, momentum: float = 0.0, nesterov: bool = False, **kwargs: Any) -> Self:
-        """The INNA that makes the same iterates as ``torch.optim.SGD(params, lr, momentum, nesterov=nesterov)``.
+        """Make the INNA with the iterates of ``torch.optim.SGD(params, lr, momentum, nesterov=nesterov)``.
 
-        ``weight_decay`` and ``maximize`` mean the same in both. The iterates agree as long as ``lr`` stays constant:
-        a scheduler that scales INNA's lr alone leaves the heavy ball, since the discount 1 - alpha lr of the momentum
-        and its weight change with it. To follow a scheduled SGD exactly, set lr, alpha and beta anew from
-        `inna.dynamics.from_sgd` only where SGD itself restarts.
+        ``weight_decay`` and ``maximize`` mean the same in both. The iterates agree while ``lr`` is constant. A
+        scheduler that scales INNA's lr alone leaves the heavy ball, since the discount 1 - alpha lr of the momentum and
+        its weight change too. To follow a scheduled SGD exactly, set lr, alpha and beta from `inna.dynamics.from_sgd`
+        again only where SGD itself restarts.
 
         Args:
             params: as for the constructor.
-            lr: SGD's step size, > 0. The INNA that is made has lr = sqrt(SGD's lr).
+            lr: SGD's learning rate, > 0. The lr of INNA is its square root.
             momentum: SGD's momentum, in [0, 1].
             nesterov: SGD's flag; needs a momentum > 0.
-            **kwargs: further arguments of the constructor, by name.
+            **kwargs: further arguments of the constructor.
 
         Raises:
             ValueError: an argument is out of its range.
@@ -160,11 +152,11 @@ def inna(
     capturable: bool = False,
     differentiable: bool = False,
 ) -> None:
-    """One step of INNA on lists of tensors, in place; see `INNA` for the rule and the arguments.
+    """Take one step of INNA on lists of tensors, in place. See `INNA` for the rule and the arguments.
 
     Args:
         lists: parameters, gradients and state; ``steps`` is needed with ``initial_speed``.
-        lr, alpha, beta: floats >= 0, or 0-dimensional tensors, which are not read on the host.
+        lr, alpha, beta: floats >= 0, or tensors of shape (), which are not read on the host.
 
     >>> theta, g, m = torch.ones(1), torch.ones(1), torch.zeros(1)
     >>> inna(TensorLists([theta], [g], [m], compensations=[None]), lr=0.1, alpha=0.5, beta=0.1)
@@ -173,7 +165,7 @@ def inna(
     """
     first: list[bool] | list[Tensor] | None = None
     if initial_speed is not None:
-        first = count_step(lists.steps, lr, host=host_may_look(lr, capturable))
+        first = count_step(lists.steps, lr, host=can_sync(lr, capturable))
     move(
         lists,
         first,
@@ -184,26 +176,30 @@ def inna(
         initial_speed=initial_speed,
         decoupled_weight_decay=decoupled_weight_decay,
         maximize=maximize,
-        foreach=foreach,
+        foreach=use_foreach(foreach, lists.params, differentiable=differentiable),
         differentiable=differentiable,
     )
 
 
 def move(
     lists: TensorLists,
-    first: list[bool] | list[Tensor] | None,
+    first: list[bool] | list[Tensor] | None,  # () each
     *,
-    foreach: bool | None,
-    differentiable: bool,
+    foreach: bool,
     **settings: Any,
 ) -> None:
-    """The step itself, by foreach or tensor by tensor; ``first`` says where the initial velocity is still to be set.
+    """Update parameters and momentums, by foreach or tensor by tensor.
 
-    With ``temporary_grads`` the gradients are dropped from their list after their last use.
+    Args:
+        lists: parameters, gradients, momentums and compensations.
+        first: whether this is a parameter's first step, which sets the initial velocity; None without one.
+        foreach: the path.
+        **settings: those of the two implementations. With ``temporary_grads``, gradients are dropped from their list
+            after their last use.
     """
     update: Callable[..., None] = _single_tensor_inna
     parts: Iterable[tuple[TensorLists, Any]] = [(lists, first)]
-    if use_foreach(foreach, lists.params, differentiable=differentiable):
+    if foreach:
         update, parts = _multi_tensor_inna, blocks(lists, first)
     for part, start in parts:
         update(
@@ -212,17 +208,16 @@ def move(
             part.momentums,
             part.compensations,
             start,
-            differentiable=differentiable,
             **settings,
         )
 
 
 def _single_tensor_inna(
-    params: list[Tensor],
-    grads: list[Tensor],
-    momentums: list[Tensor],
-    compensations: list[Tensor | None],
-    first: list[bool] | list[Tensor] | None,
+    params: list[Tensor],  # any shapes
+    grads: list[Tensor],  # as params
+    momentums: list[Tensor],  # as params
+    compensations: list[Tensor | None],  # as params
+    first: list[bool] | list[Tensor] | None,  # () each
     *,
     lr: float | Tensor,
     alpha: float | Tensor,
@@ -237,7 +232,7 @@ def _single_tensor_inna(
     sign = -1.0 if maximize else 1.0
     shrinkage, penalty = (weight_decay, 0.0) if decoupled_weight_decay else (0.0, weight_decay)
     for i, param in enumerate(params):
-        # zip would hold on to a gradient that is dropped below.
+        # zip would keep a reference to a gradient that is dropped below.
         grad, momentum, compensation = grads[i], momentums[i], compensations[i]
         gamma, a, b = (on_device(param.device, value) for value in (lr, alpha, beta))
         if differentiable:
@@ -255,13 +250,13 @@ def _single_tensor_inna(
             grad = grad.add(param, alpha=sign * penalty)
         if first is not None and initial_speed is not None:
             _start(momentum, grad, first[i], sign * (initial_speed - b))
-        # Kahan: the step is added to what rounding has held back so far, and their sum to the parameter.
+        # Kahan: the step is added to the rounding error so far, and their sum to the parameter.
         target = param if compensation is None else compensation
         if shrinkage:
             add_scaled(target, param, -gamma * shrinkage)
         add_scaled(target, momentum, -gamma)
         add_scaled(target, grad, -sign * gamma * b)
-        # Not a factor 1 - alpha gamma: rounded to low precision, that would be another alpha.
+        # Not a factor 1 - alpha gamma: rounding it to low precision would change alpha.
         add_scaled(momentum, momentum, -a * gamma)
         add_scaled(momentum, grad, sign * gamma * (1 - a * b))
         if temporary_grads:
@@ -275,11 +270,11 @@ def _single_tensor_inna(
 
 
 def _multi_tensor_inna(
-    params: list[Tensor],
-    grads: list[Tensor],
-    momentums: list[Tensor],
-    compensations: list[Tensor | None],
-    first: list[bool] | list[Tensor] | None,
+    params: list[Tensor],  # any shapes
+    grads: list[Tensor],  # as params
+    momentums: list[Tensor],  # as params
+    compensations: list[Tensor | None],  # as params
+    first: list[bool] | list[Tensor] | None,  # () each
     *,
     lr: float | Tensor,
     alpha: float | Tensor,
@@ -321,8 +316,13 @@ def _multi_tensor_inna(
             torch._foreach_copy_(theta, total)
 
 
-def _start(momentum: Tensor, grad: Tensor, first: bool | Tensor, scale: float | Tensor) -> None:
-    """Set m_0 = scale * g where this is the first step; the momentum is zero until then."""
+def _start(
+    momentum: Tensor,  # any shape
+    grad: Tensor,  # as momentum
+    first: bool | Tensor,  # ()
+    scale: float | Tensor,  # ()
+) -> None:
+    """Set m_0 = scale * g if this is the first step; the momentum is zero until then."""
     if isinstance(first, Tensor) or isinstance(scale, Tensor):
         mask = torch.as_tensor(first, dtype=coefficient_dtype(momentum), device=momentum.device)
         momentum.addcmul_(grad, mask * scale)
@@ -331,25 +331,35 @@ def _start(momentum: Tensor, grad: Tensor, first: bool | Tensor, scale: float | 
 
 
 def rounded(tensor: Tensor) -> Tensor:
-    """``tensor`` itself. Its bits are looked at, since compilers keep low precision in float32 until it is stored.
+    """Return ``tensor`` rounded to its dtype, also under a compiler that computes low precision in float32.
 
-    Kahan summation needs the rounding error, which would be zero then.
+    Without this, the rounding error that Kahan summation needs would be zero. Reading the bits forces the rounding.
     """
     if torch.compiler.is_compiling() and tensor.dtype in LOW_PRECISION:
         return (tensor.view(torch.int16) & -1).view(tensor.dtype)
     return tensor
 
 
-def add_scaled(target: Tensor, tensor: Tensor, scale: float | Tensor) -> None:
+def add_scaled(
+    target: Tensor,  # any shape
+    tensor: Tensor,  # as target
+    scale: float | Tensor,  # ()
+) -> None:
+    """Add ``scale * tensor`` to ``target`` in place."""
     if isinstance(scale, Tensor):
         target.addcmul_(tensor, scale)
     else:
         target.add_(tensor, alpha=scale)
 
 
-def foreach_add_scaled(targets: list[Tensor], tensors: list[Tensor], scale: float | Tensor) -> None:
+def foreach_add_scaled(
+    targets: list[Tensor],  # any shapes
+    tensors: list[Tensor],  # as targets
+    scale: float | Tensor,  # ()
+) -> None:
+    """Add ``scale * tensor`` to each target in place."""
     if isinstance(scale, Tensor):
-        # A foreach product with a tensor would be a temporary of the group's size; this is none.
+        # A foreach product with a tensor would need a temporary of the group's size.
         for target, tensor in zip(targets, tensors, strict=True):
             target.addcmul_(tensor, scale)
     else:

@@ -1,4 +1,4 @@
-"""INNAprop for PyTorch: INNA on gradients that are rescaled as RMSprop's are."""
+"""INNAprop for PyTorch: INNA on gradients rescaled as by RMSprop."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
-from inna.dynamics import INNAPROP_DEFAULTS
+from inna.docstrings import insert
 from inna.torch.blocks import blocks, one_by_one
 from inna.torch.inna import add_scaled, foreach_add_scaled, move
-from inna.torch.optimizer import InertialOptimizer, momentum_dtype, zeros_like
+from inna.torch.optimizer import FLAGS, InertialOptimizer, momentum_dtype, zeros_like
+from inna.torch.paths import use_foreach
 from inna.torch.tensor_lists import (
     Settings,
     TensorLists,
+    can_sync,
     coefficient_dtype,
     count_step,
     group_alike,
-    host_may_look,
     on_device,
-    use_foreach,
 )
 
 __all__ = ["INNAprop", "innaprop"]
 
 
+@insert(flags=FLAGS)
 class INNAprop(InertialOptimizer):
-    r"""INNA with RMSprop's rescaling of the gradient: two state tensors per parameter, as AdamW.
+    r"""INNA with RMSprop's rescaling of the gradient, with two state tensors per parameter as AdamW.
 
     .. math::
         v_{k+1} &= \sigma v_k + (1 - \sigma) g_k^2, \qquad
@@ -38,29 +39,29 @@ class INNAprop(InertialOptimizer):
         \theta_{k+1} &= \theta_k - \gamma_k (m_k + \beta \hat g_k) \\
         m_{k+1} &= (1 - \alpha \gamma_k) m_k + \gamma_k (1 - \alpha \beta) \hat g_k
 
-    The published formula divides by beta - gamma; this form does not, so lr = beta is allowed. Weight decay is as
+    The published formula divides by beta - gamma. This form does not, so lr = beta is allowed. Weight decay is as
     published, before the step: :math:`m \leftarrow m + \gamma\lambda(1/\beta - \alpha)\theta`, then
     :math:`\theta \leftarrow (1 - \gamma\lambda)\theta`.
 
     Args:
-        params: tensors, named tensors or parameter groups; the real and imaginary parts of complex ones are rescaled
-            each by its own v, as in torch's Adam.
-        lr: step size gamma, >= 0. A float, or a tensor of one element.
+        params: tensors, named tensors or parameter groups. The real and imaginary parts of complex tensors are rescaled
+            separately, as in torch's Adam.
+        lr: learning rate (gamma), >= 0. A float, or a tensor of one element.
         alpha: viscous damping, >= 0. A float, or a tensor of one element.
         beta: Newtonian damping, >= 0, and > 0 with weight decay. A float, or a tensor of one element.
-        sigma: memory of the mean square, in [0, 1).
+        sigma: decay rate of the mean square v, in [0, 1).
         eps: added to the root, >= 0.
-        weight_decay: lambda >= 0, as published (decoupled from the rescaling).
-        initial_speed: s sets the initial velocity -s ghat_0; None is s = beta, m_0 = 0.
-        momentum_dtype: dtype of the momentum and of the mean square; None as for `inna.torch.INNA`. Not float16:
-            squares of gradients vanish in it.
-        kahan, maximize, foreach, capturable, differentiable, fused: as for `inna.torch.INNA`.
+        weight_decay: lambda >= 0, as published: not rescaled.
+        initial_speed: s, for the initial velocity -s ghat_0. None is s = beta and m_0 = 0.
+        momentum_dtype: dtype of the momentum and of the mean square. None is the parameter's, but float32 for bfloat16
+            and float16 parameters. float16 is refused: squares of gradients vanish in it.
+        {flags}
 
-    State per parameter: ``step``, ``exp_avg_sq``, ``momentum``; ``compensation`` where Kahan summation is on.
+    State per parameter: ``step``, ``exp_avg_sq``, ``momentum``; ``compensation`` if Kahan summation is on.
 
     Raises:
         ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
-        RuntimeError: ``fused=True`` where there is no kernel; at `step`, a sparse gradient.
+        RuntimeError: ``fused`` is True and a parameter has no kernel; at `step`, a gradient is sparse.
 
     Example:
         >>> model = torch.nn.Linear(3, 1)
@@ -86,12 +87,12 @@ class INNAprop(InertialOptimizer):
     def __init__(
         self,
         params: ParamsT,
-        lr: float | Tensor = INNAPROP_DEFAULTS.lr,
-        alpha: float | Tensor = INNAPROP_DEFAULTS.alpha,
-        beta: float | Tensor = INNAPROP_DEFAULTS.beta,
-        sigma: float = INNAPROP_DEFAULTS.sigma,
-        eps: float = INNAPROP_DEFAULTS.eps,
-        weight_decay: float = INNAPROP_DEFAULTS.weight_decay,
+        lr: float | Tensor = 1e-3,
+        alpha: float | Tensor = 0.1,
+        beta: float | Tensor = 0.9,
+        sigma: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
         *,
         initial_speed: float | None = None,
         momentum_dtype: torch.dtype | None = None,
@@ -167,18 +168,19 @@ def innaprop(
     capturable: bool = False,
     differentiable: bool = False,
 ) -> None:
-    """One step of INNAprop on lists of tensors, in place; see `INNAprop` for the rule and the arguments.
+    """Take one step of INNAprop on lists of tensors, in place. See `INNAprop` for the rule and the arguments.
 
     Args:
-        lists: parameters, gradients and state, ``exp_avg_sqs`` and ``steps`` among it.
-        lr, alpha, beta: floats >= 0, or 0-dimensional tensors, which are not read on the host.
+        lists: parameters, gradients and state, with ``exp_avg_sqs`` and ``steps``.
+        lr, alpha, beta: floats >= 0, or tensors of shape (), which are not read on the host.
     """
-    host = host_may_look(lr, capturable)
+    host = can_sync(lr, capturable)
     first = count_step(lists.steps, lr, host=host)
     lists = _real(lists)
     starting = first if initial_speed is not None else None
+    foreach = use_foreach(foreach, lists.params, differentiable=differentiable)
     rescale, parts = _single_tensor_innaprop, one_by_one(lists, starting)
-    if use_foreach(foreach, lists.params, differentiable=differentiable):
+    if foreach:
         rescale, parts = _multi_tensor_innaprop, blocks(lists, starting)
     for part, start in parts:
         rescaled = rescale(
@@ -196,7 +198,7 @@ def innaprop(
             differentiable=differentiable,
             host=host,
         )
-        # The published decay of theta is the decoupled one; that of the momentum has been taken above.
+        # The published decay of theta is the decoupled one; `rescale` has applied that of the momentum.
         move(
             replace(part, grads=rescaled),
             start,
@@ -214,11 +216,11 @@ def innaprop(
 
 
 def _single_tensor_innaprop(
-    params: list[Tensor],
-    grads: list[Tensor],
-    momentums: list[Tensor],
-    exp_avg_sqs: list[Tensor],
-    steps: list[Tensor],
+    params: list[Tensor],  # any shapes
+    grads: list[Tensor],  # as params
+    momentums: list[Tensor],  # as params
+    exp_avg_sqs: list[Tensor],  # as params
+    steps: list[Tensor],  # () each
     *,
     lr: float | Tensor,
     alpha: float | Tensor,
@@ -229,7 +231,7 @@ def _single_tensor_innaprop(
     differentiable: bool,
     host: bool,
 ) -> list[Tensor]:
-    """Take the decay of the momentums and the mean squares one step on; returns the rescaled gradients."""
+    """Apply the decay to the momentums and update the mean squares; return the rescaled gradients."""
     rescaled = []
     for param, grad, momentum, exp_avg_sq, step in zip(params, grads, momentums, exp_avg_sqs, steps, strict=True):
         gamma, a, b = (on_device(param.device, value) for value in (lr, alpha, beta))
@@ -254,11 +256,11 @@ def _single_tensor_innaprop(
 
 
 def _multi_tensor_innaprop(
-    params: list[Tensor],
-    grads: list[Tensor],
-    momentums: list[Tensor],
-    exp_avg_sqs: list[Tensor],
-    steps: list[Tensor],
+    params: list[Tensor],  # any shapes
+    grads: list[Tensor],  # as params
+    momentums: list[Tensor],  # as params
+    exp_avg_sqs: list[Tensor],  # as params
+    steps: list[Tensor],  # () each
     *,
     lr: float | Tensor,
     alpha: float | Tensor,
@@ -282,7 +284,7 @@ def _multi_tensor_innaprop(
         else:
             for exp_avg_sq, grad in zip(v, g, strict=True):
                 _average_on_device(exp_avg_sq, grad, sigma, gamma)
-        # The one temporary: from here on it is worked on in place, until it is the rescaled gradient.
+        # The only temporary, turned into the rescaled gradient in place.
         ghat = torch._foreach_div(v, corrections)
         torch._foreach_sqrt_(ghat)
         torch._foreach_add_(ghat, eps)
@@ -303,7 +305,7 @@ def _average_on_device(exp_avg_sq: Tensor, grad: Tensor, sigma: float, lr: float
 def _bias_correction(exp_avg_sq: Tensor, step: Tensor, sigma: float, host: bool) -> Any:
     if host:
         return 1 - sigma ** step.item()
-    # 1 - sigma^t without the cancellation that single precision would suffer; 1 before the first step.
+    # 1 - sigma^t without cancellation in single precision; 1 before the first step.
     log_sigma = math.log(sigma) if sigma else -math.inf
     count = step.to(device=exp_avg_sq.device, dtype=coefficient_dtype(exp_avg_sq)).clamp(min=1)
     return -torch.expm1(count * log_sigma)

@@ -1,4 +1,4 @@
-"""What INNA and INNAprop share: groups, flags, state, checkpoints, the choice of a path. The rules are elsewhere."""
+"""The base class of INNA and INNAprop: parameter groups, flags, state, state dicts, and the way of a step."""
 
 from __future__ import annotations
 
@@ -22,39 +22,56 @@ from torch.optim.optimizer import (
 
 from inna.checks import check_range
 from inna.dynamics import momentum_from_phase
-from inna.torch.kernels.plan import Plan
-from inna.torch.kernels.step import step as fused_step
-from inna.torch.kernels.support import choose
-from inna.torch.shards import localized, placed_like
+from inna.torch.kernels.plan import Plan, step_and_plan
+from inna.torch.kernels.support import refusal
+from inna.torch.paths import Path, choose_path
+from inna.torch.shards import place_like, to_local_lists
 from inna.torch.state_dict import check_layout, check_state
 from inna.torch.tensor_lists import Settings, TensorLists
 
-__all__ = ["InertialOptimizer"]
+__all__ = ["FLAGS", "InertialOptimizer"]
 
 STATE_DICT_VERSION = 1
-# Flags that leave the choice to the optimizer where they are None, and flags that are on or off.
+# Flags whose None leaves the choice to the optimizer, and flags that are on or off.
 CHOICES = ("foreach", "fused", "kahan")
 SWITCHES = ("maximize", "capturable", "differentiable", "decoupled_weight_decay")
 LOW_PRECISION = (torch.bfloat16, torch.float16)
+FLAGS = """\
+kahan: add the rounding error of each update of the parameters to the next one, by Kahan summation with a tensor
+    ``compensation`` per parameter, so that updates below their rounding add up. None turns it on for bfloat16
+    and float16 parameters.
+maximize: maximise the objective instead of minimising it.
+foreach: step all tensors of a group in a few calls (True) or one by one (False). None is foreach for plain
+    tensors and parameters.
+capturable: never synchronise with the host, as CUDA graphs need; give ``lr`` as a tensor on the device to
+    change it between replays.
+differentiable: let autograd see the step (with respect to parameters, gradients, lr, alpha and beta).
+fused: step all tensors of a group by one compiled kernel, in one pass over memory. None takes it if there is a
+    kernel for every tensor and neither ``foreach`` nor ``differentiable`` asks for another path; True insists."""
+"""The documentation of the flags that both optimizers have, for `inna.docstrings.insert`."""
 
 
 class InertialOptimizer(Optimizer):
-    """The plumbing of both optimizers; a subclass names its hyper-parameters, fills its state and updates."""
+    """Base class of INNA and INNAprop; a subclass names its hyper-parameters, fills its state and updates.
 
-    # what the rule reads of a group: the fields of `Settings`, in their order
+    The way of a gradient: `step` repeats the group's plan while nothing has changed; otherwise `_step_group` gathers
+    the tensors, chooses the path, reads the settings and launches.
+    """
+
+    # the entries of a group that the rule reads, named as the fields of `Settings`
     settings: ClassVar[tuple[str, ...]]
-    # name -> keyword arguments of `check_range`
+    # the range of each setting: keyword arguments of `check_range`
     ranges: ClassVar[dict[str, dict[str, Any]]] = {
         "lr": {"minimum": 0.0},
         "alpha": {"minimum": 0.0},
         "beta": {"minimum": 0.0},
         "weight_decay": {"minimum": 0.0},
     }
-    # What the state of a parameter may hold; psi only between loading a checkpoint of the authors' and the first step.
+    # The state of a parameter; psi only between loading a checkpoint of the authors and the first step.
     state_names: ClassVar[frozenset[str]] = frozenset({"momentum", "step", "compensation", "psi"})
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
-        # Checked before torch reads the groups: a bad default is reported even where every group overrides it.
+        # Checked before torch reads the groups: a bad default is reported even if every group overrides it.
         self._check(defaults)
         self._plans: dict[int, Plan] = {}
         super().__init__(params, defaults)
@@ -67,7 +84,7 @@ class InertialOptimizer(Optimizer):
     def _check(self, group: dict[str, Any]) -> None:
         for name, bounds in self.ranges.items():
             value = group[name]
-            # float() of a tensor that is differentiated with respect to warns.
+            # float() of a tensor that requires a gradient warns.
             check_range(name, value.detach() if isinstance(value, Tensor) else value, **bounds)
         if group["initial_speed"] is not None:
             check_range("initial_speed", group["initial_speed"])
@@ -87,22 +104,19 @@ class InertialOptimizer(Optimizer):
             raise ValueError("foreach=True and fused=True exclude each other; choose one, or leave both None")
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with settings of their own; settings that are left out are those of the constructor.
+        """Add parameters with their own settings; missing settings are those of the constructor.
 
         Raises:
             ValueError: a setting is out of its range, or a parameter is already in another group.
-            RuntimeError: ``fused=True``, and no kernel takes one of the parameters.
+            RuntimeError: ``fused`` is True and a parameter has no kernel.
         """
         if isinstance(param_group, dict):
             self._check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        if group["fused"]:
-            try:
-                choose(True, None, TensorLists(params=group["params"]))
-            except RuntimeError:
-                self.param_groups.pop()
-                raise
+        if group["fused"] and (why := refusal(TensorLists(params=group["params"]))):
+            self.param_groups.pop()
+            raise RuntimeError(f"fused=True: {why}")
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -119,18 +133,17 @@ class InertialOptimizer(Optimizer):
         return {**super().state_dict(), "version": STATE_DICT_VERSION}
 
     # torch.optim.Optimizer casts all state to the parameter's dtype, and calls the caster statically (pytorch#43706).
-    # A hook after all others sees what will be loaded; another, before all others, puts the dtypes back.
+    # A hook after all others sees what will be loaded; another, before all others, restores the dtypes.
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` returned; tensors keep the dtype they were saved with.
+        """Load the result of `state_dict`; tensors keep the dtype with which they were saved.
 
-        Also takes checkpoints of the authors' code: their phase variable ``psi`` is kept until the first step and
-        becomes momentum there, with the weights that are then loaded; their ``weight_decay`` becomes
-        ``weight_decay/beta``.
+        Checkpoints of the authors' code load too. Their phase variable ``psi`` is kept until the first step and turned
+        into momentum there, with the weights of that moment. Their ``weight_decay`` becomes ``weight_decay/beta``.
 
         Raises:
-            ValueError: the groups or the state do not match the parameters, or are another optimizer's; a setting is
-                out of its range; the format is of a later version; or the authors' ``decaypower`` is on. Nothing is
-                changed then.
+            ValueError: the groups or the state do not match the parameters or are another optimizer's, a setting is out
+                of its range, the format has a later version, or the authors' ``decaypower`` is on. Nothing has changed
+                then.
         """
         loaded: dict[str, Any] = {}
 
@@ -182,11 +195,11 @@ class InertialOptimizer(Optimizer):
         check_state(state_dict, [group["params"] for group in self.param_groups], self.state_names)
         return {**state_dict, "param_groups": groups}
 
-    # torch wraps `step` in this. Its label for the profiler costs 6 µs, a quarter of a small model's step: it is left
-    # out where no profiler and no hook sees the step.
+    # torch wraps `step` in this. Its label for the profiler costs 6 µs, a quarter of a small model's step, and is
+    # skipped if no profiler and no hook sees the step.
     @staticmethod
     def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
-        """``func`` as torch wraps it, with hooks and a label; without either where nobody would notice."""
+        """Wrap ``func`` as torch does if there are hooks or a profiler; else call it directly."""
         watched = Optimizer.profile_hook_step(func)
 
         @functools.wraps(func)
@@ -206,10 +219,10 @@ class InertialOptimizer(Optimizer):
 
     @property
     def _step_supports_amp_scaling(self) -> bool:
-        """Whether the fused path, which honours GradScaler's ``grad_scale`` and ``found_inf``, will be taken."""
+        """Whether all groups take the fused path, which honours GradScaler's ``grad_scale`` and ``found_inf``."""
         for group in self.param_groups:
             params = [param for param in group["params"] if param.grad is not None]
-            # What state there is; the rest will be laid out as the parameters are.
+            # Missing state will be laid out as the parameters are.
             states = [self.state.get(param, {}) for param in params]
             lists = TensorLists(
                 params=params,
@@ -218,36 +231,35 @@ class InertialOptimizer(Optimizer):
                 exp_avg_sqs=[state.get("exp_avg_sq") for state in states],
                 compensations=[state.get("compensation") for state in states],
             )
-            if not self._fuses(group, lists):
+            if choose_path(group, lists) != "fused":
                 return False
         return True
 
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step with the gradients at hand; parameters without a gradient are left alone.
+        """Take one step with the current gradients; parameters without a gradient do not change.
 
         A step with lr = 0 changes nothing at all, counters included.
 
         Args:
-            closure: reevaluates the model and returns the loss; called once, with gradients enabled.
+            closure: reevaluates the model and returns the loss. It is called once, with gradients enabled.
 
         Returns:
-            What ``closure`` returned, else None.
+            The result of ``closure``, or None.
 
         Raises:
-            RuntimeError: a gradient is sparse, a CUDA graph is captured without ``capturable``, or ``fused=True`` and a
-                tensor has no kernel.
-            ValueError: a setting has been changed to a value out of its range; nothing is changed then in its group.
+            RuntimeError: a gradient is sparse, a CUDA graph is captured without ``capturable``, or ``fused`` is True
+                and a tensor has no kernel.
+            ValueError: a setting was changed to a value out of its range. Nothing has changed in its group then.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            _refuse_capture(group["capturable"])
+            _check_capture(group["capturable"])
             plan = None if torch.compiler.is_compiling() else self._plans.get(id(group))
-            grads = None if plan is None else plan.grads(group, self.state)
-            if plan is None or grads is None:
+            if plan is None or (grads := plan.grads(group, self.state)) is None:
                 self._step_group(group)
                 continue
             settings = self._settings(group)
@@ -256,12 +268,13 @@ class InertialOptimizer(Optimizer):
         return loss
 
     def _scaling(self) -> tuple[Tensor | None, Tensor | None]:
-        """What GradScaler asks for: ``grad_scale`` and ``found_inf``."""
+        """GradScaler's ``grad_scale`` and ``found_inf``, which it sets on the optimizer."""
         return getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
 
     def _step_group(self, group: dict[str, Any]) -> None:
+        """Gather the tensors, choose the path, read the settings, launch."""
         lists = TensorLists()
-        fuses = self._init_group(
+        path = self._init_group(
             group,
             lists.params,
             lists.grads,
@@ -275,24 +288,19 @@ class InertialOptimizer(Optimizer):
         settings = self._settings(group)
         if not isinstance(settings.lr, Tensor) and settings.lr == 0:
             return
-        if not fuses:
-            # Shards are stepped as the plain tensors they are: faster, and foreach takes them together with plain
-            # parameters. Only autograd has to see the DTensors themselves.
-            flags = {name: group[name] for name in ("foreach", "capturable", "differentiable")}
-            lists = lists if group["differentiable"] else localized(lists)
-            self._update(lists, **{name: getattr(settings, name) for name in self.settings}, **flags)
-        elif Plan.possible(lists):
-            plan = self._plans[id(group)] = Plan(group, self.state, lists)
-            plan.step(lists.grads, settings, *self._scaling())
-        else:
-            fused_step(lists, settings, *self._scaling())
+        if path == "fused":
+            plan = step_and_plan(group, self.state, lists, settings, *self._scaling())
+            if plan is not None:
+                self._plans[id(group)] = plan
+            return
+        if not group["differentiable"]:
+            # Plain shards are faster than DTensors, and foreach takes them together with plain parameters.
+            lists = to_local_lists(lists)
+        flags = {"foreach": path == "foreach", **{name: group[name] for name in ("capturable", "differentiable")}}
+        self._update(lists, **{name: getattr(settings, name) for name in self.settings}, **flags)
 
-    def _fuses(self, group: dict[str, Any], lists: TensorLists) -> bool:
-        differentiable, among = group["differentiable"], group["params"]
-        return choose(group["fused"], group["foreach"], lists, differentiable=differentiable, among=among)
-
-    # torch.compile knows this name: it runs the method instead of tracing it, so state is made and the path is chosen
-    # outside the graph, and the first step needs no graph of its own. It can fill lists only, hence the long signature.
+    # torch.compile runs a method of this name instead of tracing it. So state is created and the path is chosen outside
+    # the graph, and the first step needs no graph of its own. torch.compile can only fill lists, hence the signature.
     def _init_group(
         self,
         group: dict[str, Any],
@@ -302,12 +310,8 @@ class InertialOptimizer(Optimizer):
         exp_avg_sqs: list[Tensor],
         compensations: list[Tensor | None],
         steps: list[Tensor],
-    ) -> bool:
-        """Append the tensors of one step of ``group`` to the lists of a `TensorLists`, making state that is missing.
-
-        Returns:
-            Whether the fused path takes them.
-        """
+    ) -> Path:
+        """Append the group's tensors to the lists of a `TensorLists`, creating missing state; return the path."""
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -324,22 +328,22 @@ class InertialOptimizer(Optimizer):
                 self._take_over_phase(param, state, group)
             self._fill_state(param, state, group)
             params.append(param)
-            grads.append(placed_like(param, grad))
+            grads.append(place_like(param, grad))
             momentums.append(state["momentum"])
             compensations.append(state.get("compensation"))
             if "exp_avg_sq" in state:
                 exp_avg_sqs.append(state["exp_avg_sq"])
             if self._counts(group):
                 steps.append(state["step"])
-        return self._fuses(group, TensorLists(params, grads, momentums, exp_avg_sqs, compensations, steps))
+        return choose_path(group, TensorLists(params, grads, momentums, exp_avg_sqs, compensations, steps))
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """Add what the state of ``param`` lacks: all of it at first, later what a changed setting asks for."""
+        """Add missing entries to the state of ``param``: at its first step, and after a setting has changed."""
         if self._counts(group) and "step" not in state:
-            # Where a momentum exists already, the initial velocity has had its time.
+            # With a momentum already there, it is too late for the initial velocity.
             state["step"] = _step_count(1.0 if "momentum" in state else 0.0, param, group)
         elif self._counts(group) and group["capturable"] and state["step"].device != param.device:
-            # Counted on the host, as before capturable was asked for, it would stand still while a graph is replayed.
+            # A count on the host, from before capturable was set, would not advance while a graph is replayed.
             state["step"] = state["step"].to(param.device)
         if "momentum" not in state:
             state["momentum"] = zeros_like(param, momentum_dtype(param, group))
@@ -363,7 +367,7 @@ class InertialOptimizer(Optimizer):
         return group["initial_speed"] is not None
 
     def _settings(self, group: dict[str, Any]) -> Settings:
-        """The group's hyper-parameters, lr, alpha and beta as numbers unless tensors must stay tensors."""
+        """Read the group's hyper-parameters: lr, alpha and beta as numbers unless tensors must stay tensors."""
         keep_tensors = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
         values = {name: group[name] for name in self.settings}
         for name, bounds in self.ranges.items():
@@ -372,7 +376,7 @@ class InertialOptimizer(Optimizer):
 
     @abstractmethod
     def _update(self, lists: TensorLists, **settings: Any) -> None:
-        """Step the parameters in ``lists`` by the rule, single or foreach; lr is not the number 0."""
+        """Step the parameters in ``lists`` by the single or the foreach path; lr is not the number 0."""
 
 
 def _hyperparameter(name: str, value: float | Tensor, bounds: dict[str, Any], keep_tensor: bool) -> float | Tensor:
@@ -380,17 +384,17 @@ def _hyperparameter(name: str, value: float | Tensor, bounds: dict[str, Any], ke
         if keep_tensor:
             return value.reshape(())
         value = value.item()
-    # All of them are >= 0; this is a tenth of the time that the check takes.
+    # All settings are >= 0. This test takes a tenth of the time of `check_range`.
     if not (isinstance(value, (int, float)) and 0.0 <= value < bounds.get("below", math.inf)):
         value = check_range(name, value, **bounds)
     if name == "lr" and torch.compiler.is_compiling():
-        # As a number it would be a constant of the graph, and every step of a scheduler would compile anew.
+        # A number would be a constant of the graph, and each step of a scheduler would recompile it.
         return value * torch.ones((), dtype=torch.float64)
     return value
 
 
 def momentum_dtype(param: Tensor, group: dict[str, Any]) -> torch.dtype:
-    """The dtype asked for; else that of ``param``, but float32 for bfloat16 and float16."""
+    """The dtype of the momentum: ``momentum_dtype``, else that of ``param`` with float32 for bfloat16 and float16."""
     dtype: torch.dtype | None = group["momentum_dtype"]
     if dtype is None:
         return torch.float32 if param.dtype in LOW_PRECISION else param.dtype
@@ -398,18 +402,19 @@ def momentum_dtype(param: Tensor, group: dict[str, Any]) -> torch.dtype:
 
 
 def zeros_like(param: Tensor, dtype: torch.dtype | None) -> Tensor:
+    """Zeros laid out as ``param``, in the complex counterpart of ``dtype`` for a complex parameter."""
     if dtype is not None and param.is_complex():
         dtype = dtype.to_complex()
     return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
 
 
 def _step_count(count: float, param: Tensor, group: dict[str, Any]) -> Tensor:
-    # On the host counting is free and needs no synchronisation; a captured graph can count only on the device.
+    # Counting on the host is free and never synchronises. A captured graph can count on the device only.
     device = param.device if group["capturable"] else torch.device("cpu")
     return torch.tensor(count, dtype=torch.float32, device=device)
 
 
-def _refuse_capture(capturable: bool) -> None:
+def _check_capture(capturable: bool) -> None:
     if (
         not capturable
         and torch.backends.cuda.is_built()

@@ -1,4 +1,4 @@
-"""Which parameters decay."""
+"""Parameter groups with and without weight decay."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ __all__ = ["param_groups"]
 
 
 def param_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Two parameter groups: ``weight_decay`` for weights, none for biases and normalisation layers.
+    """Make two parameter groups: ``weight_decay`` for weights, none for biases and normalisation layers.
 
-    Exempt are parameters of normalisation modules and all with at most one dimension. A shared parameter appears once.
-    A group that would be empty is left out.
+    Parameters of normalisation modules and all with at most one dimension do not decay. A shared parameter appears
+    once. Empty groups are omitted.
 
     Args:
         model: any module.

@@ -6,15 +6,15 @@ from typing import Any
 
 from torch import Tensor
 
-from inna.torch.tensor_lists import TensorLists, beside
+from inna.torch.tensor_lists import TensorLists
 
-__all__ = [
-    "is_dtensor",
-    "localized",
-    "misplacement",
-    "placed_like",
-    "to_local",
-]
+__all__ = ["is_dtensor", "misplacement", "place_like", "to_local", "to_local_lists"]
+
+
+def is_dtensor(tensor: Tensor) -> bool:
+    """Whether the tensor is a DTensor."""
+    # Importing torch.distributed would take longer than many a first step.
+    return hasattr(tensor, "placements")
 
 
 def to_local(tensor: Tensor) -> Tensor:
@@ -25,8 +25,8 @@ def to_local(tensor: Tensor) -> Tensor:
     return local.wait() if hasattr(local, "wait") else local  # type: ignore[no-any-return]
 
 
-def localized(lists: TensorLists) -> TensorLists:
-    """The lists with each DTensor's own shard in its place. What one step does to an entry concerns that entry only.
+def to_local_lists(lists: TensorLists) -> TensorLists:
+    """Replace each DTensor of the lists by its own shard. A step is elementwise, so shards can be stepped apart.
 
     Raises:
         RuntimeError: a parameter and its gradient or state are placed differently.
@@ -34,14 +34,14 @@ def localized(lists: TensorLists) -> TensorLists:
     if not any(map(is_dtensor, lists.params)):
         return lists
     for i, param in enumerate(lists.params):
-        for name, tensor in beside(lists, i):
+        for name, tensor in lists.companions(i):
             if why := misplacement(name, tensor, param):
                 raise RuntimeError(f"parameter {i}, of shape {tuple(param.shape)}: {why}")
     return lists.map(to_local)
 
 
 def misplacement(name: str, tensor: Tensor, param: Tensor) -> str:
-    """Why the shards of ``tensor`` do not lie beside those of ``param``; empty where they do, or neither has any."""
+    """The reason why the shards of ``tensor`` do not match those of ``param``; empty if they do, or there are none."""
     if is_dtensor(tensor) is not is_dtensor(param):
         return f"{name} is a {type(tensor).__name__} beside a parameter that is a {type(param).__name__}"
     if is_dtensor(tensor):
@@ -54,18 +54,13 @@ def misplacement(name: str, tensor: Tensor, param: Tensor) -> str:
     return ""
 
 
-def placed_like(param: Tensor, grad: Tensor) -> Tensor:
-    """``grad`` with the placements of ``param``, where both are DTensors; partial sums are summed, over all ranks.
+def place_like(param: Tensor, grad: Tensor) -> Tensor:
+    """Return ``grad`` with the placements of ``param`` if both are DTensors; sum partial sums over all ranks.
 
-    Backward leaves the gradient of a replicated parameter as partial sums, in tensor-parallel normalisation layers.
+    In tensor-parallel normalisation layers, backward leaves the gradient of a replicated parameter as partial sums.
     """
     theirs: Any = param
     ours: Any = grad
     if is_dtensor(param) and is_dtensor(grad) and ours.placements != theirs.placements:
         grad = ours.redistribute(theirs.device_mesh, theirs.placements)
     return grad
-
-
-def is_dtensor(tensor: Tensor) -> bool:
-    # Without an import of torch.distributed, which takes longer than many a first step.
-    return hasattr(tensor, "placements")

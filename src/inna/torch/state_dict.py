@@ -1,4 +1,4 @@
-"""What a state dict must be before any of it is loaded: whole, and of the shapes and kinds that the steps take."""
+"""Checks of a state dict before anything is loaded from it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ __all__ = ["check_layout", "check_state"]
 
 
 def check_layout(state_dict: Any) -> None:
-    """Whether ``state_dict`` is built as those of `torch.optim.Optimizer` are.
+    """Check that ``state_dict`` has the layout of `torch.optim.Optimizer`'s.
 
     Raises:
-        ValueError: it is not; the message says where.
+        ValueError: it does not; the message names the place.
     """
     if not isinstance(state_dict, Mapping):
         raise ValueError(f"a state dict must be a dictionary, got {_kind(state_dict)}")
@@ -29,7 +29,7 @@ def check_layout(state_dict: Any) -> None:
         raise ValueError("each of a state dict's param_groups needs the key 'params', a list")
     named = [key for group in groups for key in group["params"]]
     if not all(isinstance(key, (int, str)) for key in named):
-        raise ValueError("a state dict's param_groups must name parameters by numbers or texts")
+        raise ValueError("a state dict's param_groups must name parameters by integers or strings")
     if len(set(named)) < len(named):
         raise ValueError("a state dict's param_groups name a parameter twice")
     if stray := [key for key in state if key not in set(named)]:
@@ -37,15 +37,15 @@ def check_layout(state_dict: Any) -> None:
 
 
 def check_state(state_dict: Mapping[str, Any], params: Sequence[Sequence[Tensor]], known: Collection[str]) -> None:
-    """Whether the state fits the parameters, group by group; where their numbers differ, that is torch's to say.
+    """Check that the state fits the parameters, group by group. Torch itself reports groups of different lengths.
 
     Args:
-        state_dict: one that `check_layout` has passed.
-        params: the parameters of each group that it is loaded into.
-        known: the names that the state of a parameter may have.
+        state_dict: a state dict that passed `check_layout`.
+        params: the parameters of each group of the optimizer.
+        known: the allowed names in the state of a parameter.
 
     Raises:
-        ValueError: names the parameter, what is wrong with its state, and what it should be.
+        ValueError: the state of a parameter does not fit; the message names the parameter and the fault.
     """
     groups = [group["params"] for group in state_dict["param_groups"]]
     if [len(group) for group in groups] != [len(group) for group in params]:

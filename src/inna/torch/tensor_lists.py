@@ -1,9 +1,9 @@
-"""The tensors of one step, and what the single and the foreach paths of both optimizers do with them alike."""
+"""The tensors of one step, and the operations that the single and the foreach paths share."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,35 +13,32 @@ from torch import Tensor
 __all__ = [
     "Settings",
     "TensorLists",
-    "beside",
+    "can_sync",
     "coefficient_dtype",
     "count_step",
     "group_alike",
-    "host_may_look",
     "is_dense",
     "on_device",
     "same_layout",
-    "use_foreach",
 ]
 
 
 @dataclass
 class TensorLists:
-    """The tensors of one step of one group, entry i of each list belonging to parameter i.
+    """The tensors of one step of one group: entry i of each list belongs to parameter i.
 
-    ``momentums``, ``exp_avg_sqs`` and ``compensations`` have the shape of the parameter, ``steps`` are 0-dimensional.
-    Lists that an optimizer or its flags do not use stay empty; ``compensations`` may hold None beside tensors.
+    Lists that an optimizer or its flags do not use are empty. ``compensations`` may hold None beside tensors.
     """
 
-    params: list[Tensor] = field(default_factory=list)
-    grads: list[Tensor] = field(default_factory=list)
-    momentums: list[Tensor] = field(default_factory=list)
-    exp_avg_sqs: list[Tensor] = field(default_factory=list)
-    compensations: list[Tensor | None] = field(default_factory=list)
-    steps: list[Tensor] = field(default_factory=list)
+    params: list[Tensor] = field(default_factory=list)  # any shapes
+    grads: list[Tensor] = field(default_factory=list)  # as params
+    momentums: list[Tensor] = field(default_factory=list)  # as params
+    exp_avg_sqs: list[Tensor] = field(default_factory=list)  # as params
+    compensations: list[Tensor | None] = field(default_factory=list)  # as params
+    steps: list[Tensor] = field(default_factory=list)  # () each
 
     def subset(self, indices: list[int]) -> TensorLists:
-        """The lists of some of the parameters; what stays empty stays empty."""
+        """The lists of some of the parameters; empty lists stay empty."""
         return TensorLists(*([tensors[i] for i in indices] if tensors else [] for tensors in self._all()))
 
     def map(self, function: Callable[[Tensor], Tensor]) -> TensorLists:
@@ -49,27 +46,71 @@ class TensorLists:
         lists: list[list[Any]] = [[None if t is None else function(t) for t in tensors] for tensors in self._all()]
         return TensorLists(*lists)
 
+    def companions(self, i: int) -> list[tuple[str, Tensor]]:
+        """The gradient and the state of parameter i that have its shape, with their names."""
+        kinds: tuple[tuple[str, Sequence[Tensor | None]], ...] = (
+            ("gradient", self.grads),
+            ("momentum", self.momentums),
+            ("exp_avg_sq", self.exp_avg_sqs),
+            ("compensation", self.compensations),
+        )
+        present = [(name, tensors[i]) for name, tensors in kinds if tensors]
+        return [(name, tensor) for name, tensor in present if tensor is not None]
+
     def _all(self) -> list[list[Any]]:
         return [self.params, self.grads, self.momentums, self.exp_avg_sqs, self.compensations, self.steps]
 
 
-def use_foreach(foreach: bool | None, params: Iterable[Tensor], *, differentiable: bool) -> bool:
-    """Whether the foreach path is taken: as asked, else wherever autograd and tensor subclasses do not forbid it."""
-    if foreach is not None:
-        return foreach
-    return not differentiable and all(type(param) in (Tensor, torch.nn.Parameter) for param in params)
+class Settings(NamedTuple):
+    """The hyper-parameters of one step of `inna.torch.INNA`, or of `inna.torch.INNAprop` where ``sigma`` is given."""
+
+    lr: float | Tensor
+    alpha: float | Tensor
+    beta: float | Tensor
+    weight_decay: float = 0.0
+    initial_speed: float | None = None
+    decoupled_weight_decay: bool = False
+    maximize: bool = False
+    sigma: float | None = None
+    eps: float = 0.0
 
 
-def host_may_look(lr: float | Tensor, capturable: bool) -> bool:
-    """Whether the host may read the step counts: not while a graph is captured or compiled, nor with a tensor lr."""
+def is_dense(tensor: Tensor) -> bool:
+    """Whether the tensor fills a stretch of memory without gaps or overlaps, in any order of its dimensions."""
+    if tensor.is_contiguous():
+        return True
+    expected = 1
+    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
+        if size == 1:
+            continue
+        if stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def same_layout(tensor: Tensor, other: Tensor) -> bool:
+    """Whether entries have the same offsets in both; the stride of a dimension of size 1 does not matter."""
+    if tensor.numel() == 0:
+        return True
+    return all(a == b for a, b, size in zip(tensor.stride(), other.stride(), tensor.shape, strict=True) if size != 1)
+
+
+def can_sync(lr: float | Tensor, capturable: bool) -> bool:
+    """Whether the host may read step counts: not in a captured or compiled graph, nor with a tensor lr."""
     return not capturable and not isinstance(lr, Tensor) and not torch.compiler.is_compiling()
 
 
-def count_step(steps: list[Tensor], lr: float | Tensor, *, host: bool) -> list[bool] | list[Tensor]:
-    """Count one step; the answer, per parameter, is whether it is the first.
+def count_step(
+    steps: list[Tensor],  # () each
+    lr: float | Tensor,
+    *,
+    host: bool,
+) -> list[bool] | list[Tensor]:
+    """Count one step; return, per parameter, whether it is the first.
 
-    Bools where the host may look, else 0-dimensional tensors. Where ``lr`` is a tensor that holds 0, nothing is
-    counted and no step is the first.
+    The answers are bools if ``host``, else 0-dimensional tensors. With a tensor ``lr`` that is 0, nothing is counted
+    and no step is the first.
     """
     if host:
         first_on_host = [step.item() == 0 for step in steps]
@@ -92,58 +133,11 @@ def group_alike(params: list[Tensor], momentums: list[Tensor], *others: list[Any
 
 
 def on_device(device: torch.device, value: Any) -> Any:
-    """``value``, on ``device`` if it is a tensor."""
+    """``value``, moved to ``device`` if it is a tensor."""
     return value.to(device) if isinstance(value, Tensor) else value
 
 
 def coefficient_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype for 0-dimensional coefficients beside ``tensor``: real, as precise as it, and float32 at the least."""
+    """The dtype of 0-dimensional coefficients of ``tensor``: real, as precise as it, and at least float32."""
     real = tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype
     return torch.promote_types(real, torch.float32)
-
-
-class Settings(NamedTuple):
-    """The hyper-parameters of one step, as `inna.torch.INNA` and `INNAprop` (where ``sigma`` is given) define them."""
-
-    lr: float | Tensor
-    alpha: float | Tensor
-    beta: float | Tensor
-    weight_decay: float = 0.0
-    initial_speed: float | None = None
-    decoupled_weight_decay: bool = False
-    maximize: bool = False
-    sigma: float | None = None
-    eps: float = 0.0
-
-
-def beside(lists: TensorLists, i: int) -> list[tuple[str, Tensor]]:
-    """What there is of the same shape as parameter i, by name."""
-    kinds: tuple[tuple[str, Sequence[Tensor | None]], ...] = (
-        ("gradient", lists.grads),
-        ("momentum", lists.momentums),
-        ("exp_avg_sq", lists.exp_avg_sqs),
-        ("compensation", lists.compensations),
-    )
-    beside = [(name, tensors[i]) for name, tensors in kinds if tensors]
-    return [(name, tensor) for name, tensor in beside if tensor is not None]
-
-
-def is_dense(tensor: Tensor) -> bool:
-    """Whether the tensor fills a stretch of memory without gaps or overlaps, in whatever order of its dimensions."""
-    if tensor.is_contiguous():
-        return True
-    expected = 1
-    for stride, size in sorted(zip(tensor.stride(), tensor.shape, strict=True)):
-        if size == 1:
-            continue
-        if stride != expected:
-            return False
-        expected *= size
-    return True
-
-
-def same_layout(tensor: Tensor, other: Tensor) -> bool:
-    """Whether entries lie at the same offsets in both; the stride of a dimension of size 1 says nothing."""
-    if tensor.numel() == 0:
-        return True
-    return all(a == b for a, b, size in zip(tensor.stride(), other.stride(), tensor.shape, strict=True) if size != 1)

@@ -1,4 +1,4 @@
-"""The Triton kernels: under Triton's interpreter on the CPU as far as it goes, and on a GPU where there is one."""
+"""The Triton kernels, under Triton's interpreter on the CPU and on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -62,8 +62,8 @@ def interpreted(monkeypatch):
     from inna.torch.kernels import cuda
 
     for module in (plan, step):
-        monkeypatch.setattr(module, "launcher", lambda device, lists: cuda.Table(lists))
-    monkeypatch.setattr(support, "available", lambda device: "")
+        monkeypatch.setattr(module, "make_table", lambda device, lists: cuda.Table(lists))
+    monkeypatch.setattr(support, "unavailable", lambda device: "")
     return cuda
 
 
@@ -146,7 +146,7 @@ def test_the_verdict_and_the_scale_of_grad_scaler(interpreted, prop):
 
 
 @needs_triton
-def test_addresses_are_sent_again_only_where_they_have_changed(interpreted):
+def test_addresses_are_sent_again_only_if_they_have_changed(interpreted):
     lists, _ = group(False)
     table = interpreted.Table(lists)
     settings = Settings(0.1, 0.5, 0.1)
@@ -208,7 +208,7 @@ def test_what_a_capture_keeps_is_all_that_its_replays_read(interpreted, monkeypa
     ids=["plain", "everything"],
 )
 def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path, monkeypatch):
-    """To machine code, with warnings as errors: what only runs under the interpreter may yet not compile."""
+    """Compile to machine code with warnings as errors: code may run under the interpreter and not compile."""
     import triton
     from triton.backends.compiler import GPUTarget
 
@@ -257,14 +257,14 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path,
 def test_where_triton_does_not_run_the_other_paths_are_taken(monkeypatch):
     from inna.torch.kernels import cuda
 
-    why = cuda.missing(torch.device("cpu"))
+    why = cuda.unavailable(torch.device("cpu"))
     assert why.startswith("Triton does not run on cpu: ")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(cuda, "missing", lambda device: f"Triton does not run on {device}: no C compiler")
-    assert support.available("cuda") == "Triton does not run on cuda:0: no C compiler"
-    assert f"CUDA kernels: none ({support.available('cuda')})" in support.describe()
+    monkeypatch.setattr(cuda, "unavailable", lambda device: f"Triton does not run on {device}: no C compiler")
+    assert support.unavailable("cuda") == "Triton does not run on cuda:0: no C compiler"
+    assert f"CUDA kernels: none ({support.unavailable('cuda')})" in support.describe()
 
 
 @needs_gpu
@@ -276,7 +276,7 @@ def test_the_kernels_on_a_gpu_make_the_step_of_the_single_path(cls, kwargs, dtyp
 
 @needs_gpu
 @pytest.mark.parametrize("cls", [INNA, INNAprop])
-def test_a_captured_graph_follows_the_step_size_on_the_device(cls):
+def test_a_captured_graph_follows_the_learning_rate_on_the_device(cls):
     sides = []
     for captured in (False, True):
         torch.manual_seed(0)

@@ -10,10 +10,13 @@ from typing import Any
 
 import torch
 
-from inna.files import write_whole
-from inna.torch.checkpoints import DamagedCheckpointError
+from inna.files import DamagedFileError, write_whole
 
 __all__ = ["DamagedCheckpointError", "load_checkpoint", "save_checkpoint"]
+
+
+class DamagedCheckpointError(DamagedFileError):
+    """A checkpoint that is cut short, altered, or not a checkpoint at all."""
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:

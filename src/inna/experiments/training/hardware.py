@@ -60,7 +60,7 @@ def report() -> dict[str, str]:
         for path in ("single", "foreach", "fused"):
             lines[f"path {path} on {device}"] = _availability(path, device)
     lines |= dict(line.split(": ", 1) for line in support.describe())
-    if cpu.missing() and cpu.compiler_log():
+    if cpu.unavailable() and cpu.compiler_log():
         lines["compiler of the CPU kernels"] = cpu.compiler_log().strip()
     folder = data_folder()
     lines["data"] = f"{folder}{'' if folder.exists() else ' (not there yet)'}; inna datasets shows what is in it"

@@ -1,4 +1,4 @@
-"""The compiled CPU kernels (cpu_kernels.c): finding the library, and handing it a group's tensors."""
+"""The compiled CPU kernels: load the library of cpu_kernels.c and pass it a group's tensors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from inna.torch.tensor_lists import Settings, TensorLists
 
-__all__ = ["KINDS", "LIBRARY", "LOG", "Table", "compiler_log", "instruction_sets", "library", "missing"]
+__all__ = ["KINDS", "LIBRARY", "LOG", "Table", "compiler_log", "instruction_sets", "library", "unavailable"]
 
 LIBRARY = Path(__file__).with_name("cpu_kernels" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1"))
 LOG = LIBRARY.with_name("cpu_kernels.log")
@@ -50,12 +50,12 @@ class _Settings(Structure):
 
 @functools.cache
 def _load() -> tuple[ctypes.CDLL | None, str]:
-    """The library, or None and why not. Which instructions it may use is settled here, once."""
+    """Load the library once; return it, or None and the reason."""
     if not LIBRARY.exists():
-        said = f"; what the compiler said is in {LOG}" if LOG.exists() else ""
-        return None, f"the CPU kernels were not compiled when inna was installed{said}"
+        log = f"; the compiler's output is in {LOG}" if LOG.exists() else ""
+        return None, f"the CPU kernels were not compiled when inna was installed{log}"
     try:
-        # torch comes first, so that the library's threads are those of torch's own OpenMP.
+        # torch is imported first, so that the library shares its OpenMP threads.
         loaded = ctypes.CDLL(os.fspath(LIBRARY))
     except OSError as error:
         return None, f"the CPU kernels do not load: {error}"
@@ -75,7 +75,7 @@ def library() -> ctypes.CDLL:
     """The loaded library.
 
     Raises:
-        RuntimeError: it was not compiled, or does not load.
+        RuntimeError: the library was not compiled, or does not load.
     """
     loaded, why = _load()
     if loaded is None:
@@ -83,27 +83,27 @@ def library() -> ctypes.CDLL:
     return loaded
 
 
-def missing() -> str:
-    """Why there are no CPU kernels; empty where there are."""
+def unavailable() -> str:
+    """The reason why there are no CPU kernels; empty if there are."""
     return _load()[1]
 
 
 def instruction_sets() -> list[str]:
-    """The instruction sets that this machine can run the kernels with, the one in use last."""
+    """The instruction sets of the kernels that this machine can run; the last one is in use."""
     kernels = library()
     return [kernels.inna_level_name(level).decode() for level in range(kernels.inna_best_level() + 1)]
 
 
 def compiler_log() -> str:
-    """What the compiler said when inna was installed; empty where nothing was kept."""
+    """The compiler's output when inna was installed; empty if there is none."""
     return LOG.read_text(encoding="utf-8") if LOG.exists() else ""
 
 
 class Table:
-    """Where the tensors of one group lie, for the library; good until one of them moves.
+    """The addresses of one group's tensors, as the library reads them; valid until a tensor moves.
 
     Args:
-        lists: plain tensors on the CPU that `inna.torch.kernels.support.refusal` has nothing against.
+        lists: plain tensors on the CPU, each with a kernel: `inna.torch.kernels.support.refusal` is empty.
     """
 
     def __init__(self, lists: TensorLists) -> None:
@@ -123,23 +123,23 @@ class Table:
             row.kind, row.momentum_kind = KINDS[param.dtype.to_real()], KINDS[momentum.dtype.to_real()]
         self._settings = _Settings()
         self._known: Settings | None = None
-        # Passed at every step: made once.
+        # Every step passes these.
         self._arguments = (self._rows, ctypes.byref(self._settings))
 
     def launch(
         self,
         grads: list[int],
         settings: Settings,
-        grad_scale: Tensor | None = None,
-        found_inf: Tensor | None = None,
+        grad_scale: Tensor | None = None,  # ()
+        found_inf: Tensor | None = None,  # ()
     ) -> None:
-        """One step of all tensors, in place; none with lr = 0 or where ``found_inf`` is not 0.
+        """Step all tensors in place; do nothing if lr is 0 or ``found_inf`` is not 0.
 
         Args:
-            grads: the gradients' addresses.
+            grads: the addresses of the gradients.
             settings: hyper-parameters.
-            grad_scale: GradScaler's; the gradients are divided by it and left so.
-            found_inf: GradScaler's.
+            grad_scale: GradScaler's scale. Gradients are divided by it and stay so.
+            found_inf: GradScaler's verdict.
         """
         if isinstance(settings.lr, Tensor) or isinstance(settings.alpha, Tensor) or isinstance(settings.beta, Tensor):
             lr, alpha, beta = (float(value) for value in settings[:3])
@@ -172,7 +172,7 @@ class Table:
 
 
 def convert(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """``tensor`` in another precision, by the kernels' own conversion (the tests hold it against torch's).
+    """Convert ``tensor`` to another precision as the kernels do; tests compare this with torch.
 
     Args:
         tensor: contiguous, on the CPU, of a dtype in `KINDS`.

@@ -1,10 +1,10 @@
 /* One step of INNA or INNAprop on all tensors of a group, in place, in a single pass over memory.
 
-   A plain shared library: no torch, no Python. inna.torch.fused loads it with ctypes and hands it a table of pointers.
-   What the pass must read and write (theta, m, g; theta, m) is all that moves: five streams, no temporaries.
+   A plain shared library without torch and Python. inna.torch.kernels.cpu loads it with ctypes and passes a table of
+   pointers. Memory traffic is the minimum (read theta, m, g; write theta, m): five streams, no temporaries.
 
-   The numbers of all tensors are laid end to end and divided evenly among the threads. Each number is worked on by
-   itself, so the division does not show in the result. */
+   The numbers of all tensors, end to end, are divided evenly among the threads. The step is elementwise, so the result
+   does not depend on the division. */
 
 #include <math.h>
 #include <stddef.h>
@@ -27,7 +27,7 @@
 
 #if defined(__x86_64__) && defined(__GNUC__)
 #define DISPATCHED
-/* Compilers prefer half its width unless told, each in its own words. Clang ignores all of an attribute it knows half. */
+/* Compilers prefer half the width of AVX-512 by default. Clang ignores an attribute of which it knows only a part. */
 #ifdef __clang__
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl"), min_vector_width(512)))
 #else
@@ -49,15 +49,15 @@ static const int BYTES[] = {4, 8, 2, 2};
 
 enum {
     INNA_PROP = 1,       /* rescale the gradients: INNAprop */
-    INNA_MAXIMIZE = 2,   /* ascend */
-    INNA_DECOUPLED = 4,  /* weight decay shrinks theta and leaves g alone */
+    INNA_MAXIMIZE = 2,   /* maximise */
+    INNA_DECOUPLED = 4,  /* weight decay multiplies theta and does not change g */
     INNA_SPEED = 8,      /* initial_speed is given */
-    INNA_SCALED = 16     /* gradients are multiplied by grad_scale first, and left so */
+    INNA_SCALED = 16     /* multiply the gradients by grad_scale in place first */
 };
 
-/* Numbers that pass through a cache of 32 KiB together, five buffers of doubles among them. */
+/* Numbers whose five buffers of doubles fit a cache of 32 KiB together. */
 enum { BLOCK = 512 };
-/* Fewer numbers than this for a thread do not pay for waking it; torch's own loops stop there, too. */
+/* The least numbers per thread that pay for waking it; torch's own loops have the same limit. */
 enum { SHARE = 32768 };
 /* Threads meet at multiples of this many numbers, so that no two write into one cache line. */
 enum { SEAM = 64 };
@@ -67,7 +67,7 @@ struct inna_tensor {
     void *momentum;
     void *mean_square;  /* INNAprop */
     void *compensation; /* Kahan's, or NULL */
-    float *step;        /* where steps are counted, with INNA_PROP or INNA_SPEED */
+    float *step;        /* the step count, with INNA_PROP or INNA_SPEED */
     int64_t size;       /* in real numbers */
     int32_t kind;       /* of theta, its gradient and its compensation */
     int32_t momentum_kind;
@@ -75,7 +75,7 @@ struct inna_tensor {
 
 struct inna_settings {
     double lr, alpha, beta, weight_decay, initial_speed, sigma, eps;
-    double grad_scale; /* what gradients are multiplied with */
+    double grad_scale; /* the factor of the gradients */
     int64_t flags;
 };
 
@@ -97,15 +97,15 @@ static ALWAYS_INLINE uint32_t bits_from_float(float x) {
 
 static ALWAYS_INLINE float float_from_bf16(uint16_t h) { return float_from_bits((uint32_t)h << 16); }
 
-/* To the nearest, ties to even; a NaN stays one. */
+/* Round to nearest, ties to even; a NaN stays a NaN. */
 static ALWAYS_INLINE uint16_t bf16_from_float(float x) {
     const uint32_t bits = bits_from_float(x);
     const uint32_t nearest = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
     return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : nearest);
 }
 
-/* The exponent of binary16 is 112 below that of binary32. A subnormal becomes the fraction of a number from 2^-14 on,
-   which is then taken off: no subnormal of binary32 occurs, which torch.set_flush_denormal would make 0. */
+/* The exponent of binary16 is 112 below that of binary32. A subnormal becomes the fraction of a number at 2^-14,
+   which is then subtracted. So no subnormal of binary32 occurs, which torch.set_flush_denormal would make 0. */
 static ALWAYS_INLINE float float_from_f16(uint16_t h) {
     const uint32_t magnitude = (uint32_t)(h & 0x7fffu) << 13, sign = (uint32_t)(h & 0x8000u) << 16;
     const uint32_t subnormal = bits_from_float(float_from_bits(magnitude + 0x38800000u) - 0x1p-14f);
@@ -135,7 +135,7 @@ static ALWAYS_INLINE uint16_t f16_from_float(float x) {
 #undef REAL
 #undef ROOT
 
-/* Numbers begin to end - 1 of all tensors laid end to end. */
+/* Step the numbers begin to end - 1 of all tensors, end to end. */
 static ALWAYS_INLINE void share(const struct inna_tensor *tensors, void *const *grads, int64_t count,
                                 const struct inna_settings *settings, int64_t begin, int64_t end) {
     for (int64_t i = 0, first = 0; i < count && first < end; first += tensors[i].size, i++) {
@@ -187,7 +187,7 @@ static int best_level(void) {
     return 0;
 }
 
-/* The instruction set of a level, or NULL if this machine lacks it; levels count from 0, the plain one. */
+/* The instruction set of a level, or NULL if this machine lacks it. Level 0 needs no extensions. */
 EXPORTED const char *inna_level_name(int64_t level) {
     return level >= 0 && level <= best_level() ? LEVELS[level].name : NULL;
 }
@@ -209,9 +209,8 @@ EXPORTED int64_t inna_seam(int64_t total, int64_t threads, int64_t thread) {
     return (each * thread + (thread < rest ? thread : rest)) * SEAM;
 }
 
-/* One step on tensors[0..count), with grads[i] the gradient of tensors[i], by at most `threads` threads, with the
-   instructions of `level`. Step counts are raised first; what they then say decides the first step and the bias
-   correction. */
+/* Take one step on tensors[0..count) with the gradients grads[i], by at most `threads` threads, with the instructions
+   of `level`. Step counts are incremented first; the first step and the bias correction follow from the new counts. */
 EXPORTED void inna_step(const struct inna_tensor *tensors, void *const *grads, int64_t count,
                         const struct inna_settings *settings, int64_t threads, int64_t level) {
     share_function *const work = LEVELS[level].share;
@@ -229,7 +228,7 @@ EXPORTED void inna_step(const struct inna_tensor *tensors, void *const *grads, i
 #pragma omp parallel num_threads((int)threads)
     {
         /* All of torch's threads are woken, even if few have work: a smaller team would end the others, and torch's
-           next loop would have to start them anew. */
+           next loop would have to start them again. */
         const int64_t team = omp_get_num_threads(), used = shares < team ? shares : team, thread = omp_get_thread_num();
         if (thread < used)
             work(tensors, grads, count, settings, inna_seam(total, used, thread), inna_seam(total, used, thread + 1));
@@ -239,7 +238,7 @@ EXPORTED void inna_step(const struct inna_tensor *tensors, void *const *grads, i
 #endif
 }
 
-/* The conversions themselves, for whoever wants to check them. */
+/* The conversions, for tests. */
 EXPORTED void inna_convert(void *to, int64_t to_kind, const void *from, int64_t from_kind, int64_t size) {
     double buffer[BLOCK];
     for (int64_t at = 0; at < size; at += BLOCK) {

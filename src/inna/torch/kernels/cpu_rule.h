@@ -1,4 +1,4 @@
-/* The rule on numbers that lie side by side, in the arithmetic REAL (float or double); included once for each.
+/* The rule on adjacent numbers, in the arithmetic REAL (float or double); included once for each.
 
    inna.dynamics holds the equations. Products and sums are rounded one by one (the build turns contraction off), so
    that every instruction set, vector width and division among threads gives the same bits. */
@@ -10,7 +10,7 @@
 struct NAMED(coefficients) {
     REAL lr, beta;     /* theta' = theta - lr (m + beta g) */
     REAL keep, gain;   /* m' = keep m + gain g; keep = 1 - alpha lr, gain = lr (1 - alpha beta) */
-    REAL sign;         /* of the gradient: -1 to ascend */
+    REAL sign;         /* of the gradient: -1 to maximise */
     REAL scale;        /* 1/grad_scale */
     REAL penalty;      /* g + penalty theta */
     REAL shrinkage;    /* theta - shrinkage theta: lr weight_decay */
@@ -42,10 +42,10 @@ static ALWAYS_INLINE struct NAMED(coefficients) NAMED(coefficients)(const struct
     return k;
 }
 
-/* A factor of 0 is a term that is absent, not a product that would make a NaN of an infinity. */
+/* A factor of 0 omits the term: the product would turn an infinity into a NaN. */
 static ALWAYS_INLINE REAL NAMED(plus)(REAL x, REAL factor, REAL y) { return factor != 0 ? x + factor * y : x; }
 
-/* The nearest number that `kind` holds. */
+/* Round to the nearest number of `kind`. */
 static ALWAYS_INLINE REAL NAMED(rounded)(REAL x, int kind) {
     switch (kind) {
     case KIND_F32: return (REAL)(float)x;
@@ -93,7 +93,7 @@ static ALWAYS_INLINE void NAMED(store)(void *to, const REAL *restrict from, int 
     }
 }
 
-/* INNA with nothing switched on: the case that is measured against the limit of memory. */
+/* INNA without options: the case whose speed is limited by memory. */
 static ALWAYS_INLINE void NAMED(plain)(int64_t n, REAL *theta, const REAL *grad, REAL *momentum,
                                        struct NAMED(coefficients) k) {
     VECTOR for (int64_t i = 0; i < n; i++) {
@@ -128,8 +128,8 @@ static ALWAYS_INLINE void NAMED(full)(int64_t n, REAL *theta, REAL *grad, REAL *
     }
 }
 
-/* The two above, a cache line at a time, with what comes AHEAD bytes later asked for meanwhile: the processor's own
-   prefetching stops at the end of each page. A whole line has a fixed length, which compiles to plain vector code. */
+/* The two above, a cache line at a time, prefetching AHEAD bytes: the processor's own prefetching stops at the end of
+   each page. A whole line has a fixed length, which compiles to plain vector code. */
 static ALWAYS_INLINE void NAMED(lines)(int64_t n, REAL *theta, REAL *grad, REAL *momentum, REAL *mean_square,
                                        REAL *compensation, struct NAMED(coefficients) k, int plain, int prop, int kahan) {
     enum { LINE = 64 / sizeof(REAL) };
@@ -153,7 +153,7 @@ static ALWAYS_INLINE void NAMED(lines)(int64_t n, REAL *theta, REAL *grad, REAL 
                     kahan ? compensation + i : NULL, k, prop, kahan);
 }
 
-/* Kahan's summation: what rounding to `kind` holds back of the step goes into the next one. */
+/* Kahan summation: add the error of rounding to `kind` to the next step. */
 static ALWAYS_INLINE void NAMED(settle)(int64_t n, REAL *theta, REAL *compensation, int kind) {
     VECTOR for (int64_t i = 0; i < n; i++) {
         const REAL total = NAMED(rounded)(theta[i] + compensation[i], kind);
@@ -162,7 +162,7 @@ static ALWAYS_INLINE void NAMED(settle)(int64_t n, REAL *theta, REAL *compensati
     }
 }
 
-/* Numbers begin to end - 1 of one tensor. What is held in another precision passes through buffers in the cache. */
+/* Step the numbers begin to end - 1 of one tensor. Other precisions are converted in buffers that fit the cache. */
 static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grads, const struct inna_settings *s,
                                          double step, int64_t begin, int64_t end) {
     const int native = sizeof(REAL) == sizeof(float) ? KIND_F32 : KIND_F64;
@@ -172,7 +172,7 @@ static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grad
     const int plain = !prop && !write_grad && t->compensation == NULL && k.penalty == 0 && k.shrinkage == 0 && k.start == 0;
     REAL theta_buffer[BLOCK], grad_buffer[BLOCK], momentum_buffer[BLOCK], square_buffer[BLOCK], held_buffer[BLOCK];
 
-    /* One stretch where nothing is converted and no second pass follows. */
+    /* One stretch if nothing is converted and no second pass follows. */
     const int64_t block = kind == native && momentum_kind == native && t->compensation == NULL && !write_grad
                               ? end - begin
                               : BLOCK;

@@ -1,11 +1,11 @@
 """The fused step on a CUDA device, in Triton: one launch for all tensors of a group that share their dtypes.
 
-A program works on ``BLOCK`` numbers of one tensor. Which tensor, and which of its blocks, stands in a map; where the
-tensors lie stands in a table of addresses. Both stay on the device. The gradients' addresses, the step counts and the
-hyper-parameters are sent anew where they have changed, in one small copy. Hyper-parameters that are tensors on the
-device are read there, so that a captured graph follows them.
+A program handles ``BLOCK`` numbers of one tensor. A map on the device gives its tensor and block, a table on the device
+the addresses. The addresses of the gradients, the step counts and the hyper-parameters are copied to the device in one
+small transfer when they have changed. Hyper-parameters that are tensors on the device are read there, so a captured
+graph follows them.
 
-Imported only by `inna.torch.kernels.support`, and only when used: this needs Triton.
+This module needs Triton and is imported on first use.
 """
 
 from __future__ import annotations
@@ -13,19 +13,16 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-from inna.torch.tensor_lists import TensorLists
+from inna.torch.tensor_lists import Settings, TensorLists
 
-if TYPE_CHECKING:
-    from inna.torch.tensor_lists import Settings
-
-__all__ = ["Table", "missing"]
+__all__ = ["Table", "unavailable"]
 
 BLOCK = 2048
 WARPS = 8
@@ -36,33 +33,31 @@ _TYPES = {
     torch.bfloat16: tl.bfloat16,
     torch.float16: tl.float16,
 }
-# A captured graph reads these again at each replay, for as long as the process may replay it.
+# A captured graph reads these at each replay, until the process ends.
 _captured: list[Tensor] = []
 
 
 @functools.cache
-def missing(device: torch.device) -> str:
-    """Why Triton does not run on a device; empty where it does. A step on one number decides, once.
+def unavailable(device: torch.device) -> str:
+    """The reason why Triton does not run on a device; empty if it does. A step on one number is tried once.
 
-    Triton needs a recent device and, for its launcher, a C compiler and Python's headers, which images for deployment
-    leave out.
+    Triton needs a recent device and, for its launcher, a C compiler and Python's headers. Images for deployment often
+    lack these.
     """
-    from inna.torch.tensor_lists import Settings
-
     theta, grad, momentum = (torch.zeros(1, device=device) for _ in range(3))
     try:
         Table(TensorLists([theta], [grad], [momentum])).launch([grad.data_ptr()], Settings(0.1, 0.5, 0.1))
     except Exception as error:  # Compilers, drivers and linkers fail in many ways.
-        said = str(error).strip().splitlines()
-        return f"Triton does not run on {device}: {said[0] if said else type(error).__name__}"
+        lines = str(error).strip().splitlines()
+        return f"Triton does not run on {device}: {lines[0] if lines else type(error).__name__}"
     return ""
 
 
 class Table:
-    """Where the tensors of one group lie, on the device; good until one of them moves.
+    """The addresses of one group's tensors, on the device; valid until a tensor moves.
 
     Args:
-        lists: plain tensors on one device that `inna.torch.kernels.support.refusal` has nothing against.
+        lists: plain tensors on one device, each with a kernel: `inna.torch.kernels.support.refusal` is empty.
     """
 
     def __init__(self, lists: TensorLists) -> None:
@@ -76,28 +71,28 @@ class Table:
         self._launches = [_Launch(lists, indices, *key) for key, indices in alike.items()]
         self._sent: list[float | int] = []
         self._on_device: Tensor | None = None
-        # A copy inside a captured graph needs memory of its own; to have it ready avoids an allocation in the capture.
+        # A copy in a captured graph needs memory of its own, allocated before the capture.
         self._size = 3 * len(lists.params) + _SETTINGS
         self._for_capture: tuple[Tensor, Tensor] | None = self._buffers()
 
     def _buffers(self) -> tuple[Tensor, Tensor]:
-        """Memory for what is sent, on the host and on the device."""
+        """Memory of one transfer, on the host and on the device."""
         return _host_buffer(self._size, self._device), torch.empty(self._size, dtype=torch.int64, device=self._device)
 
     def launch(
         self,
         grads: list[int],
         settings: Settings,
-        grad_scale: Tensor | None = None,
-        found_inf: Tensor | None = None,
+        grad_scale: Tensor | None = None,  # ()
+        found_inf: Tensor | None = None,  # ()
     ) -> None:
-        """One step of all tensors, in place; none with lr = 0 or where ``found_inf`` is not 0.
+        """Step all tensors in place; do nothing if lr is 0 or ``found_inf`` is not 0.
 
         Args:
-            grads: the gradients' addresses.
+            grads: the addresses of the gradients.
             settings: hyper-parameters; tensors among them are read on the device.
-            grad_scale: GradScaler's; the gradients are divided by it and left so.
-            found_inf: GradScaler's. Where steps are counted on the host, the host must wait for it.
+            grad_scale: GradScaler's scale. Gradients are divided by it and stay so.
+            found_inf: GradScaler's verdict. If steps are counted on the host, the host waits for it.
         """
         lr, alpha, beta = (self._device_or_host(value) for value in settings[:3])
         if not isinstance(lr, Tensor) and lr == 0:
@@ -136,7 +131,7 @@ class Table:
         return value if value.device == self._device else value.item()
 
     def _count_on_device(self, lr: float | Tensor, found_inf: Tensor | None) -> Tensor:
-        """Count one step, unless lr or found_inf says that there is none; returns the counts, float64."""
+        """Count one step unless lr is 0 or found_inf is not; return the counts in float64."""
         moves: Any = 1.0
         if isinstance(lr, Tensor):
             moves = (lr != 0).float()
@@ -146,7 +141,7 @@ class Table:
         return torch.stack([step.reshape(()) for step in self._steps]).double()
 
     def _send(self, grads: list[int], counts: list[float], settings: list[float], sigma: float | None) -> Tensor:
-        """Addresses, step counts, what lifts their bias, and settings, on the device; sent where they have changed."""
+        """Copy addresses, step counts, bias corrections and settings to the device if they have changed."""
         lifts = [1 / (-math.expm1(t * math.log(sigma)) if sigma else 1.0) for t in counts] if sigma is not None else []
         padding = [0.0] * len(grads)
         floats = [*(counts or padding), *(lifts or padding), *settings]
@@ -157,12 +152,12 @@ class Table:
         if capturing:
             host, target = self._for_capture or self._buffers()
             self._for_capture = None
-            # The graph reads these, and where everything lies, at each replay, whatever becomes of this table.
+            # The graph reads these and the tables at each replay, also after this object is gone.
             _captured.extend((host, target, *(tensor for launch in self._launches for tensor in launch.tables)))
         else:
             if self._for_capture is None:
                 self._for_capture = self._buffers()
-            # The host must not write where an earlier copy may still read: the allocator of pinned memory sees to it.
+            # The allocator of pinned memory gives no buffer that an earlier copy may still read.
             host = _host_buffer(self._size, self._device)
             if self._on_device is None:
                 self._on_device = torch.empty(self._size, dtype=torch.int64, device=self._device)
@@ -174,7 +169,7 @@ class Table:
 
 
 class _Launch:
-    """The tensors of one launch: those of equal dtypes, all with or all without Kahan summation."""
+    """The tensors of one launch: of equal dtypes, all with or all without Kahan summation."""
 
     def __init__(
         self,
@@ -213,12 +208,12 @@ class _Launch:
 
     def run(
         self,
-        grads: Tensor,
-        counts: Tensor,
-        unbiases: Tensor,
-        numbers: Tensor,
-        hyperparameters: tuple[float | Tensor, ...],
-        amp: list[Tensor | None],
+        grads: Tensor,  # (parameters,), addresses
+        counts: Tensor,  # (parameters,)
+        unbiases: Tensor,  # (parameters,)
+        numbers: Tensor,  # (_SETTINGS,)
+        hyperparameters: tuple[float | Tensor, ...],  # () each
+        amp: list[Tensor | None],  # () each
         settings: Settings,
         aligned: bool,
     ) -> None:
@@ -253,7 +248,7 @@ class _Launch:
                 ALIGNED=self._aligned and aligned,
                 BLOCK=BLOCK,
                 num_warps=WARPS,
-                # As on the CPU; and Triton 3.9 warns where it is left open, for its default will change.
+                # As on the CPU. Triton 3.9 warns if this is not given: its default will change.
                 enable_fp_fusion=False,
             )
 
@@ -320,7 +315,7 @@ def _kernel(
     at = rows + row * 6
     size = tl.load(at + 4)
     index = tl.load(at + 5)
-    # Coefficients in float64: they are a handful, and 1 - alpha lr cancels.
+    # Coefficients in float64: there are few, and 1 - alpha lr cancels.
     lr = tl.load(lr_at).to(tl.float64) if LR_ON_DEVICE else tl.load(numbers)
     alpha = tl.load(alpha_at).to(tl.float64) if ALPHA_ON_DEVICE else tl.load(numbers + 1)
     beta = tl.load(beta_at).to(tl.float64) if BETA_ON_DEVICE else tl.load(numbers + 2)
@@ -347,7 +342,7 @@ def _kernel(
         sigma = tl.load(numbers + 5)
         eps = tl.load(numbers + 6)
         scale = tl.load(scale_at).to(tl.float64) if SCALED else lr
-        # Whole blocks need no mask, and without one loads are as wide as the device has them.
+        # Whole blocks need no mask; without one, loads are as wide as the device allows.
         if start + BLOCK <= size:
             _block(
                 theta, grad, momentum, square, held, offsets, size, lr, alpha, beta, decay, speed_up, first, unbias,
@@ -420,7 +415,7 @@ def _block(
     if DECAY and (PROP or DECOUPLED):
         move = move + (lr * decay).to(REAL) * x
     if KAHAN:
-        # What rounding holds back of the step goes into the next one.
+        # The rounding error of this step is added to the next one.
         change = tl.load(held + offsets, mask=mask).to(REAL) - move
         total = (x + change).to(THETA)
         tl.store(theta + offsets, total, mask=mask)

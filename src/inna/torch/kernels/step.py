@@ -8,28 +8,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inna.torch.shards import localized
+from inna.torch.shards import to_local_lists
 from inna.torch.tensor_lists import Settings, TensorLists
 
-__all__ = ["fused_step", "launcher", "step"]
+__all__ = ["fused_step", "make_table", "step"]
 
 
 def step(
     lists: TensorLists,
     settings: Settings,
-    grad_scale: Tensor | None = None,
-    found_inf: Tensor | None = None,
+    grad_scale: Tensor | None = None,  # ()
+    found_inf: Tensor | None = None,  # ()
 ) -> None:
-    """One fused step on tensors that `choose` has said yes to, in place.
+    """Take one fused step in place.
 
     Args:
-        lists: the tensors of one group.
-        settings: lr, alpha and beta as floats, or as 0-dimensional tensors.
-        grad_scale: GradScaler's scale: gradients are divided by it, and left so.
-        found_inf: GradScaler's verdict: where it is not 0, nothing changes at all.
+        lists: the tensors of one group. Each has a kernel: `inna.torch.kernels.support.refusal` is empty.
+        settings: lr, alpha and beta as floats or 0-dimensional tensors.
+        grad_scale: GradScaler's scale. Gradients are divided by it and stay so.
+        found_inf: GradScaler's verdict. If it is not 0, nothing changes.
     """
-    told = [*lists.params, *(lists.grads if grad_scale is not None else [])]
-    lists = localized(lists)
+    changed = [*lists.params, *(lists.grads if grad_scale is not None else [])]
+    lists = to_local_lists(lists)
     if torch.compiler.is_compiling():
         _step_compiled(lists, settings, grad_scale, found_inf)
         return
@@ -39,13 +39,13 @@ def step(
     for device, indices in by_device.items():
         part = lists if len(by_device) == 1 else lists.subset(indices)
         addresses = [grad.data_ptr() for grad in part.grads]
-        launcher(device, part).launch(addresses, settings, grad_scale, found_inf)
-    # What autograd may have saved of these has changed, behind its back.
-    torch.autograd.graph.increment_version(told)
+        make_table(device, part).launch(addresses, settings, grad_scale, found_inf)
+    # Autograd does not see the kernels write to tensors that it may have saved.
+    torch.autograd.graph.increment_version(changed)
 
 
-def launcher(device: torch.device, lists: TensorLists) -> Any:
-    """The launcher for tensors on one device."""
+def make_table(device: torch.device, lists: TensorLists) -> Any:
+    """Make the launch table of the tensors on one device."""
     if device.type == "cpu":
         from inna.torch.kernels import cpu
 
@@ -56,7 +56,7 @@ def launcher(device: torch.device, lists: TensorLists) -> Any:
 
 
 def _step_compiled(lists: TensorLists, settings: Settings, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
-    """The same as one operator per kind of state, which the compiler sees as a whole."""
+    """Take the step by one operator per kind of state, opaque to the compiler."""
     if grad_scale is not None:
         torch._foreach_mul_(lists.grads, grad_scale.reciprocal())
     lr, alpha, beta = (
@@ -86,16 +86,16 @@ def _step_compiled(lists: TensorLists, settings: Settings, grad_scale: Tensor | 
     "inna::fused_step", mutates_args=("params", "momentums", "exp_avg_sqs", "compensations", "steps")
 )
 def fused_step(
-    params: list[Tensor],
-    grads: list[Tensor],
-    momentums: list[Tensor],
-    exp_avg_sqs: list[Tensor],
-    compensations: list[Tensor],
-    steps: list[Tensor],
-    lr: Tensor,
-    alpha: Tensor,
-    beta: Tensor,
-    found_inf: Tensor | None,
+    params: list[Tensor],  # any shapes
+    grads: list[Tensor],  # as params
+    momentums: list[Tensor],  # as params
+    exp_avg_sqs: list[Tensor],  # as params
+    compensations: list[Tensor],  # as params
+    steps: list[Tensor],  # () each
+    lr: Tensor,  # ()
+    alpha: Tensor,  # ()
+    beta: Tensor,  # ()
+    found_inf: Tensor | None,  # ()
     weight_decay: float,
     initial_speed: float | None,
     decoupled_weight_decay: bool,
@@ -103,7 +103,7 @@ def fused_step(
     sigma: float | None,
     eps: float,
 ) -> None:
-    """One fused step as an operator, for ``torch.compile``; the lists that are not used are empty."""
+    """Take one fused step as an operator, for ``torch.compile``. Unused lists are empty."""
     lists = TensorLists(params, grads, momentums, exp_avg_sqs, list(compensations), steps)
     settings = Settings(lr, alpha, beta, weight_decay, initial_speed, decoupled_weight_decay, maximize, sigma, eps)
     step(lists, settings, found_inf=found_inf)

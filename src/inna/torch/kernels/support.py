@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from inna.torch.shards import is_dtensor, misplacement, to_local
-from inna.torch.tensor_lists import TensorLists, beside, is_dense, same_layout
+from inna.torch.tensor_lists import TensorLists, is_dense, same_layout
 
-__all__ = ["available", "choose", "describe", "refusal"]
+__all__ = ["describe", "refusal", "unavailable"]
 
 DTYPES = (
     *(torch.float32, torch.float64, torch.bfloat16, torch.float16),
@@ -19,45 +19,19 @@ DTYPES = (
 )
 
 
-def choose(
-    fused: bool | None,
-    foreach: bool | None,
-    lists: TensorLists,
-    *,
-    differentiable: bool = False,
-    among: Sequence[Tensor] | None = None,
-) -> bool:
-    """Whether the fused path is taken.
+def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
+    """The first tensor without a kernel, and the reason; empty if every tensor has a kernel.
 
     Args:
-        fused: True insists; None takes it where there is a kernel for every tensor and nothing else was asked for.
-        foreach: True or False is a wish for another path, where ``fused`` is None.
-        lists: the tensors of the group that have gradients. Their state may be missing: it will be as the parameters.
-        differentiable: autograd sees the step; no kernel can do that.
-        among: the parameters that a message counts along; None are those of ``lists``.
-
-    Raises:
-        RuntimeError: ``fused`` is True and a tensor has no kernel; the message names it and says why.
-    """
-    if fused is False or (fused is None and (foreach is not None or differentiable)):
-        return False
-    why = refusal(lists, among)
-    if why and fused:
-        raise RuntimeError(f"fused=True: {why}")
-    return not why
-
-
-def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
-    """The first tensor that no kernel takes, and why; empty where there is a kernel for all of them.
-
-    Its number is that in ``among``, or in the lists themselves.
+        lists: parameters with gradients and state, or parameters alone.
+        among: the parameters among which the message numbers that tensor; by default those of ``lists``.
     """
 
     def named(i: int) -> str:
         return f"parameter {next(k for k, param in enumerate(among or lists.params) if param is lists.params[i])}"
 
     for i, param in enumerate(lists.params):
-        state = beside(lists, i)
+        state = lists.companions(i)
         steps = lists.steps[i] if lists.steps else None
         why = _refusal(param, state, steps)
         if why:
@@ -68,12 +42,12 @@ def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
 
 
 def _overlapping(lists: TensorLists) -> Iterator[tuple[int, int]]:
-    """Pairs of parameters of which the step would write to the same memory; all pairs that are adjacent in it."""
+    """Pairs of parameters whose tensors share memory that the step writes to, among neighbours in memory."""
     stretches = []
     for i, param in enumerate(lists.params):
-        for name, tensor in [("it", param), *beside(lists, i)]:
+        for name, tensor in [("it", param), *lists.companions(i)]:
             local = to_local(tensor)
-            # Where torch.compile traces, there may be no memory yet.
+            # Under torch.compile there may be no memory yet.
             if name != "gradient" and local.numel() and type(local) in (Tensor, torch.nn.Parameter):
                 begin = local.data_ptr()
                 stretches.append((str(local.device), begin, begin + local.numel() * local.element_size(), i))
@@ -93,7 +67,7 @@ def _refusal(param: Tensor, others: list[tuple[str, Tensor]], steps: Tensor | No
         if tensor.layout is not torch.strided:
             return f"{name} has layout {tensor.layout}"
     local = to_local(param)
-    if why := unsupported(local):
+    if why := _unsupported(local):
         return why
     for name, tensor in others:
         tensor = to_local(tensor)
@@ -124,28 +98,28 @@ def _refusal(param: Tensor, others: list[tuple[str, Tensor]], steps: Tensor | No
     return ""
 
 
-def unsupported(param: Tensor) -> str:
-    """Why no kernel takes a parameter like this one, whatever its gradient and state; empty where one does."""
+def _unsupported(param: Tensor) -> str:
+    """The reason why no kernel takes such a parameter, whatever its gradient and state; empty if one does."""
     if param.dtype not in DTYPES:
         return f"there is no kernel for {param.dtype}"
     if not is_dense(param):
         return f"its strides {param.stride()} leave gaps or overlap"
     if param.is_conj() or param.is_neg():
         return "it is a view with a pending conjugation or sign"
-    return str(available(param.device.type))
+    return str(unavailable(param.device.type))
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def available(device_type: str) -> str:
-    """Why there are no kernels for a type of device ("cpu", "cuda"); empty where there are.
+def unavailable(device_type: str) -> str:
+    """The reason why there are no kernels for a type of device ("cpu", "cuda"); empty if there are.
 
-    On CUDA devices it is tried out on the current one. Where none is to be seen, or a graph is being captured, only the
+    For CUDA, a step is tried on the current device. Without a visible device, or while a graph is captured, only the
     installation of Triton counts.
     """
     if device_type == "cpu":
         from inna.torch.kernels import cpu
 
-        return str(cpu.missing())
+        return str(cpu.unavailable())
     if device_type == "cuda":
         from importlib.util import find_spec
 
@@ -155,14 +129,14 @@ def available(device_type: str) -> str:
             return ""
         from inna.torch.kernels import cuda
 
-        return str(cuda.missing(torch.device("cuda", torch.cuda.current_device())))
+        return str(cuda.unavailable(torch.device("cuda", torch.cuda.current_device())))
     return f"there are no kernels for {device_type}"
 
 
 def describe() -> list[str]:
-    """What is available here, a line each, for ``inna info``."""
+    """Describe the kernels of this machine, one line per type of device, for ``inna info``."""
     lines = []
-    why = available("cpu")
+    why = unavailable("cpu")
     if why:
         lines.append(f"CPU kernels: none ({why})")
     else:
@@ -170,7 +144,7 @@ def describe() -> list[str]:
 
         threads = "OpenMP" if cpu.library().inna_uses_openmp() else "one thread, no OpenMP"
         lines.append(f"CPU kernels: {cpu.instruction_sets()[-1]}, {threads}")
-    why = available("cuda") or ("" if torch.cuda.is_available() else "no CUDA device")
+    why = unavailable("cuda") or ("" if torch.cuda.is_available() else "no CUDA device")
     if why:
         lines.append(f"CUDA kernels: none ({why})")
     else:

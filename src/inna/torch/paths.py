@@ -1,0 +1,49 @@
+"""The path of a step: fused, foreach or single."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from inna.torch.kernels.support import refusal
+from inna.torch.shards import to_local
+from inna.torch.tensor_lists import TensorLists
+
+__all__ = ["Path", "choose_path", "use_foreach"]
+
+Path = Literal["fused", "foreach", "single"]
+
+
+def choose_path(group: dict[str, Any], lists: TensorLists) -> Path:
+    """Choose the path of a group's step.
+
+    ``fused`` or ``foreach`` that is True insists. With both None, the step is fused if there is a kernel for every
+    tensor, else foreach if all tensors are plain. Autograd, for ``differentiable``, needs the single path.
+
+    Args:
+        group: a parameter group; its flags decide.
+        lists: the tensors of the group that have gradients. State may be missing: it will be laid out as the
+            parameters.
+
+    Raises:
+        RuntimeError: ``fused`` is True and a tensor has no kernel; the message names it and the reason.
+    """
+    fused, foreach, differentiable = group["fused"], group["foreach"], group["differentiable"]
+    if fused or (fused is None and foreach is None and not differentiable):
+        why = refusal(lists, group["params"])
+        if not why:
+            return "fused"
+        if fused:
+            raise RuntimeError(f"fused=True: {why}")
+    plain = map(to_local, lists.params)
+    return "foreach" if use_foreach(foreach, plain, differentiable=differentiable) else "single"
+
+
+def use_foreach(foreach: bool | None, params: Iterable[Tensor], *, differentiable: bool) -> bool:
+    """Whether to take the foreach path: as asked, else if all tensors are plain and autograd does not see the step."""
+    if foreach is not None:
+        return foreach
+    return not differentiable and all(type(param) in (Tensor, torch.nn.Parameter) for param in params)
