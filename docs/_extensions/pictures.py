@@ -20,7 +20,19 @@ from inna.theory.figure1 import RECOVERED
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "inna"
-COMMANDS = ("", "compare", "train", "reproduce", "report", "status", "datasets", "landscape", "theory-check", "info")
+COMMANDS = (
+    "",
+    "compare",
+    "train",
+    "reproduce",
+    "report",
+    "status",
+    "pack",
+    "datasets",
+    "landscape",
+    "theory-check",
+    "info",
+)
 COMPARISONS = ("digits", "diabetes", "mnist-lenet")
 TABLE_WIDTH = 80  # characters
 # Name of a picture -> what `inna landscape` would be told.
@@ -73,7 +85,7 @@ def _sources() -> str:
     """A digest of everything that the pictures are made of."""
     digest = hashlib.sha256()
     code = [path for path in SOURCE.rglob("*") if path.suffix in (".py", ".js", ".css", ".html")]
-    for path in sorted([*RESULTS.rglob("*.json"), *code, Path(__file__)]):
+    for path in sorted([*RESULTS.rglob("*.json"), *RESULTS.rglob("*.jsonl"), *code, Path(__file__)]):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

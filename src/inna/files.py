@@ -27,6 +27,9 @@ __all__ = [
 ]
 
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
 class DamagedFileError(ValueError):
     """A file that is cut short, altered, or of another kind."""
 
@@ -119,7 +122,7 @@ def is_alive(pid: int) -> bool:
 
 def canonical(value: Any) -> str:
     """Encode ``value`` as JSON that is identical for equal values."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def _digest(body: Any) -> str:

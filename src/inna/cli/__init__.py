@@ -16,6 +16,7 @@ from inna.cli.datasets import datasets
 from inna.cli.info import info
 from inna.cli.landscape import landscape
 from inna.cli.options import UsageError, format_default
+from inna.cli.pack import pack
 from inna.cli.report import report
 from inna.cli.reproduce import reproduce
 from inna.cli.status import status
@@ -34,7 +35,7 @@ app = App(
     default_parameter=Parameter(negative=(), show_default=format_default),
     suppress_keyboard_interrupt=False,
 )
-for command in (compare, train, reproduce, datasets, status, report, landscape, info, theory_check):
+for command in (compare, train, reproduce, datasets, status, report, pack, landscape, info, theory_check):
     app.command(command)
 
 

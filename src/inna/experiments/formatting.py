@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -25,6 +26,7 @@ __all__ = [
     "seeds",
     "short",
     "signed",
+    "slug",
 ]
 
 
@@ -110,6 +112,21 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+@functools.lru_cache(maxsize=1024)
+def slug(text: str, *, squeeze: bool = False) -> str:
+    """Return the ASCII letters and digits of ``text`` for a file name, at most 40 characters, others as hyphens.
+
+    Args:
+        text: any text.
+        squeeze: one hyphen for several, none at the ends.
+
+    >>> slug("task.py:make (x)"), slug("task.py:make (x)", squeeze=True)
+    ('task-py-make--x-', 'task-py-make-x')
+    """
+    letters = "".join(c if c.isascii() and c.isalnum() else "-" for c in text)
+    return ("-".join(part for part in letters.split("-") if part) if squeeze else letters)[:40]
 
 
 def count(n: int, noun: str, plural: str = "") -> str:

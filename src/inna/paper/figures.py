@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from inna.experiments.charts.curves import curve_panel
 from inna.experiments.charts.drawing import Channels, Drawing, Figure, Panel, Rows
 from inna.experiments.charts.themes import _REFERENCE, _SOLID, Style, Theme
-from inna.experiments.formatting import enumerate_words, plain
+from inna.experiments.formatting import enumerate_words, plain, slug
 from inna.experiments.report.curves import breaks, curve_points, styles, zoom
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.summary import TRAIN_LOSS, Entry, Summary
@@ -229,7 +229,7 @@ def figure1_figures(descents: Sequence[Descent]) -> list[Figure]:
         }.get(label, f"with {plain(label)} settings")
         figures.append(
             Figure(
-                name=f"figure-1-{_slug(label)}",
+                name=f"figure-1-{slug(label)}",
                 section="figure1",
                 title=f"Figure 1, {meaning}",
                 caption="INNA on J(θ) = 100(θ₂ − |θ₁|)² + |1 − θ₁| from (−1, 1.5), step 1e-4, initial speed "
@@ -338,7 +338,3 @@ def _loss_panel(members: Sequence[Descent], styles: Mapping[str, Style]) -> Pane
         return channels.finish(line, marks)
 
     return Panel("(d) log10 J", draw, height=260, width=300, note="triangles: dips of the paper’s curves")
-
-
-def _slug(label: str) -> str:
-    return "".join(c if c.isascii() and c.isalnum() else "-" for c in label)[:40]

@@ -16,8 +16,9 @@ from inna.experiments.charts.page import (
     page_with_charts,
     resource,
 )
+from inna.experiments.formatting import slug
 from inna.experiments.report.sections import footer, run_facts, warnings_box
-from inna.experiments.rows.row_files import row_document
+from inna.experiments.rows.documents import row_document
 from inna.experiments.statistics.summary import Summary
 from inna.files import write_whole
 from inna.paper.figures import protocol_styles
@@ -121,7 +122,7 @@ def _verdict(verdict: Verdict) -> str:
     table = scrolling_table(f"Numbers of: {verdict.statement}", ["", "here", "the paper"], lines, numbers=[1, 2])
     paper = f", where by the same rule the paper’s curves say: {verdict.paper}" if verdict.paper else ""
     return (
-        f'<details id="claim-{text(verdict.name)}-{_slug(verdict.when)}"><summary>'
+        f'<details id="claim-{text(verdict.name)}-{slug(verdict.when, squeeze=True)}"><summary>'
         f'<span class="badge {BADGES[verdict.outcome]}">{text(verdict.outcome)}</span> '
         f'<span class="claim">{text(verdict.statement)}</span> '
         f'<span class="hint">{text(verdict.source)}; judged at {text(verdict.when)}{text(paper)}</span></summary>'
@@ -161,10 +162,6 @@ def _settings(summary: Summary | None, has_report: bool) -> str:
         else ""
     )
     return link + run_facts(summary)
-
-
-def _slug(words: str) -> str:
-    return "-".join("".join(c if c.isascii() and c.isalnum() else " " for c in words).split())
 
 
 PAGE = "reproduction.html"

@@ -26,7 +26,8 @@ from inna.experiments.report.curves import MAX_POINTS, styles
 from inna.experiments.report.figures import figures
 from inna.experiments.report.sentences import headline, verdict
 from inna.experiments.report.write import print_table, summary_table, write_figures, write_report
-from inna.experiments.rows.row_files import DamagedRowError, row_document, row_path
+from inna.experiments.rows.documents import row_document
+from inna.experiments.rows.row_files import DamagedRowError, row_path
 from inna.experiments.statistics.intervals import paired_difference, spread
 from inna.experiments.statistics.summary import summarize
 from inna.experiments.study.study import Contender, Study

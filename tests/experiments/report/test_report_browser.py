@@ -28,7 +28,7 @@ from browsing import (
     visits,
 )
 from inna.experiments.report.write import write_report
-from inna.experiments.rows.row_files import row_document
+from inna.experiments.rows.documents import row_document
 from synthetic_study import HOSTILE, classification_study, hostile_study, regression_study, rows_of, save
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
@@ -13,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inna.experiments.rows.documents import row_document
 from inna.experiments.rows.row_files import load_rows, read_row, read_rows, row_path, write_row
 from inna.experiments.rows.run import Run
 from inna.files import remove_abandoned, write_whole
@@ -47,7 +47,7 @@ def test_any_changed_bytes_are_noticed(tmp_path_factory, noise, place):
     # Either it is noticed, and the file is named, or only white space was written otherwise.
     assert len(found) + len(named) == 1
     assert all(str(path) in line for line in named)
-    assert all(json.dumps(result) == json.dumps(RESULT) for result in found.values())
+    assert all(row_document(RUN, result) == row_document(RUN, RESULT) for result in found.values())
 
 
 @pytest.mark.parametrize("length", [0, 1, 100])

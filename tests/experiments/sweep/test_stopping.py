@@ -141,7 +141,7 @@ def test_a_second_sweep_on_a_folder_says_so_and_status_shows_the_first(tmp_path,
             assert process.poll() is None
             time.sleep(0.02)
         assert sweep_at_work(tmp_path).pid == process.pid
-        with pytest.raises(SweepError, match=rf"another sweep \(process {process.pid} on .*\) is at work on"):
+        with pytest.raises(SweepError, match=rf"a sweep is running on .*; it is process {process.pid} on "):
             sweep(study, tmp_path)
         status = read_status(tmp_path)
         assert (status.outlook.done, status.outlook.left, len(status.running)) == (0, 8, 1)

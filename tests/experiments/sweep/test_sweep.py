@@ -17,13 +17,14 @@ import pytest
 import tiny_task
 from inna.experiments import compare
 from inna.experiments.comparison import DEFAULT_OPTIMIZERS, contender, make_run, make_study
+from inna.experiments.rows.lock import LOCK
 from inna.experiments.rows.results import cost
 from inna.experiments.rows.row_files import read_rows, row_path
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Study
 from inna.experiments.study.tuning import state
 from inna.experiments.sweep.active_runs import Announcement, read_running
-from inna.experiments.sweep.sweep import LOCK, SilentProgress, SweepError, sweep
+from inna.experiments.sweep.sweep import SilentProgress, SweepError, sweep
 from timeless import without_times
 
 SMALL = {"epochs": 3, "tuning_epochs": 2, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.0, 0.5)}

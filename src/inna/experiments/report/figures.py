@@ -19,7 +19,7 @@ from inna.experiments.charts.drawing import (
     value_scale,
 )
 from inna.experiments.charts.themes import Theme
-from inna.experiments.formatting import plain
+from inna.experiments.formatting import plain, slug
 from inna.experiments.report.curves import contender_styles, curve_figure, curve_points
 from inna.experiments.report.sentences import measure_name
 from inna.experiments.report.tuning_figure import _tuning_figure
@@ -200,5 +200,5 @@ def _reach_panel(summary: Summary, unit: str) -> Panel:
 def _slug(measure: Metric, position: int) -> str:
     """A file name's part: the measure's letters and digits, or its position where it has none."""
     name = "training-loss" if measure.name == "train_loss" else measure.name
-    slug = "-".join("".join(c if c.isascii() and c.isalnum() else " " for c in name).split())[:40].lower()
-    return slug if slug not in ("", "test") else f"measure-{position}"
+    part = slug(name, squeeze=True).lower()
+    return part if part not in ("", "test") else f"measure-{position}"

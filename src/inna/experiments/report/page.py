@@ -27,8 +27,8 @@ from inna.experiments.report.sections import (
     verdicts,
     warnings_box,
 )
+from inna.experiments.rows.documents import row_document
 from inna.experiments.rows.results import finished
-from inna.experiments.rows.row_files import row_document
 from inna.experiments.statistics.intervals import CONFIDENCE
 from inna.experiments.statistics.read import Results
 

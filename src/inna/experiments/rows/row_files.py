@@ -1,7 +1,7 @@
-"""Runs are rows: one JSON file a run, written atomically, each with a checksum of its own.
+"""Write a run as a file of its own, atomically and with a checksum; read the rows of a folder.
 
-A row file holds three keys: ``run`` (everything that decides the run), ``result`` (everything that came out) and
-``sha256`` (of the canonical JSON of the other two). Reports read rows and nothing else.
+A row file contains ``run`` (everything that decides the run), ``result`` (everything that came out) and ``sha256`` (of
+the canonical JSON of the other two). `inna pack` gathers row files in one ``rows.jsonl``, which is read beside them.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inna import files
+from inna.experiments.formatting import slug
+from inna.experiments.rows.documents import row_document, row_from_document
+from inna.experiments.rows.packed import PACKED, read_packed
 from inna.experiments.rows.results import Result
-from inna.experiments.rows.run import Run, _as_json, _encode
+from inna.experiments.rows.run import Run
 from inna.files import write_document
 
 if TYPE_CHECKING:
@@ -26,7 +29,6 @@ __all__ = [
     "read_document",
     "read_row",
     "read_rows",
-    "row_document",
     "row_path",
     "write_row",
 ]
@@ -39,14 +41,12 @@ class DamagedRowError(files.DamagedFileError):
 
 
 def row_path(folder: Path, run: Run) -> Path:
-    """Where the row of ``run`` lies in ``folder``; the name shows the main facts and ends with the key."""
-    return Path(folder) / f"{_slug(run.dataset)}-{_slug(run.optimizer)}-seed{run.seed}-{run.key}{SUFFIX}"
+    """Return where the row of ``run`` is written in ``folder``; the name tells the main facts and ends with the key."""
+    return Path(folder) / _name(run)
 
 
 def write_row(folder: Path, run: Run, result: Result) -> Path:
     """Write the row of ``run`` into ``folder`` (made if missing), under a temporary name first, then renamed.
-
-    Non-finite numbers are stored as {"float": "nan"}, so that the file is plain JSON.
 
     Raises:
         OSError: the folder cannot be written, or the disk is full; no half-written row is left behind.
@@ -56,23 +56,17 @@ def write_row(folder: Path, run: Run, result: Result) -> Path:
     return path
 
 
-def row_document(run: Run, result: Result) -> dict[str, Any]:
-    """What a row file says of ``run``, as plain JSON: its fields under ``run``, ``result`` under its own name."""
-    return {"run": _as_json(run), "result": _encode(dict(result))}
-
-
-def read_row(path: Path) -> tuple[Run, dict[str, Any]]:
-    """The run and the result in a row file, its checksum verified.
+def read_row(path: Path) -> tuple[Run, Result]:
+    """Read a row file and verify its checksum.
 
     Raises:
         DamagedRowError: the file is cut short, altered, or no row; the message names it.
         OSError: it cannot be read.
     """
-    body = read_document(path)
     try:
-        return Run(**_decode(body["run"])), _decode(body["result"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise DamagedRowError(f"{path}: written by another version of inna ({error})") from None
+        return row_from_document(read_document(path))
+    except ValueError as error:
+        raise DamagedRowError(str(error) if isinstance(error, DamagedRowError) else f"{path}: {error}") from None
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -91,11 +85,14 @@ def read_document(path: Path) -> dict[str, Any]:
 def read_rows(
     folder: str | Path, on_damage: Callable[[str], object] = lambda text: warnings.warn(text, stacklevel=3)
 ) -> dict[Run, Result]:
-    """Run -> result for every intact row of ``folder``, in the order of the file names.
+    """Read every intact row of ``folder``: run -> result, in the order of the row files' names.
+
+    Rows are read from rows.jsonl and from row files, whichever are there. Of a run that is in both, the row file
+    counts: it was written after packing.
 
     Args:
-        folder: where the rows lie; an empty one gives an empty dictionary.
-        on_damage: called with a line on each damaged file, which is left out; by default a warning.
+        folder: where the rows are; an empty one gives an empty dictionary.
+        on_damage: called with a message for each damaged file or line, which is skipped; by default a warning.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -103,7 +100,7 @@ def read_rows(
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    rows: dict[Run, Result] = {}
+    rows = dict(read_packed(folder / PACKED, on_damage))
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             run, result = read_row(path)
@@ -111,11 +108,11 @@ def read_rows(
             on_damage(str(error))
         else:
             rows[run] = result
-    return rows
+    return dict(sorted(rows.items(), key=lambda row: _name(row[0])))
 
 
 def load_rows(folder: str | Path) -> pd.DataFrame:
-    """A line per intact row of ``folder``: the fields of `Run`, then those of the result.
+    """Return a line per intact row of ``folder``: the fields of `Run`, then those of the result.
 
     Damaged files give a warning that names them. An empty folder gives an empty frame.
 
@@ -130,15 +127,5 @@ def load_rows(folder: str | Path) -> pd.DataFrame:
     )
 
 
-def _decode(value: Any) -> Any:
-    if isinstance(value, dict):
-        if value.keys() == {"float"}:
-            return float(value["float"])
-        return {name: _decode(item) for name, item in value.items()}
-    if isinstance(value, list):
-        return [_decode(item) for item in value]
-    return value
-
-
-def _slug(text: str) -> str:
-    return "".join(c if c.isalnum() and c.isascii() else "-" for c in text)[:40]
+def _name(run: Run) -> str:
+    return f"{slug(run.dataset)}-{slug(run.optimizer)}-seed{run.seed}-{run.key}{SUFFIX}"

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -15,8 +14,10 @@ from inna.files import canonical
 __all__ = [
     "Metric",
     "Run",
+    "as_json",
     "as_tuples",
     "describe",
+    "encode",
 ]
 
 
@@ -74,7 +75,7 @@ class Run:
         >>> Run("digits", "small-cnn", "sgd", 0.1).key == Run("digits", "small-cnn", "sgd", 0.1).key
         True
         """
-        return hashlib.sha256(canonical(_as_json(self)).encode()).hexdigest()[:16]
+        return hashlib.sha256(canonical(as_json(self)).encode()).hexdigest()[:16]
 
 
 def as_tuples(value: Any) -> Any:
@@ -82,18 +83,22 @@ def as_tuples(value: Any) -> Any:
     return tuple(as_tuples(part) for part in value) if isinstance(value, (list, tuple)) else value
 
 
-def _as_json(run: Run) -> dict[str, Any]:
-    encoded: dict[str, Any] = _encode(dataclasses.asdict(run))
+def as_json(run: Run) -> dict[str, Any]:
+    """Return the fields of ``run`` as plain JSON."""
+    encoded: dict[str, Any] = encode(vars(run))
     return encoded
 
 
-def _encode(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"float": repr(value)}
+def encode(value: Any) -> Any:
+    """Return ``value`` as plain JSON: sequences as lists, numbers that are not finite as {"float": "nan"}."""
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": repr(value)}
     if isinstance(value, Mapping):
-        return {str(name): _encode(item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_encode(item) for item in value]
+        return {str(name): encode(item) for name, item in value.items()}
+    if isinstance(value, Sequence):
+        return [encode(item) for item in value]
     return value
 
 

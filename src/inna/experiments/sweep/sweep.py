@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from inna.checks import check_range
+from inna.experiments.rows.lock import FolderInUseError, lock
 from inna.experiments.rows.results import Result, Rows, cost
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.rows.run import Run, describe
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from inna.experiments.sweep.dask import Cluster
 
 __all__ = ["Failure", "Progress", "SilentProgress", "SweepError", "raised", "sweep"]
-
-LOCK = ".sweep.lock"
 
 
 def raised(failures: Sequence[Failure]) -> SweepError:
@@ -165,23 +164,14 @@ def _carry_out(
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system takes away from a process that dies."""
-    from filelock import FileLock, Timeout
-
+    """Hold the lock of the folder, which is made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / LOCK)
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
+        with lock(folder):
+            yield
+    except FolderInUseError as error:
         other = sweep_at_work(folder)
-        who = f" (process {other.pid} on {other.host})" if other else ""
-        raise SweepError(
-            f"another sweep{who} is at work on {folder}; wait for it, `inna status {folder}` shows how far it is"
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
+        raise SweepError(f"{error}" + (f"; it is process {other.pid} on {other.host}" if other else "")) from None
 
 
 @contextlib.contextmanager
