@@ -207,10 +207,6 @@ def protocol_styles(study: Study) -> dict[str, Style]:
 # The part of the plane that Figure 1 shows: the ranges of θ₁ and θ₂. A descent that leaves it is cut off.
 PLANE = ((-2.0, 2.0), (-0.5, 2.5))
 
-
-_PANELS = "abc"
-
-
 _STYLES = (
     Style("#d55e00", "#ff8b3d", (1, 0), "circle"),
     Style("#0072b2", "#3fb2f2", (1, 0), "square"),
@@ -222,6 +218,7 @@ def figure1_figures(descents: Sequence[Descent]) -> list[Figure]:
     """Return Figure 1 for each label of ``descents``: the paths, and log₁₀ J."""
     figures = []
     for label, members in by_label(descents).items():
+        panels = dict(zip(PAPER_DIPS, members, strict=False))
         styles = {each.name: style for each, style in zip(members, _STYLES, strict=False)}
         meaning = {
             "caption": "with the settings that the paper states",
@@ -235,13 +232,13 @@ def figure1_figures(descents: Sequence[Descent]) -> list[Figure]:
                 caption="INNA on J(θ) = 100(θ₂ − |θ₁|)² + |1 − θ₁| from (−1, 1.5), step 1e-4, initial speed "
                 f"{initial_speeds(members)}. Dotted: the valley; the star is the minimum. Triangles: dips of the "
                 "paper’s curves.",
-                panels=(*(_path_panel(each, styles) for each in members), _loss_panel(members, styles)),
+                panels=(*(_path_panel(*each, styles) for each in panels.items()), _loss_panel(panels, styles)),
             )
         )
     return figures
 
 
-def _path_panel(descent: Descent, styles: Mapping[str, Style]) -> Panel:
+def _path_panel(panel: str, descent: Descent, styles: Mapping[str, Style]) -> Panel:
     # Points are drawn in this order; otherwise a line follows x.
     rows: Rows = [
         {"contender": descent.name, "order": k, "x": x, "y": y}
@@ -251,7 +248,6 @@ def _path_panel(descent: Descent, styles: Mapping[str, Style]) -> Panel:
     away = not (left <= rows[-1]["x"] <= right and bottom <= rows[-1]["y"] <= top)
     # Points far outside would give an SVG path absurd coordinates.
     rows = [row for row in rows if abs(row["x"]) < 4 * right and abs(row["y"]) < 4 * top]
-    panel = _PANELS[list(styles).index(descent.name)]
     title = f"({panel}) α = {descent.alpha:g}, β = {descent.beta:g}" + (", ends outside" if away else "")
 
     def draw(theme: Theme, interactive: bool) -> Drawing:
@@ -287,16 +283,16 @@ def _path_panel(descent: Descent, styles: Mapping[str, Style]) -> Panel:
     return Panel(title, draw, height=260, width=260)
 
 
-def _loss_panel(members: Sequence[Descent], styles: Mapping[str, Style]) -> Panel:
+def _loss_panel(panels: Mapping[str, Descent], styles: Mapping[str, Style]) -> Panel:
     rows: Rows = [
         {"contender": each.name, "iteration": k, "value": value}
-        for each in members
+        for each in panels.values()
         for k, value in zip(each.iteration, each.log10_loss, strict=True)
     ]
     highest = max((row["value"] for row in rows), default=0.0)
     dips: Rows = [
         {"contender": each.name, "iteration": k, "value": highest + 0.4}
-        for panel, each in zip(PAPER_DIPS, members, strict=False)
+        for panel, each in panels.items()
         for k in PAPER_DIPS[panel]
     ]
 
