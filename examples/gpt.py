@@ -38,7 +38,7 @@ from inna.checks import check_whole
 from inna.dynamics import INNAPROP_DEFAULTS
 from inna.experiments.charts.drawing import configuration, log_axis, vega_lite_version
 from inna.experiments.charts.themes import LIGHT
-from inna.experiments.rows.row_files import load_rows, read_rows, row_path, write_row
+from inna.experiments.rows.row_files import load_rows, read_rows, write_row
 from inna.experiments.rows.run import Run
 from inna.files import DamagedFileError, read_document, write_document, write_whole
 from inna.torch import INNAprop, param_groups
@@ -491,7 +491,7 @@ def compare(*, tuning_steps: int = 100, steps: int = 300, folder: Folder = FOLDE
 
 def once(run: Run, folder: Path) -> dict[str, Any]:
     """The result of a run, trained now unless it is finished."""
-    if not row_path(folder, run).exists():
+    if not folder.is_dir() or run not in read_rows(folder):
         log(f"{run.optimizer}, lr {run.lr:g}, seed {run.seed}")
         train_run(run, folder)
     return read_rows(folder)[run]
