@@ -16,23 +16,12 @@ from rich.console import Console
 from sphinx.application import Sphinx
 from sphinx.util import logging
 
+from inna.cli import app
 from inna.theory.figure1 import RECOVERED
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 SOURCE = Path(__file__).resolve().parents[2] / "src" / "inna"
-COMMANDS = (
-    "",
-    "compare",
-    "train",
-    "reproduce",
-    "report",
-    "status",
-    "pack",
-    "datasets",
-    "landscape",
-    "theory-check",
-    "info",
-)
+COMMANDS = ("", *(name for name in app if not name.startswith("-")))
 COMPARISONS = ("digits", "diabetes", "mnist-lenet")
 TABLE_WIDTH = 80  # characters
 # Name of a picture -> what `inna landscape` would be told.

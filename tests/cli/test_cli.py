@@ -162,10 +162,7 @@ def test_info_names_what_there_is(capsys, monkeypatch, tmp_path):
         assert words in out
 
 
-@pytest.mark.parametrize(
-    "command",
-    [[], ["compare"], ["train"], ["reproduce"], ["datasets"], ["status"], ["info"], ["report"], ["landscape"]],
-)
+@pytest.mark.parametrize("command", [[], *([name] for name in app if not name.startswith("-"))])
 def test_help_and_version(capsys, command):
     assert run([*command, "--help"]) == 0
     assert "Usage: inna" in capsys.readouterr().out
@@ -271,6 +268,7 @@ def test_commands_are_those_that_work():
         "datasets",
         "info",
         "report",
+        "pack",
         "landscape",
         "theory-check",
     }
