@@ -79,7 +79,7 @@ def test_a_second_compare_runs_nothing_again(capsys, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "here").glob("*.row.json")}
     capsys.readouterr()
     assert run(arguments) == 0
-    assert f"{len(before)} runs done, 0 to do, rows in here" in capsys.readouterr().out
+    assert f"{len(before)} runs done, 0 to do, results in here" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "here").glob("*.row.json")} == before
 
 

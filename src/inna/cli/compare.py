@@ -22,7 +22,7 @@ from inna.cli.options import (
     checking,
     default_folder,
 )
-from inna.cli.run_study import carry_out, conclude
+from inna.cli.run_study import conclude, run_study
 from inna.experiments.study.options import ComputeOptions
 from inna.experiments.sweep.options import SweepOptions
 
@@ -66,5 +66,5 @@ def compare(
         )
         sweep.check()
     console = Console()
-    pages, failures = carry_out(study, out or default_folder(name, task.model), console, sweep)
+    pages, failures = run_study(study, out or default_folder(name, task.model), console, sweep)
     return conclude(console, pages, failures)

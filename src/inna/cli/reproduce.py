@@ -20,7 +20,7 @@ from inna.cli.options import (
     checking,
     default_folder,
 )
-from inna.cli.run_study import carry_out, conclude
+from inna.cli.run_study import conclude, run_study
 from inna.experiments.formatting import print_line
 from inna.experiments.study.options import DeviceOptions
 from inna.experiments.sweep.options import SweepOptions
@@ -112,7 +112,7 @@ def reproduce(
     pages: list[Path] = []
     failures: list[Failure] = []
     if study is not None:
-        pages, failures = carry_out(study, folder, console, sweep, description=described(study, folder))
+        pages, failures = run_study(study, folder, console, sweep, description=described(study, folder))
     if pages or "fig1" in figures:
         pages.append(write_reproduction(folder))
     return conclude(console, pages, failures)

@@ -1,4 +1,4 @@
-"""What commands that carry a study out have in common: the sweep with its progress, and how it ends."""
+"""Run a study from the command line: the sweep with its progress, the table and the report."""
 
 from __future__ import annotations
 
@@ -9,50 +9,36 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from inna.experiments.formatting import print_line
+from inna.experiments.formatting import count, print_line
 
 if TYPE_CHECKING:
     from inna.experiments.study.study import Study
     from inna.experiments.sweep.options import SweepOptions
     from inna.experiments.sweep.sweep import Failure
 
-__all__ = ["carry_out", "conclude"]
+__all__ = ["conclude", "run_study"]
 
 
-def carry_out(
-    study: Study,
-    folder: Path,
-    console: Console,
-    options: SweepOptions,
-    *,
-    description: Study | None = None,
+def run_study(
+    study: Study, folder: Path, console: Console, options: SweepOptions, *, description: Study | None = None
 ) -> tuple[list[Path], list[Failure]]:
-    """Do the runs of ``study`` that ``folder`` lacks, show the table and write report.html, if any run is done.
+    """Do the runs that ``folder`` does not contain yet, print the table and write report.html, if any run is done.
 
     Arguments as in `inna.experiments.sweep.sweep.sweep`.
 
     Returns:
-        The pages written, and the runs that raised: both for `conclude`.
+        The pages written and the runs that failed, for `conclude`.
     """
     from inna.experiments.study.remaining import outlook
-    from inna.experiments.sweep.progress import watching
+    from inna.experiments.sweep.progress import make_progress
     from inna.experiments.sweep.sweep import sweep
 
     began = time.monotonic()
-    with watching(console) as progress:
-        rows, failures = sweep(
-            study,
-            folder,
-            jobs=options.processes(study.device),
-            progress=progress,
-            description=description,
-            minutes=options.minutes,
-            scheduler=options.scheduler,
-            tensorboard=options.tensorboard,
-        )
+    with make_progress(console) as progress:
+        rows, failures = sweep(study, folder, options, progress=progress, description=description)
     ahead = outlook(study, rows, [failure.run for failure in failures])
     if options.minutes is not None and time.monotonic() - began >= 60 * options.minutes and ahead.left:
-        print_line(console, f"the time is up; {ahead.left} runs are left, the same command goes on from there")
+        print_line(console, f"The time is up; {count(ahead.left, 'run')} left. Run the same command to resume.")
     if not ahead.done:
         return [], failures
 
@@ -64,15 +50,15 @@ def carry_out(
 
 
 def conclude(console: Console, pages: Sequence[Path], failures: Sequence[Failure]) -> int:
-    """Say where the pages are, and leave with status 0.
+    """Print where the pages are, and return exit status 0.
 
     Raises:
-        SweepError: a run raised.
+        SweepError: a run failed.
     """
-    from inna.experiments.sweep.sweep import raised
+    from inna.experiments.sweep.sweep import failure_error
 
     for page in pages:
         print_line(console, f"report: {page}")
     if failures:
-        raise raised(failures)
+        raise failure_error(failures)
     return 0

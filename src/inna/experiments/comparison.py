@@ -17,7 +17,8 @@ from inna.experiments.rows.row_files import load_rows
 from inna.experiments.rows.run import Run
 from inna.experiments.study.options import RunOptions, StudyOptions, accepts
 from inna.experiments.study.study import HALF_DECADES, SCHEDULES, Contender, Study
-from inna.experiments.sweep.sweep import Progress, raised, sweep
+from inna.experiments.sweep.options import SweepOptions
+from inna.experiments.sweep.sweep import Progress, failure_error, sweep
 from inna.experiments.tasks.fingerprint import fingerprint
 from inna.experiments.tasks.load import check_model, load_task
 from inna.experiments.tasks.seeds import derive, isolated
@@ -70,7 +71,7 @@ def compare(
         model: which of a built-in task's networks; "" for its first.
         folder: where rows are kept, so that a second call resumes; None keeps none.
         jobs: processes that run at once, >= 1.
-        progress: is notified of every event, such as ``inna.experiments.sweep.progress.watching(console)``.
+        progress: is notified of every event, such as ``inna.experiments.sweep.progress.make_progress(console)``.
         **options: see `StudyOptions`.
 
     Raises:
@@ -193,9 +194,9 @@ def contender(text: str, grid: Iterable[float] = HALF_DECADES, schedules: Iterab
 
 
 def _rows(study: Study, folder: Path, task: Task | None, jobs: int, progress: Progress | None) -> pd.DataFrame:
-    _, failures = sweep(study, folder, task=task, jobs=jobs, progress=progress)
+    _, failures = sweep(study, folder, SweepOptions(jobs=jobs), task=task, progress=progress)
     if failures:
-        raise raised(failures)
+        raise failure_error(failures)
     return load_rows(folder)
 
 

@@ -16,7 +16,8 @@ from inna.cli import run as run_command
 from inna.experiments.comparison import make_study
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.study.remaining import outlook
-from inna.experiments.sweep.active_runs import read_running
+from inna.experiments.sweep.active_runs import read_active_runs
+from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.sweep import SweepError, sweep
 from timeless import without_times
 
@@ -35,13 +36,13 @@ def cluster(tmp_path, monkeypatch):
         yield cluster
 
 
-def two_under_way(folder, then):
+def when_two_are_active(folder, then):
     """A thread that calls ``then`` as soon as two runs are under way in ``folder``."""
 
     def look():
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
-            if len(read_running(folder)) == 2:
+            if len(read_active_runs(folder)) == 2:
                 then()
                 return
             time.sleep(0.05)
@@ -70,8 +71,8 @@ def test_a_sweep_on_two_workers_is_stopped_goes_on_and_survives_one_that_is_kill
     def put_up_the_sign():
         (folder / ".running" / "stop").touch()
 
-    thread = two_under_way(folder, put_up_the_sign)
-    sweep(study, folder, scheduler=address)
+    thread = when_two_are_active(folder, put_up_the_sign)
+    sweep(study, folder, SweepOptions(backend="dask", scheduler=address))
     thread.join()
     assert list(folder.glob("*.checkpoint"))
     assert outlook(study, read_rows(folder)).left > 0
@@ -81,8 +82,8 @@ def test_a_sweep_on_two_workers_is_stopped_goes_on_and_survives_one_that_is_kill
     def kill_a_worker():
         os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
 
-    thread = two_under_way(folder, kill_a_worker)
-    rows, failures = sweep(study, folder, scheduler=address)
+    thread = when_two_are_active(folder, kill_a_worker)
+    rows, failures = sweep(study, folder, SweepOptions(backend="dask", scheduler=address))
     thread.join()
     assert failures == []
     assert outlook(study, rows).left == 0
@@ -101,10 +102,12 @@ def test_a_sweep_on_two_workers_is_stopped_goes_on_and_survives_one_that_is_kill
 def test_a_scheduler_that_goes_away_is_one_line(cluster, tmp_path, capfd):
     study = make_study(tiny_task.PATH, ("tiny_task:Counted",), epochs=9, tuning_epochs=9999, seeds=(1,), grid=(0.1,))
     folder, address = tmp_path / "rows", cluster.scheduler_address
-    thread = two_under_way(folder, lambda: cluster.sync(cluster.scheduler.close))
+    thread = when_two_are_active(folder, lambda: cluster.sync(cluster.scheduler.close))
     capfd.readouterr()
-    with pytest.raises(SweepError, match=r"the Dask scheduler at tcp://127\.0\.0\.1:\d+ is gone; rows are kept"):
-        sweep(study, folder, scheduler=address)
+    with pytest.raises(
+        SweepError, match=r"the Dask scheduler at tcp://127\.0\.0\.1:\d+ is gone; finished runs are saved"
+    ):
+        sweep(study, folder, SweepOptions(backend="dask", scheduler=address))
     thread.join()
     assert "Traceback" not in capfd.readouterr().err
     assert not (folder / ".running").exists()
@@ -114,7 +117,7 @@ def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, capsys, monkeypa
     monkeypatch.setattr("inna.experiments.sweep.dask.CONNECT_SECONDS", 0.5)
     study = make_study(tiny_task.PATH, ["sgd"], epochs=1, tuning_epochs=1)
     with pytest.raises(SweepError, match=r"no Dask scheduler answers at tcp://127.0.0.1:9"):
-        sweep(study, tmp_path, scheduler="tcp://127.0.0.1:9")
+        sweep(study, tmp_path, SweepOptions(backend="dask", scheduler="tcp://127.0.0.1:9"))
     arguments = ["compare", "--task", tiny_task.PATH, "--out", str(tmp_path)]
     for wrong, words in (
         (["--backend", "dask"], "needs --scheduler ADDRESS"),

@@ -10,8 +10,8 @@ from rich.console import Console
 import tiny_task
 from inna.experiments.comparison import make_run, make_study
 from inna.experiments.study.remaining import Outlook
-from inna.experiments.sweep.active_runs import Announcement
-from inna.experiments.sweep.progress import LiveProgress, PlainProgress, TrainingProgress, watching
+from inna.experiments.sweep.active_runs import Heartbeat
+from inna.experiments.sweep.progress import LiveProgress, PlainProgress, TrainingProgress, make_progress
 
 DONE = {"status": "done", "train_loss": 0.125, "seconds": 1.0}
 
@@ -32,7 +32,7 @@ def a_console(terminal):
 
 def test_plain_output_has_about_ten_lines_whatever_the_number_of_runs(study, a_run, tmp_path):
     console = a_console(False)
-    with watching(console) as progress:
+    with make_progress(console) as progress:
         assert type(progress) is PlainProgress
         progress.begin(study, tmp_path, Outlook(30, 170, 170 * 20))
         for n in range(1, 171):
@@ -42,7 +42,7 @@ def test_plain_output_has_about_ten_lines_whatever_the_number_of_runs(study, a_r
     assert lines[0].startswith(f"{tiny_task.PATH}: 2 optimizers, 30 runs done, 170 to do")
     assert len(lines) == 12
     assert lines[1].startswith("47 of 200 runs done, ")
-    assert " left; SGD, γ0 0.1, q 0, seed 0: loss 0.125" in lines[1]
+    assert " left; SGD, γ 0.1, q 0, seed 0: loss 0.125" in lines[1]
     assert lines[-2].startswith("200 of 200 runs done; ")
     assert lines[-1] == "a [bold]word[/bold] as it is"
 
@@ -60,16 +60,16 @@ def test_the_time_left_is_that_of_the_epochs_left_at_the_pace_so_far(study, a_ru
 
 def test_the_live_display_shows_runs_done_current_run_loss_and_time_left(study, a_run, tmp_path):
     console = a_console(True)
-    with watching(console) as progress:
+    with make_progress(console) as progress:
         assert type(progress) is LiveProgress
         progress.begin(study, tmp_path, Outlook(0, 2, 40))
         progress.finished("SGD", a_run, DONE, Outlook(1, 1, 20))
-        with Announcement(tmp_path, a_run) as announcement:
-            announcement.due = 0.0
-            announcement.update({"epoch": 7, "train_loss": 0.5})
+        with Heartbeat(tmp_path, a_run) as heartbeat:
+            heartbeat.due = 0.0
+            heartbeat.update({"epoch": 7, "train_loss": 0.5})
             progress.live.refresh()
     shown = console.file.getvalue()
-    for words in ("1 of 2 runs", " s left", "sgd, γ0 0.1, q 0, seed 0", "epoch 7/20", "loss 0.5", "last: SGD"):
+    for words in ("1 of 2 runs", " s left", "sgd, γ 0.1, q 0, seed 0", "epoch 7/20", "loss 0.5", "last: SGD"):
         assert words in shown
 
 

@@ -22,7 +22,8 @@ from inna.experiments.comparison import make_study
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.rows.run import Run
 from inna.experiments.study.remaining import outlook
-from inna.experiments.sweep.active_runs import read_failures, sweep_at_work
+from inna.experiments.sweep.active_runs import read_active_sweep, read_failures
+from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.status import read_status
 from inna.experiments.sweep.sweep import SweepError, sweep
 from inna.experiments.tasks.networks import network_in_network
@@ -62,7 +63,7 @@ def test_slices_of_time_add_up_to_the_whole_bit_for_bit(whole, tmp_path):
     slices, checkpoints = 0, 0
     rows = {}
     while rows.keys() != whole.keys():
-        rows, failures = sweep(small_study(), tmp_path, minutes=5 / 60)
+        rows, failures = sweep(small_study(), tmp_path, SweepOptions(jobs=1, minutes=5 / 60))
         assert failures == []
         slices += 1
         checkpoints += len(list(tmp_path.glob("*.checkpoint")))
@@ -75,7 +76,7 @@ def test_slices_of_time_add_up_to_the_whole_bit_for_bit(whole, tmp_path):
 @pytest.mark.usefixtures("slow_clock")
 def test_rows_and_checkpoints_of_two_machines_merge_by_copying(whole, tmp_path):
     # One machine got as far as a checkpoint; the other did SGD alone.
-    sweep(small_study(), tmp_path / "a", minutes=12 / 60)
+    sweep(small_study(), tmp_path / "a", SweepOptions(jobs=1, minutes=12 / 60))
     sweep(small_study("sgd"), tmp_path / "b")
     assert list((tmp_path / "a").glob("*inna*.checkpoint"))
     merged = tmp_path / "merged"
@@ -140,7 +141,7 @@ def test_a_second_sweep_on_a_folder_says_so_and_status_shows_the_first(tmp_path,
         while not list((tmp_path / ".running").glob("*.json")) and time.monotonic() < deadline:
             assert process.poll() is None
             time.sleep(0.02)
-        assert sweep_at_work(tmp_path).pid == process.pid
+        assert read_active_sweep(tmp_path).pid == process.pid
         with pytest.raises(SweepError, match=rf"a sweep is running on .*; it is process {process.pid} on "):
             sweep(study, tmp_path)
         status = read_status(tmp_path)
@@ -164,7 +165,7 @@ def test_status_tells_what_failed_diverged_and_is_left(tmp_path, capsys):
     study = small_study("tiny_task:Fragile", "sgd", grid=(0.1, 0.5, 1e20), tuning_epochs=1)
     sweep(study, tmp_path)
     (said,) = read_failures(tmp_path).values()
-    assert said == ("tiny_task:Fragile, γ0 0.5, q 0.5, seed 0", "ArithmeticError: one half is too much")
+    assert said == ("tiny_task:Fragile, γ 0.5, q 0.5, seed 0", "ArithmeticError: one half is too much")
     next(path for path in tmp_path.glob("*seed2*.row.json")).unlink()
     status = read_status(tmp_path)
     assert status.outlook.left == 1  # the one that is gone; what failed is not counted
@@ -173,7 +174,7 @@ def test_status_tells_what_failed_diverged_and_is_left(tmp_path, capsys):
     assert sum(part.done for part in status.parts.values()) == status.outlook.done
     assert run_command(["status", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
-    assert "failed: tiny_task:Fragile, γ0 0.5, q 0.5, seed 0: ArithmeticError: one half is too much" in shown
+    assert "failed: tiny_task:Fragile, γ 0.5, q 0.5, seed 0: ArithmeticError: one half is too much" in shown
     assert "1 failed, 1 left" in shown
     assert "time left: about" in shown
     assert run_command(["status", str(tmp_path / "nowhere")]) == 2
@@ -207,7 +208,7 @@ def test_a_full_disk_is_one_line_and_the_rows_before_it_stay(tmp_path, monkeypat
     arguments = ["compare", "--task", tiny_task.PATH, "--optimizer", "sgd", "--epochs", "1", "--tuning-epochs", "1"]
     assert run_command([*arguments, "--jobs", "1", "--out", str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("inna: the disk is full (No space left on device); rows are kept")
+    assert error.startswith("inna: the disk is full (No space left on device); finished runs are saved")
     assert error.count("\n") == 1
     assert read_rows(tmp_path).keys() == set(written[:2])
 
@@ -221,7 +222,7 @@ def test_memory_that_runs_out_is_one_line(tmp_path, model):
     """Of a model of 2^48 weights no machine has the memory."""
     study = small_study("sgd")
     task = Task("t", model, *(tiny_task.regression_data(8, seed=1),) * 2, nn.functional.mse_loss, model_name="network")
-    with pytest.raises(SweepError, match=r"out of memory .*fewer --jobs need less; rows are kept"):
+    with pytest.raises(SweepError, match=r"out of memory .*fewer --jobs need less; finished runs are saved"):
         sweep(study, tmp_path, task=task)
 
 
@@ -229,7 +230,7 @@ def test_a_killed_worker_is_one_line_and_the_next_start_goes_on(tmp_path, monkey
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     study = small_study("tiny_task:Deadly", "sgd", grid=(0.1, 0.5))
     with pytest.raises(SweepError, match="a worker process was killed"):
-        sweep(study, tmp_path / "rows", jobs=2)
+        sweep(study, tmp_path / "rows", SweepOptions(jobs=2))
     before = read_rows(tmp_path / "rows", on_damage=pytest.fail)
     rows, failures = sweep(study, tmp_path / "rows")
     assert failures == []

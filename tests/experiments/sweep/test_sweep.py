@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from joblib.externals.loky import ProcessPoolExecutor
 
 import tiny_task
 from inna.experiments import compare
@@ -23,8 +24,10 @@ from inna.experiments.rows.row_files import read_rows, row_path
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Study
 from inna.experiments.study.tuning import state
-from inna.experiments.sweep.active_runs import Announcement, read_running
+from inna.experiments.sweep.active_runs import Heartbeat, read_active_runs
+from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.sweep import SilentProgress, SweepError, sweep
+from inna.experiments.sweep.workers import _sigint_blocked
 from timeless import without_times
 
 SMALL = {"epochs": 3, "tuning_epochs": 2, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.0, 0.5)}
@@ -76,7 +79,7 @@ def test_the_study_is_carried_out(done):
 
 def test_rows_agree_bit_for_bit_in_other_processes_and_beside_others(done, tmp_path):
     _, rows = done
-    others, failures = sweep(small_study(), tmp_path, jobs=2)
+    others, failures = sweep(small_study(), tmp_path, SweepOptions(jobs=2))
     assert failures == []
     assert {run: without_times(result) for run, result in others.items()} == {
         run: without_times(result) for run, result in rows.items()
@@ -142,7 +145,7 @@ def test_a_run_that_raises_is_reported_and_loses_no_other(tmp_path):
     assert [failure.run.lr for failure in failures] == [0.5]
     assert failures[0].error == "ArithmeticError: one half is too much"
     assert "in step" in failures[0].traceback
-    assert [note for note in watch.notes if "one half is too much" in note and "lr=0.5" in note]
+    assert [note for note in watch.notes if "one half is too much" in note and "γ 0.5" in note]
     for entry in study.contenders:
         assert set(state(study, entry, rows).finals) <= rows.keys()
 
@@ -165,7 +168,7 @@ def test_ctrl_c_keeps_the_rows(tmp_path):
                 raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sweep(small_study(), tmp_path, jobs=2, progress=Impatient())
+        sweep(small_study(), tmp_path, SweepOptions(jobs=2), progress=Impatient())
     assert len(read_rows(tmp_path)) >= 3
     sweep(small_study(), tmp_path)
 
@@ -173,8 +176,11 @@ def test_ctrl_c_keeps_the_rows(tmp_path):
 def test_kill_minus_nine_loses_at_most_the_runs_in_progress(done, tmp_path):
     _, whole = done
     study = f"inna.experiments.comparison.make_study({tiny_task.PATH!r}, ('sgd', 'inna'), **{SMALL!r})"
-    imports = "import inna.experiments.comparison; from inna.experiments.sweep.sweep import sweep"
-    code = f"{imports}; sweep({study}, {str(tmp_path)!r}, jobs=2)"
+    imports = (
+        "import inna.experiments.comparison; from inna.experiments.sweep.options import SweepOptions; "
+        "from inna.experiments.sweep.sweep import sweep"
+    )
+    code = f"{imports}; sweep({study}, {str(tmp_path)!r}, SweepOptions(jobs=2))"
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
     deadline = time.monotonic() + 60
     while len(list(tmp_path.glob("*.row.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
@@ -190,6 +196,15 @@ def test_kill_minus_nine_loses_at_most_the_runs_in_progress(done, tmp_path):
     assert {run: without_times(result) for run, result in rows.items()} == {
         run: without_times(result) for run, result in whole.items()
     }
+
+
+def test_workers_are_started_with_sigint_blocked():
+    with _sigint_blocked():
+        executor = ProcessPoolExecutor(1, timeout=60)
+        mask = executor.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
+    executor.shutdown(kill_workers=True)
+    assert signal.SIGINT in mask
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 STOPPED = "inna: Stopped. Finished runs are saved; run the same command to resume.\n"
@@ -266,11 +281,11 @@ def test_a_budget_in_time_is_kept_or_refused(tmp_path):
 
 def test_runs_under_way_are_announced_while_they_last(tmp_path):
     run = make_run("sgd", tiny_task.PATH, lr=0.1)
-    with Announcement(tmp_path, run) as announcement:
-        announcement.due = 0.0
-        announcement.update({"epoch": 2, "train_loss": 0.25})
-        assert read_running(tmp_path)[0][2:] == (2, run.epochs, 0.25)
-    assert read_running(tmp_path) == []
+    with Heartbeat(tmp_path, run) as heartbeat:
+        heartbeat.due = 0.0
+        heartbeat.update({"epoch": 2, "train_loss": 0.25})
+        assert read_active_runs(tmp_path)[0][2:] == (2, run.epochs, 0.25)
+    assert read_active_runs(tmp_path) == []
     assert list(tmp_path.iterdir()) == []
 
 

@@ -109,9 +109,13 @@ class Metric(NamedTuple):
     goal: Literal["max", "min"]
 
 
-def describe(run: Run) -> str:
-    """A run in short, for messages."""
+def describe(run: Run, name: str = "") -> str:
+    """Return a short description: the optimizer (or ``name`` in its place), learning rate, schedule and seed.
+
+    >>> describe(Run("digits", "small-cnn", "inna", lr=0.01, alpha=0.5, beta=0.1))
+    'inna:alpha=0.5,beta=0.1, γ 0.01, q 0, seed 0'
+    """
     settings = [("alpha", run.alpha), ("beta", run.beta), *run.settings]
-    written = ",".join(f"{name}={value}" for name, value in settings if value is not None)
-    name = f"{run.optimizer}:{written}" if written else run.optimizer
-    return f"{name} lr={run.lr:g} q={run.q:g} seed={run.seed} epochs={run.epochs}"
+    written = ",".join(f"{setting}={value}" for setting, value in settings if value is not None)
+    name = name or (f"{run.optimizer}:{written}" if written else run.optimizer)
+    return f"{name}, γ {run.lr:g}, q {run.q:g}, seed {run.seed}"

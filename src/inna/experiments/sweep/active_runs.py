@@ -1,4 +1,4 @@
-"""What is under way in a folder: a small file for each run and for the sweep, for displays in any process."""
+"""The active sweep and the active runs of a folder: small files, for displays in any process."""
 
 from __future__ import annotations
 
@@ -6,35 +6,37 @@ import contextlib
 import json
 import os
 import socket
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inna.experiments.rows.run import Run
+from inna.experiments.rows.results import Result
+from inna.experiments.rows.run import Run, describe
 from inna.files import is_alive, read_document, write_document
 
 __all__ = [
-    "Announcement",
-    "SweepAtWork",
-    "SweepState",
-    "UnderWay",
+    "ActiveRun",
+    "ActiveSweep",
+    "Heartbeat",
+    "announce_sweep",
+    "read_active_runs",
+    "read_active_sweep",
     "read_failures",
-    "read_running",
-    "sweep_at_work",
     "write_failures",
 ]
 
 FOLDER = ".running"
 SWEEP = "sweep"
 FAILURES = "failures.json"
-# A file of another machine, whose processes cannot be asked for, counts for so many seconds after it was written.
+# Processes of another machine cannot be asked; their files count for so many seconds after they were written.
 FRESH = 3600.0
 INTERVAL = 0.5  # seconds between two writes of one file
 
 
-class UnderWay(NamedTuple):
-    """A run in progress: its key, what it is in short, how far it is, its training loss so far."""
+class ActiveRun(NamedTuple):
+    """A run in progress: its key, a short description, the epochs done, and the latest training loss."""
 
     key: str
     text: str
@@ -43,58 +45,63 @@ class UnderWay(NamedTuple):
     train_loss: float | None
 
 
-class Announcement:
-    """Announces a run in ``folder`` while it lasts; a context manager."""
+class Heartbeat:
+    """Announces a run in ``folder`` while it is active; a context manager.
+
+    The file is written on entering, or at the first update.
+    """
 
     def __init__(self, folder: Path, run: Run) -> None:
         self.run = run
         self.path = folder / FOLDER / f"{run.key}.json"
         self.due = 0.0
+        self.lock = threading.Lock()
 
-    def __enter__(self) -> Announcement:
+    def __enter__(self) -> Heartbeat:
         self._write(0, None)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            self.path.parent.rmdir()  # the last one out
+        self.close()
 
-    def update(self, entry: dict[str, Any]) -> None:
-        """Take over the newest entry of a run's history."""
-        if time.monotonic() >= self.due:
-            self._write(entry["epoch"], entry["train_loss"])
+    def update(self, entry: Result) -> None:
+        """Announce the newest entry of the run's history, at most every `INTERVAL` and not once it is closed."""
+        with self.lock:
+            if time.monotonic() >= self.due:
+                self._write(entry["epoch"], entry["train_loss"])
+
+    def close(self) -> None:
+        """Remove the announcement."""
+        with self.lock:
+            self.due = float("inf")
+            self.path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                self.path.parent.rmdir()  # unless it announces other runs
 
     def _write(self, epoch: int, train_loss: float | None) -> None:
         self.due = time.monotonic() + INTERVAL
-        run = self.run
-        text = _text(run)
-        body = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "state": UnderWay(run.key, text, epoch, run.epochs, train_loss)._asdict(),
-        }
-        _announce(self.path, body)
+        active = ActiveRun(self.run.key, describe(self.run), epoch, self.run.epochs, train_loss)
+        _announce(self.path, {"pid": os.getpid(), "host": socket.gethostname(), "state": active._asdict()})
 
 
-def read_running(folder: Path) -> list[UnderWay]:
-    """The runs under way in ``folder``. Files of processes that are gone are removed."""
-    states = []
+def read_active_runs(folder: Path) -> list[ActiveRun]:
+    """Return the active runs of ``folder``; remove the files of processes that are gone."""
+    runs = []
     for path in sorted((folder / FOLDER).glob("*.json")):
         try:
             body = json.loads(path.read_bytes())
-            state, alive = UnderWay(**body["state"]), _lasts(path, body["host"], body["pid"])
+            run, active = ActiveRun(**body["state"]), _is_active(path, body["host"], body["pid"])
         except (OSError, ValueError, KeyError, TypeError):
-            continue  # it ended, or was renamed, meanwhile
-        if alive:
-            states.append(state)
+            continue  # it has just ended
+        if active:
+            runs.append(run)
         else:
             path.unlink(missing_ok=True)
-    return states
+    return runs
 
 
-class SweepState(NamedTuple):
-    """A sweep at work: its process, its machine, how many runs at once, and when it began (seconds since 1970)."""
+class ActiveSweep(NamedTuple):
+    """A sweep in progress: its process, its machine, runs at once, and its start (seconds since 1970)."""
 
     pid: int
     host: str
@@ -102,47 +109,44 @@ class SweepState(NamedTuple):
     started: float
 
 
-class SweepAtWork:
-    """Announces this process as the sweep at work on ``folder``, while it lasts; a context manager."""
-
-    def __init__(self, folder: Path, jobs: int) -> None:
-        self.path = folder / FOLDER / SWEEP
-        self.jobs = jobs
-
-    def __enter__(self) -> SweepAtWork:
-        _announce(self.path, SweepState(os.getpid(), socket.gethostname(), self.jobs, time.time())._asdict())
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+@contextlib.contextmanager
+def announce_sweep(folder: Path, jobs: int) -> Iterator[None]:
+    """Announce this process as the active sweep of ``folder``."""
+    path = folder / FOLDER / SWEEP
+    _announce(path, ActiveSweep(os.getpid(), socket.gethostname(), jobs, time.time())._asdict())
+    try:
+        yield
+    finally:
         with contextlib.suppress(OSError):
-            self.path.unlink(missing_ok=True)
-            self.path.parent.rmdir()
+            path.unlink(missing_ok=True)
+            path.parent.rmdir()
 
 
-def sweep_at_work(folder: Path) -> SweepState | None:
-    """The sweep at work on ``folder``; None where there is none."""
+def read_active_sweep(folder: Path) -> ActiveSweep | None:
+    """Return the active sweep of ``folder``; None if there is none."""
     path = folder / FOLDER / SWEEP
     try:
-        state = SweepState(**json.loads(path.read_bytes()))
-        return state if _lasts(path, state.host, state.pid) else None
+        sweep = ActiveSweep(**json.loads(path.read_bytes()))
+        return sweep if _is_active(path, sweep.host, sweep.pid) else None
     except (OSError, ValueError, TypeError):
         return None
 
 
 def write_failures(folder: Path, failures: Mapping[Run, str]) -> None:
-    """Keep which runs of the latest sweep raised what, for `read_failures`; none removes the file."""
+    """Write which runs of the latest sweep failed, and how; without any, remove the file."""
     path = folder / FAILURES
     if failures:
-        write_document(path, {"failures": [[run.key, _text(run), error] for run, error in failures.items()]})
+        lines = [[run.key, describe(run), error] for run, error in failures.items()]
+        write_document(path, {"failures": lines})
     else:
         path.unlink(missing_ok=True)
 
 
 def read_failures(folder: Path) -> dict[str, tuple[str, str]]:
-    """Key -> (the run in short, what it raised) for the runs of the latest sweep that raised.
+    """Return key -> (short description, error) of the runs of the latest sweep that failed.
 
     Raises:
-        DamagedRowError: the file that says so is damaged.
+        DamagedFileError: the file is damaged.
     """
     path = folder / FAILURES
     try:
@@ -153,21 +157,13 @@ def read_failures(folder: Path) -> dict[str, tuple[str, str]]:
 
 def _announce(path: Path, body: Mapping[str, Any]) -> None:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):  # a display only: a full disk is reported where the row is written
+    with contextlib.suppress(OSError):  # only a display; a full disk is reported where the row is written
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_text(json.dumps(body), encoding="utf-8")
         temporary.replace(path)
 
 
-def _lasts(path: Path, host: str, pid: int) -> bool:
+def _is_active(path: Path, host: str, pid: int) -> bool:
     if host == socket.gethostname():
         return is_alive(pid)
     return time.time() - path.stat().st_mtime < FRESH
-
-
-def _text(run: Run) -> str:
-    return f"{run.optimizer}{_dampings(run)}, γ0 {run.lr:g}, q {run.q:g}, seed {run.seed}"
-
-
-def _dampings(run: Run) -> str:
-    return f" ({run.alpha:g}, {run.beta:g})" if run.alpha is not None and run.beta is not None else ""

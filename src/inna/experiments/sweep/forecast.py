@@ -1,4 +1,4 @@
-"""What a study would run, and about how long that takes, from a few real iterations of each optimizer here."""
+"""The runs that a study still needs, and their estimated time, from a few iterations of each optimizer here."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Clock = Callable[[Run, Task], Pace]
 
 @dataclass(frozen=True)
 class Part:
-    """What a contender would run: tuning runs, the seeds of the final runs left, and their seconds in one process."""
+    """The runs that an optimizer needs: tuning runs, seeds of the final runs, and their seconds in one process."""
 
     contender: Contender
     tuning: tuple[Run, ...]
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The parts, how many rows are there already, and the time on the clock, in seconds."""
+    """The runs of all optimizers, how many are done, how many are left, and the estimated seconds."""
 
     parts: tuple[Part, ...]
     done: int

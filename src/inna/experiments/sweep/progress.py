@@ -1,4 +1,4 @@
-"""What a user sees while runs are under way: a live display on a terminal, a few plain lines elsewhere."""
+"""Show the progress of runs: a live display on a terminal, a few plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,39 +15,25 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from inna.experiments.formatting import print_line
+from inna.experiments.formatting import duration, print_line
 from inna.experiments.rows.results import divergence_sentence
-from inna.experiments.rows.run import Run
+from inna.experiments.rows.run import Run, describe
 from inna.experiments.study.remaining import Outlook
 from inna.experiments.study.study import Study
-from inna.experiments.sweep.active_runs import read_running
+from inna.experiments.sweep.active_runs import read_active_runs
 
-__all__ = ["LiveProgress", "PlainProgress", "TrainingProgress", "duration", "outcome", "watching"]
+__all__ = ["LiveProgress", "PlainProgress", "TrainingProgress", "make_progress", "outcome"]
 
 PLAIN_LINES = 10  # of progress in a whole sweep or run, where the output is no terminal
 
 
-def watching(console: Console) -> LiveProgress | PlainProgress:
-    """The display that suits ``console``; a context manager and a `Progress` for `sweep`."""
+def make_progress(console: Console) -> LiveProgress | PlainProgress:
+    """Return the display that suits ``console``: a context manager, and a `Progress` for `sweep`."""
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them.
-
-    >>> duration(3.2), duration(75), duration(7300)
-    ('3 s', '1 min 15 s', '2 h 01 min')
-    """
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
 def outcome(result: Mapping[str, Any]) -> list[str]:
-    """The result of a run in a few lines: what was measured, or how it diverged."""
+    """Return the result of a run as a few lines: its measurements, or how it diverged."""
     if result["status"] == "done":
         measured = [name for name in result if name == "train_loss" or name.startswith("test_")]
         lines = [", ".join(f"{name.replace('_', ' ')} {result[name]:.4g}" for name in measured)]
@@ -58,7 +44,7 @@ def outcome(result: Mapping[str, Any]) -> list[str]:
 
 
 class _Pace:
-    """Estimates the time left from the epochs done since the first run began."""
+    """Estimates the time left from the epochs done since the first run started."""
 
     def __init__(self, outlook: Outlook) -> None:
         self.started = math.nan
@@ -66,19 +52,19 @@ class _Pace:
         self.epochs = 0
 
     def advance(self, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
-        if not self.epochs:  # processes take seconds to start; that tells nothing about the runs to come
+        if not self.epochs:  # the seconds that processes take to start do not count
             self.started = time.monotonic() - result["seconds"]
         self.outlook = outlook
         self.epochs += run.epochs
 
-    def seconds_left(self, under_way: int = 0) -> float:
-        epochs = self.epochs + under_way
+    def seconds_left(self, active: int = 0) -> float:
+        epochs = self.epochs + active
         elapsed = time.monotonic() - self.started
-        return max(0, self.outlook.epochs_left - under_way) * elapsed / epochs if epochs else math.nan
+        return max(0, self.outlook.epochs_left - active) * elapsed / epochs if epochs else math.nan
 
 
 class PlainProgress:
-    """A line at the start, about ten on the way, and the notes."""
+    """Prints a line at the start, about ten on the way, and the notes."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -94,12 +80,12 @@ class PlainProgress:
         return
 
     def begin(self, study: Study, folder: Path, outlook: Outlook) -> None:
-        """Say what there is to do."""
+        """Print what there is to do."""
         self.pace, self.before, self.lines = _Pace(outlook), outlook.done, 0
         print_line(self.console, _headline(study, folder, outlook))
 
     def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
-        """Say how far it is, at every tenth of the way."""
+        """Print the progress at every tenth of the way."""
         self.pace.advance(run, result, outlook)
         done = outlook.done - self.before
         lines = PLAIN_LINES * done // (done + outlook.left)
@@ -117,7 +103,7 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """Runs done, time left, the last outcome, and the runs under way with their losses, four times a second."""
+    """Shows runs done, time left, the last outcome, and active runs with their losses, four times a second."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -137,13 +123,13 @@ class LiveProgress:
         self.live.stop()
 
     def begin(self, study: Study, folder: Path, outlook: Outlook) -> None:
-        """Say what there is to do and start the display."""
+        """Print what there is to do, and start the display."""
         self.folder, self.pace = folder, _Pace(outlook)
         print_line(self.console, _headline(study, folder, outlook))
         self.live.start()
 
     def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
-        """Take over the new state."""
+        """Show the new state."""
         self.pace.advance(run, result, outlook)
         self.last = _outcome(label, run, result)
 
@@ -152,7 +138,7 @@ class LiveProgress:
         print_line(self.console, text)
 
     def _render(self) -> RenderableType:
-        outlook, states = self.pace.outlook, read_running(self.folder)
+        outlook, states = self.pace.outlook, read_active_runs(self.folder)
         seconds = self.pace.seconds_left(sum(state.epoch for state in states))
         left = f"{duration(seconds)} left" if math.isfinite(seconds) else "starting"
         line = Table.grid(padding=(0, 2))
@@ -169,7 +155,7 @@ class LiveProgress:
 
 
 class TrainingProgress:
-    """The progress of a single run: a bar with the loss on a terminal, a line now and then elsewhere."""
+    """Shows the progress of a single run: a bar with the loss on a terminal, about ten lines elsewhere."""
 
     def __init__(self, console: Console, run: Run) -> None:
         self.console, self.run = console, run
@@ -188,7 +174,7 @@ class TrainingProgress:
         self.live.stop()
 
     def __call__(self, entry: dict[str, Any]) -> None:
-        """Take the newest entry of the history."""
+        """Show the newest entry of the history."""
         self.entry = entry
         if self.first < 0:
             self.first, self.started = entry["epoch"], time.monotonic()
@@ -220,10 +206,10 @@ class TrainingProgress:
 def _headline(study: Study, folder: Path, outlook: Outlook) -> str:
     return (
         f"{study.dataset}: {len(study.contenders)} optimizers, {outlook.done} runs done, {outlook.left} to do, "
-        f"rows in {folder}"
+        f"results in {folder}"
     )
 
 
 def _outcome(label: str, run: Run, result: Mapping[str, Any]) -> str:
     loss = f"loss {result['train_loss']:.4g}" if result["status"] == "done" else "diverged"
-    return f"{label}, γ0 {run.lr:g}, q {run.q:g}, seed {run.seed}: {loss}"
+    return f"{describe(run, label)}: {loss}"

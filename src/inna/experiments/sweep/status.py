@@ -1,4 +1,4 @@
-"""How far the study in a folder is: from its rows and announcements, in any process. No framework is imported."""
+"""The progress of the study in a folder, from its rows and heartbeats, in any process. Imports no framework."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Study
 from inna.experiments.study.tuning import state
 from inna.experiments.sweep.active_runs import (
-    SweepState,
-    UnderWay,
+    ActiveRun,
+    ActiveSweep,
+    read_active_runs,
+    read_active_sweep,
     read_failures,
-    read_running,
-    sweep_at_work,
 )
 
 if TYPE_CHECKING:
@@ -32,36 +32,36 @@ __all__ = ["Status", "print_status", "read_status"]
 
 @dataclass(frozen=True)
 class Status:
-    """A moment of a study.
+    """The progress of a study.
 
     Attributes:
-        study: what is to be done.
-        outlook: runs done, runs and epochs left (those under way included, those that raised not).
-        diverged: how many of the runs done diverged.
-        parts: label -> the outlook of each contender alone.
-        running: the runs under way.
-        failed: key -> (run in short, error) of the runs that raised in the latest sweep and have no row.
-        sweep: the sweep at work on the folder; None where there is none.
-        seconds: of computing left in one process, as far as can be foreseen; NaN before the first row.
-        damaged: a line on each damaged row file.
+        study: the study.
+        outlook: runs done, runs and epochs left (active ones included, failed ones not).
+        diverged: how many of the finished runs diverged.
+        parts: label -> the outlook of each optimizer alone.
+        running: the active runs.
+        failed: key -> (short description, error) of the runs that failed in the latest sweep and have no row.
+        sweep: the active sweep; None if there is none.
+        seconds: estimated computing time left, in one process; NaN before the first row.
+        damaged: a line for each damaged row file.
     """
 
     study: Study
     outlook: Outlook
     diverged: int
     parts: Mapping[str, Outlook]
-    running: tuple[UnderWay, ...]
+    running: tuple[ActiveRun, ...]
     failed: Mapping[str, tuple[str, str]]
-    sweep: SweepState | None
+    sweep: ActiveSweep | None
     seconds: float
     damaged: tuple[str, ...]
 
 
 def read_status(folder: Path) -> Status:
-    """The status of the study in ``folder``; nothing there is changed but announcements of processes that are gone.
+    """Return the progress of the study in ``folder``; only files of processes that are gone are changed: removed.
 
     Raises:
-        FileNotFoundError: there is no such folder, or no study.json in it.
+        FileNotFoundError: there is no such folder, or it contains no study.json.
         DamagedRowError: study.json is damaged.
     """
     folder = Path(folder)
@@ -72,7 +72,7 @@ def read_status(folder: Path) -> Status:
     failed = {key: said for key, said in read_failures(folder).items() if key not in keys}
     tunings = (state(study, contender, rows) for contender in study.contenders)
     raised = [run for tuning in tunings for run in (*tuning.plan, *tuning.finals) if run.key in failed]
-    running = tuple(state for state in read_running(folder) if state.key not in keys)
+    running = tuple(state for state in read_active_runs(folder) if state.key not in keys)
     parts = {
         contender.label: outlook(
             dataclasses.replace(study, contenders=(contender,), reference=contender.label, budget=""), rows, raised
@@ -86,14 +86,14 @@ def read_status(folder: Path) -> Status:
         parts=parts,
         running=running,
         failed=failed,
-        sweep=sweep_at_work(folder),
+        sweep=read_active_sweep(folder),
         seconds=_seconds_left(study, rows, parts, running),
         damaged=tuple(damaged),
     )
 
 
 def print_status(status: Status, folder: Path, console: Console) -> None:
-    """Print ``status``: what is done, running, failed and left, and the time left."""
+    """Print the runs done, running, failed and left, and the time left."""
     from rich.table import Table
     from rich.text import Text
 
@@ -107,20 +107,20 @@ def print_status(status: Status, folder: Path, console: Console) -> None:
     console.print()
     running, failed = len(status.running), len(status.failed)
     runs = f"{count(ahead.done, 'run')} done ({status.diverged} diverged), {running} running, {failed} failed"
-    lines = [f"{study.dataset}, {study.model}, on {study.device}, rows in {folder}", f"{runs}, {ahead.left} left"]
+    lines = [f"{study.dataset}, {study.model}, on {study.device}, results in {folder}", f"{runs}, {ahead.left} left"]
     lines += [f"running: {state.text}, epoch {state.epoch}/{state.epochs}{_loss(state)}" for state in status.running]
     lines += [f"failed: {text}: {error}" for text, error in status.failed.values()]
     lines += [f"damaged: {line}" for line in status.damaged]
     if status.sweep is not None:
         since = duration(time.time() - status.sweep.started)
         lines.append(
-            f"a sweep is at work: process {status.sweep.pid} on {status.sweep.host}, {status.sweep.jobs} at once, "
-            f"for {since}"
+            f"A sweep is running: process {status.sweep.pid} on {status.sweep.host}, {status.sweep.jobs} at once, "
+            f"for {since}."
         )
     elif ahead.left:
-        lines.append("no sweep is at work; the command that began it goes on: " + (study.command or "(from Python)"))
+        lines.append("No sweep is running. Resume with: " + (study.command or "(from Python)"))
     if not ahead.left:
-        lines.append("nothing is left to do")
+        lines.append("Nothing is left to do.")
     elif math.isnan(status.seconds):
         lines.append("time left: not known before the first run is done")
     else:
@@ -134,9 +134,9 @@ def _seconds_left(
     study: Study,
     rows: Rows,
     parts: Mapping[str, Outlook],
-    running: Collection[UnderWay],
+    running: Collection[ActiveRun],
 ) -> float:
-    """Epochs left times the mean seconds of an epoch: of the same contender where it has rows, else of all."""
+    """Return the epochs left times the mean seconds of an epoch: of the same optimizer if it has rows, else of all."""
     costs: dict[str, list[tuple[float, int]]] = {contender.label: [] for contender in study.contenders}
     for run, result in rows.items():
         epochs = max(1, len(result.get("history", ())) - 1)
@@ -155,5 +155,5 @@ def _mean(costs: list[tuple[float, int]]) -> float:
     return math.fsum(seconds for seconds, _ in costs) / sum(epochs for _, epochs in costs) if costs else math.nan
 
 
-def _loss(state: UnderWay) -> str:
+def _loss(state: ActiveRun) -> str:
     return "" if state.train_loss is None else f", training loss {state.train_loss:.4g}"

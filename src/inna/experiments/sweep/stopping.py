@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import signal
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any, NoReturn
 
 from inna.experiments.sweep.active_runs import FOLDER
 
-__all__ = ["StopFlag", "Stopping"]
+__all__ = ["StopFlag", "Stopping", "at_most_every"]
 
 NAME = "stop"
 
@@ -100,3 +101,17 @@ class Stopping:
                     self.note("stopping after the current epoch; Ctrl-C again stops at once")
         if self.presses >= 2 and self._interruptible:
             self.leave()
+
+
+def at_most_every(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return ``function``, called at most once in ``seconds``; in between its last value is returned."""
+    due, value = -math.inf, None
+
+    def call(*arguments: Any) -> Any:
+        nonlocal due, value
+        if time.monotonic() >= due:
+            value = function(*arguments)
+            due = time.monotonic() + seconds
+        return value
+
+    return call

@@ -1,4 +1,4 @@
-"""Runs in worker processes of this machine: each run's row is written where it ends, as soon as it ends."""
+"""Do runs in worker processes of this machine; each row is written where its run ends, as soon as it ends."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import itertools
 import os
 import pickle
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -19,14 +20,17 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
+from inna.experiments.rows.results import Result
 from inna.experiments.rows.row_files import write_row
 from inna.experiments.rows.run import Run
-from inna.experiments.sweep.active_runs import Announcement, read_running
+from inna.experiments.sweep.active_runs import Heartbeat, read_active_runs
+from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.stopping import StopFlag, Stopping
 from inna.experiments.tasks.load import load_task
 from inna.experiments.tasks.task import Task
@@ -39,15 +43,21 @@ if TYPE_CHECKING:
     from joblib.externals.loky import ProcessPoolExecutor
 
 __all__ = [
+    "RESUME",
+    "Context",
     "Ended",
     "Failure",
     "Processes",
     "SweepError",
     "attempt",
+    "completed",
     "explain",
     "pickled",
+    "store",
+    "unpickled",
 ]
 
+RESUME = "finished runs are saved, run the same command to resume"
 CHECKPOINT_SECONDS = 30.0
 POLL_SECONDS = 0.1
 IDLE_SECONDS = 300.0  # after which an idle worker ends, should its parent have been killed
@@ -55,11 +65,11 @@ THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 
 
 class SweepError(RuntimeError):
-    """The sweep cannot go on; the rows so far are intact."""
+    """A sweep had to end early; the rows so far are intact."""
 
 
 class Failure(NamedTuple):
-    """A run that raised: which, what in one line, and the whole traceback."""
+    """A run that raised: the error in one line, and its traceback."""
 
     run: Run
     error: str
@@ -68,156 +78,32 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Ended:
-    """How an attempt at a run ended: with a result, with a failure, or stopped before its end.
+    """The end of an attempt at a run: its result, its failure, or a stop before its last epoch.
 
-    ``fatal`` failures are no fault of the run, so that the sweep cannot go on.
+    Attributes:
+        run: the run.
+        result: as `train` describes it; empty unless the run ended by itself.
+        notes: lines for the user.
+        failure: what was raised, if anything was.
+        fatal: whether the failure is the machine's rather than the run's, so that the sweep has to end.
+        stopped: whether the run was asked to stop, and did.
+        checkpoint: the checkpoint of a run that stopped on another machine.
     """
 
     run: Run
-    result: dict[str, Any]
+    result: Result = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
     failure: Failure | None = None
     fatal: bool = False
     stopped: bool = False
+    checkpoint: bytes | None = None
 
-
-@dataclass(frozen=True)
-class _Delivery:
-    """What a worker needs beside the run: where rows go, when to stop, and where the task is found."""
-
-    folder: Path
-    directory: Path
-    parent: int
-    stop: StopFlag
-    pickled: Path | None = None
-    sha256: str = ""  # of the pickled task; it comes by the workers' own pipe, not in the file
-    tensorboard: Path | None = None
-
-
-@contextlib.contextmanager
-def _deliver(folder: Path, task: Task | None, stop: StopFlag, tensorboard: Path | None) -> Iterator[_Delivery]:
-    """The `_Delivery` for workers of this process; ``task`` itself is handed over in a file, as long as this lasts."""
-    log = None if tensorboard is None else tensorboard.absolute()
-    plain = _Delivery(folder.absolute(), Path.cwd(), os.getpid(), stop, tensorboard=log)
-    if task is None:
-        yield plain
-        return
-    with tempfile.TemporaryDirectory(prefix="inna-") as place:
-        path = Path(place) / "task.pickle"
-        content = pickled(task)
-        path.write_bytes(content)
-        yield dataclasses.replace(plain, pickled=path, sha256=hashlib.sha256(content).hexdigest())
-
-
-def pickled(task: Task) -> bytes:
-    """``task`` as bytes, its functions by value.
-
-    Raises:
-        ValueError: it holds something that cannot be handed to another process.
-    """
-    import cloudpickle
-
-    try:
-        content: bytes = cloudpickle.dumps(task)
-    except (TypeError, AttributeError, pickle.PicklingError) as error:
-        raise ValueError(f"task {task.name} cannot be handed to other processes: {error}") from error
-    return content
-
-
-class Processes:
-    """Worker processes of this machine for one sweep; a context manager, which kills them at its end.
-
-    Args:
-        folder: of the rows.
-        task: as in `sweep`.
-        stopping: checked before a run and after each epoch.
-        jobs: how many runs at once, >= 1; 1 runs here.
-        tensorboard: folder of event logs; None for none.
-    """
-
-    def __init__(
-        self, folder: Path, task: Task | None, stopping: Stopping, jobs: int, tensorboard: Path | None
-    ) -> None:
-        self.delivering = _deliver(folder, task, stopping.requested, tensorboard)
-        self.folder, self.stopping, self.jobs = folder, stopping, jobs
-        self.executor: ProcessPoolExecutor | None = None
-        self.waiting: set[Future[Ended]] = set()
-
-    def __enter__(self) -> Processes:
-        self.delivery = self.delivering.__enter__()
-        return self
-
-    def __exit__(self, *exception: Any) -> None:
-        if self.executor is not None:
-            while not all(future.running() or future.done() for future in self.waiting):
-                time.sleep(0.001)  # loky cannot kill workers while it takes over a task
-            self.executor.shutdown(wait=True, kill_workers=True)
-            read_running(self.folder)  # removes the heartbeats of killed workers
-            remove_abandoned(self.folder)
-        self.delivering.__exit__(*exception)
-
-    def execute(self, runs: list[Run]) -> Generator[Ended]:
-        """Attempt ``runs`` and yield how each ended, as it ends.
-
-        Raises:
-            SweepError: a worker process was killed.
-            KeyboardInterrupt: Ctrl-C was pressed twice.
-        """
-        if self.jobs == 1:
-            for run in runs:
-                with self.stopping.interruptible():
-                    ended = _work(run, self.delivery)
-                yield ended
-            return
-        pending = iter(runs)
-        try:
-            while True:
-                self.waiting |= {
-                    self._submit(run) for run in itertools.islice(pending, 2 * self.jobs - len(self.waiting))
-                }
-                if not self.waiting:
-                    return
-                done, self.waiting = wait(self.waiting, POLL_SECONDS, FIRST_COMPLETED)
-                for future in done:
-                    yield future.result()
-                self.stopping.raise_if_urgent()
-        except BrokenProcessPool as error:
-            raise SweepError(
-                "a worker process was killed (out of memory? fewer --jobs need less); rows are kept, the same command "
-                "goes on from there"
-            ) from error
-
-    def _submit(self, run: Run) -> Future[Ended]:
-        from joblib.externals.loky import ProcessPoolExecutor
-
-        with _sigint_blocked():
-            if self.executor is None:
-                environment = {name: os.environ.get(name, "1") for name in THREAD_VARIABLES}
-                self.executor = ProcessPoolExecutor(
-                    self.jobs, timeout=IDLE_SECONDS, initializer=_ignore_sigint, env=environment
-                )
-            future: Future[Ended] = self.executor.submit(_work, run, self.delivery)
-            return future
-
-
-@contextlib.contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Block SIGINT in a block; the processes and threads that it starts inherit that from their first instruction.
-
-    Ctrl-C reaches the whole process group, but only the parent reacts: it asks its workers to stop, or kills them.
-    """
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _ignore_sigint() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    @classmethod
+    def failed(cls, run: Run, error: BaseException, notes: tuple[str, ...] = ()) -> Ended:
+        """Return the end of a run that raised ``error``."""
+        text, fatal = explain(error)
+        trace = "".join(traceback.format_exception(error))
+        return cls(run, notes=notes, failure=Failure(run, text, trace), fatal=fatal)
 
 
 def attempt(
@@ -228,14 +114,15 @@ def attempt(
     checkpoint_seconds: float,
     stop: Callable[[], bool],
     on_epoch: Callable[[dict[str, Any]], object],
-    keep: Callable[[dict[str, Any]], object],
+    keep: Callable[[Result], object] = lambda result: None,
 ) -> Ended:
-    """Train as ``run`` says and ``keep`` the result; whatever is raised comes back as an `Ended`.
+    """Do ``run``, unless ``stop`` is true at its start, and pass its result to ``keep``.
 
-    ``stop`` is asked before the start and after each epoch; a run that stops leaves a checkpoint.
+    Whatever is raised is returned as an `Ended`. ``stop`` is called after each epoch too; a run that stops leaves a
+    checkpoint.
     """
     if stop():
-        return Ended(run, {}, stopped=True)
+        return Ended(run, stopped=True)
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
@@ -251,65 +138,252 @@ def attempt(
             )
             keep(result)
         except StoppedError:
-            return Ended(run, {}, tuple(notes), stopped=True)
+            return Ended(run, notes=tuple(notes), stopped=True)
         except Exception as error:
-            text, fatal = explain(error)
-            return Ended(run, {}, tuple(notes), Failure(run, text, traceback.format_exc()), fatal)
+            return Ended.failed(run, error, tuple(notes))
     notes += dict.fromkeys(f"warning: {warning.message}" for warning in caught)
     return Ended(run, result, tuple(notes))
 
 
-def explain(error: Exception) -> tuple[str, bool]:
-    """What ``error`` means in a line, and whether it is the machine's fault rather than the run's."""
+def explain(error: BaseException) -> tuple[str, bool]:
+    """Explain ``error`` in one line; the second value is whether it is the machine's fault rather than the run's."""
     text = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk is full ({error.strerror}); rows are kept, the same command goes on from there", True
+        return f"the disk is full ({error.strerror}); {RESUME}", True
     # torch's allocator for the CPU raises a plain RuntimeError.
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "DefaultCPUAllocator" in str(error):
-        return f"out of memory ({text}); fewer --jobs need less; rows are kept", True
+        return f"out of memory ({text}); fewer --jobs need less; {RESUME}", True
     return text, isinstance(error, OSError)
 
 
-def _work(run: Run, delivery: _Delivery) -> Ended:
-    """One run in a worker: its row is written here, so that it outlives everybody else."""
-    worker = os.getpid() != delivery.parent
-    checkpoint = checkpoint_path(delivery.folder, run)
+def pickled(task: Task) -> tuple[bytes, str]:
+    """Return ``task`` as bytes, functions of the user's own file by value, and their SHA-256 digest for `unpickled`.
 
-    def watch(entry: dict[str, Any]) -> None:
-        if worker and os.getppid() != delivery.parent:
-            os._exit(1)  # nobody waits for this any more
-        announcement.update(entry)
+    Raises:
+        ValueError: it contains something that cannot be sent to another process.
+    """
+    import cloudpickle
+
+    functions = (task.model, task.loss, *(function for function, _ in task.metrics.values()))
+    modules = {sys.modules.get(getattr(function, "__module__", None) or "") for function in functions}
+    with contextlib.ExitStack() as stack:
+        for module in modules:
+            if module is not None and module.__name__.startswith("inna_task_"):
+                cloudpickle.register_pickle_by_value(module)
+                stack.callback(cloudpickle.unregister_pickle_by_value, module)
+        try:
+            content: bytes = cloudpickle.dumps(task)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            raise ValueError(f"task {task.name} cannot be sent to other processes: {error}") from error
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def unpickled(content: bytes, sha256: str) -> Task:
+    """Return the task that `pickled` made into ``content``.
+
+    Raises:
+        SweepError: the digest is another one; nothing is unpickled.
+    """
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise SweepError("the task was altered on its way to the workers; it is not unpickled")
+    task: Task = pickle.loads(content)
+    return task
+
+
+def completed(
+    submit: Callable[[Run], Future[Any]], runs: list[Run], at_once: int, check: Callable[[], object]
+) -> Generator[Future[Any]]:
+    """Submit ``runs``, ``at_once`` at a time, and yield their futures as they complete.
+
+    ``check`` is called after each wait of at most `POLL_SECONDS`.
+    """
+    pending, waiting = iter(runs), set[Future[Any]]()
+    while True:
+        waiting |= {submit(run) for run in itertools.islice(pending, at_once - len(waiting))}
+        if not waiting:
+            return
+        done, waiting = wait(waiting, POLL_SECONDS, FIRST_COMPLETED)
+        yield from done
+        check()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the workers of a sweep share.
+
+    Attributes:
+        folder: of the rows.
+        task: sent to the workers; None if they find it by its name.
+        options: of the sweep, with a number of jobs.
+        stopping: checked before a run and after each epoch.
+        note: called with a line for the user.
+    """
+
+    folder: Path
+    task: Task | None
+    options: SweepOptions
+    stopping: Stopping
+    note: Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class _Delivery:
+    """What a worker process needs beside the run.
+
+    Attributes:
+        folder: of the rows.
+        directory: of the files of tasks.
+        parent: the number of the parent process.
+        stop: asked after each epoch.
+        tensorboard: folder of event logs; None for none.
+        pickled: file of the task, if it is not found by its name.
+        sha256: its digest, which does not come from the file.
+    """
+
+    folder: Path
+    directory: Path
+    parent: int
+    stop: StopFlag
+    tensorboard: Path | None
+    pickled: Path | None = None
+    sha256: str = ""
+
+
+class Processes:
+    """Worker processes of this machine for one sweep; a context manager, which kills them at its end.
+
+    With one job the runs are done in this process.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context, self.jobs = context, context.options.jobs or 1
+        log = context.options.tensorboard
+        self.delivery = _Delivery(
+            context.folder.absolute(),
+            Path.cwd(),
+            os.getpid(),
+            context.stopping.requested,
+            None if log is None else log.absolute(),
+        )
+        self.executor: ProcessPoolExecutor | None = None
+        self.futures: set[Future[Ended]] = set()
+
+    def __enter__(self) -> Processes:
+        with contextlib.ExitStack() as stack:
+            if self.context.task is not None:
+                content, sha256 = pickled(self.context.task)
+                path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inna-"))) / "task.pickle"
+                path.write_bytes(content)
+                self.delivery = dataclasses.replace(self.delivery, pickled=path, sha256=sha256)
+            stack.callback(self._kill)
+            self.exits = stack.pop_all()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.exits.close()
+
+    def execute(self, runs: list[Run]) -> Generator[Ended]:
+        """Attempt ``runs`` and yield how each ended, as it ends.
+
+        Raises:
+            SweepError: a worker process was killed.
+            KeyboardInterrupt: Ctrl-C was pressed twice.
+        """
+        if self.jobs == 1:
+            for run in runs:
+                with self.context.stopping.interruptible():
+                    ended = _work(run, self.delivery)
+                yield ended
+            return
+        try:
+            # A few more than workers, so that none waits for work.
+            for future in completed(self._submit, runs, 2 * self.jobs, self.context.stopping.raise_if_urgent):
+                self.futures.discard(future)
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise SweepError(
+                f"a worker process was killed (out of memory? fewer --jobs need less); {RESUME}"
+            ) from error
+
+    def _submit(self, run: Run) -> Future[Ended]:
+        from joblib.externals.loky import ProcessPoolExecutor
+
+        with _sigint_blocked():
+            if self.executor is None:
+                environment = {name: os.environ.get(name, "1") for name in THREAD_VARIABLES}
+                self.executor = ProcessPoolExecutor(
+                    self.jobs, timeout=IDLE_SECONDS, initializer=_ignore_sigint, env=environment
+                )
+            future: Future[Ended] = self.executor.submit(_work, run, self.delivery)
+        self.futures.add(future)
+        return future
+
+    def _kill(self) -> None:
+        if self.executor is not None:
+            while not all(future.running() or future.done() for future in self.futures):
+                time.sleep(0.001)  # loky must not be told to kill workers while it takes over a run
+            self.executor.shutdown(wait=True, kill_workers=True)
+            read_active_runs(self.context.folder)  # removes the heartbeats of killed workers
+            remove_abandoned(self.context.folder)
+
+
+def store(folder: Path, run: Run, result: Result) -> None:
+    """Write the row of ``run`` and remove its checkpoint."""
+    write_row(folder, run, result)
+    checkpoint_path(folder, run).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Block SIGINT in a block; the processes and threads that it starts inherit that from their first instruction.
+
+    Ctrl-C reaches the whole process group, but only the parent reacts: it asks its workers to stop, or kills them.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # otherwise it is started in the block, and unblocks SIGINT
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _ignore_sigint() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _work(run: Run, delivery: _Delivery) -> Ended:
+    """Do a run in a worker, and write its row there, so that it is saved even if the parent is killed."""
+
+    def report(entry: dict[str, Any]) -> None:
+        if os.getpid() != delivery.parent != os.getppid():
+            os._exit(1)  # the parent is gone
+        heartbeat.update(entry)
         log.update(entry)
 
-    def keep(result: dict[str, Any]) -> None:
-        write_row(delivery.folder, run, result)
-        checkpoint.unlink(missing_ok=True)
-
-    with Announcement(delivery.folder, run) as announcement, EventLog(delivery.tensorboard, run) as log:
+    with Heartbeat(delivery.folder, run) as heartbeat, EventLog(delivery.tensorboard, run) as log:
         return attempt(
             run,
             lambda: _task(run, delivery),
-            checkpoint=checkpoint,
+            checkpoint=checkpoint_path(delivery.folder, run),
             checkpoint_seconds=CHECKPOINT_SECONDS,
             stop=delivery.stop,
-            on_epoch=watch,
-            keep=keep,
+            on_epoch=report,
+            keep=lambda result: store(delivery.folder, run, result),
         )
 
 
 def _task(run: Run, delivery: _Delivery) -> Task:
     if delivery.pickled is not None:
-        return _unpickled(delivery.pickled, delivery.sha256)
+        return _read_task(delivery.pickled, delivery.sha256)
     task, source = load_task(run.dataset, delivery.directory, model=run.model)
     if source != run.source:
-        raise ValueError(f"{run.dataset} was changed while the sweep was under way")
+        raise ValueError(f"{run.dataset} was changed during the sweep")
     return task
 
 
 @functools.lru_cache(maxsize=1)
-def _unpickled(path: Path, sha256: str) -> Task:
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != sha256:
-        raise SweepError(f"{path}: the task was altered on its way to the workers; it is not unpickled")
-    task: Task = pickle.loads(content)
-    return task
+def _read_task(path: Path, sha256: str) -> Task:
+    return unpickled(path.read_bytes(), sha256)
