@@ -182,7 +182,7 @@ def test_help_and_version(capsys, command):
         (["compare", "--optimizer", "inna:gamma=1"], "it has alpha, beta"),
         (["compare", "--epochs", "-1"], "epochs must be a whole number >= 1, got -1"),
         (["compare", "--epochs", "many"], "--epochs"),
-        (["compare", "--seeds", "0,1"], "seed 0 tunes"),
+        (["compare", "--seeds", "0,1"], "the tuning seed must not be a final seed: 0 is in"),
         (["compare", "--seeds", "1.5"], "whole numbers"),
         (["compare", "--grid", ""], "--grid"),
         (["compare", "--grid", "-1"], "--grid|grid must"),

@@ -37,16 +37,16 @@ DASH = "–"
 
 
 def plain(text: str) -> str:
-    """``text`` on one line and without control characters, each of which becomes U+FFFD, so that no terminal obeys it.
+    r"""Return ``text`` on one line and with U+FFFD for control characters, which a terminal would obey.
 
-    >>> plain("a\\x1b[31mb")
+    >>> plain("a\x1b[31mb")
     'a\ufffd[31mb'
     """
     return "".join("\ufffd" if unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") else c for c in text)
 
 
 def short(value: float) -> str:
-    """Three significant digits.
+    """Format with three significant digits.
 
     >>> short(0.031623), short(-1.5), short(1234567.0), short(float("nan"))
     ('0.0316', '−1.5', '1.23e6', '–')
@@ -61,7 +61,7 @@ def short(value: float) -> str:
 
 
 def fixed(value: float, places: int) -> str:
-    """``places`` decimals, with a true minus sign; a number too large or too small for them as `short`.
+    """Format with ``places`` decimals and a true minus sign; very large or small numbers as `short` does.
 
     >>> fixed(0.98333, 3), fixed(-2.0, 1), fixed(1e9, 2), fixed(1e-9, 3)
     ('0.983', '−2.0', '1e9', '1e-9')
@@ -72,7 +72,9 @@ def fixed(value: float, places: int) -> str:
 
 
 def signed(value: float, places: int) -> str:
-    """A difference in ``places`` decimals, with its sign where any digit is left; a very large one as `short`.
+    """Format a difference with ``places`` decimals and its sign, unless it rounds to zero.
+
+    A very large one is formatted as `short` does.
 
     >>> signed(0.5, 1), signed(-0.5, 1), signed(-0.001, 1), signed(2e7, 1)
     ('+0.5', '−0.5', '0.0', '+2e7')
@@ -84,7 +86,7 @@ def signed(value: float, places: int) -> str:
 
 
 def decimals(values: Iterable[float], spreads: Iterable[float] = ()) -> int:
-    """How many decimals a column needs: three digits of its smallest number, two of its middle spread; 6 at most.
+    """Return the decimals of a column: three digits of its least number, two of its median spread, 6 at most.
 
     >>> decimals([0.981, 0.97], spreads=[0.004, 0.005, 0.006]), decimals([12.0, 150.0]), decimals([])
     (4, 1, 3)
@@ -98,7 +100,7 @@ def decimals(values: Iterable[float], spreads: Iterable[float] = ()) -> int:
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people.
+    """Format a length of time.
 
     >>> duration(0.21), duration(59.0), duration(125.0), duration(7380.0)
     ('0.21 s', '59 s', '2 min 5 s', '2 h 3 min')
@@ -130,7 +132,7 @@ def slug(text: str, *, squeeze: bool = False) -> str:
 
 
 def count(n: int, noun: str, plural: str = "") -> str:
-    """A number and its noun.
+    """Format a number with its noun.
 
     >>> count(1, "seed"), count(1797, "row")
     ('1 seed', '1,797 rows')
@@ -139,7 +141,7 @@ def count(n: int, noun: str, plural: str = "") -> str:
 
 
 def percent(share: float) -> str:
-    """A share in whole per cent, with a space that does not break.
+    r"""Format a share in whole per cent, with a no-break space.
 
     >>> percent(0.95)
     '95\xa0%'
@@ -148,7 +150,7 @@ def percent(share: float) -> str:
 
 
 def enumerate_words(words: Sequence[str], conjunction: str = "and") -> str:
-    """A list in words.
+    """Join words with commas and a conjunction.
 
     >>> enumerate_words(["a"]), enumerate_words(["a", "b", "c"], "or")
     ('a', 'a, b or c')
@@ -157,7 +159,7 @@ def enumerate_words(words: Sequence[str], conjunction: str = "and") -> str:
 
 
 def seeds(numbers: Sequence[int]) -> str:
-    """Which seeds.
+    """Name seeds.
 
     >>> seeds([3]), seeds([1, 2, 3])
     ('seed 3', 'seeds 1, 2 and 3')
@@ -166,7 +168,7 @@ def seeds(numbers: Sequence[int]) -> str:
 
 
 def schedule(q: float) -> str:
-    """The factor of gamma_0 at iteration k.
+    """Format the factor of the learning rate at iteration k.
 
     >>> schedule(0.0), schedule(0.5), schedule(0.25)
     ('constant', '1/√(k+1)', '(k+1)^−0.25')

@@ -144,7 +144,7 @@ def test_a_study_survives_its_file(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"seeds": (0, 1)}, "seed 0 tunes"),
+        ({"seeds": (0, 1)}, "the tuning seed must not be a final seed: 0 is in"),
         ({"seeds": ()}, "at least one seed"),
         ({"seeds": (1, 1)}, "none twice"),
         ({"seeds": (-1,)}, "seed must be a whole number >= 0, got -1"),

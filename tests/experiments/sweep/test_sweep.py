@@ -307,12 +307,12 @@ def test_the_default_comparison_is_the_papers_and_equally_tuned():
         ({"optimizers": ["inna:alpha=-1"]}, "alpha must be"),
         ({"optimizers": ["sgd"], "reference": "adam"}, "reference must be one of SGD"),
         ({"optimizers": ["sgd", "SGD"]}, "same label"),
-        ({"grid": ()}, "grid must hold at least one"),
+        ({"grid": ()}, "grid must contain at least one"),
         ({"grid": (-1.0,)}, "grid must be a finite number > 0"),
         ({"schedules": (-0.5,)}, "schedules must be"),
         ({"batch_size": 0}, "batch_size must be"),
         ({"precision": "half"}, "precision must be one of"),
-        ({"seeds": (0,)}, "seed 0 tunes"),
+        ({"seeds": (0,)}, "the tuning seed must not be a final seed: 0 is in"),
     ],
 )
 def test_studies_that_are_refused_before_anything_runs(changes, words):

@@ -36,7 +36,7 @@ def figures(summary: Summary) -> list[Figure]:
     """Every figure that the rows allow, in the order of the page."""
     found = [
         Figure(
-            name=f"final-{_slug(measure, position)}",
+            name=f"final-{_name(measure, position)}",
             section="summary",
             title=f"Final {measure_name(measure)}",
             caption=f"A symbol a seed, the line their mean; dashed, the mean of {plain(summary.study.reference)}.",
@@ -48,7 +48,7 @@ def figures(summary: Summary) -> list[Figure]:
     for position, measure in enumerate([*summary.measures[:2], Metric("test_loss", "min"), *summary.measures[2:]]):
         points, step = curve_points(summary, measure)
         if points:
-            found.append(curve_figure(summary, measure, points, step, _slug(measure, position)))
+            found.append(curve_figure(summary, measure, points, step, _name(measure, position)))
     if any(entry.tuning for entry in summary.entries):
         found.append(_tuning_figure(summary))
     if any(entry.reach for entry in summary.entries):
@@ -197,8 +197,8 @@ def _reach_panel(summary: Summary, unit: str) -> Panel:
     return Panel(f"In {unit}", draw, height=30 * len(summary.entries))
 
 
-def _slug(measure: Metric, position: int) -> str:
-    """A file name's part: the measure's letters and digits, or its position where it has none."""
+def _name(measure: Metric, position: int) -> str:
+    """Return the letters and digits of the measure for a file name, or its position if there are none."""
     name = "training-loss" if measure.name == "train_loss" else measure.name
     part = slug(name, squeeze=True).lower()
     return part if part not in ("", "test") else f"measure-{position}"

@@ -23,14 +23,14 @@ __all__ = [
 
 
 Result = Mapping[str, Any]
-"""What came out of a run, as its row stores it."""
+"""The result of a run, as its row stores it."""
 
 Rows = Mapping[Run, Result]
 """The results of many runs."""
 
 
 class Cost(NamedTuple):
-    """What runs took: how many they are, the epochs they began, and their seconds, evaluation included."""
+    """The cost of runs: their number, the epochs they began, and their seconds, including evaluation."""
 
     runs: int
     epochs: int
@@ -38,29 +38,29 @@ class Cost(NamedTuple):
 
 
 def number(value: Any) -> float:
-    """``value`` as a float; NaN where it is no number."""
+    """Return ``value`` as a float; NaN if it is no number."""
     return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
 
 
 def finished(result: Result) -> bool:
-    """Whether the run came to its end."""
+    """Return whether the run completed all its epochs."""
     return result.get("status") == "done"
 
 
 def history(result: Result) -> Sequence[Mapping[str, Any]]:
-    """The measurements after each epoch, epoch 0 being before training."""
+    """Return the measurements after each epoch; epoch 0 is before training."""
     return result.get("history") or ()
 
 
 def epochs_begun(run: Run, result: Result) -> int:
-    """The epochs a run took, the one in which it diverged included."""
+    """Return the epochs that a run began, including the one in which it diverged."""
     if finished(result):
         return run.epochs
     return min(run.epochs, max((int(epoch["epoch"]) for epoch in history(result)), default=0) + 1)
 
 
 def cost(runs: Iterable[tuple[Run, Result]]) -> Cost:
-    """Return what ``runs`` took together; seconds that were not recorded count as zero."""
+    """Return the cost of ``runs`` together; seconds that were not recorded count as zero."""
     each = [(epochs_begun(run, result), number(result.get("seconds"))) for run, result in runs]
     seconds = math.fsum(seconds for _, seconds in each if math.isfinite(seconds))
     return Cost(len(each), sum(epochs for epochs, _ in each), seconds)

@@ -1,4 +1,4 @@
-"""`Run`: everything that decides a run."""
+"""`Run`, everything that decides a run, as JSON and in words."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Run:
         dataset: a built-in task's name (``digits``), or ``file.py:function`` of one's own.
         model: the network's name within the task.
         optimizer: a name such as ``inna``, ``sgd``, ``heavy-ball``, ``adagrad``, ``adam``, or an importable class.
-        lr: gamma_0, > 0.
+        lr: learning rate (γ), > 0.
         alpha, beta: INNA's dampings; None for optimizers that have none.
-        q: power of the step-size decay gamma_0 (k + 1)^-q over iterations k; 0 is a constant step.
+        q: power of the decay γ (k + 1)^-q over iterations k; 0 is a constant learning rate.
         settings: the optimizer's other arguments as sorted (name, value) pairs.
-        batch_size: of training; 0 where the task's own DataLoader decides and does not say.
+        batch_size: of training; 0 if the task's own DataLoader decides and does not tell.
         epochs: passes over the training data, >= 1.
         seed: decides the initial weights and the order of the data.
         device, precision: where and in which arithmetic.
-        source: digest of what the name ``dataset`` stands for, where that is a file of one's own; else empty.
+        source: digest of the task that ``dataset`` names, if that is a file of one's own; else empty.
 
     Raises:
         ValueError: a number is out of range.
@@ -79,7 +79,7 @@ class Run:
 
 
 def as_tuples(value: Any) -> Any:
-    """Lists as tuples, at any depth: what JSON made of the tuples of ``Run.settings``."""
+    """Return lists as tuples, at any depth: JSON made lists of the tuples of ``Run.settings``."""
     return tuple(as_tuples(part) for part in value) if isinstance(value, (list, tuple)) else value
 
 
@@ -103,7 +103,7 @@ def encode(value: Any) -> Any:
 
 
 class Metric(NamedTuple):
-    """A figure of merit on the test set, stored in rows as ``test_<name>``, and which direction is good."""
+    """A metric of the test set, stored in rows as ``test_<name>``, and which direction is good."""
 
     name: str
     goal: Literal["max", "min"]

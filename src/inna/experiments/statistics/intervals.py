@@ -16,12 +16,12 @@ __all__ = [
 ]
 
 
-# The level of every interval, and the slack below which a step size counts as nearly as good as the best.
+# The level of every interval.
 CONFIDENCE = 0.95
 
 
 class Spread(NamedTuple):
-    """Mean, best and worst of ``n`` values, one a seed."""
+    """Mean, best and worst of ``n`` values, one per seed."""
 
     mean: float
     best: float
@@ -30,7 +30,7 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of ``n`` paired differences, with the ends of its confidence interval; None where n < 2 allows none."""
+    """Mean of ``n`` paired differences and its confidence interval, which is None if n < 2."""
 
     mean: float
     low: float | None
@@ -44,10 +44,10 @@ class Difference(NamedTuple):
 
 
 def spread(values: Iterable[float], goal: Literal["max", "min"]) -> Spread | None:
-    """Mean, best and worst of ``values``; None of none.
+    """Return mean, best and worst of ``values``; None if there are none.
 
     Args:
-        values: finite numbers, one a seed.
+        values: finite numbers, one per seed.
         goal: which direction is good.
 
     >>> spread([3.0, 1.0, 2.0], "min")
@@ -64,9 +64,10 @@ def spread(values: Iterable[float], goal: Literal["max", "min"]) -> Spread | Non
 def paired_difference(
     values: Mapping[int, float], reference: Mapping[int, float], confidence: float = CONFIDENCE
 ) -> Difference | None:
-    """The mean of d_s = values_s - reference_s over the seeds s that both have, with Student's t interval.
+    """Return the mean difference over the seeds that both have, with Student's t interval.
 
-    With n pairs, mean d and standard deviation sd (n - 1 in its denominator), the interval is
+    With n pairs, differences d_s = values_s - reference_s over seeds s, their mean d and their standard deviation sd
+    (n - 1 in its denominator), the interval is
 
         d ± t sd/√n,    t the (1 + confidence)/2 quantile of Student's distribution with n - 1 degrees of freedom.
 
@@ -102,7 +103,9 @@ def paired_difference(
 
 
 def false_alarm_rate(comparisons: int, confidence: float = CONFIDENCE) -> float:
-    """The chance 1 - confidence^c that at least one of c independent intervals misses a true difference of zero.
+    """Return the probability that at least one of c independent intervals misses a true difference of zero.
+
+    It is 1 - confidence^c.
 
     >>> round(false_alarm_rate(7), 2)
     0.3

@@ -1,7 +1,7 @@
-"""What the rows of a study say, in numbers: spreads over seeds, paired differences, sensitivity, cost.
+"""The statistics of a study: spreads over seeds, paired differences, sensitivity, cost.
 
 Everything is computed from rows alone, and no framework is imported. Losses are in the task's own unit, smaller is
-better; a metric of the test set says itself which direction is good. Test data takes no part in any choice.
+better; each metric of the test set has its own good direction. Test data are not used for any choice.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ from inna.experiments.study.tuning import state
 __all__ = ["NEAR", "Entry", "Reach", "Summary", "summarize"]
 
 
+# A tuning run is near the best if its loss is larger by at most this share.
 NEAR = 0.10
 
 TRAIN_LOSS = Metric("train_loss", "min")
 
 
 class Reach(NamedTuple):
-    """When a final run first had a training loss at most the reference's best on the same seed; None where never.
+    """When a final run first reached the reference's best training loss on the same seed; None if never.
 
-    ``seconds`` are those of training alone; NaN where the rows do not say.
+    ``seconds`` are those of training alone; NaN if the rows lack them.
     """
 
     epochs: int | None
@@ -38,15 +39,15 @@ class Reach(NamedTuple):
 
 @dataclass(frozen=True)
 class Entry:
-    """What the rows say of one contender.
+    """The results of one optimizer of a study.
 
     Attributes:
-        contender: who.
-        choice: the outcome of tuning; None where no tuning run finished.
-        tuning: its tuning runs, by q and gamma_0.
-        finals: seed -> the final run at the chosen step size.
-        missing: the seeds whose final run is not there yet.
-        reach: seed -> when its training loss first was the reference's best or less; seeds without target left out.
+        contender: the optimizer.
+        choice: the outcome of tuning; None if no tuning run finished.
+        tuning: its tuning runs, by schedule and learning rate.
+        finals: seed -> the final run with the chosen learning rate.
+        missing: the seeds whose final run is not done yet.
+        reach: seed -> when it reached the reference's best training loss; only seeds on which the reference has one.
     """
 
     contender: Contender
@@ -58,6 +59,7 @@ class Entry:
 
     @property
     def label(self) -> str:
+        """The optimizer's name in tables and legends."""
         return self.contender.label
 
     @property
@@ -67,17 +69,17 @@ class Entry:
 
     @property
     def pending(self) -> bool:
-        """Whether final runs are still to come; not so where every tuning run diverged."""
+        """Whether final runs remain; False if every tuning run diverged."""
         return bool(self.missing) and (self.choice is not None or not self.tuning)
 
     def values(self, key: str) -> dict[int, float]:
-        """Seed -> the finite number under ``key`` of each final run that finished, for instance of train_loss."""
+        """Return seed -> the number under ``key``, such as train_loss, of each final run where it is finite."""
         values = {seed: number(result.get(key)) for seed, (_, result) in self.finals.items() if finished(result)}
         return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
     @cached_property
     def near_best(self) -> int:
-        """How many tuning runs end within 10 % of this contender's own best training loss, the best included."""
+        """The number of tuning runs within 10 % of this optimizer's best training loss, including the best."""
         if self.choice is None:
             return 0
         limit = self.choice.train_loss + NEAR * abs(self.choice.train_loss)
@@ -96,40 +98,36 @@ class Entry:
 
     @property
     def state_bytes_per_parameter(self) -> float:
-        """The optimizer's memory per trained parameter, in bytes; NaN where no row says."""
+        """The optimizer's memory per trained parameter, in bytes; NaN if no row has it."""
         sizes = (number(result.get("state_bytes_per_parameter")) for _, result in self.runs())
         return next((size for size in sizes if math.isfinite(size)), math.nan)
 
     @property
     def cost(self) -> Cost:
-        """What tuning and final runs took together; a diverged run counts the epochs it began."""
+        """The cost of tuning and final runs; a diverged run counts the epochs it began."""
         return cost(self.runs())
 
     def runs(self) -> Iterator[tuple[Run, Result]]:
-        """Tuning runs, then final runs."""
+        """Yield the tuning runs, then the final runs."""
         yield from self.tuning
         yield from self.finals.values()
 
     def survivors(self, q: float) -> list[float]:
-        """The values of gamma_0 whose tuning run with the decay ``q`` finished, ascending."""
+        """Return the learning rates whose tuning run with decay ``q`` finished, ascending."""
         return sorted(run.lr for run, result in self.tuning if run.q == q and finished(result))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """What the rows of a study say, an entry a contender, in the study's order."""
+    """The statistics of a study, with one entry per optimizer, in the study's order."""
 
     study: Study
     entries: tuple[Entry, ...]
 
     @property
     def reference(self) -> Entry:
+        """The entry that the others are compared with."""
         return next(entry for entry in self.entries if entry.label == self.study.reference)
-
-    @property
-    def metric(self) -> Metric:
-        """The main metric, under its key in the rows."""
-        return self.measures[1]
 
     @property
     def measures(self) -> tuple[Metric, ...]:
@@ -137,17 +135,17 @@ class Summary:
         return (TRAIN_LOSS, *(Metric(f"test_{name}", goal) for name, goal in self.study.metrics))
 
     def rows(self) -> list[tuple[Run, Result]]:
-        """Every row that the summary rests on, once."""
+        """Return every row of the summary, once."""
         return list({run.key: (run, result) for entry in self.entries for run, result in entry.runs()}.values())
 
     def difference(self, entry: Entry, key: str, reference: Entry | None = None) -> Difference | None:
-        """`paired_difference` of ``key`` between ``entry`` and ``reference`` (default: the study's), by seed."""
+        """Return the `paired_difference` of ``key`` between ``entry`` and ``reference`` (default: the study's)."""
         return paired_difference(entry.values(key), (reference or self.reference).values(key))
 
     def winner(self, measure: Metric) -> Entry | None:
-        """The best mean of ``measure`` among the contenders that have it on every seed of the study.
+        """Return the optimizer with the best mean of ``measure`` among those with a value on every seed.
 
-        None if nobody has, or if final runs are still to come.
+        None if there is none, or if final runs remain.
         """
         if any(entry.pending for entry in self.entries):
             return None
@@ -159,7 +157,7 @@ class Summary:
         return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
 
     def rivals(self, measure: Metric) -> list[Entry]:
-        """The contenders that the seeds cannot tell from the winner of ``measure``, in the study's order."""
+        """Return the optimizers without a significant difference to the winner of ``measure``."""
         winner = self.winner(measure)
         if winner is None:
             return []

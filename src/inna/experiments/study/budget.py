@@ -1,4 +1,4 @@
-"""A budget for a whole comparison, in runs, epochs or time, shared equally among the contenders."""
+"""A budget for a whole comparison, in runs, epochs or time, shared equally among the optimizers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UNITS: dict[str, tuple[Literal["runs", "epochs", "seconds"], float]] = {
 
 
 class Budget(NamedTuple):
-    """An amount of runs, of epochs, or of seconds on the clock."""
+    """A number of runs, of epochs, or of seconds."""
 
     amount: float
     unit: Literal["runs", "epochs", "seconds"]
@@ -32,7 +32,7 @@ def parse_budget(text: str) -> Budget:
     """Read ``90s``, ``20m``, ``1.5h``, ``200runs`` or ``3000epochs``.
 
     Raises:
-        ValueError: it is written otherwise, or is not > 0.
+        ValueError: ``text`` has another form, or is not > 0.
 
     >>> parse_budget("20m")
     Budget(amount=1200.0, unit='seconds')

@@ -1,4 +1,4 @@
-"""How far a study is, from its rows alone. No framework is imported."""
+"""Completed runs of a study, and the runs and epochs known to remain. No framework is imported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = [
 
 
 class Outlook(NamedTuple):
-    """How far a study is: runs done, runs and epochs that are left as far as can be foreseen."""
+    """Completed runs, and the runs and epochs known to remain."""
 
     done: int
     left: int
@@ -25,7 +25,15 @@ class Outlook(NamedTuple):
 
 
 def outlook(study: Study, rows: Rows, failed: Collection[Run] = ()) -> Outlook:
-    """How far ``study`` is. Extensions of grids are counted once they are due; a budget in time is not foreseen."""
+    """Return the completed and remaining runs of ``study``.
+
+    Extensions of grids are counted once they are due. A budget in time is not taken into account.
+
+    Args:
+        study: the study.
+        rows: the runs done so far.
+        failed: runs that raised; they do not remain.
+    """
     done, left, epochs = 0, 0, 0
     for contender in study.contenders:
         plan, _, finals = state(study, contender, rows)

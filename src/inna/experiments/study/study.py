@@ -1,7 +1,7 @@
-"""A study: which optimizers meet on which task, how each is tuned, which seeds decide. No framework is imported.
+"""A study: the optimizers compared on a task, how each is tuned, and the seeds of the final runs.
 
-Every run of a study follows from its description, so a second start knows what is missing, and the report knows what
-each row is for. The description lies beside the rows, in ``study.json``.
+Every run of a study follows from its description. A second start computes the missing runs from it, and the report the
+purpose of each row. The description is in ``study.json`` beside the rows. No framework is imported.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 MANIFEST = "study.json"
-# Nine half-decades, 1e-4 to 1: the default grid of gamma_0.
+# Nine half-decades, 1e-4 to 1: the default grid of learning rates.
 HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 1))
 # The default powers q of the decay, and the seed of the tuning runs.
 SCHEDULES = (0.0, 0.5)
@@ -36,16 +36,16 @@ TUNING_SEED = 0
 
 @dataclass(frozen=True)
 class Contender:
-    """An optimizer that takes part, with what is fixed (its settings) and what is tuned (gamma_0 and schedule).
+    """An optimizer of a study: its settings, which are fixed, and the grid on which it is tuned.
 
     Attributes:
         label: its name in tables and legends, unique within the study.
         optimizer, alpha, beta, settings: as in `Run`.
-        grid: the values of gamma_0, ascending.
-        qs: the powers of the step-size decay that are tried.
+        grid: the learning rates (γ) to try, ascending.
+        qs: the powers q of the decay γ (k + 1)^-q to try.
 
     Raises:
-        ValueError: the grid or the schedules are empty, repeat a value, or hold one out of range.
+        ValueError: the grid or the schedules are empty, repeat a value, or contain one out of range.
     """
 
     label: str
@@ -60,15 +60,15 @@ class Contender:
         for name, values, exclusive in (("grid", self.grid, True), ("schedules", self.qs, False)):
             numbers = tuple(check_range(name, value, minimum=0.0, exclusive=exclusive) for value in values)
             if not numbers or list(numbers) != sorted(set(numbers)):
-                raise ValueError(f"{name} must hold at least one value, ascending, none twice; got {list(values)}")
+                raise ValueError(f"{name} must contain at least one value, ascending, none twice; got {list(values)}")
             object.__setattr__(self, "grid" if exclusive else "qs", numbers)
         object.__setattr__(self, "settings", as_tuples(self.settings))
 
 
 class Choice(NamedTuple):
-    """The outcome of tuning: the chosen step size, its training loss, and where in the grid it lies.
+    """The outcome of tuning: the chosen learning rate and schedule, and the training loss there.
 
-    ``edge`` is -1 or +1 where the best is the smallest or the largest gamma_0 tried with its schedule, else 0.
+    ``edge`` is -1 or +1 if ``lr`` is the smallest or the largest learning rate tried with its schedule, else 0.
     """
 
     lr: float
@@ -79,22 +79,23 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """A comparison of contenders on one task, tuned on ``tuning_seed`` and decided on ``seeds``.
+    """A comparison of optimizers on one task, tuned on ``tuning_seed`` and compared on ``seeds``.
 
     Attributes:
         dataset, model, batch_size, device, precision, source: as in `Run`.
-        contenders: who takes part.
-        reference: label of the contender that others are compared with.
-        tuning_epochs, tuning_seed: the length of the tuning runs, and their seed, which is none of ``seeds``.
+        contenders: the optimizers.
+        reference: label of the optimizer that the others are compared with.
+        tuning_epochs, tuning_seed: length and seed of the tuning runs; the seed is none of ``seeds``.
         epochs, seeds: of the final runs.
-        metrics: what is measured on the test set, the main one first.
+        metrics: measured on the test set, the main one first.
         command: the command line that made the study, for the report.
-        budget: what the whole study may spend, as `parse_budget` reads it, shared equally among the contenders;
-            empty for no limit. Runs and epochs limit the tuning runs of each, time stops them.
+        budget: limit of the whole study, as `parse_budget` reads it, shared equally among the optimizers; empty for no
+            limit. Runs and epochs limit the tuning runs of each, time stops them.
 
     Raises:
-        ValueError: two contenders with one label, a reference that takes no part, a tuning seed that also decides,
-            a number out of range, or a budget that does not pay for one tuning run and the final runs of each.
+        ValueError: two optimizers have the same label, the reference is none of them, the tuning seed is among the
+            final seeds, a number is out of range, or the budget does not pay for one tuning run and the final runs of
+            each.
     """
 
     dataset: str
@@ -120,22 +121,22 @@ class Study:
         for seed in (self.tuning_seed, *self.seeds):
             check_whole("seed", seed, minimum=0)
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds must hold at least one seed, none twice; got {list(self.seeds)}")
+            raise ValueError(f"seeds must contain at least one seed, none twice; got {list(self.seeds)}")
         if len(set(labels)) < len(labels):
-            raise ValueError(f"two contenders have the same label: {labels}")
+            raise ValueError(f"two optimizers have the same label: {labels}")
         if self.reference not in labels:
             raise ValueError(f"reference must be one of {labels}, got {self.reference!r}")
         if self.tuning_seed in self.seeds:
-            raise ValueError(f"seed {self.tuning_seed} tunes, so it cannot decide: seeds are {list(self.seeds)}")
+            raise ValueError(f"the tuning seed must not be a final seed: {self.tuning_seed} is in {list(self.seeds)}")
         if self.tuning_limit is not None and self.tuning_limit < 1:
             raise ValueError(
                 f"a budget of {self.budget} does not pay for one tuning run of {self.tuning_epochs} epochs and "
-                f"{len(self.seeds)} final runs of {self.epochs} for each of {len(labels)} contenders"
+                f"{len(self.seeds)} final runs of {self.epochs} for each of {len(labels)} optimizers"
             )
 
     @property
     def tuning_limit(self) -> int | None:
-        """How many tuning runs each contender may make under a budget in runs or epochs; None for no such limit."""
+        """The tuning runs that a budget in runs or epochs allows each optimizer; None for no such limit."""
         if not self.budget:
             return None
         amount, unit = parse_budget(self.budget)
@@ -147,7 +148,7 @@ class Study:
         return None
 
     def run(self, contender: Contender, lr: float, q: float, *, seed: int, epochs: int) -> Run:
-        """The run of ``contender`` at step size ``lr`` and decay ``q``."""
+        """Return a run of ``contender`` with learning rate ``lr`` and decay ``q``."""
         return Run(
             dataset=self.dataset,
             model=self.model,
@@ -166,11 +167,11 @@ class Study:
         )
 
     def tuning_run(self, contender: Contender, lr: float, q: float) -> Run:
-        """The tuning run of ``contender`` at step size ``lr`` and decay ``q``."""
+        """Return the tuning run of ``contender`` with learning rate ``lr`` and decay ``q``."""
         return self.run(contender, lr, q, seed=self.tuning_seed, epochs=self.tuning_epochs)
 
     def final_runs(self, contender: Contender, choice: Choice) -> list[Run]:
-        """The runs that decide, one a seed."""
+        """Return the final runs of ``contender``, one per seed."""
         return [self.run(contender, choice.lr, choice.q, seed=seed, epochs=self.epochs) for seed in self.seeds]
 
     def save(self, folder: Path) -> None:
@@ -182,7 +183,7 @@ class Study:
         """Read the description from ``folder``.
 
         Raises:
-            FileNotFoundError: no study.json lies there.
+            FileNotFoundError: there is no study.json.
             DamagedRowError: it is damaged.
         """
         fields = read_document(folder / MANIFEST).get("study")

@@ -17,7 +17,7 @@ MAX_EXTENSIONS = 4
 
 
 class Tuning(NamedTuple):
-    """The state of one contender's tuning.
+    """The state of the tuning of one optimizer.
 
     Attributes:
         plan: the tuning runs known to be needed so far, done or not, in the order in which they are due.
