@@ -223,11 +223,11 @@ def test_every_scene_is_drawn_and_its_start_is_in_the_frame(name: str) -> None:
 def test_the_files(portrait: Portrait, tmp_path: FilePath) -> None:
     page, svg, png = write_portrait(portrait, tmp_path / "new", ["html", "svg", "png"], ["inna", "landscape", "<&>"])
     text = page.read_text(encoding="utf-8")
-    assert "inna landscape &#x27;&lt;&amp;&gt;&#x27;" in text
+    assert "inna landscape &#39;&lt;&amp;&gt;&#39;" in text
     policy = re.search(r'Security-Policy" content="([^"]+)"', text)
     assert policy is not None
     assert "unsafe" not in policy[1]
-    assert policy[1].startswith("default-src &#x27;none&#x27;")
+    assert policy[1].startswith("default-src &#39;none&#39;")
     assert "http://" not in re.sub(r"<script>.*?</script>|data:[^\"']*", "", text, flags=re.DOTALL)
     figures: dict[str, Any] = json.loads(re.search(r'id="figures">(.*?)</script>', text)[1])  # type: ignore[index]
     assert set(figures["panels"]) == {"chart-landscape-0", "chart-landscape-1", "chart-landscape-2"}

@@ -37,7 +37,7 @@ def report(
     with checking():
         from inna.experiments.charts.pictures import check_formats, write_pictures
         from inna.experiments.report.figures import figures as report_figures
-        from inna.experiments.report.write import FIGURES, print_table, summary_table, write_report
+        from inna.experiments.report.write import FIGURES, print_table, write_report
         from inna.paper.page import write_reproduction
         from inna.paper.reproduction import find_reproduction, read_results
 
@@ -50,7 +50,7 @@ def report(
             print_line(console, note)
         pages.append(write_report(results))
         drawn += report_figures(results.summary)
-        print_table(summary_table(results.summary), console)
+        print_table(results.summary, console)
     if reproduction is not None:
         pages.append(write_reproduction(reproduction))
         drawn += reproduction.figures

@@ -42,10 +42,10 @@ def run_study(
     if not ahead.done:
         return [], failures
 
-    from inna.experiments.report.write import print_table, summary_table, write_report
+    from inna.experiments.report.write import print_table, write_report
     from inna.experiments.statistics.summary import summarize
 
-    print_table(summary_table(summarize(study, rows)), console)
+    print_table(summarize(study, rows), console)
     return [write_report(folder)], failures
 
 

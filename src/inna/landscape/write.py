@@ -5,17 +5,9 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 
-import inna
 from inna.experiments.charts.drawing import vega_lite_version
-from inna.experiments.charts.html import scrolling_table, text
-from inna.experiments.charts.page import (
-    legend,
-    page_with_charts,
-    panel_id,
-    resource,
-)
+from inna.experiments.charts.page import chart_page
 from inna.experiments.charts.themes import LIGHT
 from inna.experiments.formatting import count, enumerate_words
 from inna.files import write_whole
@@ -82,38 +74,16 @@ def write_portrait(portrait: Portrait, folder: Path, formats: Sequence[str], com
 
 def _page(portrait: Portrait, command: Sequence[str]) -> str:
     drawn = figure(portrait)
-    curves = "".join(
-        f'<div><p class="panel-title">{text(panel.title)}</p>'
-        f'<div class="chart" id="{panel_id(drawn, position)}"></div></div>'
-        for position, panel in enumerate(drawn.panels)
-        if position
-    )
     start = ", ".join(f"{coordinate:g}" for coordinate in portrait.paths[0].theta[0])
     named = enumerate_words([path.contender.label for path in portrait.paths])
-    body = Template(resource("landscape.html", "inna.landscape")).substitute(
-        version=text(inna.__version__),
-        heading=text(drawn.title),
-        lead=text(f"{named} from ({start}), {count(portrait.steps, 'iteration')} on the exact gradient."),
-        legend=legend(portrait.styles),
-        plane=panel_id(drawn, 0),
-        caption=text(drawn.caption),
-        curves=curves,
-        measures=text(
-            "E = 2(1 + αβ) J + |m|² is what INNA’s flow loses, here divided by 2(1 + αβ), so that it is J where the "
-            "ball is at rest. Gradient descent, the heavy ball and Nesterov’s method are INNA at the settings of "
-            "from_sgd; Adam has no such energy."
-        ),
-        travels=_table(portrait),
-        command=text(shlex.join(command)) if command else "",
-        method=text(" ".join((optimizers.__doc__ or "").split("\n\n", 1)[1].split())),
+    return chart_page(
+        "landscape/landscape.html",
+        title=f"{drawn.title}: {named}",
+        styles=portrait.styles,
+        figures=[drawn],
+        heading=drawn.title,
+        lead=f"{named} from ({start}), {count(portrait.steps, 'iteration')} on the exact gradient.",
+        travels=travels(portrait),
+        command=shlex.join(command),
+        method=" ".join((optimizers.__doc__ or "").split("\n\n", 1)[1].split()),
     )
-    return page_with_charts(f"{drawn.title}: {named}", body, portrait.styles, [drawn])
-
-
-def _table(portrait: Portrait) -> str:
-    lines = [
-        f'<tr><th scope="row">{text(label)}</th>'
-        f'<td class="wide">{text(settings)}</td><td class="wide">{text(end)}</td></tr>'
-        for label, settings, end in travels(portrait)
-    ]
-    return scrolling_table("What became of each optimizer", ["optimizer", "settings", "end"], lines)

@@ -21,13 +21,22 @@ from rich.console import Console
 
 from inna.experiments.charts.drawing import Figure, interactive, still
 from inna.experiments.charts.themes import DARK, LIGHT
-from inna.experiments.formatting import plain
+from inna.experiments.formatting import fixed, plain, signed
 from inna.experiments.report.curves import MAX_POINTS, styles
 from inna.experiments.report.figures import figures
-from inna.experiments.report.sentences import headline, verdict
-from inna.experiments.report.write import print_table, summary_table, write_figures, write_report
+from inna.experiments.report.results_table import lines
+from inna.experiments.report.sentences import (
+    difference_places,
+    headline,
+    margin_places,
+    measure_places,
+    verdict,
+    warnings_of,
+)
+from inna.experiments.report.write import print_table, write_figures, write_report
 from inna.experiments.rows.documents import row_document
 from inna.experiments.rows.row_files import DamagedRowError, row_path
+from inna.experiments.rows.run import Run
 from inna.experiments.statistics.intervals import paired_difference, spread
 from inna.experiments.statistics.summary import summarize
 from inna.experiments.study.study import Contender, Study
@@ -281,73 +290,92 @@ def test_runs_of_different_machines_are_pointed_out(tmp_path: Path) -> None:
     assert "The runs come from different hardware: their timings do not compare." in seen.text
 
 
-def test_the_table_holds_the_statistics() -> None:
+def test_the_lines_hold_the_statistics() -> None:
     study = classification_study()
-    rows = rows_of(study, diverging_final=DIVERGING)
-    table, summary = summary_table(summarize(study, rows)), summarize(study, rows)
-    assert list(table["contender"]) == [contender.label for contender in study.contenders]
-    assert table.loc[table["reference"], "contender"].tolist() == ["SGD"]
-    for (_, line), entry in zip(table.iterrows(), summary.entries, strict=True):
-        for measure in summary.measures:
+    summary = summarize(study, rows_of(study, diverging_final=DIVERGING))
+    found = lines(summary)
+    assert [line.label for line in found] == [contender.label for contender in study.contenders]
+    for line, entry in zip(found, summary.entries, strict=True):
+        assert len(line.measures) == len(summary.measures)
+        for measured, measure in zip(line.measures, summary.measures, strict=True):
             values = spread(entry.values(measure.name).values(), measure.goal)
             assert values is not None
-            assert (line[measure.name], line[f"{measure.name}_best"], line[f"{measure.name}_worst"]) == values[:3]
-            if entry is not summary.reference:
-                difference = paired_difference(entry.values(measure.name), summary.reference.values(measure.name))
-                assert difference is not None
-                assert tuple(line[f"{measure.name}_{end}"] for end in ("difference", "low", "high")) == difference[:3]
-        assert line["runs"] == entry.cost.runs
-        assert line["sensitivity"] == entry.near_best / len(entry.tuning)
-    assert table.set_index("contender").loc[DIVERGING, "diverged"] == 1
-    assert math.isnan(table.set_index("contender").loc["SGD", "train_loss_difference"])
+            places = measure_places(summary, measure)
+            worst = "diverged" if entry.label == DIVERGING else fixed(values.worst, places)
+            assert measured.value == values.mean
+            assert measured.mean == fixed(values.mean, places)
+            assert measured.ends == f"[{worst}, {fixed(values.best, places)}]"
+            if entry is summary.reference:
+                assert (measured.difference, measured.interval, measured.margin) == ("–", "", "")
+                assert math.isnan(measured.difference_value)
+                continue
+            difference = paired_difference(entry.values(measure.name), summary.reference.values(measure.name))
+            assert difference is not None
+            assert difference.low is not None
+            assert difference.high is not None
+            assert measured.difference_value == difference.mean
+            places = difference_places(summary, measure)
+            assert measured.difference == signed(difference.mean, places)
+            assert measured.interval == f"[{signed(difference.low, places)}, {signed(difference.high, places)}]"
+            margin = fixed((difference.high - difference.low) / 2, margin_places(summary, measure))
+            assert measured.margin.endswith(f" ± {margin}")
+        assert line.cost.runs == f"{entry.cost.runs:,}"
+        assert line.cost.epochs_value == entry.cost.epochs
+        assert line.tuned.share_value == entry.near_best / len(entry.tuning)
+        assert line.tuned.near_best == f"{entry.near_best} of {len(entry.tuning)}"
+
+
+def printed(study: Study, rows: dict[Run, dict[str, Any]], width: int) -> str:
+    out = io.StringIO()
+    print_table(summarize(study, rows), Console(file=out, width=width, color_system=None))
+    return out.getvalue()
 
 
 @pytest.mark.parametrize("width", [60, 80, 120, 250])
 @pytest.mark.parametrize("make", [classification_study, regression_study, hostile_study])
 def test_the_printed_table_fits_and_cuts_nothing(width: int, make: Any) -> None:
     study = make()
-    out = io.StringIO()
     rows = rows_of(study, diverging_final=DIVERGING)
-    print_table(summary_table(summarize(study, rows)), Console(file=out, width=width, color_system=None))
-    printed = out.getvalue()
-    assert max(cell_len(line) for line in printed.splitlines()) <= width
-    assert "\x1b" not in printed
+    shown = printed(study, rows, width)
+    assert max(cell_len(line) for line in shown.splitlines()) <= width
+    assert "\x1b" not in shown
     for contender in study.contenders:
-        assert plain(contender.label)[:20] in printed
+        assert plain(contender.label)[:20] in shown
     if make is not hostile_study:
-        assert "…" not in printed
-    assert "[worst, best]" in printed
+        assert "…" not in shown
+    assert "[worst, best]" in shown
     if make is classification_study:
         values = spread(summarize(study, rows).entries[0].values("train_loss").values(), "min")
         assert values is not None
-        assert f"{values.mean:.5f} [{values.worst:.5f}, {values.best:.5f}]" in printed
+        assert f"{values.mean:.5f} [{values.worst:.5f}, {values.best:.5f}]" in shown
 
 
 def test_the_printed_table_says_what_the_seeds_cannot_tell() -> None:
     study = classification_study()
-    out = io.StringIO()
-    print_table(
-        summary_table(summarize(study, rows_of(study, diverging_final=DIVERGING))), Console(file=out, width=300)
-    )
-    assert f"On training loss the seeds cannot tell {DIVERGING} from SGD." in out.getvalue()
-    assert f"Warning: {DIVERGING}: 1 of 3 final runs diverged" in out.getvalue()
+    shown = printed(study, rows_of(study, diverging_final=DIVERGING), 300)
+    assert f"On training loss the seeds cannot tell {DIVERGING} from SGD." in shown
+    assert f"Warning: {DIVERGING}: 1 of 3 final runs diverged" in shown
 
 
 def test_a_choice_on_the_edge_of_the_grid_is_a_warning() -> None:
     contenders = (Contender("INNA", "inna", 0.5, 0.1, grid=(1e-3, 0.1), qs=(0.0,)), Contender("SGD", "sgd"))
     study = classification_study(contenders=contenders)
-    table = summary_table(summarize(study, rows_of(study)))
-    assert table.loc[0, "warnings"] == (
-        "INNA: the chosen γ₀ = 0.1 is the largest tried with its schedule; a better one may lie beyond.",
-    )
+    summary = summarize(study, rows_of(study))
+    assert warnings_of(summary, summary.entries[0]) == [
+        "INNA: the chosen γ₀ = 0.1 is the largest tried with its schedule; a better one may lie beyond."
+    ]
+    assert lines(summary)[0].tuned.edge == "largest tried"
 
 
 def test_one_seed_gives_no_interval() -> None:
     study = classification_study(seeds=(1,))
-    table = summary_table(summarize(study, rows_of(study)))
-    assert table["train_loss_low"].isna().all()
-    assert not table["train_loss_verdict"].any()
-    assert "One seed cannot tell chance from merit" in " ".join(table["train_loss_finding"])
+    summary = summarize(study, rows_of(study))
+    for line in lines(summary):
+        for measured in line.measures:
+            assert measured.interval == ("" if line.label == "SGD" else "one seed")
+            assert "±" not in measured.margin
+            assert not measured.comparison
+    assert "One seed cannot tell chance from merit" in printed(study, rows_of(study), 300)
 
 
 # Simulated sight without red or green cones: linear RGB matrices of Viénot, Brettel and Mollon (1999).

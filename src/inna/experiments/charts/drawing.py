@@ -73,6 +73,10 @@ class Figure:
     caption: str
     panels: tuple[Panel, ...]
 
+    def panel_id(self, position: int) -> str:
+        """Return the id of a panel's element in a page."""
+        return f"chart-{self.name}-{position}"
+
 
 def still(figure: Figure, theme: Theme) -> dict[str, Any]:
     """The figure as a Vega-Lite specification with its own size, legend and data, to be saved as PNG or SVG."""

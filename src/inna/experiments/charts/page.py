@@ -1,34 +1,29 @@
-"""What every page with charts is made of: frame, policy, style, the charting library, figures, their specifications.
+"""Self-contained HTML pages: Jinja2 templates with their style, scripts and data inline.
 
-The policy allows exactly the scripts and the style that are in the page, by their SHA-256; no evaluation of strings as
-code (Vega runs its expression interpreter), no style attributes, no connection. Charts are specified once a theme and
-share their data; charts.js draws those of the reader's theme.
+The content-security policy allows exactly the scripts and the style of the page, by their SHA-256. It forbids code
+from strings (Vega runs its expression interpreter), style attributes and connections. Charts are specified once per
+theme and share their data; charts.js draws those of the reader's theme.
 """
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
-from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import inna
 from inna.experiments.charts.drawing import FONT, Figure, interactive, vega_lite_version
-from inna.experiments.charts.html import json_data, line_key, source_hash, text
 from inna.experiments.charts.themes import DARK, LIGHT, Style, Theme
+from inna.experiments.formatting import plain
 
-__all__ = [
-    "figure_markup",
-    "legend",
-    "navigation",
-    "page_with_charts",
-    "panel_id",
-    "resource",
-    "theme_style",
-    "whole_page",
-]
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["chart_page", "key_style", "page", "resource", "theme_style"]
 
 _PICTURE = (
     "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'><rect width='32' height='32' rx='7' fill='#0072b2'/>"
@@ -37,76 +32,78 @@ _PICTURE = (
 _ICON = f"data:image/svg+xml,{quote(_PICTURE)}"
 
 
-def whole_page(title: str, body: str, *, style: str, scripts: Sequence[str], data: Mapping[str, Any]) -> str:
-    """The HTML of a page, whose policy allows these scripts and this style.
+def page(
+    template: str, *, title: str, style: str, scripts: Sequence[str], data: Mapping[str, Any], **context: Any
+) -> str:
+    """Render a page.
 
     Args:
+        template: path below the package inna; it extends experiments/charts/page.html.
         title: of the window, as plain text.
-        body: markup.
-        style, scripts: CSS, and JavaScript that runs in this order after the body.
-        data: what the scripts find as JSON in elements of these ids.
+        style: CSS.
+        scripts: JavaScript, run in this order after the body.
+        data: id -> value; the scripts find it as JSON in an element of this id.
+        context: variables of the template. Every string is escaped.
     """
-    blocks = [
-        f'<script type="application/json" id="{name}">{json_data(value)}</script>' for name, value in data.items()
-    ]
-    blocks += [f"<script>{script}</script>" for script in scripts]
-    return Template(resource("page.html")).substitute(
-        policy=text(_policy(scripts, style)),
-        version=text(inna.__version__),
-        title=text(title),
-        icon=_ICON,
-        style=style,
-        body=body,
-        blocks="".join(f"{block}\n" for block in blocks),
+    from markupsafe import Markup
+
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            policy=_policy(scripts, style),
+            version=inna.__version__,
+            title=title,
+            icon=_ICON,
+            style=Markup(style),
+            scripts=[Markup(script) for script in scripts],
+            data=data,
+            **context,
+        )
     )
 
 
-def page_with_charts(
-    title: str,
-    body: str,
-    styles: Mapping[str, Style],
-    drawn: Sequence[Figure],
+def chart_page(
+    template: str,
     *,
+    title: str,
+    styles: Mapping[str, Style],
+    figures: Sequence[Figure],
     scripts: Sequence[str] = (),
     data: Mapping[str, Any] | None = None,
+    **context: Any,
 ) -> str:
-    """A `whole_page` whose ``body`` has the markup of figures, and what draws them; its own scripts run after that."""
-    return whole_page(
-        title,
-        body,
-        style=_chart_style(styles, drawn),
-        scripts=[_charting_library(), resource("charts.js"), *scripts],
-        data={"figures": _specifications(drawn), **(data or {})},
+    """Render a `page` with charts.
+
+    Args:
+        template: as for `page`; it places the figures with the macros of experiments/charts/macros.html.
+        title: as for `page`.
+        styles: label -> style, in the order of the legend.
+        figures: the figures to draw.
+        scripts: further scripts, run after the charting library.
+        data: further data of the scripts.
+        context: further variables of the template.
+    """
+    return page(
+        template,
+        title=title,
+        style=_chart_style(styles, figures),
+        scripts=[_charting_library(), resource("experiments/charts/charts.js"), *scripts],
+        data={"figures": _specifications(figures), **(data or {})},
+        styles=styles,
+        positions={label: position for position, label in enumerate(styles)},
+        figures=figures,
+        **context,
     )
 
 
-def _policy(scripts: Sequence[str], style: str) -> str:
-    """The content-security policy under which these inline scripts and this inline style run, and nothing else."""
-    return (
-        f"default-src 'none'; script-src {' '.join(source_hash(script) for script in scripts)}; "
-        f"style-src {source_hash(style)}; img-src data:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def resource(name: str, package: str = "inna.experiments.charts") -> str:
-    """A file that lies beside the modules of a package."""
-    return resources.files(package).joinpath(name).read_text(encoding="utf-8")
-
-
-@cache
-def _charting_library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that can stand inline, with the line ends a browser hashes."""
-    import vl_convert
-
-    source = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vega_lite_version())
-    source = source.replace("\r\n", "\n").replace("\r", "\n")
-    if "</script" in source.lower() or "<!--" in source:
-        raise RuntimeError("the bundle of vl-convert cannot stand inline: it contains a script or comment mark")
-    return source
+def resource(path: str) -> str:
+    """Read a text file of the package; ``path`` is relative to the package inna."""
+    return resources.files(inna).joinpath(path).read_text(encoding="utf-8")
 
 
 def theme_style(styles: Mapping[str, Style]) -> str:
-    """The font and, light and dark, the colours of the page and of the contenders: --c0, --c1 and so on."""
+    """Return the font and the light and dark colours of page and optimizers (--c0, --c1, ...) as CSS."""
 
     def variables(theme: Theme) -> str:
         colors = {f"c{position}": style.color(theme) for position, style in enumerate(styles.values())}
@@ -116,68 +113,79 @@ def theme_style(styles: Mapping[str, Style]) -> str:
     return f":root{{--font:{FONT};}}{variables(LIGHT)}@media (prefers-color-scheme:dark){{{variables(DARK)}}}\n"
 
 
-def _chart_style(styles: Mapping[str, Style], drawn: Iterable[Figure]) -> str:
-    """The style of a page with these figures: page.css and what it takes for granted."""
-    keys = "".join(f".c{position}{{stroke:var(--c{position});}}" for position in range(len(styles)))
-    # A chart's place is kept before it is drawn, so that nothing jumps; a style attribute would need unsafe-inline.
+def key_style(count: int) -> str:
+    """Return the classes c0, c1, ... that colour the keys of ``count`` optimizers as CSS."""
+    return "".join(f".c{position}{{stroke:var(--c{position});}}" for position in range(count))
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("inna", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: value if isinstance(value, Markup) else plain(str(value)),
+    )
+    environment.policies["json.dumps_kwargs"] = {
+        "separators": (",", ":"),
+        "ensure_ascii": False,
+        "allow_nan": False,
+    }
+    return environment
+
+
+def _policy(scripts: Sequence[str], style: str) -> str:
+    """Return the content-security policy that allows these inline scripts, this inline style and nothing else."""
+    return (
+        f"default-src 'none'; script-src {' '.join(_source_hash(script) for script in scripts)}; "
+        f"style-src {_source_hash(style)}; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _source_hash(source: str) -> str:
+    """Return the source expression of a policy that allows exactly this inline script or style.
+
+    >>> _source_hash("")
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+    """
+    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+
+
+@cache
+def _charting_library() -> str:
+    """Return Vega, Vega-Lite and Vega-Embed as one inline script, with the line ends that a browser hashes."""
+    import vl_convert
+
+    source = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vega_lite_version())
+    source = source.replace("\r\n", "\n").replace("\r", "\n")
+    if "</script" in source.lower() or "<!--" in source:
+        raise RuntimeError("the bundle of vl-convert cannot stand inline: it contains a script or comment mark")
+    return source
+
+
+def _chart_style(styles: Mapping[str, Style], figures: Iterable[Figure]) -> str:
+    # Reserving each chart's height avoids a jump when it is drawn. A style attribute would need unsafe-inline.
     places = "".join(
-        f"#{panel_id(figure, position)}{{min-height:{panel.height + 45}px;}}"
-        for figure in drawn
+        f"#{figure.panel_id(position)}{{min-height:{panel.height + 45}px;}}"
+        for figure in figures
         for position, panel in enumerate(figure.panels)
     )
-    return f"{theme_style(styles)}{resource('page.css')}{keys}{places}"
+    return f"{theme_style(styles)}{resource('experiments/charts/page.css')}{key_style(len(styles))}{places}"
 
 
-def navigation(sections: Mapping[str, str]) -> str:
-    """Links to the sections of the page: id -> title."""
-    links = "".join(f'<a href="#{name}">{text(title)}</a>' for name, title in sections.items())
-    return f'<nav aria-label="Sections">{links}</nav>'
-
-
-def legend(styles: Mapping[str, Style]) -> str:
-    """A button per contender, which charts.js lets hide and show its marks, and one that shows all again."""
-    buttons = "".join(
-        f'<button type="button" aria-pressed="true" data-contender="{text(label)}" title="{text(label)}">'
-        f"{line_key(position, style)}<span>{text(label)}</span></button>"
-        for position, (label, style) in enumerate(styles.items())
-    )
-    return (
-        f'<div class="legend" role="toolbar" aria-label="Optimizers drawn in the charts">{buttons}'
-        '<button type="button" class="all" id="show-all" disabled>show all</button></div>'
-    )
-
-
-def panel_id(figure: Figure, position: int) -> str:
-    return f"chart-{figure.name}-{position}"
-
-
-def _specifications(drawn: Iterable[Figure]) -> dict[str, Any]:
-    """Panel id -> theme -> specification, and the data sets they share by name."""
+def _specifications(figures: Iterable[Figure]) -> dict[str, Any]:
+    """Return panel id -> theme -> specification, and the data sets they share by name."""
     panels: dict[str, dict[str, Any]] = {}
     datasets: dict[str, Any] = {}
-    for figure in drawn:
+    for figure in figures:
         for position, panel in enumerate(figure.panels):
             for theme in (LIGHT, DARK):
                 specification, data = interactive(figure, panel, theme)
-                panels.setdefault(panel_id(figure, position), {})[theme.name] = specification
+                panels.setdefault(figure.panel_id(position), {})[theme.name] = specification
                 datasets |= data
     return {"panels": panels, "datasets": datasets}
-
-
-def figure_markup(drawn: Iterable[Figure], section: str, *, titled: bool = False) -> str:
-    """The figures of a section; a caption that several share stands once, under the first."""
-    chosen = [figure for figure in drawn if figure.section == section]
-    captions = [figure.caption for figure in chosen]
-    parts = []
-    for place, figure in enumerate(chosen):
-        title = f"<h3>{text(figure.title)}</h3>" if titled else ""
-        panels = "".join(
-            "<div>"
-            + (f'<p class="panel-title">{text(panel.title)}</p>' if panel.title else "")
-            + f'<div class="chart" id="{panel_id(figure, position)}"></div></div>'
-            for position, panel in enumerate(figure.panels)
-        )
-        grid = f'<div class="grid">{panels}</div>' if len(figure.panels) > 1 else panels
-        caption = "" if figure.caption in captions[:place] else f"<figcaption>{text(figure.caption)}</figcaption>"
-        parts.append(f"<figure>{title}{grid}{caption}</figure>")
-    return "".join(parts)

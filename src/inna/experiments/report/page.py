@@ -1,36 +1,31 @@
-"""The page of a report: one file with its charts, its JavaScript and its rows."""
+"""The page of a comparison: one file with its charts, its JavaScript and its rows."""
 
 from __future__ import annotations
 
 import dataclasses
-from string import Template
+import math
 
-from inna.experiments.charts.html import text
-from inna.experiments.charts.page import (
-    figure_markup,
-    legend,
-    navigation,
-    page_with_charts,
-    resource,
-)
+from inna.experiments.charts.page import chart_page, resource
 from inna.experiments.formatting import count, percent
 from inna.experiments.report.curves import contender_styles
 from inna.experiments.report.figures import figures
-from inna.experiments.report.results_table import results_heads, results_lines
+from inna.experiments.report.results_table import Line, lines
 from inna.experiments.report.sections import (
     cards,
     diverged_runs,
     footer,
     lead,
-    method,
-    provenance,
+    optimizer_facts,
+    run_facts,
     verdicts,
-    warnings_box,
+    warnings,
 )
+from inna.experiments.report.sentences import measure_name, method_notes
 from inna.experiments.rows.documents import row_document
 from inna.experiments.rows.results import finished
 from inna.experiments.statistics.intervals import CONFIDENCE
 from inna.experiments.statistics.read import Results
+from inna.experiments.statistics.summary import Summary
 
 __all__ = ["build_page"]
 
@@ -38,48 +33,65 @@ __all__ = ["build_page"]
 def build_page(results: Results) -> str:
     """Return the page as HTML; the notes of ``results`` are shown first."""
     study, summary = results.study, results.summary
-    rows, drawn = summary.rows(), figures(summary)
-    styles = contender_styles(summary)
+    rows = summary.rows()
     lost = sum(not finished(result) for _, result in rows)
-    sections = {
-        "results": "Results",
-        "curves": "Curves",
-        "tuning": "Step sizes",
-        "time": "Time",
-        "diverged": f"Diverged runs ({lost})",
-        "settings": "How it was made",
-        "method": "Method",
-    }
-    body = Template(resource("page.html", "inna.experiments.report")).substitute(
-        heading=text(f"{study.dataset}: which optimizer trains best?"),
-        lead=text(lead(summary)),
-        navigation=navigation(sections),
-        cards=cards(summary),
-        summary_figures=figure_markup(drawn, "summary", titled=True),
-        warnings=warnings_box(summary, results.notes),
-        reference=text(study.reference),
-        confidence=text(percent(CONFIDENCE)),
-        heads=results_heads(summary),
-        lines=results_lines(summary),
-        verdicts=verdicts(summary),
-        legend=legend(styles),
-        curves=figure_markup(drawn, "curves", titled=True) or _absent("No final run is done yet."),
-        tuning=figure_markup(drawn, "tuning") or _absent("No tuning run is done yet."),
-        time=figure_markup(drawn, "time") or _absent("The reference has no finished final run yet."),
-        diverged=diverged_runs(summary),
-        settings=provenance(summary),
-        method=method(summary),
-        footer=text(footer(summary)),
-    )
-    return page_with_charts(
-        f"{study.dataset}, {study.model}: {count(len(study.contenders), 'optimizer')} compared",
-        body,
-        styles,
-        drawn,
-        scripts=[resource("page.js", "inna.experiments.report")],
+    return chart_page(
+        "experiments/report/report.html",
+        title=f"{study.dataset}, {study.model}: {count(len(study.contenders), 'optimizer')} compared",
+        styles=contender_styles(summary),
+        figures=figures(summary),
+        scripts=[resource("experiments/report/page.js")],
         data={"rows": {"study": dataclasses.asdict(study), "rows": [row_document(*row) for row in rows]}},
+        heading=f"{study.dataset}: which optimizer trains best?",
+        lead=lead(summary),
+        sections={
+            "results": "Results",
+            "curves": "Curves",
+            "tuning": "Step sizes",
+            "time": "Time",
+            "diverged": f"Diverged runs ({lost})",
+            "settings": "How it was made",
+            "method": "Method",
+        },
+        cards=cards(summary),
+        warnings=warnings(summary, results.notes),
+        reference=study.reference,
+        confidence=percent(CONFIDENCE),
+        heads=_heads(summary),
+        lines=_sorted_lines(summary),
+        verdicts=verdicts(summary),
+        diverged=diverged_runs(summary),
+        runs=run_facts(summary),
+        optimizers=optimizer_facts(summary),
+        method=method_notes(summary),
+        footer=footer(summary),
     )
 
 
-def _absent(sentence: str) -> str:
-    return f'<p class="note">{text(sentence)}</p>'
+def _heads(summary: Summary) -> list[tuple[str, str]]:
+    """Return the heads of the table, each with the direction in which its first click sorts."""
+    reference = summary.study.reference
+    heads = [("Optimizer", "ascending")]
+    for measure in summary.measures:
+        first = "ascending" if measure.goal == "min" else "descending"
+        heads.append((measure_name(measure).capitalize(), first))
+        heads.append((f"Difference to {reference}", first))
+    return [
+        *heads,
+        ("γ₀, schedule", "ascending"),
+        (f"Epochs to {reference}’s best", "ascending"),
+        ("Grid near best", "descending"),
+        ("Seconds an epoch", "ascending"),
+        ("State B/param.", "ascending"),
+        ("Spent: epochs", "ascending"),
+    ]
+
+
+def _sorted_lines(summary: Summary) -> list[Line]:
+    """Return the lines by training loss, those without one last."""
+
+    def mean_loss(line: Line) -> float:
+        loss = line.measures[0].value
+        return math.inf if math.isnan(loss) else loss
+
+    return sorted(lines(summary), key=mean_loss)

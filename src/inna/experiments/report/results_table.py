@@ -1,134 +1,163 @@
-"""The results of a study as a table of the page: markup for reading, values for sorting."""
+"""The results of a study, a line per optimizer, in words and values; the page and the terminal lay them out."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import NamedTuple
 
-from inna.experiments.charts.html import text
 from inna.experiments.formatting import DASH, decimals, duration, fixed, percent, schedule, short, signed
-from inna.experiments.report.sections import named_key
-from inna.experiments.report.sentences import comparison_word, difference_places, measure_name, measure_places
+from inna.experiments.report.sentences import (
+    comparison_word,
+    difference_places,
+    margin_places,
+    measure_places,
+)
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import spread
 from inna.experiments.statistics.summary import Entry, Summary
 
-__all__ = ["results_heads", "results_lines"]
+__all__ = ["Cost", "Line", "Measured", "Reached", "Tuned", "lines"]
 
 
-@dataclass(frozen=True)
-class _Cell:
-    """The markup of a cell, and what it sorts by: a number, a text, or NaN where there is none."""
+class Measured(NamedTuple):
+    """One measure of one optimizer.
 
-    markup: str
-    value: str | float = math.nan
+    Attributes:
+        mean, ends: "0.0035", "[0.0037, 0.0031]"; ``ends`` is empty without a mean.
+        best: whether it is the winner's.
+        value: the mean, NaN without one.
+        difference, interval: to the reference, "+0.5" and "[+0.4, +0.6]", or "one seed"; empty without a difference.
+        margin: the difference in one line, "+0.5 ± 0.1".
+        comparison: "better", "worse", "not significant", or empty without an interval.
+        difference_value: the mean difference, NaN without one.
+    """
 
-    def render(self) -> str:
-        value = "" if isinstance(self.value, float) and math.isnan(self.value) else self.value
-        return f'<td data-value="{text(value)}">{self.markup}</td>'
-
-
-def results_heads(summary: Summary) -> str:
-    """The heads: buttons that sort, each with the direction that a first click takes."""
-    reference = summary.study.reference
-    heads = [("Optimizer", "text", "ascending")]
-    for measure in summary.measures:
-        first = "ascending" if measure.goal == "min" else "descending"
-        heads.append((measure_name(measure).capitalize(), "number", first))
-        heads.append((f"Difference to {reference}", "number", first))
-    heads += [
-        ("γ₀, schedule", "number", "ascending"),
-        (f"Epochs to {reference}’s best", "number", "ascending"),
-        ("Grid near best", "number", "descending"),
-        ("Seconds an epoch", "number", "ascending"),
-        ("State B/param.", "number", "ascending"),
-        ("Spent: epochs", "number", "ascending"),
-    ]
-    return "".join(
-        f'<th scope="col" data-kind="{kind}" data-first="{first}"{" aria-sort=ascending" if position == 1 else ""}>'
-        f'<button type="button">{text(title)}</button></th>'
-        for position, (title, kind, first) in enumerate(heads)
-    )
+    mean: str
+    ends: str
+    best: bool
+    value: float
+    difference: str
+    interval: str
+    margin: str
+    comparison: str
+    difference_value: float
 
 
-def results_lines(summary: Summary) -> str:
-    """A line a contender, by its training loss."""
+class Tuned(NamedTuple):
+    """The outcome of tuning; ``edge`` is "smallest tried", "largest tried" or empty."""
 
-    def mean_loss(entry: Entry) -> float:
-        values = spread(entry.values("train_loss").values(), "min")
-        return values.mean if values else math.inf
-
-    lines = []
-    for entry in sorted(summary.entries, key=mean_loss):
-        badge = ' <span class="badge">reference</span>' if entry is summary.reference else ""
-        head = f'<th scope="row" data-value="{text(entry.label)}">{named_key(summary, entry, badge)}</th>'
-        lines.append(f"<tr>{head}{''.join(cell.render() for cell in _cells(summary, entry))}</tr>")
-    return "".join(lines)
+    lr: str
+    schedule: str
+    edge: str
+    near_best: str
+    share: str
+    lr_value: float
+    share_value: float
 
 
-def _cells(summary: Summary, entry: Entry) -> list[_Cell]:
-    cells = []
-    for measure in summary.measures:
-        cells += [_measure_cell(summary, entry, measure), _difference_cell(summary, entry, measure)]
-    seconds_places = decimals(each.seconds_per_epoch for each in summary.entries)
-    budget, size = entry.cost, entry.state_bytes_per_parameter
+class Reached(NamedTuple):
+    """The epochs until the reference's best training loss, over the ``n`` of ``seeds`` that reach it."""
+
+    epochs: str
+    ends: str
+    n: int
+    seeds: int
+    value: float
+
+
+class Cost(NamedTuple):
+    """What an optimizer took."""
+
+    seconds_per_epoch: str
+    state_bytes: str
+    runs: str
+    epochs: str
+    duration: str
+    seconds_value: float
+    state_value: float
+    epochs_value: int
+
+
+class Line(NamedTuple):
+    """The results of one optimizer; ``measures`` are in the order of `Summary.measures`."""
+
+    label: str
+    measures: tuple[Measured, ...]
+    tuned: Tuned
+    reached: Reached
+    cost: Cost
+
+
+def lines(summary: Summary) -> list[Line]:
+    """Return a line per optimizer, in the study's order."""
+    seconds_places = decimals(entry.seconds_per_epoch for entry in summary.entries)
     return [
-        *cells,
-        _step_cell(entry),
-        _reach_cell(entry),
-        _Cell(
-            f"{percent(entry.sensitivity)}<small>{entry.near_best} of {len(entry.tuning)}</small>", entry.sensitivity
-        ),
-        _Cell(fixed(entry.seconds_per_epoch, seconds_places), entry.seconds_per_epoch),
-        _Cell(short(size), size),
-        _Cell(
-            f"{budget.epochs:,}<small>{budget.runs:,} runs</small><small>{duration(budget.seconds)}</small>",
-            float(budget.epochs),
-        ),
+        Line(
+            label=entry.label,
+            measures=tuple(_measured(summary, entry, measure) for measure in summary.measures),
+            tuned=_tuned(entry),
+            reached=_reached(entry),
+            cost=_cost(entry, seconds_places),
+        )
+        for entry in summary.entries
     ]
 
 
-def _measure_cell(summary: Summary, entry: Entry, measure: Metric) -> _Cell:
+def _measured(summary: Summary, entry: Entry, measure: Metric) -> Measured:
+    mean, ends, value = "diverged" if entry.diverged else DASH, "", math.nan
     values = spread(entry.values(measure.name).values(), measure.goal)
-    if values is None:
-        return _Cell("diverged" if entry.diverged else DASH)
-    places = measure_places(summary, measure)
-    worst = "diverged" if entry.diverged else fixed(values.worst, places)
-    weight = ' class="best"' if entry is summary.winner(measure) else ""
-    return _Cell(
-        f"<span{weight}>{fixed(values.mean, places)}</span><small>[{worst}, {fixed(values.best, places)}]</small>",
-        values.mean,
-    )
+    if values is not None:
+        places = measure_places(summary, measure)
+        worst = "diverged" if entry.diverged else fixed(values.worst, places)
+        mean, ends, value = fixed(values.mean, places), f"[{worst}, {fixed(values.best, places)}]", values.mean
 
-
-def _difference_cell(summary: Summary, entry: Entry, measure: Metric) -> _Cell:
+    words, interval, margin, comparison, difference_value = DASH, "", DASH, "", math.nan
     difference = None if entry is summary.reference else summary.difference(entry, measure.name)
-    if difference is None:
-        return _Cell(DASH)
-    places = difference_places(summary, measure)
-    if difference.low is None or difference.high is None:
-        return _Cell(f"{signed(difference.mean, places)}<small>one seed</small>", difference.mean)
-    word = comparison_word(difference, measure)
-    kind = f' class="{word}"' if word in ("better", "worse") else ""
-    return _Cell(
-        f"{signed(difference.mean, places)}<small>[{signed(difference.low, places)}, "
-        f"{signed(difference.high, places)}]</small><small{kind}>{word}</small>",
-        difference.mean,
+    if entry is summary.reference:
+        margin = ""
+    if difference is not None:
+        difference_value, comparison = difference.mean, comparison_word(difference, measure)
+        places, narrow = difference_places(summary, measure), margin_places(summary, measure)
+        words, margin = signed(difference.mean, places), signed(difference.mean, narrow)
+        interval = "one seed"
+        if difference.low is not None and difference.high is not None:
+            interval = f"[{signed(difference.low, places)}, {signed(difference.high, places)}]"
+            margin += f" ± {fixed((difference.high - difference.low) / 2, narrow)}"
+    best = entry is summary.winner(measure)
+    return Measured(mean, ends, best, value, words, interval, margin, comparison, difference_value)
+
+
+def _tuned(entry: Entry) -> Tuned:
+    choice = entry.choice
+    edge = "" if choice is None or not choice.edge else f"{'smallest' if choice.edge < 0 else 'largest'} tried"
+    return Tuned(
+        lr=short(choice.lr) if choice else DASH,
+        schedule=schedule(choice.q) if choice else "",
+        edge=edge,
+        near_best=f"{entry.near_best} of {len(entry.tuning)}",
+        share=percent(entry.sensitivity),
+        lr_value=choice.lr if choice else math.nan,
+        share_value=entry.sensitivity,
     )
 
 
-def _step_cell(entry: Entry) -> _Cell:
-    choice = entry.choice
-    if choice is None:
-        return _Cell(DASH)
-    edge = "" if not choice.edge else f"<small>{'smallest' if choice.edge < 0 else 'largest'} tried</small>"
-    return _Cell(f"{short(choice.lr)}<small>{text(schedule(choice.q))}</small>{edge}", choice.lr)
-
-
-def _reach_cell(entry: Entry) -> _Cell:
+def _reached(entry: Entry) -> Reached:
     times = spread((reach.epochs for reach in entry.reach.values() if reach.epochs is not None), "min")
+    seeds = len(entry.reach)
     if times is None:
-        return _Cell("not reached" if entry.reach else DASH)
-    if times.n < len(entry.reach):
-        return _Cell(f"{fixed(times.mean, 1)}<small>{times.n} of {len(entry.reach)} seeds</small>", times.mean)
-    return _Cell(f"{fixed(times.mean, 1)}<small>[{times.worst:g}, {times.best:g}]</small>", times.mean)
+        return Reached("not reached" if seeds else DASH, "", 0, seeds, math.nan)
+    return Reached(fixed(times.mean, 1), f"[{times.worst:g}, {times.best:g}]", times.n, seeds, times.mean)
+
+
+def _cost(entry: Entry, seconds_places: int) -> Cost:
+    cost = entry.cost
+    return Cost(
+        seconds_per_epoch=fixed(entry.seconds_per_epoch, seconds_places),
+        state_bytes=short(entry.state_bytes_per_parameter),
+        runs=f"{cost.runs:,}",
+        epochs=f"{cost.epochs:,}",
+        duration=duration(cost.seconds),
+        seconds_value=entry.seconds_per_epoch,
+        state_value=entry.state_bytes_per_parameter,
+        epochs_value=cost.epochs,
+    )

@@ -26,6 +26,7 @@ __all__ = [
     "difference_places",
     "headline",
     "initial_loss",
+    "margin_places",
     "measure_name",
     "measure_places",
     "method_notes",
@@ -200,16 +201,24 @@ def measure_places(summary: Summary, measure: Metric) -> int:
 
 
 def difference_places(summary: Summary, measure: Metric) -> int:
-    """The decimals of a measure's differences: two digits of their middle interval, at most those of the measure."""
-    differences = [
-        summary.difference(entry, measure.name) for entry in summary.entries if entry is not summary.reference
-    ]
-    widths = sorted(
-        difference.high - difference.low
-        for difference in differences
-        if difference is not None and difference.low is not None and difference.high is not None
-    )
-    widths = [width for width in widths if width > 0]
+    """Return the decimals of a measure's differences: two digits of their middle interval, at most the measure's."""
+    widths = sorted(width for width in _interval_widths(summary, measure) if width > 0)
     if not widths:
         return measure_places(summary, measure)
     return min(max(1 - math.floor(math.log10(widths[len(widths) // 2])), 0), measure_places(summary, measure))
+
+
+def margin_places(summary: Summary, measure: Metric) -> int:
+    """Return the decimals of a measure's differences where they are written with a margin: two digits of the middle."""
+    return decimals((), (width / 2 for width in _interval_widths(summary, measure)))
+
+
+def _interval_widths(summary: Summary, measure: Metric) -> list[float]:
+    differences = [
+        summary.difference(entry, measure.name) for entry in summary.entries if entry is not summary.reference
+    ]
+    return [
+        difference.high - difference.low
+        for difference in differences
+        if difference is not None and difference.low is not None and difference.high is not None
+    ]

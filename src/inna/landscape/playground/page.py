@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from string import Template
 from typing import Any
 
-import inna
 from inna.checks import check_range
 from inna.dynamics import INNA_DEFAULTS
-from inna.experiments.charts.html import text
-from inna.experiments.charts.page import resource, theme_style, whole_page
+from inna.experiments.charts.page import key_style, page, resource, theme_style
 from inna.experiments.charts.themes import assign
 from inna.files import write_whole
 from inna.landscape.optimizers import ADAM_DEFAULTS, KINDS, LABELS, make_contender
@@ -85,19 +82,14 @@ def write_playground(path: Path, opening: Opening) -> Path:
 def _page(opening: Opening) -> str:
     kinds = list(KINDS)
     styles = assign([(kind, kind) for kind in kinds], reference="gd")
-    keys = "".join(f".c{position}{{stroke:var(--c{position});}}" for position in range(len(kinds)))
-    package = "inna.landscape.playground"
+    folder = "landscape/playground"
     scenes = {**SCENES, opening.scene.name: opening.scene}
-    chosen = "".join(
-        f'<option value="{text(name)}">{text(scene.objective.name if scene.name in SCENES else name)}</option>'
-        for name, scene in scenes.items()
-    )
-    body = Template(resource("playground.html", package)).substitute(version=text(inna.__version__), scenes=chosen)
-    return whole_page(
-        "INNA on a landscape",
-        body,
-        style=f"{theme_style(styles)}{resource('playground.css', package)}{keys}",
-        scripts=[resource(name, package) for name in SCRIPTS],
+    return page(
+        f"{folder}/playground.html",
+        title="INNA on a landscape",
+        style=f"{theme_style(styles)}{resource(f'{folder}/playground.css')}{key_style(len(kinds))}",
+        scripts=[resource(f"{folder}/{name}") for name in SCRIPTS],
+        scenes={name: scene.objective.name if name in SCENES else name for name, scene in scenes.items()},
         data={
             "data": {
                 "scenes": {name: _described(scene) for name, scene in scenes.items()},
