@@ -122,19 +122,19 @@ def _landscape(
 ) -> None:
     from inna.experiments.charts import drawing
     from inna.experiments.charts.themes import DARK, LIGHT
-    from inna.landscape.optimizers import make_contender, parse_contender
+    from inna.landscape.optimizers import make_optimizer, parse_optimizer
     from inna.landscape.paths import follow
-    from inna.landscape.portrait import Portrait, figure, still
+    from inna.landscape.picture import Picture, figure, still
     from inna.landscape.scenes import find_scene
 
     found = find_scene(scene)
     alpha, beta = dampings
-    inna = make_contender("inna", found.lr, alpha, {"beta": beta, "initial_speed": speed})
-    contenders = [inna, *(parse_contender(text, inna) for text in beside)]
-    portrait = Portrait(found, found.frame, follow(found, contenders, found.start, found.steps), found.steps)
-    drawn = figure(portrait)
+    inna = make_optimizer("inna", found.lr, alpha, {"beta": beta, "initial_speed": speed})
+    contenders = [inna, *(parse_optimizer(text, inna) for text in beside)]
+    picture = Picture(found, found.frame, follow(found, contenders, found.start, found.steps), found.steps)
+    drawn = figure(picture)
     for theme in (LIGHT, DARK):
-        _save(still(portrait, drawn, theme), out / f"{name}-{theme.name}.svg")
+        _save(still(picture, drawn, theme), out / f"{name}-{theme.name}.svg")
         if name == FIRST:
             plane = replace(drawn, panels=(replace(drawn.panels[0], height=FIRST_HEIGHT),))
             _save(drawing.still(plane, theme), out / f"first-{theme.name}.svg")

@@ -17,16 +17,16 @@ from hypothesis import strategies as st
 
 from inna.dynamics import from_sgd
 from inna.experiments.charts.themes import LIGHT
-from inna.landscape.optimizers import Contender, distinct, make_contender, parse_contender
+from inna.landscape.optimizers import Optimizer, distinguish, make_optimizer, parse_optimizer
 from inna.landscape.paths import Path, follow
-from inna.landscape.portrait import Portrait, figure, still, travels
+from inna.landscape.picture import Picture, figure, path_summaries, still
 from inna.landscape.scenes import SCENES, Frame, Scene, find_scene
 from inna.landscape.thinning import clip, extremes, thin
-from inna.landscape.write import write_portrait
+from inna.landscape.write import write_picture
 from inna.schedules import power_decay
 from inna.torch import INNA
 
-INNA_ITSELF = make_contender("inna", 1e-3, 0.5, {"beta": 0.1})
+INNA_ITSELF = make_optimizer("inna", 1e-3, 0.5, {"beta": 0.1})
 
 
 def run_in_torch(
@@ -49,7 +49,7 @@ def test_every_method_makes_the_iterates_of_its_optimizer_in_torch(q: float) -> 
     scene = find_scene("rosenbrock")
     texts = ["gd", "heavy-ball:lr=1e-4,momentum=.9", "nesterov:lr=1e-4,momentum=.9", "adam:lr=.01", "adam:beta1=.5"]
     texts += ["inna:beta=.02", "inna:initial_speed=1"]
-    contenders = distinct([parse_contender(text, INNA_ITSELF) for text in texts])
+    optimizers = distinguish([parse_optimizer(text, INNA_ITSELF) for text in texts])
     theirs: list[Callable[[list[torch.Tensor]], torch.optim.Optimizer]] = [
         lambda p: torch.optim.SGD(p, lr=1e-3),
         lambda p: torch.optim.SGD(p, lr=1e-4, momentum=0.9),
@@ -59,7 +59,7 @@ def test_every_method_makes_the_iterates_of_its_optimizer_in_torch(q: float) -> 
         lambda p: INNA(p, lr=1e-3, alpha=0.5, beta=0.02),
         lambda p: INNA(p, lr=1e-3, alpha=0.5, beta=0.1, initial_speed=1.0),
     ]
-    paths = follow(scene, contenders, scene.start, 300, q=q)
+    paths = follow(scene, optimizers, scene.start, 300, q=q)
     for path, make in zip(paths, theirs, strict=True):
         np.testing.assert_allclose(path.theta, run_in_torch(scene, 300, make, q), rtol=1e-10, atol=1e-10)
 
@@ -67,7 +67,7 @@ def test_every_method_makes_the_iterates_of_its_optimizer_in_torch(q: float) -> 
 def test_figure_1_of_the_paper() -> None:
     """The dips of the loss in its panel (b), read off the paper's figure and simulated: 45368, 70598, 87202."""
     scene = find_scene("rosenbrock-v")
-    ours = make_contender("inna", 1e-4, 0.3, {"beta": 0.1, "initial_speed": 0.1})
+    ours = make_optimizer("inna", 1e-4, 0.3, {"beta": 0.1, "initial_speed": 0.1})
     (path,) = follow(scene, [ours], (-1.0, 1.5), 88_000)
     loss = path.value
     dips = [k for k in range(1, len(loss) - 1) if loss[k] < loss[k - 1] and loss[k] <= loss[k + 1] and loss[k] < 1e-3]
@@ -76,18 +76,18 @@ def test_figure_1_of_the_paper() -> None:
 
 
 def test_methods_without_a_step_size_take_the_same_step_of_time() -> None:
-    given = {text: parse_contender(text, INNA_ITSELF) for text in ("gd", "heavy-ball", "nesterov", "adam")}
+    given = {text: parse_optimizer(text, INNA_ITSELF) for text in ("gd", "heavy-ball", "nesterov", "adam")}
     assert [each.lr for each in given.values()] == [1e-3, 1e-6, 1e-6, 1e-3]
     # The heavy ball is INNA's ball whose Newtonian damping is no more than a step.
     assert given["heavy-ball"].at(1.0) == pytest.approx((1e-3, 0.5, 1e-3))
     assert given["gd"].at(1.0) == from_sgd(1e-3)
-    assert make_contender("heavy-ball", 1.0, 3.0, {}).settings["momentum"] == 0.0
+    assert make_optimizer("heavy-ball", 1.0, 3.0, {}).settings["momentum"] == 0.0
 
 
 def test_the_energy_of_inna_falls_and_is_the_loss_where_there_is_no_momentum() -> None:
     scene = find_scene("quadratic")
-    contenders = [parse_contender(text, INNA_ITSELF) for text in ("inna", "gd", "adam")]
-    inna, gd, adam = follow(scene, contenders, scene.start, 2000)
+    optimizers = [parse_optimizer(text, INNA_ITSELF) for text in ("inna", "gd", "adam")]
+    inna, gd, adam = follow(scene, optimizers, scene.start, 2000)
     assert inna.energy is not None
     assert (np.diff(inna.energy) <= 0).all()
     np.testing.assert_array_equal(gd.energy, gd.value)
@@ -96,17 +96,17 @@ def test_the_energy_of_inna_falls_and_is_the_loss_where_there_is_no_momentum() -
 
 def test_divergence_and_leaving_the_frame_are_told_and_the_rest_is_kept() -> None:
     scene = find_scene("quadratic:1,25")
-    contenders = [parse_contender(text, INNA_ITSELF) for text in ("inna", "gd:lr=.1", "gd:lr=100")]
-    contenders = distinct(contenders)
-    ours, leaving, diverging = paths = follow(scene, contenders, (-1.7, 0.9), 400)
-    portrait = Portrait(scene, scene.frame, paths, 400)
+    optimizers = [parse_optimizer(text, INNA_ITSELF) for text in ("inna", "gd:lr=.1", "gd:lr=100")]
+    optimizers = distinguish(optimizers)
+    ours, leaving, diverging = paths = follow(scene, optimizers, (-1.7, 0.9), 400)
+    picture = Picture(scene, scene.frame, paths, 400)
     assert ours.diverged_at is None
     assert ours.left_at(scene.frame) is None
     # |θ2| grows by 1.5 a step; 1.3 is the frame's top.
     assert leaving.left_at(scene.frame) == 1
     assert diverging.diverged_at == len(diverging.theta) == len(diverging.value) < 400
     assert np.isfinite(diverging.value).all()
-    said = [end for _, _, end in travels(portrait)]
+    said = [end for _, _, end in path_summaries(picture)]
     assert said[0].startswith("J = ")
     assert "left" not in said[0]
     assert "left the frame at iteration 1" in said[1]
@@ -134,7 +134,7 @@ def test_no_iterate_is_farther_from_its_line_than_is_said(seed: int, steps: int,
     frame = Frame(-1.0, 1.0, -1.0, 1.0)
     thinned = thin(path, frame, 1e-3, limit)
     assert thinned.vertices <= max(limit, 2 * len(thinned.pieces))
-    if thinned.left_out:
+    if thinned.skipped:
         return
     inside = (np.abs(path) <= 1).all(axis=1)
     pieces = [piece if len(piece) > 1 else np.repeat(piece, 2, axis=0) for piece in thinned.pieces]
@@ -161,12 +161,12 @@ def test_a_path_is_cut_at_the_edge_and_where_it_comes_back() -> None:
 def test_of_a_path_that_crosses_the_edge_too_often_the_beginning_is_drawn_and_the_caption_says_so() -> None:
     path = np.array([[0.5, 0.5], [9.0, 0.5]] * 50)
     thinned = thin(path, Frame(0.0, 1.0, 0.0, 1.0), 1e-3, 20)
-    assert thinned.left_out == 50 - 10
+    assert thinned.skipped == 50 - 10
     scene = find_scene("quadratic:1,25")
-    gd = parse_contender("gd", INNA_ITSELF)
+    gd = parse_optimizer("gd", INNA_ITSELF)
     swinging = Path(gd, 4 * np.tile([[0.1, 0.0], [9.0, 0.0]], (4000, 1)), np.ones(8000), np.ones(8000), None)
-    portrait = Portrait(scene, scene.frame, [swinging], 7999)
-    assert "Not all of gradient descent is drawn" in figure(portrait).caption
+    picture = Picture(scene, scene.frame, [swinging], 7999)
+    assert "Only the beginning of gradient descent is drawn" in figure(picture).caption
 
 
 @settings(max_examples=50, deadline=None)
@@ -180,21 +180,21 @@ def test_a_thinned_series_keeps_ends_and_extremes(seed: int, size: int, stretche
 
 
 @pytest.fixture(scope="module")
-def portrait() -> Portrait:
+def picture() -> Picture:
     scene = find_scene("spurious-corner")
-    contenders = [parse_contender(text, make_contender("inna", scene.lr, 0.5, {"beta": 0.1})) for text in TEXTS]
-    return Portrait(scene, scene.frame, follow(scene, contenders, scene.start, 500), 500)
+    optimizers = [parse_optimizer(text, make_optimizer("inna", scene.lr, 0.5, {"beta": 0.1})) for text in TEXTS]
+    return Picture(scene, scene.frame, follow(scene, optimizers, scene.start, 500), 500)
 
 
 TEXTS = ("inna", "gd", "heavy-ball", "nesterov", "adam")
 
 
-def test_the_figure_is_valid_and_shows_every_contender_in_every_panel(portrait: Portrait) -> None:
-    drawn = figure(portrait)
+def test_the_figure_is_valid_and_shows_every_contender_in_every_panel(picture: Picture) -> None:
+    drawn = figure(picture)
     assert [panel.title for panel in drawn.panels] == ["", "loss", "energy"]
-    specification = still(portrait, drawn, LIGHT)  # Altair validates it
+    specification = still(picture, drawn, LIGHT)  # Altair validates it
     held = [{row.get("contender") for row in rows} - {None} for rows in specification["datasets"].values()]
-    labels = {path.contender.label for path in portrait.paths}
+    labels = {path.optimizer.label for path in picture.paths}
     assert labels in held
     assert labels - {"Adam"} in held
     marks = next(rows for rows in specification["datasets"].values() if "kind" in rows[0])
@@ -204,24 +204,22 @@ def test_the_figure_is_valid_and_shows_every_contender_in_every_panel(portrait: 
 @pytest.mark.parametrize("name", SCENES)
 def test_every_scene_is_drawn_and_its_start_is_in_the_frame(name: str) -> None:
     scene = find_scene(name)
-    contenders: list[Contender] = [make_contender("inna", scene.lr, 0.5, {"beta": 0.1})]
-    paths = follow(scene, contenders, scene.start, 50)
+    optimizers: list[Optimizer] = [make_optimizer("inna", scene.lr, 0.5, {"beta": 0.1})]
+    paths = follow(scene, optimizers, scene.start, 50)
     assert paths[0].left_at(scene.frame) is None
     assert (
         len(scene.objective.minimisers) == 0
         or Path(
-            contenders[0], scene.objective.minimisers, np.zeros(len(scene.objective.minimisers)), None, None
+            optimizers[0], scene.objective.minimisers, np.zeros(len(scene.objective.minimisers)), None, None
         ).left_at(scene.frame)
         is None
     )
-    specification = still(
-        Portrait(scene, scene.frame, paths, 50), figure(Portrait(scene, scene.frame, paths, 50)), LIGHT
-    )
+    specification = still(Picture(scene, scene.frame, paths, 50), figure(Picture(scene, scene.frame, paths, 50)), LIGHT)
     assert json.dumps(specification, allow_nan=False)
 
 
-def test_the_files(portrait: Portrait, tmp_path: FilePath) -> None:
-    page, svg, png = write_portrait(portrait, tmp_path / "new", ["html", "svg", "png"], ["inna", "landscape", "<&>"])
+def test_the_files(picture: Picture, tmp_path: FilePath) -> None:
+    page, svg, png = write_picture(picture, tmp_path / "new", ["html", "svg", "png"], ["inna", "landscape", "<&>"])
     text = page.read_text(encoding="utf-8")
     assert "inna landscape &#39;&lt;&amp;&gt;&#39;" in text
     policy = re.search(r'Security-Policy" content="([^"]+)"', text)

@@ -23,12 +23,12 @@ from browsing import (
     visits,
 )
 from inna import dynamics
-from inna.landscape.optimizers import adam_step, distinct, make_contender, parse_contender
+from inna.landscape.optimizers import adam_step, distinguish, make_optimizer, parse_optimizer
 from inna.landscape.paths import follow
+from inna.landscape.picture import Picture
 from inna.landscape.playground.page import Opening, write_playground
-from inna.landscape.portrait import Portrait
 from inna.landscape.scenes import SCENES, find_scene
-from inna.landscape.write import write_portrait
+from inna.landscape.write import write_picture
 from inna.schedules import power_decay
 from inna.theory import stability
 from inna.theory.energy import energy
@@ -190,10 +190,10 @@ def test_quadratics_and_curvatures(shared: Visit) -> None:
 @pytest.mark.parametrize("q", [0.0, 0.5])
 def test_a_race_is_what_python_follows(shared: Visit, q: float) -> None:
     scene = find_scene("rosenbrock")
-    inna = make_contender("inna", 1e-3, 0.5, {"beta": 0.1, "initial_speed": 1.0})
+    inna = make_optimizer("inna", 1e-3, 0.5, {"beta": 0.1, "initial_speed": 1.0})
     texts = ("inna", "gd", "heavy-ball:lr=1e-5,momentum=.9", "nesterov:lr=1e-5,momentum=.9", "adam:lr=.01")
-    contenders = distinct([parse_contender(text, inna) for text in texts])
-    paths = follow(scene, contenders, scene.start, 400, q=q)
+    optimizers = distinguish([parse_optimizer(text, inna) for text in texts])
+    paths = follow(scene, optimizers, scene.start, 400, q=q)
     found = shared.page.evaluate(
         """([start, q]) => {
         const sgd = (kind, lr, mu) => ({ kind, at: (f) => inna.fromSgd(lr * f, mu, kind === "nesterov") });
@@ -286,13 +286,13 @@ def test_sliders_and_numbers_change_the_run(go: Any, playground: str) -> None:
 
 def test_the_numbers_on_the_page_are_python_s(go: Any, playground: str) -> None:
     scene = find_scene("double-well")
-    inna = make_contender("inna", scene.lr, 0.5, {"beta": 0.1})
+    inna = make_optimizer("inna", scene.lr, 0.5, {"beta": 0.1})
     paths = follow(
-        scene, [parse_contender(text, inna) for text in ("inna", "gd", "heavy-ball", "adam")], scene.start, 500
+        scene, [parse_optimizer(text, inna) for text in ("inna", "gd", "heavy-ball", "adam")], scene.start, 500
     )
     shown = standing(go(playground))
     for path in paths:
-        value = float(shown[path.contender.label.split(" (")[0]][0].replace("−", "-"))
+        value = float(shown[path.optimizer.label.split(" (")[0]][0].replace("−", "-"))
         assert value == pytest.approx(path.value[-1], rel=1e-3)
 
 
@@ -430,10 +430,10 @@ def test_a_long_run_is_computed_in_slices_and_divergence_is_told(go: Any, playgr
 
 def test_the_landscape_s_own_page_is_quiet_and_its_legend_works(go: Any, tmp_path: Path) -> None:
     scene = find_scene("spurious-corner")
-    inna = make_contender("inna", scene.lr, 0.5, {"beta": 0.1})
-    contenders = [parse_contender(text, inna) for text in ("inna", "gd", "adam")]
-    portrait = Portrait(scene, scene.frame, follow(scene, contenders, scene.start, 300), 300)
-    (page,) = write_portrait(portrait, tmp_path, ["html"], ["inna", "landscape"])
+    inna = make_optimizer("inna", scene.lr, 0.5, {"beta": 0.1})
+    optimizers = [parse_optimizer(text, inna) for text in ("inna", "gd", "adam")]
+    picture = Picture(scene, scene.frame, follow(scene, optimizers, scene.start, 300), 300)
+    (page,) = write_picture(picture, tmp_path, ["html"], ["inna", "landscape"])
     for size in SIZES:
         for scheme in SCHEMES:
             seen = go(page.as_uri(), size, scheme)

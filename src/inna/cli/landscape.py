@@ -76,12 +76,12 @@ def landscape(
 
     console = Console()
     with checking():
-        from inna.landscape.optimizers import distinct, make_contender, parse_contender
+        from inna.landscape.optimizers import distinguish, make_optimizer, parse_optimizer
         from inna.landscape.paths import check_course, follow
+        from inna.landscape.picture import Picture, path_summaries
         from inna.landscape.playground.page import Opening, write_playground
-        from inna.landscape.portrait import Portrait, travels
         from inna.landscape.scenes import Frame, find_scene
-        from inna.landscape.write import check_formats, write_portrait
+        from inna.landscape.write import check_formats, write_picture
 
         scene = find_scene(objective)
         folder = out or Path("runs") / f"landscape-{scene.stem}"
@@ -89,9 +89,9 @@ def landscape(
         origin = start or scene.start
         total = scene.steps if steps is None else steps
         check_course(origin, total, q)
-        inna_itself = make_contender("inna", gamma, alpha, {"beta": beta, "initial_speed": initial_speed})
-        others = [parse_contender(text, inna_itself) for text in beside if text != "none"]
-        contenders = distinct([inna_itself, *others])
+        inna_itself = make_optimizer("inna", gamma, alpha, {"beta": beta, "initial_speed": initial_speed})
+        others = [parse_optimizer(text, inna_itself) for text in beside if text != "none"]
+        optimizers = distinguish([inna_itself, *others])
         shown = Frame(*frame) if frame else scene.frame.around(origin)
         wanted = check_formats(formats)
         if interactive:
@@ -114,11 +114,11 @@ def landscape(
         return _open([page], show)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("iterations", total=total)
-        paths = follow(scene, contenders, origin, total, q=q, on_progress=lambda done: bar.update(task, completed=done))
-    portrait = Portrait(scene, shown, paths, total, q)
-    for label, settings, end in travels(portrait):
+        paths = follow(scene, optimizers, origin, total, q=q, on_progress=lambda done: bar.update(task, completed=done))
+    picture = Picture(scene, shown, paths, total, q)
+    for label, settings, end in path_summaries(picture):
         print_line(console, f"{label}, {settings}: {end}")
-    files = write_portrait(portrait, folder, wanted, ["inna", *sys.argv[1:]])
+    files = write_picture(picture, folder, wanted, ["inna", *sys.argv[1:]])
     for path in files:
         print_line(console, f"{path.suffix[1:]}: {path}")
     return _open([path for path in files if path.suffix == ".html"], show)

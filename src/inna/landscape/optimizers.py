@@ -1,8 +1,8 @@
-"""Who rolls: INNA, and the methods beside it, each with a step size of its own or the one that goes with INNA's gamma.
+"""Optimizers on a landscape: INNA and those beside it.
 
-With no step size of its own a method takes the same step of time gamma: gradient descent is the gradient flow in steps
-of gamma; the heavy ball and Nesterov's method are INNA's ball without its Newtonian damping, SGD(gamma², momentum
-1 - alpha gamma); Adam, which moves by about its step size, moves by about gamma.
+Without a learning rate of its own an optimizer takes the one that matches INNA's learning rate γ. Gradient descent and
+Adam take γ. The heavy ball and Nesterov's method take γ² and momentum 1 - αγ: the heavy ball is then INNA without its
+Newtonian damping.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from inna.checks import check_range
 from inna.dynamics import Hyperparameters, from_sgd
 from inna.specifications import parse_settings
 
-__all__ = ["KINDS", "Contender", "adam_step", "distinct", "make_contender", "parse_contender"]
+__all__ = ["KINDS", "Optimizer", "adam_step", "distinguish", "make_optimizer", "parse_optimizer"]
 
-# What each kind of contender may be given, beside its step size.
+# The settings of each kind, besides its learning rate.
 KINDS: Mapping[str, tuple[str, ...]] = {
     "inna": ("alpha", "beta", "initial_speed"),
     "gd": (),
@@ -27,18 +27,18 @@ KINDS: Mapping[str, tuple[str, ...]] = {
 }
 LABELS = {"gd": "gradient descent", "heavy-ball": "heavy ball", "nesterov": "Nesterov", "adam": "Adam"}
 ADAM_DEFAULTS = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
-# Settings in [minimum, below); nothing is named here that has no upper bound.
+# Settings with an upper bound, which they do not reach.
 BELOW = {"beta1": 1.0, "beta2": 1.0}
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A method with its settings; ``lr`` is INNA's gamma, or the other methods' own step size.
+class Optimizer:
+    """An optimizer with its settings.
 
     Attributes:
         kind: a name of `KINDS`.
-        lr: gamma_0, the step size at iteration 0, > 0.
-        settings: what belongs to the kind: alpha, beta and initial_speed; momentum; beta1, beta2 and eps.
+        lr: the learning rate at iteration 0, > 0.
+        settings: those of the kind: alpha, beta and initial_speed; momentum; beta1, beta2 and eps.
         label: for legends and tables.
     """
 
@@ -48,38 +48,37 @@ class Contender:
     label: str
 
     @property
-    def described(self) -> str:
-        """The settings that the label does not name.
+    def description(self) -> str:
+        """The settings that are not part of the label.
 
-        >>> Contender("heavy-ball", 0.01, {"momentum": 0.9}, "heavy ball").described
+        >>> Optimizer("heavy-ball", 0.01, {"momentum": 0.9}, "heavy ball").description
         'lr 0.01, momentum 0.9'
         """
         shown = {"initial_speed": "initial speed", "beta1": "β1", "beta2": "β2", "eps": "ε"}
-        words = [f"γ0 {self.lr:.3g}" if self.kind == "inna" else f"lr {self.lr:.3g}"]
+        words = [f"{'γ' if self.kind == 'inna' else 'lr'} {self.lr:.3g}"]
         for name, value in self.settings.items():
             if value is not None and not (self.kind == "inna" and name in ("alpha", "beta")):
                 words.append(f"{shown.get(name, name)} {value:.6g}")
         return ", ".join(words)
 
     @property
-    def rolls(self) -> bool:
-        """Whether `inna.dynamics.step` is its rule, so that it has a momentum and an energy."""
+    def uses_step(self) -> bool:
+        """Whether its rule is `inna.dynamics.step`, with a momentum and an energy."""
         return self.kind != "adam"
 
     @property
     def speed(self) -> float:
-        """s of the initial velocity -s g_0; without one it is beta, which is no momentum."""
+        """The s of the initial velocity -s g_0; beta by default, which is no momentum."""
         speed = self.settings.get("initial_speed")
         return self.at(1.0).beta if speed is None else speed
 
     @property
     def adam_settings(self) -> tuple[float, ...]:
-        """What `adam_step` takes last: lr, beta1, beta2, eps."""
+        """The last arguments of `adam_step`: lr, beta1, beta2, eps."""
         return self.lr, self._given("beta1"), self._given("beta2"), self._given("eps")
 
     def at(self, factor: float) -> Hyperparameters:
-        """The step size, alpha and beta of `inna.dynamics.step` where the schedule multiplies the step size by
-        ``factor``.
+        """Return the settings of `inna.dynamics.step` at a learning rate of ``factor`` times lr.
 
         Raises:
             ValueError: the settings are out of range.
@@ -91,14 +90,14 @@ class Contender:
 
     def _given(self, name: str) -> float:
         value = self.settings[name]
-        assert value is not None  # initial_speed alone may be left open
+        assert value is not None  # only initial_speed may be None
         return value
 
 
 def adam_step(
     theta: Any, first: Any, second: Any, grad: Any, count: int, lr: Any, beta1: Any, beta2: Any, eps: Any
 ) -> tuple[Any, Any, Any]:
-    """One iteration of Adam (Kingma and Ba 2015) as ``torch.optim.Adam`` has it:
+    """Make one iteration of Adam (Kingma and Ba 2015) as ``torch.optim.Adam`` does.
 
         m' = beta1 m + (1 - beta1) g        v' = beta2 v + (1 - beta2) g²
         theta' = theta - lr m'/(1 - beta1^count) / (sqrt(v'/(1 - beta2^count)) + eps)
@@ -106,7 +105,7 @@ def adam_step(
     Args:
         theta, first, second, grad: theta, m, v and g, arrays of one shape, or floats.
         count: number of this step, counted from 1.
-        lr, beta1, beta2, eps: step size, the two memories, the guard of the division.
+        lr, beta1, beta2, eps: learning rate, the two decay rates, the constant added to the denominator.
 
     Returns:
         The next (theta, m, v).
@@ -120,19 +119,19 @@ def adam_step(
     return theta - lr * (first / (1 - beta1**count)) / size, first, second
 
 
-def make_contender(kind: str, gamma: float, alpha: float, given: Mapping[str, float | None]) -> Contender:
-    """A contender of a kind beside an INNA of step size ``gamma`` and viscous damping ``alpha``.
+def make_optimizer(kind: str, gamma: float, alpha: float, given: Mapping[str, float | None]) -> Optimizer:
+    """Return an optimizer of a kind for an INNA with learning rate ``gamma`` and viscous damping ``alpha``.
 
     Raises:
         ValueError: there is no such kind, it has no such setting, or a setting is out of range.
     """
     if kind not in KINDS:
-        raise ValueError(f"a contender must be one of {', '.join(KINDS)}; got {kind!r}")
+        raise ValueError(f"an optimizer must be one of {', '.join(KINDS)}; got {kind!r}")
     unknown = [name for name in given if name not in (*KINDS[kind], "lr")]
     if unknown:
         raise ValueError(f"{kind} has no setting {unknown[0]!r}; it has {', '.join(('lr', *KINDS[kind]))}")
     gamma = check_range("lr", gamma, minimum=0.0, exclusive=True)
-    # A ball so heavily damped that it forgets everything in one step has no momentum left.
+    # With alpha gamma > 1 the damping removes the momentum within one step.
     momentum = max(0.0, 1 - check_range("alpha", alpha, minimum=0.0) * gamma)
     defaults: Mapping[str, Mapping[str, float | None]] = {
         "inna": {"lr": gamma, "alpha": alpha, "beta": None, "initial_speed": None},
@@ -149,22 +148,22 @@ def make_contender(kind: str, gamma: float, alpha: float, given: Mapping[str, fl
         if value is not None and name != "momentum":
             check_range(name, value, minimum=0.0, below=BELOW.get(name, float("inf")))
     label = f"INNA ({settings['alpha']:g}, {settings['beta']:g})" if kind == "inna" else LABELS[kind]
-    made = Contender(kind, lr, settings, label)
-    if made.rolls:
-        made.at(1.0)  # from_sgd refuses a momentum out of range, and Nesterov without one
+    made = Optimizer(kind, lr, settings, label)
+    if made.uses_step:
+        made.at(1.0)  # from_sgd checks the momentum
     return made
 
 
-def parse_contender(text: str, inna: Contender) -> Contender:
-    """``name`` or ``name:setting=number,setting=number`` as a contender beside ``inna``, whose settings it takes over.
+def parse_optimizer(text: str, inna: Optimizer) -> Optimizer:
+    """Parse ``name`` or ``name:setting=number,setting=number``; another INNA takes the settings of ``inna``.
 
     Raises:
-        ValueError: as `make_contender`, or a setting is not written so.
+        ValueError: as `make_optimizer`, or a setting is not written in this form.
 
-    >>> inna = make_contender("inna", 0.1, 0.5, {"beta": 0.1})
-    >>> parse_contender("heavy-ball:momentum=.9", inna).settings
+    >>> inna = make_optimizer("inna", 0.1, 0.5, {"beta": 0.1})
+    >>> parse_optimizer("heavy-ball:momentum=.9", inna).settings
     {'momentum': 0.9}
-    >>> parse_contender("inna:alpha=2", inna).label
+    >>> parse_optimizer("inna:alpha=2", inna).label
     'INNA (2, 0.1)'
     """
     kind, _, written = text.strip().partition(":")
@@ -174,25 +173,25 @@ def parse_contender(text: str, inna: Contender) -> Contender:
             given[name] = float(value)
         except ValueError:
             raise ValueError(f"{text}: {name} must be a number, got {value!r}") from None
-    return make_contender(kind, inna.lr, inna.at(1.0).alpha, given)
+    return make_optimizer(kind, inna.lr, inna.at(1.0).alpha, given)
 
 
-def distinct(contenders: Sequence[Contender]) -> list[Contender]:
-    """The contenders with labels that tell them apart: with all settings where two have the same label.
+def distinguish(optimizers: Sequence[Optimizer]) -> list[Optimizer]:
+    """Return the optimizers with distinct labels: all settings are part of labels that would repeat.
 
     Raises:
         ValueError: two are the same.
 
-    >>> inna = make_contender("inna", 0.1, 0.5, {"beta": 0.1})
-    >>> [each.label for each in distinct([parse_contender(f"adam:lr={lr}", inna) for lr in (0.1, 0.2)])][1]
+    >>> inna = make_optimizer("inna", 0.1, 0.5, {"beta": 0.1})
+    >>> [each.label for each in distinguish([parse_optimizer(f"adam:lr={lr}", inna) for lr in (0.1, 0.2)])][1]
     'Adam, lr 0.2, β1 0.9, β2 0.999, ε 1e-08'
     """
-    labels = [each.label for each in contenders]
-    told = [
-        replace(each, label=f"{each.label}, {each.described}") if labels.count(each.label) > 1 else each
-        for each in contenders
+    labels = [each.label for each in optimizers]
+    distinct = [
+        replace(each, label=f"{each.label}, {each.description}") if labels.count(each.label) > 1 else each
+        for each in optimizers
     ]
-    for position, each in enumerate(told):
-        if each.label in [other.label for other in told[:position]]:
-            raise ValueError(f"{each.label} is there twice")
-    return told
+    for position, each in enumerate(distinct):
+        if each.label in [other.label for other in distinct[:position]]:
+            raise ValueError(f"{each.label} is given twice")
+    return distinct

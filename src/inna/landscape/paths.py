@@ -1,4 +1,4 @@
-"""The paths of contenders on a scene: iterates, loss and energy, and when one leaves the frame or diverges."""
+"""Run optimizers on a scene: iterates, loss and energy, and when one leaves the frame or diverges."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from inna.checks import check_range, check_whole
 from inna.dynamics import initial_momentum, step
-from inna.landscape.optimizers import Contender, adam_step
+from inna.landscape.optimizers import Optimizer, adam_step
 from inna.landscape.scenes import Frame, Scene
 from inna.schedules import power_decay
 from inna.theory.energy import energy
@@ -19,31 +19,32 @@ __all__ = ["MAX_STEPS", "Path", "check_course", "follow"]
 
 Floats = NDArray[np.float64]
 
-# Every iterate is kept: at most so many.
+# Every iterate is kept in memory.
 MAX_STEPS = 2_000_000
-# Iterations between two reports of progress.
+# Iterations between two calls of on_progress.
 SLICE = 2_000
 
 
 @dataclass(frozen=True, eq=False)
 class Path:
-    """What a contender did, iterations 0 to N, or up to the last one whose loss was finite.
+    """The path of an optimizer, up to the last iteration with a finite loss.
 
     Attributes:
-        theta: (K + 1, 2), the iterates.
-        value: (K + 1,), J at them.
-        energy: (K + 1,), E / (2 (1 + alpha beta)), which is J where the ball is at rest; None for Adam.
-        diverged_at: the first iteration at which theta or J is not finite; None if all are.
+        optimizer: the optimizer that made it.
+        theta: the iterates (K + 1, 2).
+        value: J at the iterates (K + 1,).
+        energy: E / (2 (1 + alpha beta)), J where the momentum is zero (K + 1,); None for Adam.
+        diverged_at: the first iteration at which theta or J is not finite; None if all are finite.
     """
 
-    contender: Contender
+    optimizer: Optimizer
     theta: Floats
     value: Floats
     energy: Floats | None
     diverged_at: int | None
 
     def left_at(self, frame: Frame) -> int | None:
-        """The first iteration outside ``frame``; None if there is none."""
+        """Return the first iteration outside ``frame``; None if there is none."""
         x, y = self.theta[:, 0], self.theta[:, 1]
         outside = (x < frame.left) | (x > frame.right) | (y < frame.bottom) | (y > frame.top)
         return int(np.argmax(outside)) if outside.any() else None
@@ -51,44 +52,44 @@ class Path:
 
 def follow(
     scene: Scene,
-    contenders: Sequence[Contender],
+    optimizers: Sequence[Optimizer],
     start: tuple[float, float],
     steps: int,
     *,
     q: float = 0.0,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[Path]:
-    """Let the contenders run from ``start`` on the exact gradient, all by the same schedule gamma_0 (k + 1)^-q.
+    """Run optimizers from ``start`` on the exact gradient, with learning rates times (k + 1)^-q.
 
-    The heavy ball and Nesterov's method follow a schedule as ``torch.optim.SGD`` does: it scales the step, not the
-    buffer. In the terms of `inna.dynamics.step` gamma, alpha and beta are then `from_sgd`'s of every iteration, and the
-    momentum is multiplied by gamma_{k+1}/gamma_k.
+    For the heavy ball and Nesterov's method a schedule scales the step but not the buffer, as in ``torch.optim.SGD``.
+    In the terms of `inna.dynamics.step`, gamma, alpha and beta are `from_sgd`'s of every iteration, and the momentum is
+    multiplied by gamma_{k+1}/gamma_k.
 
     Args:
         scene: the objective.
-        contenders: at least one.
+        optimizers: at least one.
         start: theta_0.
         steps: iterations, up to `MAX_STEPS`.
-        q: power of the decay, >= 0; 0 is a constant step.
-        on_progress: called with the iterations done.
+        q: power of the decay, >= 0; 0 is constant.
+        on_progress: called with the number of completed iterations.
 
     Returns:
-        A path per contender, in their order.
+        One path per optimizer, in the same order.
 
     Raises:
-        ValueError: no contender, or steps, start or q out of range.
+        ValueError: no optimizer, or steps, start or q out of range.
     """
-    if not contenders:
-        raise ValueError("there must be at least one contender, got none")
+    if not optimizers:
+        raise ValueError("optimizers must contain at least one, got none")
     check_course(start, steps, q)
-    theta = np.tile(np.array(start, dtype=float), (len(contenders), 1))
+    theta = np.tile(np.array(start, dtype=float), (len(optimizers), 1))
     decay = power_decay(q)
-    rolling = [each for each in contenders if each.rolls]
-    adams = [each for each in contenders if not each.rolls]
+    rolling = [each for each in optimizers if each.uses_step]
+    adams = [each for each in optimizers if not each.uses_step]
     balls = len(rolling)
-    iterates = np.empty((steps + 1, len(contenders), 2))
+    iterates = np.empty((steps + 1, len(optimizers), 2))
     momenta = np.empty((steps + 1, balls, 2))
-    # Columns, so that they broadcast against (contenders, 2).
+    # Columns, so that they broadcast against (optimizers, 2).
     gamma, alpha, beta = _columns([each.at(1.0) for each in rolling], 3)
     speed = _columns([(each.speed,) for each in rolling], 1)[0]
     keeps_buffer = _columns([(each.kind != "inna",) for each in rolling], 1)[0] > 0
@@ -97,7 +98,7 @@ def follow(
     grad = scene.objective.gradient(theta)
     momentum = initial_momentum(grad[:balls], beta, speed)
 
-    # What diverges overflows, and is told as divergence below.
+    # Divergence overflows; it is detected from the values below.
     with np.errstate(over="ignore", invalid="ignore"):
         for k in range(steps):
             iterates[k], momenta[k] = theta, momentum
@@ -120,34 +121,34 @@ def follow(
         values = scene.objective.value(iterates)
     on_progress(steps)
     columns = {id(each): column for column, each in enumerate([*rolling, *adams])}
-    return [_path(each, columns[id(each)], iterates, momenta, values) for each in contenders]
+    return [_path(each, columns[id(each)], iterates, momenta, values) for each in optimizers]
 
 
 def check_course(start: tuple[float, float], steps: int, q: float) -> None:
-    """Refuse what `follow` cannot run.
+    """Check the arguments of `follow`.
 
     Raises:
-        ValueError: the start is not finite, steps no whole number from 1 to `MAX_STEPS`, or q not >= 0.
+        ValueError: the start is not finite, steps is no whole number from 1 to `MAX_STEPS`, or q is not >= 0.
     """
     for coordinate in start:
         check_range("start", coordinate)
     if check_whole("steps", steps, minimum=1) > MAX_STEPS:
-        raise ValueError(f"steps must be at most {MAX_STEPS}, since every iterate is kept; got {steps}")
+        raise ValueError(f"steps must be at most {MAX_STEPS}, because every iterate is kept; got {steps}")
     check_range("q", q, minimum=0.0)
 
 
 def _columns(rows: Sequence[Sequence[float]], width: int) -> list[Floats]:
-    """Rows of ``width`` numbers -> ``width`` columns, each (rows, 1)."""
+    """Turn rows of ``width`` numbers into ``width`` columns (rows, 1)."""
     return list(np.array(rows, dtype=float).reshape(-1, width).T[:, :, None])
 
 
-def _path(contender: Contender, column: int, iterates: Floats, momenta: Floats, values: Floats) -> Path:
+def _path(optimizer: Optimizer, column: int, iterates: Floats, momenta: Floats, values: Floats) -> Path:
     theta, value = iterates[:, column], values[:, column]
     finite = np.isfinite(theta).all(axis=-1) & np.isfinite(value)
     kept = len(finite) if finite.all() else int(np.argmin(finite))
     height = None
-    if contender.rolls:
-        _, alpha, beta = contender.at(1.0)
+    if optimizer.uses_step:
+        _, alpha, beta = optimizer.at(1.0)
         with np.errstate(over="ignore"):
             height = energy(value[:kept], momenta[:kept, column], alpha, beta) / (2 * (1 + alpha * beta))
-    return Path(contender, theta[:kept], value[:kept], height, kept if kept < len(finite) else None)
+    return Path(optimizer, theta[:kept], value[:kept], height, kept if kept < len(finite) else None)

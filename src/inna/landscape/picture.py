@@ -1,4 +1,4 @@
-"""The picture of a run on a landscape: contours with the paths, and below them loss and energy over the iterations."""
+"""Figures of a landscape: contours with the paths, and loss and energy over the iterations below."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from inna.landscape.paths import Path
 from inna.landscape.scenes import Frame, Scene
 from inna.landscape.thinning import Thinned, extremes, thin
 
-__all__ = ["Portrait", "figure", "still", "travels"]
+__all__ = ["Picture", "figure", "path_summaries", "still"]
 
 Floats = NDArray[np.float64]
 
-# A path is drawn so that no iterate is farther from its line than this part of the frame, a quarter of a pixel or so.
+# The largest distance of an iterate from its line, as a fraction of the frame: about a quarter of a pixel.
 TOLERANCE = 4e-4
 VERTICES = 4_000
-# Loss and energy: of each of so many stretches first, last, least and largest are drawn.
+# Curves show the first, last, smallest and largest value of each of this many stretches.
 STRETCHES = 300
-# Under this a difference to the minimum is rounding.
+# Smaller differences to the minimum are rounding errors.
 FLOOR = 1e-16
 LEVELS = 16
 GRID = 301
@@ -36,12 +36,15 @@ SPACING = 40
 
 
 @dataclass(frozen=True, eq=False)
-class Portrait:
-    """A scene with the paths that were run on it, all from one start.
+class Picture:
+    """A scene with paths from one start.
 
     Attributes:
+        scene: the landscape.
+        frame: the part of the plane to draw.
+        paths: one per optimizer.
         steps: iterations asked for.
-        q: power of the schedule gamma_0 (k + 1)^-q.
+        q: power of the schedule γ(k + 1)^-q.
     """
 
     scene: Scene
@@ -52,17 +55,19 @@ class Portrait:
 
     @property
     def styles(self) -> dict[str, Style]:
-        return assign([(path.contender.label, path.contender.kind) for path in self.paths], "gradient descent")
+        """Label -> style of each path."""
+        return assign([(path.optimizer.label, path.optimizer.kind) for path in self.paths], "gradient descent")
 
     def thinned(self) -> list[Thinned]:
+        """Return the paths as few vertices."""
         return [thin(path.theta, self.frame, TOLERANCE, VERTICES) for path in self.paths]
 
 
-def travels(portrait: Portrait) -> list[tuple[str, str, str]]:
-    """Of each path the contender, its settings, and what became of it: where it ended, left the frame or diverged."""
+def path_summaries(picture: Picture) -> list[tuple[str, str, str]]:
+    """Return label, settings and result of each path: its last point, and when it left the frame or diverged."""
     lines = []
-    for path in portrait.paths:
-        left = path.left_at(portrait.frame)
+    for path in picture.paths:
+        left = path.left_at(picture.frame)
         if path.diverged_at is not None:
             end = f"diverged: no finite loss from iteration {path.diverged_at} on"
         else:
@@ -70,28 +75,28 @@ def travels(portrait: Portrait) -> list[tuple[str, str, str]]:
             end = f"J = {short(path.value[-1])} at ({short(x)}, {short(y)}) after {len(path.theta) - 1} iterations"
         if left is not None:
             end += f"; left the frame at iteration {left}"
-        lines.append((path.contender.label, path.contender.described, end))
+        lines.append((path.optimizer.label, path.optimizer.description, end))
     return lines
 
 
-def figure(portrait: Portrait) -> Figure:
-    """Three panels, plane, loss and energy, with a caption that says how they were thinned."""
-    thinned = portrait.thinned()
-    panels = [_plane(portrait, thinned), _series(portrait, "loss", "J", [path.value for path in portrait.paths])]
-    energies = [path.energy for path in portrait.paths]
+def figure(picture: Picture) -> Figure:
+    """Return the figure: plane, loss and energy, with a caption that states how they were thinned."""
+    thinned = picture.thinned()
+    panels = [_plane(picture, thinned), _series(picture, "loss", "J", [path.value for path in picture.paths])]
+    energies = [path.energy for path in picture.paths]
     if any(energy is not None for energy in energies):
-        panels.append(_series(portrait, "energy", "E / 2(1 + αβ)", energies))
+        panels.append(_series(picture, "energy", "E / 2(1 + αβ)", energies))
     return Figure(
         name="landscape",
         section="landscape",
-        title=portrait.scene.objective.name,
-        caption=_caption(portrait, thinned),
+        title=picture.scene.objective.name,
+        caption=_caption(picture, thinned),
         panels=tuple(panels),
     )
 
 
-def still(portrait: Portrait, drawn: Figure, theme: Theme) -> dict[str, Any]:
-    """The figure as one Vega-Lite specification, the plane above and the curves below, to be saved as PNG or SVG."""
+def still(picture: Picture, drawn: Figure, theme: Theme) -> dict[str, Any]:
+    """Return the figure as one Vega-Lite specification with the plane above the curves, for PNG and SVG."""
     import altair as alt
 
     drawings = [panel.draw(theme, False) for panel in drawn.panels]
@@ -108,37 +113,38 @@ def still(portrait: Portrait, drawn: Figure, theme: Theme) -> dict[str, Any]:
     return specification | {"datasets": {name: rows for drawing in drawings for name, rows in drawing.datasets.items()}}
 
 
-def _caption(portrait: Portrait, thinned: Sequence[Thinned]) -> str:
-    iterates = sum(len(path.theta) for path in portrait.paths)
+def _caption(picture: Picture, thinned: Sequence[Thinned]) -> str:
+    iterates = sum(len(path.theta) for path in picture.paths)
     vertices = sum(line.vertices for line in thinned)
     farthest = max(line.tolerance for line in thinned)
-    schedule = "constant step sizes" if portrait.q == 0 else f"step sizes γ0 (k + 1)^-{portrait.q:g}"
+    schedule = "constant learning rates" if picture.q == 0 else f"learning rates times (k + 1)^-{picture.q:g}"
     words = [
-        f"J = {portrait.scene.objective.formula}.",
-        f"{count(portrait.steps, 'iteration')} on the exact gradient, {schedule}.",
-        f"The {iterates:,} iterates are drawn by {vertices:,} vertices.",
+        f"J = {picture.scene.objective.formula}.",
+        f"{count(picture.steps, 'iteration')} on the exact gradient, {schedule}.",
+        f"{iterates:,} iterates are drawn with {vertices:,} vertices.",
         f"No iterate in the frame is farther from its line than {100 * farthest:.2g} % of the frame’s size.",
-        f"Loss and energy show of each of {STRETCHES} stretches of iterations the first, last, least and largest.",
+        f"Loss and energy show the first, last, smallest and largest value of each of {STRETCHES} stretches.",
     ]
-    crowded = [path.contender.label for path, line in zip(portrait.paths, thinned, strict=True) if line.left_out]
+    crowded = [path.optimizer.label for path, line in zip(picture.paths, thinned, strict=True) if line.skipped]
     if crowded:
-        words.append(f"Not all of {enumerate_words(crowded)} is drawn: it crosses the edge of the frame too often.")
-    if portrait.scene.lowest is not None:
+        named = enumerate_words(crowded)
+        words.append(f"Only the beginning of {named} is drawn: the path crosses the edge of the frame too often.")
+    if picture.scene.lowest is not None:
         words.append(f"Differences to the minimum under {FLOOR:g} are drawn at it.")
     else:
-        words.append("They end where a path leaves the frame, since J is unbounded below.")
+        words.append("They end where a path leaves the frame, because J is unbounded below.")
     return " ".join(words)
 
 
-def _contours(portrait: Portrait) -> list[tuple[float, Floats]]:
-    """(height above the lowest level in [0, 1], vertices) of each line of equal J."""
+def _contours(picture: Picture) -> list[tuple[float, Floats]]:
+    """Return (height above the lowest level in [0, 1], vertices) of each line of equal J."""
     import contourpy
 
-    frame = portrait.frame
+    frame = picture.frame
     x, y = np.linspace(frame.left, frame.right, GRID), np.linspace(frame.bottom, frame.top, GRID)
-    heights = portrait.scene.objective.value(np.stack(np.meshgrid(x, y), axis=-1))
-    if portrait.scene.lowest is not None:
-        heights = heights - portrait.scene.lowest
+    heights = picture.scene.objective.value(np.stack(np.meshgrid(x, y), axis=-1))
+    if picture.scene.lowest is not None:
+        heights = heights - picture.scene.lowest
         low, high = np.quantile(heights, [0.003, 0.995])
         levels = np.geomspace(max(low, 1e-6 * high), high, LEVELS)
     else:
@@ -152,18 +158,18 @@ def _contours(portrait: Portrait) -> list[tuple[float, Floats]]:
     ]
 
 
-def _plane(portrait: Portrait, thinned: Sequence[Thinned]) -> Panel:
-    frame, objective = portrait.frame, portrait.scene.objective
+def _plane(picture: Picture, thinned: Sequence[Thinned]) -> Panel:
+    frame, objective = picture.frame, picture.scene.objective
     contours: Rows = [
         {"line": number, "height": round(height, 3), "order": order, "x": _digits(x), "y": _digits(y)}
-        for number, (height, line) in enumerate(_contours(portrait))
+        for number, (height, line) in enumerate(_contours(picture))
         for order, (x, y) in enumerate(line)
     ]
     lines: Rows = []
     ends: Rows = []
-    # The first of the paths, INNA's, is drawn last: on top.
-    for path, line in reversed(list(zip(portrait.paths, thinned, strict=True))):
-        label = path.contender.label
+    # INNA's path is the first; it is drawn last, on top of the others.
+    for path, line in reversed(list(zip(picture.paths, thinned, strict=True))):
+        label = path.optimizer.label
         lines += [
             {"contender": label, "piece": f"{label} {number}", "order": order, "x": _digits(x), "y": _digits(y)}
             for number, piece in enumerate(line.pieces)
@@ -183,13 +189,13 @@ def _plane(portrait: Portrait, thinned: Sequence[Thinned]) -> Panel:
         for x, y in points
         if frame.left <= x <= frame.right and frame.bottom <= y <= frame.top
     ]
-    origin = portrait.paths[0].theta[0]
+    origin = picture.paths[0].theta[0]
     marks.append({"kind": "start", "x": float(origin[0]), "y": float(origin[1])})
 
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
-        channels = Channels(portrait.styles, theme, interactive)
+        channels = Channels(picture.styles, theme, interactive)
         axis = alt.Axis(grid=False, tickCount=7, format="~g")
         across = alt.Scale(domain=[frame.left, frame.right], nice=False)
         along = alt.Scale(domain=[frame.bottom, frame.top], nice=False)
@@ -265,18 +271,18 @@ def _plane(portrait: Portrait, thinned: Sequence[Thinned]) -> Panel:
     return Panel("", draw, height=round(min(max(WIDTH * height / width, 280), 560)))
 
 
-def _series(portrait: Portrait, title: str, symbol: str, series: Sequence[Floats | None]) -> Panel:
-    """Loss or energy over the iterations: the height above the minimum where there is one, on a logarithmic scale."""
-    lowest = portrait.scene.lowest
+def _series(picture: Picture, title: str, symbol: str, series: Sequence[Floats | None]) -> Panel:
+    """Return the panel of loss or energy: the height above the minimum, if there is one, on a logarithmic scale."""
+    lowest = picture.scene.lowest
     rows: Rows = []
-    for path, values in reversed(list(zip(portrait.paths, series, strict=True))):
+    for path, values in reversed(list(zip(picture.paths, series, strict=True))):
         if values is None:
             continue
         heights = values if lowest is None else np.maximum(values - lowest, FLOOR)
         if lowest is None:
-            heights = heights[: path.left_at(portrait.frame)]
+            heights = heights[: path.left_at(picture.frame)]
         rows += [
-            {"contender": path.contender.label, "iteration": int(k), "value": _digits(heights[k])}
+            {"contender": path.optimizer.label, "iteration": int(k), "value": _digits(heights[k])}
             for k in extremes(heights, STRETCHES)
             if math.isfinite(heights[k])
         ]
@@ -284,7 +290,7 @@ def _series(portrait: Portrait, title: str, symbol: str, series: Sequence[Floats
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
-        channels = Channels(portrait.styles, theme, interactive)
+        channels = Channels(picture.styles, theme, interactive)
         if lowest is None:
             scale, axis, name = alt.Scale(zero=False), alt.Axis(tickCount=6), symbol
         else:
@@ -307,7 +313,7 @@ def _series(portrait: Portrait, title: str, symbol: str, series: Sequence[Floats
 
 
 def _digits(value: float) -> float:
-    """Six significant digits are finer than any pixel, and half as long in the file."""
+    """Round to six significant digits, which is finer than a pixel and halves the file."""
     return float(f"{value:.6g}")
 
 

@@ -1,4 +1,4 @@
-"""The landscapes there are: an objective of two parameters, the part of the plane that is shown, where to start."""
+"""The landscapes: an objective of two parameters, the part of the plane to show, a start."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ class Frame:
 
     @property
     def size(self) -> tuple[float, float]:
+        """Width and height."""
         return self.right - self.left, self.top - self.bottom
 
     def around(self, point: tuple[float, float]) -> Frame:
-        """This frame, grown until ``point`` is inside by a twentieth of its size.
+        """Return this frame grown to contain ``point``, with a margin of a twentieth of its size.
 
         >>> Frame(0, 1, 0, 1).around((2.0, 0.5)).right
         2.05
@@ -64,10 +65,16 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scene:
-    """A landscape with what suits it: the frame, a start, a step size gamma and a number of iterations.
+    """A landscape with its defaults: frame, start, learning rate γ and number of iterations.
 
     Attributes:
-        spectrum: the eigenvalues, where J is the quadratic of `quadratic`; None elsewhere.
+        name: as on the command line.
+        objective: J.
+        frame: the part of the plane to show.
+        start: theta_0.
+        lr: learning rate of INNA.
+        steps: iterations.
+        spectrum: the eigenvalues of a `quadratic`; None for other objectives.
     """
 
     name: str
@@ -80,12 +87,12 @@ class Scene:
 
     @property
     def stem(self) -> str:
-        """The name as part of a file's."""
+        """The name as part of a file name."""
         return "-".join(self.name.replace(":", ",").split(","))
 
     @property
     def lowest(self) -> float | None:
-        """The least value of J; None where J is unbounded below."""
+        """The minimum of J; None where J is unbounded below."""
         minimisers = self.objective.minimisers
         return float(self.objective.value(minimisers[0])) if len(minimisers) else None
 
@@ -105,10 +112,10 @@ SCENES: Mapping[str, Scene] = {
 
 
 def find_scene(text: str) -> Scene:
-    """The scene of a name; ``quadratic:1,25`` is the quadratic whose Hessian has these eigenvalues.
+    """Return the scene of a name; ``quadratic:1,25`` is the quadratic whose Hessian has these eigenvalues.
 
     Raises:
-        ValueError: there is none of this name, or the eigenvalues are not two finite numbers.
+        ValueError: there is no such scene, or the eigenvalues are not two finite numbers.
 
     >>> find_scene("quadratic:1,-2").objective.saddles
     array([[0., 0.]])

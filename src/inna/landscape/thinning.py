@@ -1,7 +1,7 @@
-"""Long paths and series in few points, with a bound on what is lost.
+"""Thin long paths and series, with a bound on the error.
 
-A path in the plane is drawn with the vertices that the method of Ramer, Douglas and Peucker leaves: every iterate lies
-within a tolerance of the line drawn. A series keeps of each stretch of iterations its first, last, least and largest.
+A path in the plane keeps the vertices of the method of Ramer, Douglas and Peucker: every iterate lies within a
+tolerance of the line. A series keeps the first, last, smallest and largest value of each stretch of iterations.
 """
 
 from __future__ import annotations
@@ -18,34 +18,37 @@ __all__ = ["Thinned", "clip", "extremes", "significance", "thin"]
 
 Floats = NDArray[np.float64]
 
-# A path is cut into stretches no longer than this before it is simplified, which bounds the work.
+# Simplifying stretches of at most this length bounds the work.
 STRETCH = 128
 
 
 class Thinned(NamedTuple):
-    """A line in pieces, (vertices, 2) each, and the distance within which every point of the path lies from it.
+    """A line in pieces, and the largest distance of a point of the path from it.
 
     Attributes:
-        left_out: pieces that are not drawn, of a path that crosses the frame's edge too often.
+        pieces: (vertices, 2) each.
+        tolerance: the distance, as a fraction of the frame's size.
+        skipped: number of pieces that are not drawn, of a path that crosses the edge of the frame too often.
     """
 
     pieces: list[Floats]
     tolerance: float
-    left_out: int = 0
+    skipped: int = 0
 
     @property
     def vertices(self) -> int:
+        """Number of vertices of all pieces."""
         return sum(len(piece) for piece in self.pieces)
 
 
 def thin(path: Floats, frame: Frame, tolerance: float, limit: int) -> Thinned:
-    """The part of a path (K, 2) in ``frame`` with at most ``limit`` vertices, if need be at a coarser tolerance.
+    """Thin the part of a path inside ``frame`` to at most ``limit`` vertices.
 
     Args:
-        path: finite points, in order.
-        frame: what lies beyond is cut off.
-        tolerance: as a fraction of the frame's size, in each direction of its own; coarser where the limit asks for it.
-        limit: vertices. Of a path that crosses the frame's edge again and again the first ``limit``/2 pieces are kept.
+        path: finite points (K, 2).
+        frame: the path is cut at its edge.
+        tolerance: as a fraction of the frame's width and height; it grows if ``limit`` needs it.
+        limit: vertices. A path that crosses the edge very often keeps its first ``limit``/2 pieces.
     """
     found = clip(path, frame)
     pieces = found[: limit // 2]
@@ -58,7 +61,7 @@ def thin(path: Floats, frame: Frame, tolerance: float, limit: int) -> Thinned:
 
 
 def clip(path: Floats, frame: Frame) -> list[Floats]:
-    """The pieces of a path inside ``frame``, cut where its segments cross the edge (Liang and Barsky)."""
+    """Cut a path (K, 2) into its pieces inside ``frame`` (Liang and Barsky)."""
     low, high = np.array([frame.left, frame.bottom]), np.array([frame.right, frame.top])
     if len(path) == 1:
         return [path] if np.all((path >= low) & (path <= high)) else []
@@ -72,7 +75,7 @@ def clip(path: Floats, frame: Frame) -> list[Floats]:
     seen = np.flatnonzero(enter <= leave)
     if not len(seen):
         return []
-    # A piece goes on as long as each segment begins in the frame and follows the one before.
+    # A piece continues while each segment begins inside the frame and follows the previous one.
     starts = np.flatnonzero((enter[seen] > 0) | (np.diff(seen, prepend=-2) != 1))
     pieces = []
     for first, last in zip(starts, [*starts[1:], len(seen)], strict=True):
@@ -84,9 +87,9 @@ def clip(path: Floats, frame: Frame) -> list[Floats]:
 
 
 def significance(points: Floats, floor: float) -> Floats:
-    """For each vertex the tolerance from which on it may be left out: infinity for both ends, 0 below ``floor``.
+    """Return the tolerance above which each vertex can be dropped: infinity for both ends, 0 below ``floor``.
 
-    With the vertices above a tolerance alone, every point lies within it of the line drawn.
+    Every point lies within a tolerance of the line through the vertices above that tolerance.
 
     >>> significance(np.array([[0.0, 0.0], [1.0, 0.001], [2.0, 0.0], [2.0, 1.0]]), floor=0.01).round(3)
     array([  inf, 0.   , 0.894,   inf])
@@ -109,14 +112,14 @@ def significance(points: Floats, floor: float) -> Floats:
         worst = int(np.argmax(gaps))
         middle = i + 1 + worst
         if gaps[worst] > floor:
-            # No vertex counts more than the one whose choice let it be looked at.
+            # A vertex is at most as significant as the one that split its stretch.
             found[middle] = min(above, float(gaps[worst]))
             waiting += [(i, middle, found[middle]), (middle, j, found[middle])]
     return found
 
 
 def extremes(values: Floats, stretches: int) -> NDArray[np.intp]:
-    """The indices to draw of a series: first, last, least and largest of each of ``stretches`` equal stretches.
+    """Return the indices of the first, last, smallest and largest value of each of ``stretches`` equal stretches.
 
     >>> extremes(np.array([0.0, 5.0, -1.0, 2.0, 3.0, 3.0, 3.0, 3.0]), 2)
     array([0, 1, 2, 3, 4, 7])

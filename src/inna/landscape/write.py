@@ -1,4 +1,4 @@
-"""The files of a landscape: a page that stands on its own, and pictures."""
+"""Write the files of a landscape: a self-contained page and pictures."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from inna.experiments.charts.page import chart_page
 from inna.experiments.charts.themes import LIGHT
 from inna.experiments.formatting import count, enumerate_words
 from inna.files import write_whole
-from inna.landscape import optimizers
-from inna.landscape.portrait import Portrait, figure, still, travels
+from inna.landscape.picture import Picture, figure, path_summaries, still
 
-__all__ = ["FORMATS", "check_formats", "write_portrait"]
+__all__ = ["FORMATS", "check_formats", "write_picture"]
 
 FORMATS = ("html", "png", "svg")
 # Pixels of a PNG per pixel of the page.
@@ -22,10 +21,10 @@ PNG_SCALE = 2
 
 
 def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
-    """``formats`` without repetitions, if all are known.
+    """Return ``formats`` without repetitions.
 
     Raises:
-        ValueError: one is not of `FORMATS`, or there is none.
+        ValueError: one is not in `FORMATS`, or there is none.
 
     >>> check_formats(["svg", "html", "svg"])
     ('svg', 'html')
@@ -36,16 +35,16 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
     return wanted
 
 
-def write_portrait(portrait: Portrait, folder: Path, formats: Sequence[str], command: Sequence[str] = ()) -> list[Path]:
-    """Write landscape.html, landscape.png and landscape.svg, as asked for, into ``folder``.
+def write_picture(picture: Picture, folder: Path, formats: Sequence[str], command: Sequence[str] = ()) -> list[Path]:
+    """Write landscape.html, landscape.png or landscape.svg into ``folder``.
 
-    Each is written under a temporary name first, then renamed. The page needs no network.
+    Each file is written under a temporary name first, then renamed. The page needs no network.
 
     Args:
-        portrait: what to draw.
-        folder: made if it is not there.
-        formats: of `FORMATS`.
-        command: the words that make it again, shown on the page.
+        picture: what to draw.
+        folder: created if it does not exist.
+        formats: any of `FORMATS`.
+        command: the command line, shown on the page.
 
     Returns:
         The paths of the files.
@@ -55,35 +54,34 @@ def write_portrait(portrait: Portrait, folder: Path, formats: Sequence[str], com
     """
     import vl_convert
 
-    drawn = figure(portrait)
+    drawn = figure(picture)
     paths = []
     for format_ in check_formats(formats):
         if format_ == "html":
-            content = _page(portrait, command).encode()
+            content = _page(picture, command).encode()
         elif format_ == "png":
             content = vl_convert.vegalite_to_png(
-                still(portrait, drawn, LIGHT), vl_version=vega_lite_version(), scale=PNG_SCALE
+                still(picture, drawn, LIGHT), vl_version=vega_lite_version(), scale=PNG_SCALE
             )
         else:
-            content = vl_convert.vegalite_to_svg(still(portrait, drawn, LIGHT), vl_version=vega_lite_version()).encode()
+            content = vl_convert.vegalite_to_svg(still(picture, drawn, LIGHT), vl_version=vega_lite_version()).encode()
         path = folder / f"landscape.{format_}"
         write_whole(path, content)
         paths.append(path)
     return paths
 
 
-def _page(portrait: Portrait, command: Sequence[str]) -> str:
-    drawn = figure(portrait)
-    start = ", ".join(f"{coordinate:g}" for coordinate in portrait.paths[0].theta[0])
-    named = enumerate_words([path.contender.label for path in portrait.paths])
+def _page(picture: Picture, command: Sequence[str]) -> str:
+    drawn = figure(picture)
+    start = ", ".join(f"{coordinate:g}" for coordinate in picture.paths[0].theta[0])
+    named = enumerate_words([path.optimizer.label for path in picture.paths])
     return chart_page(
         "landscape/landscape.html",
         title=f"{drawn.title}: {named}",
-        styles=portrait.styles,
+        styles=picture.styles,
         figures=[drawn],
         heading=drawn.title,
-        lead=f"{named} from ({start}), {count(portrait.steps, 'iteration')} on the exact gradient.",
-        travels=travels(portrait),
+        lead=f"{named} from ({start}), {count(picture.steps, 'iteration')} on the exact gradient.",
+        summaries=path_summaries(picture),
         command=shlex.join(command),
-        method=" ".join((optimizers.__doc__ or "").split("\n\n", 1)[1].split()),
     )

@@ -1,4 +1,4 @@
-"""The page to play with: landscapes, sliders and a race that the browser computes; one file, no network."""
+"""The interactive page: landscapes and sliders, computed in the browser; one file, no network."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from inna.dynamics import INNA_DEFAULTS
 from inna.experiments.charts.page import key_style, page, resource, theme_style
 from inna.experiments.charts.themes import assign
 from inna.files import write_whole
-from inna.landscape.optimizers import ADAM_DEFAULTS, KINDS, LABELS, make_contender
+from inna.landscape.optimizers import ADAM_DEFAULTS, KINDS, LABELS, make_optimizer
 from inna.landscape.scenes import SCENES, Scene
 from inna.theory.figure1 import RECOVERED
 
 __all__ = ["Opening", "write_playground"]
 
 SCRIPTS = ("rule.js", "race.js", "view.js", "playground.js")
-# Iterations that a browser keeps of five contenders without trouble.
+# A browser keeps this many iterations of five optimizers in memory.
 MAX_STEPS = 200_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Opening:
-    """What the page shows at first; the reader may change all of it.
+    """The initial settings of the page.
 
     Attributes:
         scene: the landscape.
         alpha, beta: INNA's dampings, >= 0.
-        lr: gamma_0, > 0; None is the scene's.
+        lr: INNA's learning rate, > 0; None is the scene's.
         initial_speed: s, >= 0; None is beta.
         q: power of the decay, >= 0.
-        start: None is the scene's.
+        start: theta_0; None is the scene's.
         steps: iterations, up to `MAX_STEPS`; None is the scene's.
-        beside: kinds that run beside INNA.
+        beside: the other optimizers, by kind.
 
     Raises:
         ValueError: a value is out of range.
@@ -56,12 +56,12 @@ class Opening:
         for kind in self.beside:
             if kind not in KINDS or kind == "inna":
                 raise ValueError(
-                    f"beside INNA run {', '.join(list(KINDS)[1:])} on the interactive page, with settings made "
-                    f"there; got {kind!r}"
+                    f"beside INNA the interactive page runs {', '.join(list(KINDS)[1:])}, without settings (set them "
+                    f"on the page); got {kind!r}"
                 )
         for kind in ("inna", *self.beside):
             given = {"beta": self.beta, "initial_speed": self.initial_speed} if kind == "inna" else {}
-            make_contender(kind, gamma, self.alpha, given)
+            make_optimizer(kind, gamma, self.alpha, given)
         check_range("q", self.q, minimum=0.0)
         for coordinate in self.start or ():
             check_range("start", coordinate)
@@ -70,7 +70,7 @@ class Opening:
 
 
 def write_playground(path: Path, opening: Opening) -> Path:
-    """Write the page to ``path``, under a temporary name first, then renamed.
+    """Write the page to ``path``; it is written under a temporary name first, then renamed.
 
     Returns:
         ``path``.
@@ -125,9 +125,9 @@ def _described(scene: Scene) -> dict[str, Any]:
 
 
 def _settings(opening: Opening) -> dict[str, Any]:
-    """The page's settings; its other optimizers follow INNA's step of time until the reader sets them apart."""
+    """Return the settings of the page; the learning rates of the other optimizers follow INNA's."""
     gamma = opening.scene.lr if opening.lr is None else opening.lr
-    ball = make_contender("heavy-ball", gamma, opening.alpha, {})
+    ball = make_optimizer("heavy-ball", gamma, opening.alpha, {})
     return {
         "scene": opening.scene.name,
         "alpha": opening.alpha,

@@ -1,14 +1,14 @@
-// The page: settings to contenders, a race in slices of time, and what is drawn of it in every frame.
+// The page: settings, the optimizers they make, runs computed in slices of time, and drawing in every frame.
 "use strict";
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const byId = (id) => document.getElementById(id);
   const KINDS = ["inna", "gd", "heavy-ball", "nesterov", "adam"];
   const NAMES = data.names;
-  const SLICE = 7; // milliseconds of computing in a frame of 16
+  const SLICE = 7; // milliseconds of computing per frame of 16
   const PLAY_SECONDS = 7;
-  const STEP = 0.01; // of the frame, by an arrow key
-  const FLAT = 1e-6; // curvatures below this are rounding
+  const STEP = 0.01; // fraction of the frame per arrow key
+  const FLAT = 1e-6; // smaller curvatures are rounding errors
 
   const scenes = Object.fromEntries(
     Object.entries(data.scenes).map(([name, scene]) => [
@@ -27,32 +27,32 @@
   let settings = initial();
   const scene = () => scenes[settings.scene];
 
-  const sameTime = () => settings.same && !settings.lock;
-  const sgdLr = () => (sameTime() ? settings.lr ** 2 : settings.sgdLr);
-  const momentum = () => (sameTime() ? Math.max(0, 1 - settings.alpha * settings.lr) : settings.momentum);
-  const gdLr = () => (sameTime() ? settings.lr : settings.gdLr);
-  const adamLr = () => (sameTime() ? settings.lr : settings.adamLr);
+  const followsInna = () => settings.same && !settings.lock;
+  const sgdLr = () => (followsInna() ? settings.lr ** 2 : settings.sgdLr);
+  const momentum = () => (followsInna() ? Math.max(0, 1 - settings.alpha * settings.lr) : settings.momentum);
+  const gdLr = () => (followsInna() ? settings.lr : settings.gdLr);
+  const adamLr = () => (followsInna() ? settings.lr : settings.adamLr);
 
   function sgd(kind) {
     const nesterov = kind === "nesterov";
     const [lr, mu] = kind === "gd" ? [gdLr(), 0] : [sgdLr(), momentum()];
-    return { kind, at: (factor) => inna.fromSgd(lr * factor, mu, nesterov), says: `lr ${say(lr)}${kind === "gd" ? "" : `, momentum ${+mu.toPrecision(6)}`}` };
+    return { kind, at: (factor) => inna.fromSgd(lr * factor, mu, nesterov), description: `lr ${say(lr)}${kind === "gd" ? "" : `, momentum ${+mu.toPrecision(6)}`}` };
   }
 
   function own() {
     if (settings.lock) {
       const model = sgd(settings.lock);
       const { lr, alpha, beta } = model.at(1);
-      return { kind: "inna", locked: true, at: () => ({ lr, alpha, beta }), speed: null, says: `γ ${say(lr)}, α ${say(alpha)}, β ${say(beta)}` };
+      return { kind: "inna", locked: true, at: () => ({ lr, alpha, beta }), speed: null, description: `γ ${say(lr)}, α ${say(alpha)}, β ${say(beta)}` };
     }
     const { lr, alpha, beta, speed } = settings;
-    return { kind: "inna", at: (factor) => ({ lr: lr * factor, alpha, beta }), speed, says: `γ₀ ${say(lr)}, α ${say(alpha)}, β ${say(beta)}` };
+    return { kind: "inna", at: (factor) => ({ lr: lr * factor, alpha, beta }), speed, description: `γ ${say(lr)}, α ${say(alpha)}, β ${say(beta)}` };
   }
 
-  function contenders() {
+  function optimizers() {
     return KINDS.filter((kind) => kind === "inna" || settings.beside.includes(kind)).map((kind) => {
       if (kind === "inna") return own();
-      if (kind === "adam") return { kind, lr: adamLr(), ...data.adam, says: `lr ${say(adamLr())}` };
+      if (kind === "adam") return { kind, lr: adamLr(), ...data.adam, description: `lr ${say(adamLr())}` };
       return sgd(kind);
     });
   }
@@ -65,7 +65,7 @@
 
   // --- Controls ---------------------------------------------------------------------------------------------------
 
-  // Positions 0 to 1000 of a slider to values: by powers of ten, or with a fine beginning.
+  // Slider positions 0 to 1000 to values: by powers of ten, or with finer steps at the beginning.
   const logarithmic = (low, high) => ({
     value: (position) => 10 ** (low + (position / 1000) * (high - low)),
     position: (value) => (1000 * (Math.log10(value) - low)) / (high - low),
@@ -79,14 +79,14 @@
   const SLIDERS = [
     { key: "alpha", place: "inna-sliders", label: "α", note: "viscous damping", scale: bent(3, 1.6), minimum: 0 },
     { key: "beta", place: "inna-sliders", label: "β", note: "Newtonian damping", scale: bent(2, 2.2), minimum: 0 },
-    { key: "lr", place: "inna-sliders", label: "γ", note: "step of time", scale: logarithmic(-5, 1), above: 0 },
+    { key: "lr", place: "inna-sliders", label: "γ", note: "learning rate", scale: logarithmic(-5, 1), above: 0 },
     { key: "speed", place: "inna-sliders", label: "s", note: "initial speed", scale: bent(3, 1.6), minimum: 0 },
     { key: "gdLr", place: "rival-sliders", label: "lr", note: "of gradient descent", scale: logarithmic(-6, 1), above: 0 },
     { key: "sgdLr", place: "rival-sliders", label: "lr", note: "of heavy ball and Nesterov", scale: logarithmic(-10, 1), above: 0 },
     { key: "momentum", place: "rival-sliders", label: "momentum", note: "of both", scale: forget, minimum: 0, maximum: 1 },
     { key: "adamLr", place: "rival-sliders", label: "lr", note: "of Adam", scale: logarithmic(-6, 1), above: 0 },
     { key: "steps", place: "run-sliders", label: "iterations", note: "", scale: logarithmic(1, Math.log10(data.maxSteps)), minimum: 1, maximum: data.maxSteps, whole: true },
-    { key: "q", place: "run-sliders", label: "q", note: "decay (k+1)^−q of step sizes", scale: bent(1, 1), minimum: 0 },
+    { key: "q", place: "run-sliders", label: "q", note: "decay (k+1)^−q of learning rates", scale: bent(1, 1), minimum: 0 },
   ];
 
   const shownValue = {
@@ -160,17 +160,17 @@
       typed.setAttribute("aria-invalid", "false");
       const off = Boolean(disabled[key]?.());
       typed.disabled = range.disabled = off;
-      if (key.endsWith("Lr") || key === "momentum") box.hidden = sameTime();
+      if (key.endsWith("Lr") || key === "momentum") box.hidden = followsInna();
     }
     for (const kind of KINDS.slice(1)) byId(`beside-${kind}`).checked = settings.beside.includes(kind);
-    byId("same").checked = sameTime();
+    byId("same").checked = followsInna();
     byId("same").disabled = Boolean(settings.lock);
     byId("authors").checked = settings.speed === null || Boolean(settings.lock);
     byId("authors").disabled = Boolean(settings.lock);
     byId("lock").checked = Boolean(settings.lock);
     if (settings.lock) byId("lock-to").value = settings.lock;
     byId("lock-says").textContent = settings.lock
-      ? `from_sgd: INNA makes the iterates of SGD(${sgd(settings.lock).says}${settings.lock === "nesterov" ? ", nesterov" : ""}). Its lr${settings.lock === "gd" ? "" : " and momentum"} are set below.`
+      ? `from_sgd: INNA makes the iterates of SGD(${sgd(settings.lock).description}${settings.lock === "nesterov" ? ", nesterov" : ""}). Set lr${settings.lock === "gd" ? "" : " and momentum"} below.`
       : "";
     byId("scene").value = settings.scene;
     byId("formula").textContent = `J = ${scene().formula}`;
@@ -186,7 +186,7 @@
     if (!settings.lock && settings.q > 0) words.push(`--q ${settings.q}`);
     words.push(`--start ${settings.start.map((each) => +each.toPrecision(6)).join(" ")} --steps ${settings.steps}`);
     const rates = { gd: () => `:lr=${gdLr()}`, "heavy-ball": () => `:lr=${sgdLr()},momentum=${momentum()}`, nesterov: () => `:lr=${sgdLr()},momentum=${momentum()}`, adam: () => `:lr=${adamLr()}` };
-    for (const kind of settings.beside) words.push(`--beside ${kind}${sameTime() ? "" : rates[kind]()}`);
+    for (const kind of settings.beside) words.push(`--beside ${kind}${followsInna() ? "" : rates[kind]()}`);
     if (!settings.beside.length) words.push("--beside none");
     return words.join(" ");
   }
@@ -215,7 +215,7 @@
     button.addEventListener("click", () => { change({ ...data.presets[button.dataset.preset], lock: "", same: true }); layout(); });
   }
 
-  // The rivals' step sizes as they are now, so that they stay when they no longer follow INNA's.
+  // The current learning rates of the other optimizers, to keep once they no longer follow INNA's.
   const frozen = () => ({ gdLr: gdLr(), sgdLr: sgdLr(), momentum: momentum(), adamLr: adamLr() });
 
   function lockTo(kind) {
@@ -248,7 +248,7 @@
     change({ start: settings.start.map((each, i) => Number(Math.max(limits[i][0], Math.min(limits[i][1], each + far * way[i] * sizes[i])).toPrecision(6))) });
   });
 
-  // --- The race and its picture -----------------------------------------------------------------------------------
+  // --- The runs and their drawing ---------------------------------------------------------------------------------
 
   let colors, box, race, trails, losses, energies;
   let playing = null; // or when playing began
@@ -262,26 +262,26 @@
   }
 
   function restart() {
-    const every = contenders();
+    const every = optimizers();
     const q = settings.lock ? 0 : settings.q;
     race = new Race(every, scene().objective, settings.start, settings.steps, q);
     if (playing) playing = { from: null };
     repaint();
   }
 
-  // Everything that has been drawn of the race is drawn again.
+  // Redraw the runs from their beginning.
   function repaint() {
     if (!box || !race) return;
     const others = View.fit(byId("others")).context;
     const ownContext = View.fit(byId("own")).context;
     trails = race.runners.map((runner) => {
-      const inna = runner.contender.kind === "inna";
+      const inna = runner.optimizer.kind === "inna";
       return View.trail(inna ? ownContext : others, box, runner, colorOf(runner), inna ? 2.4 : 1.9);
     });
     const columns = View.columnsOf(byId("loss"));
     const curve = (values) => new View.Curve(values, race.steps, columns, scene().lowest);
     losses = race.runners.map((runner) => ({ runner, curve: curve(runner.loss) }));
-    energies = race.runners.filter((runner) => runner.contender.kind !== "adam").map((runner) => ({ runner, curve: curve(runner.energy) }));
+    energies = race.runners.filter((runner) => runner.optimizer.kind !== "adam").map((runner) => ({ runner, curve: curve(runner.energy) }));
     shown = -1;
     const [x, y] = settings.start;
     handle.style.transform = `translate(${box.px(x)}px, ${box.py(y)}px)`;
@@ -291,7 +291,7 @@
     wake();
   }
 
-  const colorOf = (runner) => colors.contenders[KINDS.indexOf(runner.contender.kind)];
+  const colorOf = (runner) => colors.optimizers[KINDS.indexOf(runner.optimizer.kind)];
 
   function wake() {
     if (awake) return;
@@ -318,7 +318,7 @@
     }
   }
 
-  // Where J is unbounded below, a curve ends where its path leaves the frame: beyond, it would flatten everything.
+  // Where J is unbounded below, a curve ends where its path leaves the frame: the rest would flatten everything.
   function lastShown(runner, k) {
     const last = Math.min(k, runner.length - 1);
     if (scene().lowest !== null) return last;
@@ -346,12 +346,12 @@
     for (const trail of trails) trail.to(target);
     const ends = race.runners.map((runner) => {
       const last = Math.min(target, runner.length - 1);
-      return { x: runner.points[2 * last], y: runner.points[2 * last + 1], color: colorOf(runner), size: runner.contender.kind === "inna" ? 7 : 6 };
+      return { x: runner.points[2 * last], y: runner.points[2 * last + 1], color: colorOf(runner), size: runner.optimizer.kind === "inna" ? 7 : 6 };
     });
     View.marks(byId("marks"), box, scene(), ends.reverse(), colors);
     for (const [id, series] of [["loss", losses], ["energy", energies]]) {
       for (const { runner, curve } of series) curve.to(lastShown(runner, target));
-      const drawn = series.map(({ runner, curve }) => ({ curve, color: colorOf(runner), wide: runner.contender.kind === "inna" })).reverse();
+      const drawn = series.map(({ runner, curve }) => ({ curve, color: colorOf(runner), wide: runner.optimizer.kind === "inna" })).reverse();
       View.curves(byId(id), drawn, race.steps, scene().lowest !== null, colors);
     }
     showStability(target);
@@ -361,25 +361,25 @@
   function showStability(target) {
     const runner = race.runners[0];
     const last = Math.min(target, runner.length - 1);
-    // So narrow that a kink is rarely within it, and wide enough for differences in double precision.
+    // Narrow enough to rarely contain a kink, wide enough for differences in double precision.
     const width = 1e-6 * (box.right - box.left);
     const [x, y] = [runner.points[2 * last], runner.points[2 * last + 1]];
     const found = inna.curvatures(scene().objective.gradient, x, y, width).filter(Number.isFinite);
-    const { lr, alpha, beta } = runner.contender.at(race.runners[0].q > 0 ? inna.powerDecay(runner.q, last) : 1);
+    const { lr, alpha, beta } = runner.optimizer.at(race.runners[0].q > 0 ? inna.powerDecay(runner.q, last) : 1);
     View.stability(byId("stability"), { lr, alpha, beta, found }, colors);
     const top = Math.max(...found);
-    let words = "No curvature here is positive: nothing is stable, nothing oscillates.";
+    let words = "No curvature here is positive: no learning rate is stable.";
     if (top > FLAT) {
       const limit = inna.maxLr(alpha, beta, top);
       const rate = inna.factor(lr, alpha, beta, top);
-      words = `Where INNA is, λ = ${found.map((each) => say(Math.abs(each) < FLAT ? 0 : each)).join(" and ")}. At λ = ${say(top)} steps below γ = ${say(limit)} are stable; this one multiplies an error by ${rate.toPrecision(4)}.`;
+      words = `At INNA’s current point λ = ${found.map((each) => say(Math.abs(each) < FLAT ? 0 : each)).join(" and ")}. At λ = ${say(top)} learning rates below γ = ${say(limit)} are stable; the current one multiplies an error by ${rate.toPrecision(4)} per step.`;
     }
     byId("stability-says").textContent = words;
   }
 
   function showStanding(target) {
     const body = byId("standing");
-    const names = race.runners.map((runner) => runner.contender.kind).join();
+    const names = race.runners.map((runner) => runner.optimizer.kind).join();
     if (body.dataset.names !== names) {
       body.dataset.names = names;
       body.replaceChildren(
@@ -387,7 +387,7 @@
           const line = document.createElement("tr");
           const head = Object.assign(document.createElement("th"), { scope: "row" });
           const name = document.createElement("span");
-          name.append(keyOf(runner.contender.kind), NAMES[runner.contender.kind]);
+          name.append(keyOf(runner.optimizer.kind), NAMES[runner.optimizer.kind]);
           head.append(name);
           line.append(head, ...[0, 1, 2, 3].map(() => document.createElement("td")));
           return line;
@@ -403,14 +403,14 @@
       if (left !== null) notes.push(`left the frame at ${left.toLocaleString("en")}`);
       cells[1].textContent = say(runner.loss[last]);
       cells[2].textContent = `(${say(runner.points[2 * last])}, ${say(runner.points[2 * last + 1])})`;
-      cells[3].textContent = runner.contender.says;
+      cells[3].textContent = runner.optimizer.description;
       cells[4].textContent = notes.join(", ");
       cells[4].className = runner.diverged !== null && runner.diverged <= target ? "lost" : "";
     });
     byId("count").textContent = target.toLocaleString("en");
   }
 
-  // --- What the address remembers -----------------------------------------------------------------------------------
+  // --- Settings in the address --------------------------------------------------------------------------------------
 
   const WORDS = ["scene", "lock"];
   const NUMBERS = ["alpha", "beta", "lr", "speed", "q", "steps", "gdLr", "sgdLr", "momentum", "adamLr"];

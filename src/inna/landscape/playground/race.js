@@ -1,10 +1,10 @@
-// Contenders that run on a landscape in slices of time: iterates, loss and energy of every iteration.
+// Run optimizers on a landscape in slices of time: iterates, loss and energy of every iteration.
 "use strict";
 const Race = (() => {
-  // A runner keeps what it did in arrays; `length` iterates are there. It stops where its loss is not finite.
+  // One run: `length` iterates in arrays. It stops when its loss is not finite.
   class Runner {
-    constructor(contender, objective, start, steps, q) {
-      this.contender = contender;
+    constructor(optimizer, objective, start, steps, q) {
+      this.optimizer = optimizer;
       this.objective = objective;
       this.q = q;
       this.points = new Float64Array(2 * (steps + 1));
@@ -15,12 +15,12 @@ const Race = (() => {
       this.theta = [...start];
       this.first = [0, 0];
       this.second = [0, 0];
-      if (contender.kind !== "adam") {
-        const now = contender.at(1);
+      if (optimizer.kind !== "adam") {
+        const now = optimizer.at(1);
         this.gamma = now.lr;
         this.now = now;
         const grad = objective.gradient(...start);
-        this.momentum = grad.map((g) => inna.initialMomentum(g, now.beta, contender.speed ?? null));
+        this.momentum = grad.map((g) => inna.initialMomentum(g, now.beta, optimizer.speed ?? null));
       }
       this.record();
     }
@@ -37,7 +37,7 @@ const Race = (() => {
       this.points[2 * k + 1] = y;
       this.loss[k] = value;
       if (this.momentum) {
-        const { alpha, beta } = this.contender.at(1);
+        const { alpha, beta } = this.optimizer.at(1);
         this.energy[k] = inna.energy(value, ...this.momentum, alpha, beta) / (2 * (1 + alpha * beta));
       }
       this.length = k + 1;
@@ -48,8 +48,8 @@ const Race = (() => {
       const k = this.length - 1;
       const grad = this.objective.gradient(...this.theta);
       const decay = this.q > 0 ? inna.powerDecay(this.q, k) : 1;
-      if (this.contender.kind === "adam") {
-        const { lr, beta1, beta2, eps } = this.contender;
+      if (this.optimizer.kind === "adam") {
+        const { lr, beta1, beta2, eps } = this.optimizer;
         for (const i of [0, 1]) {
           [this.theta[i], this.first[i], this.second[i]] = inna.adamStep(
             this.theta[i], this.first[i], this.second[i], grad[i], k + 1, lr * decay, beta1, beta2, eps,
@@ -57,9 +57,9 @@ const Race = (() => {
         }
       } else {
         if (this.q > 0) {
-          this.now = this.contender.at(decay);
-          // SGD's schedule scales the step, not the buffer.
-          if (this.contender.kind !== "inna") {
+          this.now = this.optimizer.at(decay);
+          // A schedule of SGD scales the step, not the buffer.
+          if (this.optimizer.kind !== "inna") {
             for (const i of [0, 1]) this.momentum[i] *= this.now.lr / this.gamma;
           }
           this.gamma = this.now.lr;
@@ -74,17 +74,17 @@ const Race = (() => {
   }
 
   return class {
-    constructor(contenders, objective, start, steps, q) {
+    constructor(optimizers, objective, start, steps, q) {
       this.steps = steps;
       this.done = 0;
-      this.runners = contenders.map((each) => new Runner(each, objective, start, steps, q));
+      this.runners = optimizers.map((each) => new Runner(each, objective, start, steps, q));
     }
 
     get finished() {
       return this.done >= this.steps;
     }
 
-    // Go on until `milliseconds` are over or all is done.
+    // Run for at most `milliseconds`.
     run(milliseconds) {
       const end = performance.now() + milliseconds;
       while (this.done < this.steps && performance.now() < end) {

@@ -1,5 +1,5 @@
-// The rule and what it rests on, as in inna.dynamics, inna.theory.stability and inna.theory.objectives. A test holds
-// every function here against its namesake there.
+// The update rule, as in inna.dynamics, inna.theory.stability and inna.theory.objectives. A test compares every
+// function with the Python function of the same name.
 "use strict";
 const inna = (() => {
   // One coordinate: theta' = theta - lr (m + beta g), m' = (1 - alpha lr) m + lr (1 - alpha beta) g.
@@ -29,7 +29,7 @@ const inna = (() => {
 
   const energy = (value, m1, m2, alpha, beta) => 2 * (1 + alpha * beta) * value + m1 * m1 + m2 * m2;
 
-  // The step size below which this curvature is stable; 0 where none is.
+  // The learning rate below which this curvature is stable; 0 if there is none.
   function maxLr(alpha, beta, curvature) {
     if (!(curvature > 0)) return 0;
     const a = alpha + beta * curvature;

@@ -1,9 +1,9 @@
-// Drawing: the ground, the paths and marks on it, curves over the iterations, the region of stable step sizes.
+// Drawing: the landscape, paths and marks on it, curves over the iterations, the region of stable learning rates.
 "use strict";
 const View = (() => {
   const BANDS = 22;
   const FLOOR = 1e-16;
-  const SKIP = 0.35; // pixels that a vertex of a path must be away from the one before
+  const SKIP = 0.35; // least distance in pixels between two vertices of a path
 
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const rgb = (color) => [1, 3, 5].map((i) => parseInt(color.slice(i, i + 2), 16));
@@ -11,10 +11,10 @@ const View = (() => {
 
   function theme() {
     const named = ["background", "text", "muted", "line", "accent", "low"].map((name) => [name, css(`--${name}`)]);
-    return { ...Object.fromEntries(named), contenders: [0, 1, 2, 3, 4].map((i) => css(`--c${i}`)) };
+    return { ...Object.fromEntries(named), optimizers: [0, 1, 2, 3, 4].map((i) => css(`--c${i}`)) };
   }
 
-  // Match a canvas to its place on the page, in pixels of the device; a context in pixels of the page.
+  // Resize a canvas to its place on the page in device pixels; its context uses pixels of the page.
   function fit(canvas) {
     const ratio = Math.min(devicePixelRatio || 1, 2);
     const { width, height } = canvas.getBoundingClientRect();
@@ -26,7 +26,7 @@ const View = (() => {
     return { context, width, height, ratio };
   }
 
-  // The frame grown in one direction until it has the canvas's proportions, so that a circle is round.
+  // Grow the frame in one direction to the proportions of the canvas, to keep circles round.
   function fill(frame, width, height) {
     const [left, right, bottom, top] = frame;
     const scale = Math.min(width / (right - left), height / (top - bottom));
@@ -41,7 +41,7 @@ const View = (() => {
     };
   }
 
-  // Heights to bands: evenly spaced in the logarithm above the minimum, or in rank where there is none.
+  // Map heights to bands, evenly spaced in the logarithm above the minimum, or in rank without a minimum.
   function bander(value, lowest, box) {
     const heights = [];
     for (let i = 0; i < 70; i++) {
@@ -104,7 +104,7 @@ const View = (() => {
     return box;
   }
 
-  // A path that grows: `to(k)` draws on, up to iterate k.
+  // A growing path: `to(k)` draws it up to iterate k.
   function trail(context, box, runner, color, width) {
     let drawn = 0;
     let [x, y] = [box.px(runner.points[0]), box.py(runner.points[1])];
@@ -170,7 +170,7 @@ const View = (() => {
     }
   }
 
-  // Least and largest value of every pixel's worth of iterations, so that no dip is lost.
+  // Smallest and largest value per column of pixels, to keep every dip.
   class Curve {
     constructor(values, steps, columns, lowest) {
       Object.assign(this, { values, steps, columns, lowest, done: -1 });
@@ -270,7 +270,7 @@ const View = (() => {
     context.restore();
   }
 
-  // Curvature from 10^-2 to 10^4 and step sizes from 10^-5 to 10, both logarithmic.
+  // Curvature from 10^-2 to 10^4 and learning rates from 10^-5 to 10, both logarithmic.
   const CURVATURES = [-2, 4];
   const RATES = [-5, 1];
 
@@ -298,7 +298,7 @@ const View = (() => {
     context.fillStyle = colors.text;
     context.fillText("stable", x(-2) + 8, y(RATES[0]) - 8);
     const level = y(inside(Math.log10(Math.max(lr, 1e-300))));
-    Object.assign(context, { strokeStyle: colors.contenders[0], lineWidth: 1.5 });
+    Object.assign(context, { strokeStyle: colors.optimizers[0], lineWidth: 1.5 });
     context.setLineDash([5, 4]);
     context.beginPath();
     context.moveTo(LEFT, level);
@@ -309,7 +309,7 @@ const View = (() => {
       const at = x(Math.max(CURVATURES[0], Math.min(CURVATURES[1], Math.log10(curvature))));
       context.beginPath();
       context.arc(at, level, 5, 0, 2 * Math.PI);
-      context.fillStyle = inna.isStable(lr, alpha, beta, curvature) ? colors.contenders[0] : css("--bad");
+      context.fillStyle = inna.isStable(lr, alpha, beta, curvature) ? colors.optimizers[0] : css("--bad");
       Object.assign(context, { strokeStyle: colors.background, lineWidth: 2 });
       context.fill();
       context.stroke();
