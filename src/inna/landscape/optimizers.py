@@ -103,9 +103,15 @@ def adam_step(
         theta' = theta - lr m'/(1 - beta1^count) / (sqrt(v'/(1 - beta2^count)) + eps)
 
     Args:
-        theta, first, second, grad: theta, m, v and g, arrays of one shape, or floats.
+        theta: iterate, an array of any shape or a float.
+        first: m, of the shape of theta.
+        second: v, of the shape of theta.
+        grad: g, of the shape of theta.
         count: number of this step, counted from 1.
-        lr, beta1, beta2, eps: learning rate, the two decay rates, the constant added to the denominator.
+        lr: learning rate.
+        beta1: decay rate of m.
+        beta2: decay rate of v.
+        eps: constant added to the denominator.
 
     Returns:
         The next (theta, m, v).

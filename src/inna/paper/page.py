@@ -78,7 +78,7 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
             "verdicts": "Verdicts",
             **{name: title.split(":")[0] for name, title in figure_sections.items()},
             **({"numbers": "Numbers"} if summary else {}),
-            "settings": "How it was made",
+            "settings": "Setup",
             "method": "How it is judged",
         },
         warnings=warnings(summary, reproduction.notes) if summary else [],
@@ -90,7 +90,7 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
         has_report=has_report,
         runs=run_facts(summary) if summary else None,
         rules=rules(),
-        footer=footer(summary) if summary else f"Made by inna {inna.__version__}. One file, which loads nothing.",
+        footer=footer(summary) if summary else f"Made by inna {inna.__version__}. This file is self-contained.",
     )
 
 

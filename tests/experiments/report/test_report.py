@@ -123,13 +123,13 @@ def test_the_page_says_what_a_reader_needs(page: Page) -> None:
         assert headline(summary, measure)[1] in page.text
         for entry in summary.entries:
             assert " ".join(verdict(summary, entry, measure).split()) in page.text
-    assert f"{DIVERGING}: 1 of 3 final runs diverged (seed 3); its means are over the others." in page.text
+    assert f"{DIVERGING}: 1 of 3 final runs diverged (seed 3); its means are over the other seeds." in page.text
     assert "in parameter features.0.weight; γ was" in page.text
     assert "the last finite loss" in page.text
-    assert "With the constant schedule γ₀ up to 0.316 survived tuning; 1 did not." in page.text
+    assert "With the constant schedule learning rates up to 0.316 survived tuning; 1 did not." in page.text
     assert study.command in page.text
     assert "Synthetic CPU @ 3.00 GHz" in page.text
-    assert "at least one interval would leave zero out in 30 % of studies" in page.text
+    assert "at least one interval would exclude zero in 30 % of studies" in page.text
     assert "99.3 % (Bonferroni)" in page.text
 
 
@@ -267,8 +267,8 @@ def test_a_study_under_way_says_what_is_missing_and_what_was_left_out(tmp_path: 
     save(tmp_path, stranger, dict(list(rows_of(stranger).items())[:2]))
     study.save(tmp_path)
     seen = Page(write_report(tmp_path).read_text(encoding="utf-8"))
-    assert "Adam: 3 final runs not there yet (seeds 1, 2 and 3)." in seen.text
-    assert "nobody" in seen.text
+    assert "Adam: 3 final runs not done yet (seeds 1, 2 and 3)." in seen.text
+    assert "Final runs are missing: there is no winner on training loss yet." in seen.text
     assert f"Skipped: {damaged}" in seen.text
     assert "Skipped: 2 rows of the folder, with other settings" in seen.text
     assert "The reference has no finished final run yet." in seen.text
@@ -287,7 +287,7 @@ def test_runs_of_different_machines_are_pointed_out(tmp_path: Path) -> None:
     first = next(iter(rows))
     rows[first] = rows[first] | {"hardware": {"cpu": "another"}}
     seen = Page(write_report(save(tmp_path, study, rows)).read_text(encoding="utf-8"))
-    assert "The runs come from different hardware: their timings do not compare." in seen.text
+    assert "The runs come from different hardware: their timings cannot be compared." in seen.text
 
 
 def test_the_lines_hold_the_statistics() -> None:
@@ -350,10 +350,11 @@ def test_the_printed_table_fits_and_cuts_nothing(width: int, make: Any) -> None:
         assert f"{values.mean:.5f} [{values.worst:.5f}, {values.best:.5f}]" in shown
 
 
-def test_the_printed_table_says_what_the_seeds_cannot_tell() -> None:
+def test_the_printed_table_states_what_is_not_significant() -> None:
     study = classification_study()
     shown = printed(study, rows_of(study, diverging_final=DIVERGING), 300)
-    assert f"On training loss the seeds cannot tell {DIVERGING} from SGD." in shown
+    assert f"The difference to SGD in training loss is not significant for {DIVERGING}." in shown
+    assert "± is half a 95\xa0% confidence interval, paired by seed" in shown
     assert f"Warning: {DIVERGING}: 1 of 3 final runs diverged" in shown
 
 
@@ -362,7 +363,10 @@ def test_a_choice_on_the_edge_of_the_grid_is_a_warning() -> None:
     study = classification_study(contenders=contenders)
     summary = summarize(study, rows_of(study))
     assert warnings_of(summary, summary.entries[0]) == [
-        "INNA: the chosen γ₀ = 0.1 is the largest tried with its schedule; a better one may lie beyond."
+        (
+            "INNA: the chosen learning rate γ = 0.1 is the largest tried with its schedule; "
+            "a better one may be outside the grid."
+        )
     ]
     assert lines(summary)[0].tuned.edge == "largest tried"
 
@@ -375,7 +379,7 @@ def test_one_seed_gives_no_interval() -> None:
             assert measured.interval == ("" if line.label == "SGD" else "one seed")
             assert "±" not in measured.margin
             assert not measured.comparison
-    assert "One seed cannot tell chance from merit" in printed(study, rows_of(study), 300)
+    assert "One seed allows no test of significance" in printed(study, rows_of(study), 300)
 
 
 # Simulated sight without red or green cones: linear RGB matrices of Viénot, Brettel and Mollon (1999).

@@ -1,1 +1,1 @@
-"""Charts as such: drawing, curves, themes, pictures, pages of charts."""
+"""Charts: drawing, curves, themes, picture files, pages of charts."""

@@ -1,4 +1,4 @@
-// Charts by theme, and a legend for all of them.
+// Draw the charts of the reader's theme; one legend controls all of them.
 "use strict";
 (() => {
   const { panels, datasets } = JSON.parse(document.getElementById("figures").textContent);
@@ -17,7 +17,7 @@
         actions: false,
         ast: true,
         defaultStyle: false,
-        logLevel: 1, // errors only: a layer that the legend has emptied is nothing to warn of
+        logLevel: 1, // errors only: a layer may be empty when the legend hides it
         mode: "vega-lite",
         renderer: "svg",
         tooltip: { disableDefaultStyle: true },
@@ -30,17 +30,17 @@
     document.documentElement.dataset.drawn = theme;
   }
 
-  const tell = (name, value) =>
+  const setAll = (name, value) =>
     Promise.all([...views.values()].map(({ view }) => view.signal(name, value).runAsync()));
 
-  // Legend: a click hides or shows, a double click leaves one alone, hovering lets one stand out.
+  // Legend: click to hide or show, double-click to show only one, hover to highlight.
   const keys = [...document.querySelectorAll(".legend button[data-contender]")];
   const all = document.getElementById("show-all");
 
   function filter() {
     for (const key of keys) key.setAttribute("aria-pressed", String(!hidden.has(key.dataset.contender)));
     all.disabled = hidden.size === 0;
-    return tell("hidden", [...hidden]);
+    return setAll("hidden", [...hidden]);
   }
 
   for (const key of keys) {
@@ -55,8 +55,8 @@
       for (const other of keys) if (other !== key) hidden.add(other.dataset.contender);
       filter();
     });
-    for (const event of ["pointerenter", "focus"]) key.addEventListener(event, () => tell("focus", name));
-    for (const event of ["pointerleave", "blur"]) key.addEventListener(event, () => tell("focus", ""));
+    for (const event of ["pointerenter", "focus"]) key.addEventListener(event, () => setAll("focus", name));
+    for (const event of ["pointerleave", "blur"]) key.addEventListener(event, () => setAll("focus", ""));
   }
   all.addEventListener("click", () => {
     hidden.clear();

@@ -1,4 +1,4 @@
-"""Curves over the epochs: mean over the seeds, best and worst as a band, what diverged, and others' curves beside."""
+"""Curves over the epochs: mean over the seeds, best and worst as a band, diverged seeds, curves to compare with."""
 
 from __future__ import annotations
 
@@ -33,17 +33,18 @@ def curve_panel(
     title: str = "",
     note: str = "",
 ) -> Panel:
-    """A panel of curves over the epochs: line the mean, band best to worst.
+    """Return a panel of curves over the epochs, with a line for the mean and a band from best to worst.
 
     Args:
-        styles: who is drawn, and how.
-        name: of what the curves show, for the axis.
+        styles: label -> style of the curves.
+        name: of the quantity, for the axis.
         points: rows of contender, epoch, mean, best and worst.
         log: whether the axis is logarithmic.
-        breaks: rows of contender, seed, epoch and mean: where a seed diverged.
-        beside: rows of contender, epoch, mean and said: another's curves, dashed and thin; ``said`` tells whose.
-        domain: the ends of the axis, where it shows less than everything.
-        title, note: of the panel.
+        breaks: rows of contender, seed, epoch and mean at which a seed diverged.
+        beside: rows of contender, epoch, mean and said for thin dashed curves; ``said`` is their tooltip.
+        domain: the ends of the axis, if it does not show the whole range.
+        title: of the panel.
+        note: below the title.
     """
 
     def draw(theme: Theme, interactive: bool) -> Drawing:
@@ -54,7 +55,7 @@ def curve_panel(
         values = [row[end] for row in points for end in ("best", "worst")]
         scale, kind = log_scale(values, nice=False, **limits) if log else (alt.Scale(zero=False, **limits), "")
         last = max(row["epoch"] for row in points)
-        # A few epochs are named each: ticks between them would be rounded to labels that stand there twice.
+        # Few epochs have a tick each: ticks between them would be rounded to repeated labels.
         ticks = {"values": list(range(last + 1))} if last < 10 else {"tickMinStep": 1}
         x = alt.X(
             "epoch",
@@ -100,7 +101,7 @@ def curve_panel(
                     tooltip=[
                         alt.Tooltip("contender", type="nominal", title="optimizer"),
                         alt.Tooltip("seed", type="nominal", title="diverged seed"),
-                        alt.Tooltip("epoch", type="quantitative", title="last whole epoch"),
+                        alt.Tooltip("epoch", type="quantitative", title="last complete epoch"),
                     ],
                 )
             )

@@ -1,7 +1,7 @@
-"""How the panels of a figure are drawn: themes, scales, axes, and the encodings that all of them share.
+"""Draw the panels of a figure: themes, scales, axes, and the encodings that all of them share.
 
-An interactive panel follows two parameters that the page's legend sets: ``hidden`` (labels that are filtered out) and
-``focus`` (the label that stands out; empty for none). A still one has its own legend instead.
+An interactive panel follows two parameters that the legend of the page sets: ``hidden`` (labels that are filtered out)
+and ``focus`` (the highlighted label; empty for none). A still panel has its own legend.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ Rows = list[dict[str, Any]]
 
 
 def vega_lite_version() -> str:
-    """The version of Vega-Lite that the installed Altair writes, as vl-convert names it."""
+    """Return the version of Vega-Lite that the installed Altair writes, as vl-convert names it."""
     import altair as alt
 
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
 class Drawing(NamedTuple):
-    """An Altair chart without size and configuration, and its data sets by the names under which it asks for them."""
+    """An Altair chart without size and configuration, and the data sets it uses by name."""
 
     chart: Any
     datasets: dict[str, Rows]
@@ -54,7 +54,7 @@ class Drawing(NamedTuple):
 
 @dataclass(frozen=True)
 class Panel:
-    """One coordinate system, which ``draw(theme, interactive)`` draws; ``note`` stands under its title."""
+    """One coordinate system, drawn by ``draw(theme, interactive)``; ``note`` is shown below its title."""
 
     title: str
     draw: Callable[[Theme, bool], Drawing]
@@ -65,7 +65,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels with a common caption; ``name`` is a file's stem and an element's id, ``section`` a place in the page."""
+    """Panels with a common caption; ``name`` is the stem of files and ids, ``section`` the place in the page."""
 
     name: str
     section: str
@@ -79,7 +79,7 @@ class Figure:
 
 
 def still(figure: Figure, theme: Theme) -> dict[str, Any]:
-    """The figure as a Vega-Lite specification with its own size, legend and data, to be saved as PNG or SVG."""
+    """Return the figure as a Vega-Lite specification with its own size, legend and data, for PNG and SVG."""
     import altair as alt
 
     drawings = [panel.draw(theme, False) for panel in figure.panels]
@@ -97,7 +97,7 @@ def still(figure: Figure, theme: Theme) -> dict[str, Any]:
 
 
 def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, Any], dict[str, Rows]]:
-    """A panel as a Vega-Lite specification that fills its place in the page, and its data sets by name."""
+    """Return a panel as a Vega-Lite specification that fills its place in the page, and its data sets by name."""
     drawing = panel.draw(theme, True)
     title = " – ".join(each for each in (figure.title, panel.title) if each)
     chart = drawing.chart.properties(
@@ -105,7 +105,7 @@ def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, A
         height=panel.height,
         description=f"{title}. {figure.caption}",
         autosize={"type": "fit-x", "contains": "padding"},
-        # Room for the half of the last label that stands beyond the axis.
+        # Room for the half of the last label beyond the axis.
         padding={"left": 2, "right": 14, "top": 5, "bottom": 2},
     ).configure(**configuration(theme), background="transparent")
     # The tests validate these specifications against Vega-Lite's schema; here it would take seconds.
@@ -113,7 +113,7 @@ def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, A
 
 
 def configuration(theme: Theme) -> dict[str, Any]:
-    """Vega's settings for a theme."""
+    """Return the Vega settings of a theme."""
     quiet = {"labelColor": theme.muted, "titleColor": theme.muted, "labelFont": FONT, "titleFont": FONT}
     return {
         "font": FONT,
@@ -146,7 +146,7 @@ def configuration(theme: Theme) -> dict[str, Any]:
 
 
 class Channels:
-    """The encodings that every panel shares: who is drawn how, who is hidden, who stands out."""
+    """The encodings that all panels share: style, hidden and highlighted labels."""
 
     def __init__(self, styles: Mapping[str, Style], theme: Theme, interactive: bool) -> None:
         self.interactive = interactive
@@ -156,30 +156,33 @@ class Channels:
         self._datasets: dict[str, Rows] = {}
 
     def fixed(self, rows: Rows) -> Any:
-        """A chart of ``rows``, which hold finite numbers and texts; the legend leaves it alone."""
+        """Return a chart of ``rows`` of finite numbers and texts that ignores the legend."""
         import altair as alt
 
-        # Named by its content, a data set is held once, however many layers, panels and themes show it.
+        # The name is a hash of the content: layers, panels and themes share one copy.
         name = hashlib.sha256(json.dumps(rows).encode()).hexdigest()[:12]
         self._datasets[name] = rows
         return alt.Chart(alt.NamedData(name=name))
 
     def data(self, rows: Rows) -> Any:
-        """As `fixed`, of rows with a ``contender``, which the legend filters."""
+        """Return a chart of rows with a ``contender``, which the legend filters."""
         chart = self.fixed(rows)
         return chart.transform_filter("indexof(hidden, datum.contender) < 0") if self.interactive else chart
 
     def color(self, legend: str = "") -> Any:
-        """Of lines and symbols; ``legend``, where a still figure has one, is its kind of symbol: stroke or shape."""
+        """Return the colour; ``legend`` is the kind of symbol in the legend of a still figure: "stroke" or "shape"."""
         return self._channel("Color", [self._styles[label].color(self.theme) for label in self.labels], legend)
 
     def dash(self, legend: str = "") -> Any:
+        """Return the dash pattern, as `color`."""
         return self._channel("StrokeDash", [list(self._styles[label].dash) for label in self.labels], legend)
 
     def shape(self, legend: str = "") -> Any:
+        """Return the symbol, as `color`."""
         return self._channel("Shape", [self._styles[label].shape for label in self.labels], legend)
 
     def opacity(self, full: float = 1.0) -> Any:
+        """Return the opacity: ``full``, and less for labels without the focus."""
         import altair as alt
 
         if not self.interactive:
@@ -187,7 +190,7 @@ class Channels:
         return alt.condition("focus === '' || focus === datum.contender", alt.value(full), alt.value(0.12 * full))
 
     def finish(self, *layers: Any) -> Drawing:
-        """The layers on top of each other."""
+        """Return the layers on top of each other."""
         import altair as alt
 
         chart = alt.layer(*layers)
@@ -209,7 +212,7 @@ class Channels:
 
 
 def log_scale(values: Iterable[float], **settings: Any) -> tuple[Any, str]:
-    """A logarithmic scale and its mark in an axis title; symmetric around zero where numbers are zero or negative."""
+    """Return a logarithmic scale and its mark in an axis title; symmetric where numbers are zero or negative."""
     import altair as alt
 
     sizes = [value for value in values if math.isfinite(value)]
@@ -220,6 +223,7 @@ def log_scale(values: Iterable[float], **settings: Any) -> tuple[Any, str]:
 
 
 def value_scale(measure: Metric, values: Iterable[float], **settings: Any) -> tuple[Any, str]:
+    """Return the scale of a measure and its mark in an axis title; losses are logarithmic."""
     import altair as alt
 
     if measure.name.endswith("_loss"):
@@ -228,13 +232,14 @@ def value_scale(measure: Metric, values: Iterable[float], **settings: Any) -> tu
 
 
 def names_axis(grid: bool = True) -> Any:
+    """Return an axis of labels."""
     import altair as alt
 
     return alt.Axis(labelLimit=150, ticks=False, domain=False, labelPadding=8, grid=grid)
 
 
 def log_axis(grid: bool = True) -> Any:
-    """Lines and ticks only where there is a label, so that the decades are not a fence."""
+    """Return a logarithmic axis with lines and ticks only at its labels."""
     import altair as alt
 
     labelled = {"condition": {"test": "datum.label !== ''", "value": 0.7}, "value": 0}
@@ -250,6 +255,7 @@ def log_axis(grid: bool = True) -> Any:
 
 
 def spread_tooltip(name: str) -> list[Any]:
+    """Return the tooltip of a mean, its best and its worst."""
     import altair as alt
 
     return [

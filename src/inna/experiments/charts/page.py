@@ -164,7 +164,7 @@ def _charting_library() -> str:
     source = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vega_lite_version())
     source = source.replace("\r\n", "\n").replace("\r", "\n")
     if "</script" in source.lower() or "<!--" in source:
-        raise RuntimeError("the bundle of vl-convert cannot stand inline: it contains a script or comment mark")
+        raise RuntimeError("the bundle of vl-convert cannot be inlined: it contains a script or comment mark")
     return source
 
 

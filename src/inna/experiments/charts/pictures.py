@@ -1,4 +1,4 @@
-"""Figures as files: PNG for pages, SVG for papers."""
+"""Write figures as PNG and SVG files."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from inna.files import write_whole
 __all__ = ["FORMATS", "check_formats", "write_pictures"]
 
 FORMATS = ("png", "svg")
-# Pixels of a PNG per pixel of the page: enough for print at the size of a column.
+# Pixels of a PNG per pixel of the page: enough to print at the width of a column.
 PNG_SCALE = 3
 
 
 def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
-    """The formats, each once.
+    """Return the formats without repetitions.
 
     Raises:
         ValueError: one is unknown.
@@ -35,7 +35,7 @@ def write_pictures(
 
     Args:
         drawn: the figures.
-        folder: where to; made if missing.
+        folder: created if it does not exist.
         formats: of "png" and "svg".
         prefix: of the names.
         scale: pixels of a PNG per pixel of the page.

@@ -1,8 +1,8 @@
-"""Colours, dashes and shapes of the contenders: told apart by the colour-blind, on white and on black.
+"""Colours, dashes and shapes of optimizers, distinct for colour-blind readers on light and dark backgrounds.
 
-INNA and its kin share one hue, blue, and differ by lightness, dash and shape; the reference is grey; every other
-optimizer takes the next colour after Okabe and Ito ("Color Universal Design", 2008), each darkened for a light
-background and lightened for a dark one until it stands out by 3:1 at least (WCAG 2, criterion 1.4.11).
+INNA and its variants are blue and differ by lightness, dash and shape; the reference is grey; every other optimizer
+takes the next colour of Okabe and Ito ("Color Universal Design", 2008), darkened on a light background and lightened on
+a dark one to a contrast of at least 3:1 (WCAG 2, criterion 1.4.11).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DARK = Theme("dark", background="#14181d", text="#e8ecf1", muted="#9aa5b1", line
 
 @dataclass(frozen=True)
 class Style:
-    """How one contender is drawn: a colour for each theme, a dash pattern in pixels, a symbol of Vega's."""
+    """The style of one optimizer: a colour per theme, a dash pattern in pixels, a Vega symbol."""
 
     light: str
     dark: str
@@ -44,6 +44,7 @@ class Style:
     shape: str
 
     def color(self, theme: Theme) -> str:
+        """Return the colour for ``theme``."""
         return self.dark if theme is DARK else self.light
 
 
@@ -63,7 +64,7 @@ _OTHERS = (
 
 
 def assign(contenders: Iterable[tuple[str, str]], reference: str) -> dict[str, Style]:
-    """Label -> style of pairs (label, optimizer), one of whose labels is the reference."""
+    """Return label -> style for pairs (label, optimizer); ``reference`` is one of the labels."""
     chosen: dict[str, Style] = {}
     blues = others = 0
     for label, optimizer in contenders:

@@ -25,18 +25,18 @@ __all__ = [
 ]
 
 
-# More points than this in one panel are thinned, by whole epochs; the caption says so.
+# Panels with more points show only every n-th epoch; the caption states it.
 MAX_POINTS = 4000
 
 
 def contender_styles(summary: Summary) -> dict[str, Style]:
-    """Of the contenders, in the order of the table."""
+    """Return the styles of the optimizers, in the order of the table."""
     chosen = styles(summary.study)
     return {entry.label: chosen[entry.label] for entry in summary.entries}
 
 
 def curve_points(summary: Summary, measure: Metric) -> tuple[Rows, int]:
-    """Mean, best and worst an epoch over the final runs that finished, and which epochs are drawn (every step-th)."""
+    """Return mean, best and worst per epoch over the finished final runs, of every step-th epoch, and the step."""
     step = max(1, math.ceil(len(summary.entries) * (summary.study.epochs + 1) / MAX_POINTS))
     rows: Rows = []
     for entry in summary.entries:
@@ -62,7 +62,7 @@ def curve_points(summary: Summary, measure: Metric) -> tuple[Rows, int]:
 
 
 def breaks(summary: Summary, measure: Metric) -> Rows:
-    """The last measured point of every final run that diverged."""
+    """Return the last measured point of every diverged final run."""
     rows: Rows = []
     for entry in summary.entries:
         for seed in entry.diverged:
@@ -77,14 +77,15 @@ def breaks(summary: Summary, measure: Metric) -> Rows:
 
 
 def curve_figure(summary: Summary, measure: Metric, points: Rows, step: int, slug: str) -> Figure:
+    """Return the figure of the curves that `curve_points` gave."""
     broken, domain = breaks(summary, measure), zoom(measure, points)
     caption = "Line: mean over the final seeds; band: best to worst."
     if broken:
-        caption += " ×: after this epoch a seed diverged; mean and band are over the others."
+        caption += " ×: a seed diverged after this epoch; mean and band are over the other seeds."
     if step > 1:
-        caption += f" One epoch in {step} is drawn; the download holds them all."
+        caption += f" One epoch in {step} is drawn; the download contains all."
     if domain:
-        caption += " The first epochs lie outside the axis."
+        caption += " The first epochs are outside the axis."
     return Figure(
         name=f"curves-{slug}",
         section="curves",
@@ -104,9 +105,9 @@ def curve_figure(summary: Summary, measure: Metric, points: Rows, step: int, slu
 
 
 def zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
-    """Ends of the axis of a metric whose first epochs would squeeze all others; None where the whole range is shown.
+    """Return the ends of an axis without the first epochs, which would squeeze all others; None for the whole range.
 
-    Left out is what is worse than four fifths of the means and than every final value, as long as that is at least
+    The axis excludes values worse than four fifths of the means and than every final value, if these take at least
     three tenths of the range.
     """
     if measure.name.endswith("_loss"):
@@ -125,5 +126,5 @@ def zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
 
 
 def styles(study: Study) -> dict[str, Style]:
-    """Label -> style; no two contenders share both colour and dash, as long as a family has at most 16 members."""
+    """Return label -> style; colour and dash together are unique in families of at most 16 optimizers."""
     return assign([(contender.label, contender.optimizer) for contender in study.contenders], study.reference)

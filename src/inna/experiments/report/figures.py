@@ -1,6 +1,6 @@
-"""The figures of a report, in one grammar: interactive in the page, still in PNG and SVG.
+"""The figures of a report: interactive in the page, still in PNG and SVG.
 
-`figures` turns a `Summary` into figures; each holds panels, and a panel draws itself for a theme, interactive or still.
+`figures` turns a `Summary` into figures of panels. A panel draws itself for a theme, interactive or still.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from inna.experiments.charts.themes import Theme
 from inna.experiments.formatting import plain, slug
 from inna.experiments.report.curves import contender_styles, curve_figure, curve_points
 from inna.experiments.report.sentences import measure_name
-from inna.experiments.report.tuning_figure import _tuning_figure
+from inna.experiments.report.tuning_figure import tuning_figure
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import spread
 from inna.experiments.statistics.summary import Summary
@@ -33,13 +33,14 @@ __all__ = [
 
 
 def figures(summary: Summary) -> list[Figure]:
-    """Every figure that the rows allow, in the order of the page."""
+    """Return the figures that the rows allow, in the order of the page."""
+    reference = plain(summary.study.reference)
     found = [
         Figure(
             name=f"final-{_name(measure, position)}",
             section="summary",
             title=f"Final {measure_name(measure)}",
-            caption=f"A symbol a seed, the line their mean; dashed, the mean of {plain(summary.study.reference)}.",
+            caption=f"Each symbol is a seed, the bar their mean, the dashed line {reference}’s mean.",
             panels=(_final_panel(summary, measure),),
         )
         for position, measure in enumerate(summary.measures[:2])
@@ -50,7 +51,7 @@ def figures(summary: Summary) -> list[Figure]:
         if points:
             found.append(curve_figure(summary, measure, points, step, _name(measure, position)))
     if any(entry.tuning for entry in summary.entries):
-        found.append(_tuning_figure(summary))
+        found.append(tuning_figure(summary))
     if any(entry.reach for entry in summary.entries):
         found.append(_reach_figure(summary))
     return found
@@ -121,8 +122,8 @@ def _reach_figure(summary: Summary) -> Figure:
         name="time-to-reference",
         section="time",
         title=f"Time to {reference}’s best training loss",
-        caption=f"When each seed first has the least training loss that {reference} reaches on that seed; the line is "
-        "the mean of those that do. ▷: not reached.",
+        caption=f"Each symbol is when a seed first has at most {reference}’s lowest training loss on that seed, the "
+        "bar the mean of the seeds that reach it. ▷: not reached.",
         panels=(_reach_panel(summary, "epochs"), _reach_panel(summary, "seconds")),
     )
 
@@ -139,7 +140,7 @@ def _reach_panel(summary: Summary, unit: str) -> Panel:
             "contender": label,
             "seed": seed,
             "value": beyond if value is None else value,
-            "said": "not reached" if value is None else f"{value:.4g}",
+            "reading": "not reached" if value is None else f"{value:.4g}",
             "reached": value is not None,
         }
         for label, seed, value in known
@@ -162,7 +163,7 @@ def _reach_panel(summary: Summary, unit: str) -> Panel:
         tooltip = [
             alt.Tooltip("contender", type="nominal", title="optimizer"),
             alt.Tooltip("seed", type="nominal"),
-            alt.Tooltip("said", type="nominal", title=title),
+            alt.Tooltip("reading", type="nominal", title=title),
         ]
         mean = alt.X("mean", type="quantitative", scale=scale)
         bars = (

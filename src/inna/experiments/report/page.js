@@ -1,7 +1,7 @@
-// A report's own behaviour: a table that sorts, a download.
+// The report: a sortable table and a download.
 "use strict";
 (() => {
-  // Table: the first click sorts the good way round, the next the other; what is missing stays last.
+  // Table: the first click sorts best first, the next reverses; missing values stay last.
   for (const button of document.querySelectorAll("thead button")) {
     button.addEventListener("click", () => {
       const head = button.closest("th");
@@ -21,7 +21,7 @@
     });
   }
 
-  // Download: the rows in the page, unchanged, as a file.
+  // Download the rows of the page as a file.
   document.getElementById("download").addEventListener("click", (event) => {
     const text = document.getElementById("rows").textContent;
     const link = document.createElement("a");

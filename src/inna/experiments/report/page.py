@@ -47,10 +47,10 @@ def build_page(results: Results) -> str:
         sections={
             "results": "Results",
             "curves": "Curves",
-            "tuning": "Step sizes",
+            "tuning": "Learning rates",
             "time": "Time",
             "diverged": f"Diverged runs ({lost})",
-            "settings": "How it was made",
+            "settings": "Setup",
             "method": "Method",
         },
         cards=cards(summary),
@@ -78,12 +78,12 @@ def _heads(summary: Summary) -> list[tuple[str, str]]:
         heads.append((f"Difference to {reference}", first))
     return [
         *heads,
-        ("γ₀, schedule", "ascending"),
+        ("Learning rate (γ), schedule", "ascending"),
         (f"Epochs to {reference}’s best", "ascending"),
         ("Grid near best", "descending"),
-        ("Seconds an epoch", "ascending"),
+        ("Seconds per epoch", "ascending"),
         ("State B/param.", "ascending"),
-        ("Spent: epochs", "ascending"),
+        ("Total epochs", "ascending"),
     ]
 
 

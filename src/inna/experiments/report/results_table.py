@@ -1,4 +1,4 @@
-"""The results of a study, a line per optimizer, in words and values; the page and the terminal lay them out."""
+"""The results of a study as one line per optimizer, for the tables of page and terminal."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Reached(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """What an optimizer took."""
+    """The time and memory of one optimizer."""
 
     seconds_per_epoch: str
     state_bytes: str

@@ -1,4 +1,4 @@
-"""The sections of a page that are words and numbers: who won, what to beware of, what diverged, how it was made."""
+"""The sections of a page without charts: winners, warnings, diverged runs, and where the rows come from."""
 
 from __future__ import annotations
 
@@ -91,13 +91,13 @@ class OptimizerFacts(NamedTuple):
 
 
 def lead(summary: Summary) -> str:
-    """Return the size of the study in two sentences."""
+    """Return the size of the study."""
     study, rows = summary.study, summary.rows()
     lost = sum(not finished(result) for _, result in rows)
     seconds = math.fsum(entry.cost.seconds for entry in summary.entries)
     return (
-        f"{count(len(study.contenders), 'optimizer')} train {plain(study.model)} for {count(study.epochs, 'epoch')}; "
-        f"{count(len(study.seeds), 'seed')} decide{'s' if len(study.seeds) == 1 else ''}. "
+        f"{count(len(study.contenders), 'optimizer')}, {plain(study.model)}, {count(study.epochs, 'epoch')}, "
+        f"{count(len(study.seeds), 'seed')}. "
         f"{count(len(rows), 'run')}, {lost or 'none'} of them diverged, {duration(seconds)} of computing."
     )
 
@@ -124,7 +124,7 @@ def warnings(summary: Summary, notes: Sequence[str] = ()) -> list[str]:
     """Return ``notes``, the runs of different machines, and the warnings of each optimizer."""
     return [
         *notes,
-        *_mixed(summary, "hardware", "their timings do not compare"),
+        *_mixed(summary, "hardware", "their timings cannot be compared"),
         *_mixed(summary, "versions", "their numbers may differ"),
         *(each for entry in summary.entries for each in warnings_of(summary, entry)),
     ]
@@ -168,9 +168,9 @@ def run_facts(summary: Summary) -> RunFacts:
         "Task": study.dataset,
         "Network": study.model,
         "Parameters": _distinct(f"{result['parameters']:,}" for _, result in rows if "parameters" in result),
-        "Batch size": study.batch_size or "the task’s own",
+        "Batch size": study.batch_size or "set by the task",
         "Device, precision": f"{study.device}, {study.precision}",
-        "Threads a run": _distinct(result["threads"] for _, result in rows if "threads" in result),
+        "Threads per run": _distinct(result["threads"] for _, result in rows if "threads" in result),
         "Tuning": f"{count(study.tuning_epochs, 'epoch')}, {seeds([study.tuning_seed])}",
         "Final runs": f"{count(study.epochs, 'epoch')}, {seeds(study.seeds)}",
         "Reference": study.reference,
@@ -212,7 +212,7 @@ def footer(summary: Summary) -> str:
     rows = summary.rows()
     last = max((str(result["finished"]) for _, result in rows if result.get("finished")), default="")
     when = f", the last finished {last[:16].replace('T', ' ')} UTC" if last else ""
-    return f"Made by inna {inna.__version__} from {count(len(rows), 'row')}{when}. One file, which loads nothing."
+    return f"Made by inna {inna.__version__} from {count(len(rows), 'row')}{when}. This file is self-contained."
 
 
 def _arguments(entry: Entry) -> str:

@@ -1,4 +1,4 @@
-"""The words and numbers of a report, the same in the page and in the terminal: plain sentences, aligned decimals."""
+"""The sentences of a report and the decimals of its numbers, the same in the page and in the terminal."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 
 
 def measure_name(measure: Metric) -> str:
-    """The key of a measure in words.
+    """Return the name of a measure.
 
     >>> measure_name(Metric("test_accuracy", "max")), measure_name(Metric("train_loss", "min"))
     ('test accuracy', 'training loss')
@@ -48,33 +48,33 @@ def measure_name(measure: Metric) -> str:
 
 
 def headline(summary: Summary, measure: Metric) -> tuple[str, str]:
-    """Who won on ``measure``, and what the seeds can tell of it, as a name (empty: nobody) and a sentence."""
+    """Return the best optimizer's label ("" if none) and whether its lead on ``measure`` is significant."""
     winner = summary.winner(measure)
     name, n = measure_name(measure), len(summary.study.seeds)
     if winner is None:
         if any(entry.pending for entry in summary.entries):
-            return "", f"Final runs are still to come, so nobody has won on {name} yet."
-        return "", f"No optimizer has a {name} on every seed, so nobody wins."
+            return "", f"Final runs are missing: there is no winner on {name} yet."
+        return "", f"No optimizer has a {name} on every seed: there is no winner."
     label = plain(winner.label)
     others = [entry for entry in summary.entries if entry is not winner and entry.values(measure.name)]
     if not others:
         return label, f"No other optimizer has a {name} to compare with."
     if n < 2:
-        return label, f"One seed cannot tell chance from merit: the order on {name} may differ on another."
+        return label, f"One seed allows no test of significance: the order on {name} may differ on another seed."
     rivals = [plain(entry.label) for entry in summary.rivals(measure)]
     if not rivals:
-        beaten = "the other one" if len(others) == 1 else f"all {len(others)} others"
-        return label, f"The {n} seeds tell it apart from {beaten}."
+        beaten = "the other optimizer" if len(others) == 1 else f"all {len(others)} others"
+        return label, f"Its lead over {beaten} is significant ({n} seeds)."
     if len(rivals) == len(others) > 1:
-        return label, f"The {n} seeds cannot tell it apart from any of the others."
+        return label, f"Its lead is not significant over any of the others ({n} seeds)."
     if len(rivals) > 3 and len(rivals) > len(others) / 2:
-        told = [plain(entry.label) for entry in others if plain(entry.label) not in rivals]
-        return label, f"Of the {len(others)} others, the {n} seeds tell it apart from {enumerate_words(told)} only."
-    return label, f"The {n} seeds cannot tell it apart from {enumerate_words(rivals, 'or')}."
+        beaten = enumerate_words([plain(entry.label) for entry in others if plain(entry.label) not in rivals])
+        return label, f"Its lead is significant over {beaten} only, of the {len(others)} others ({n} seeds)."
+    return label, f"Its lead over {enumerate_words(rivals, 'or')} is not significant ({n} seeds)."
 
 
 def verdict(summary: Summary, entry: Entry, measure: Metric) -> str:
-    """What the seeds say of ``entry`` against the reference, as a sentence; empty for the reference itself."""
+    """Return the difference of ``entry`` to the reference as a sentence; "" for the reference itself."""
     if entry is summary.reference:
         return ""
     name, label, reference = measure_name(measure), plain(entry.label), plain(summary.study.reference)
@@ -82,120 +82,123 @@ def verdict(summary: Summary, entry: Entry, measure: Metric) -> str:
     if difference is None:
         return f"{label} and {reference} have no finished seed in common to compare their {name}."
     if difference.low is None or difference.high is None:
-        return f"One seed in common cannot tell {label} from {reference} on {name}."
+        return f"{label} and {reference} have one seed in common on {name}, which allows no test of significance."
     places = decimals([difference.mean], [difference.high - difference.low])
     interval = f"{signed(difference.low, places)} to {signed(difference.high, places)}"
     if not difference.significant:
         return (
-            f"{difference.n} seeds cannot tell {label} from {reference} on {name} "
-            f"(difference {signed(difference.mean, places)}, {percent(CONFIDENCE)} interval {interval})."
+            f"The difference of {label} to {reference} in {name} is not significant: {signed(difference.mean, places)} "
+            f"over {difference.n} seeds ({percent(CONFIDENCE)} confidence interval {interval})."
         )
     better = (difference.mean < 0) == (measure.goal == "min")
     direction = "lower" if difference.mean < 0 else "higher"
     return (
         f"{label} has a {'better' if better else 'worse'} {name} than {reference}: {direction} by "
-        f"{fixed(abs(difference.mean), places)} over {difference.n} seeds ({percent(CONFIDENCE)} interval {interval})."
+        f"{fixed(abs(difference.mean), places)} over {difference.n} seeds "
+        f"({percent(CONFIDENCE)} confidence interval {interval})."
     )
 
 
 def comparison_word(difference: Difference | None, measure: Metric) -> str:
-    """One of better, worse, cannot tell; empty where there is no interval."""
+    """Return "better", "worse" or "not significant"; "" without an interval."""
     if difference is None or difference.low is None:
         return ""
     if not difference.significant:
-        return "cannot tell"
+        return "not significant"
     return "better" if (difference.mean < 0) == (measure.goal == "min") else "worse"
 
 
 def warnings_of(summary: Summary, entry: Entry) -> list[str]:
-    """What a reader must know before trusting the line of ``entry``."""
+    """Return the warnings about the numbers of ``entry``."""
     label, found = plain(entry.label), []
     if entry.choice is None:
         if entry.tuning:
-            found.append(f"{label}: every tuning run diverged, so there is no step size to compare.")
+            found.append(f"{label}: every tuning run diverged, so there is no learning rate to compare.")
         else:
-            found.append(f"{label}: no tuning run is there yet.")
+            found.append(f"{label}: no tuning run is done yet.")
         return found
     if entry.choice.edge:
         end = "smallest" if entry.choice.edge < 0 else "largest"
         found.append(
-            f"{label}: the chosen γ₀ = {short(entry.choice.lr)} is the {end} tried with its schedule; "
-            "a better one may lie beyond."
+            f"{label}: the chosen learning rate γ = {short(entry.choice.lr)} is the {end} tried with its schedule; "
+            "a better one may be outside the grid."
         )
     if entry.diverged:
         found.append(
             f"{label}: {len(entry.diverged)} of {count(len(summary.study.seeds), 'final run')} diverged "
-            f"({seeds(entry.diverged)}); its means are over the others."
+            f"({seeds(entry.diverged)}); its means are over the other seeds."
         )
     if entry.missing:
-        found.append(f"{label}: {count(len(entry.missing), 'final run')} not there yet ({seeds(entry.missing)}).")
+        found.append(f"{label}: {count(len(entry.missing), 'final run')} not done yet ({seeds(entry.missing)}).")
     for measure in summary.measures:
         lost = len(entry.finals) - len(entry.diverged) - len(entry.values(measure.name))
         if lost:
-            found.append(f"{label}: {count(lost, 'finished run')} without a finite {measure_name(measure)}, left out.")
+            found.append(f"{label}: {count(lost, 'finished run')} without a finite {measure_name(measure)}, skipped.")
     return found
 
 
 def method_notes(summary: Summary) -> list[str]:
-    """How the numbers came about and how far they carry, a paragraph each."""
+    """Return how the numbers are computed and what they assume, as paragraphs."""
     study, reference = summary.study, plain(summary.study.reference)
     comparisons = max(len(study.contenders) - 1, 1)
     corrected = 1 - (1 - CONFIDENCE) / comparisons
     tuning = (
-        f"On each seed all optimizers start from the same initial weights. Their γ₀ and schedule are those with the "
-        f"least training loss after {count(study.tuning_epochs, 'epoch')} on {seeds([study.tuning_seed])}; test data "
-        f"takes no part in the choice, and that seed takes no part in the comparison. The final runs take "
-        f"{count(study.epochs, 'epoch')} on {seeds(study.seeds)}."
+        f"On each seed all optimizers start from the same initial weights. Tuning chooses the learning rate (γ) and "
+        f"the schedule with the lowest training loss after {count(study.tuning_epochs, 'epoch')} on "
+        f"{seeds([study.tuning_seed])}. Test data is not used for this choice, and the tuning seed is not used in the "
+        f"comparison. Final runs take {count(study.epochs, 'epoch')} on {seeds(study.seeds)}."
     )
     numbers = (
         "Training loss is the mean over the whole training set, in evaluation mode, after the epoch. Numbers are mean "
-        "[worst, best] over the final seeds. A run that diverged has no number: it is counted and listed, and an "
-        "optimizer with such a run cannot win."
+        "[worst, best] over the final seeds. A diverged run has no number; it is counted and listed, and its optimizer "
+        "cannot win."
     )
     intervals = (
         f"Differences to {reference} are paired by seed: the mean of the n differences, plus or minus the quantile of "
         f"Student’s t ({percent(CONFIDENCE)}, two-sided, n − 1 degrees of freedom) times their standard error. This "
-        "takes the differences for independent draws of one normal distribution, which a handful of seeds cannot check."
+        "assumes that the differences are independent and normally distributed, which a handful of seeds cannot check."
     )
     chance = (
-        f"Every interval is for its own pair. With {count(comparisons, 'comparison')} a column, if all optimizers were "
-        f"equal and the comparisons independent, at least one interval would leave zero out in "
-        f"{percent(false_alarm_rate(comparisons))} of studies; against that, demand intervals at "
-        f"{100 * corrected:.3g}\N{NO-BREAK SPACE}% (Bonferroni). A winner was picked by looking: that flatters it."
+        f"Intervals are not corrected for multiple comparisons. With {count(comparisons, 'comparison')} per column, if "
+        f"all optimizers were equal and the comparisons independent, at least one interval would exclude zero in "
+        f"{percent(false_alarm_rate(comparisons))} of studies; to correct for that, require intervals at "
+        f"{100 * corrected:.3g}\N{NO-BREAK SPACE}% (Bonferroni). The winner is chosen after seeing the results, which "
+        "favours it."
     )
     costs = (
-        f"“Epochs to {reference}’s best” is the first epoch after which the training loss is at most the least that "
-        f"{reference} reaches on the same seed. “Grid near best” is the share of an optimizer’s own tuning runs whose "
-        f"training loss ends within {percent(NEAR)} of its best: the larger, the less γ₀ and schedule matter. "
-        "Seconds of an epoch or to a loss are of training alone; the time spent is that of whole runs."
+        f"“Epochs to {reference}’s best” is the first epoch after which the training loss is at most {reference}’s "
+        f"lowest on the same seed. “Grid near best” is the share of an optimizer’s tuning runs whose training loss "
+        f"ends within {percent(NEAR)} of its best: the larger it is, the less sensitive the optimizer is to learning "
+        "rate (γ) and the schedule. Seconds per epoch and to a loss count training alone; the total time is that of "
+        "whole runs."
     )
     return [tuning, numbers, intervals, chance, costs]
 
 
 def survivors_sentence(entry: Entry, q: float) -> str:
-    """Which gamma_0 of the grid survived with the decay ``q``: the hint for the next try."""
+    """Return which learning rates of the grid survived with the decay ``q``, as a hint for the next grid."""
     tried = [run for run, _ in entry.tuning if run.q == q]
     survivors = entry.survivors(q)
     if not survivors:
-        return f"With the {schedule(q)} schedule none of the {count(len(tried), 'value')} of γ₀ tried survived tuning."
+        return f"With the {schedule(q)} schedule none of {count(len(tried), 'learning rate')} survived tuning."
     if len(survivors) == len(tried):
-        return f"With the {schedule(q)} schedule every γ₀ tried survived tuning, up to {short(survivors[-1])}."
+        return f"With the {schedule(q)} schedule every learning rate survived tuning, up to {short(survivors[-1])}."
     broken = sorted(run.lr for run, result in entry.tuning if run.q == q and not finished(result))
     if survivors[-1] < broken[0]:
         last, next_ = short(survivors[-1]), short(broken[0])
-        return f"With the {schedule(q)} schedule γ₀ up to {last} survived tuning; {next_} did not."
+        return f"With the {schedule(q)} schedule learning rates up to {last} survived tuning; {next_} did not."
     listed = enumerate_words([short(lr) for lr in survivors])
-    return f"With the {schedule(q)} schedule these γ₀ survived tuning: {listed}."
+    return f"With the {schedule(q)} schedule these learning rates survived tuning: {listed}."
 
 
 def initial_loss(summary: Summary) -> float:
-    """The training loss before training, the largest over the study's runs; NaN where no row says."""
+    """Return the training loss before training, the largest over the study's runs; NaN if no row contains it."""
     values = (number(history(result)[0].get("train_loss")) for _, result in summary.rows() if history(result))
     return max((value for value in values if math.isfinite(value)), default=math.nan)
 
 
 def measure_places(summary: Summary, measure: Metric) -> int:
-    """The decimals in which a measure is shown all over a report."""
+    """Return the decimals of a measure, the same everywhere in a report."""
     values = [spread(entry.values(measure.name).values(), measure.goal) for entry in summary.entries]
     return decimals((each.mean for each in values if each), (abs(each.worst - each.best) for each in values if each))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from inna.experiments.formatting import count, enumerate_words, percent, plain
+from inna.experiments.formatting import enumerate_words, percent, plain
 from inna.experiments.report.results_table import Line, lines
 from inna.experiments.report.sentences import headline, measure_name, warnings_of
 from inna.experiments.rows.run import Metric
@@ -73,11 +73,11 @@ def _columns(summary: Summary) -> list[_Column]:
     return [
         _Column("optimizer", [_cut(plain(line.label), 32) for line in found], "left"),
         *measured,
-        _Column("γ₀", [line.tuned.lr for line in found]),
+        _Column("learning\nrate (γ)", [line.tuned.lr for line in found]),
         _Column("schedule", [line.tuned.schedule for line in found], "left"),
         _Column(f"epochs to\n{_cut(reference, 12)}'s best", [_reached(line) for line in found]),
         _Column("grid\nnear best", [line.tuned.near_best for line in found]),
-        _Column("seconds\nan epoch", [line.cost.seconds_per_epoch for line in found]),
+        _Column("seconds\nper epoch", [line.cost.seconds_per_epoch for line in found]),
         _Column("state B/\nparameter", [line.cost.state_bytes for line in found]),
         _Column("runs", [line.cost.runs for line in found]),
         _Column("epochs", [line.cost.epochs for line in found]),
@@ -103,19 +103,19 @@ def _sentences(summary: Summary) -> Iterator[str]:
     found, reference = lines(summary), plain(summary.study.reference)
     for place, measure in enumerate(_shown(summary)):
         words = [(plain(line.label), line.measures[place].comparison) for line in found]
-        unclear = [label for label, word in words if word == "cannot tell"]
-        told = [label for label, word in words if word in ("better", "worse")]
-        where = f"On {measure_name(measure)} the seeds"
-        if len(unclear) > 1 and not told:
-            yield f"{where} cannot tell any optimizer from {reference}."
-        elif len(unclear) > 3 and len(unclear) > len(told):
-            yield f"{where} tell only {enumerate_words(told)} from {reference}."
+        unclear = [label for label, word in words if word == "not significant"]
+        clear = [label for label, word in words if word in ("better", "worse")]
+        name = measure_name(measure)
+        if len(unclear) > 1 and not clear:
+            yield f"No difference to {reference} in {name} is significant."
+        elif len(unclear) > 3 and len(unclear) > len(clear):
+            yield f"The difference to {reference} in {name} is significant for {enumerate_words(clear)} only."
         elif unclear:
-            yield f"{where} cannot tell {enumerate_words(unclear, 'or')} from {reference}."
+            yield f"The difference to {reference} in {name} is not significant for {enumerate_words(unclear, 'or')}."
     if any(cell.comparison for line in found for cell in line.measures[:2]):
         yield (
-            f"Differences are paired by seed, ± half their {percent(CONFIDENCE)} interval (Student t), each for its "
-            f"own pair: of {count(len(found) - 1, 'comparison')} a column some may be chance."
+            f"± is half a {percent(CONFIDENCE)} confidence interval, paired by seed, not corrected for multiple "
+            "comparisons."
         )
     for entry in summary.entries:
         for warning in warnings_of(summary, entry):

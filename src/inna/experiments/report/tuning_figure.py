@@ -1,4 +1,4 @@
-"""Figure of the tuning: training loss against the learning rate."""
+"""The figure of the tuning: training loss against the learning rate."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from inna.experiments.statistics.summary import Entry, Summary
 
 __all__ = [
     "CEILING",
+    "tuning_figure",
 ]
 
 
-# A tuning loss above this many times the loss before training is drawn in the strip above the axis.
+# Tuning losses above this multiple of the loss before training are drawn in the strip above the axis.
 CEILING = 3.0
 
 
-def _tuning_figure(summary: Summary) -> Figure:
+def tuning_figure(summary: Summary) -> Figure:
+    """Return the figure of the tuning runs, a panel per schedule."""
     qs = sorted({run.q for entry in summary.entries for run, _ in entry.tuning})
     start = initial_loss(summary)
     losses = [
@@ -36,15 +38,16 @@ def _tuning_figure(summary: Summary) -> Figure:
     limit = CEILING * start if math.isfinite(start) and start > 0 else math.inf
     shown = [loss for loss in losses if loss <= limit] or [start if math.isfinite(start) else 1.0]
     caption = (
-        f"Training loss after {count(summary.study.tuning_epochs, 'tuning epoch')} against γ₀; a ring marks the chosen."
+        f"Training loss after {count(summary.study.tuning_epochs, 'tuning epoch')} against the learning rate (γ); a "
+        "ring marks the chosen one."
     )
     strip = len(losses) < sum(len(entry.tuning) for entry in summary.entries) or max(losses, default=0.0) > max(shown)
     if strip:
-        caption += " In the strip on top: × diverged, ▲ ended above the axis."
+        caption += " In the strip above the axis: × diverged, ▲ ended above the axis."
     return Figure(
         name="tuning",
         section="tuning",
-        title="How much the step size matters",
+        title="Learning-rate sensitivity",
         caption=caption,
         panels=tuple(_tuning_panel(summary, q, qs, (min(shown), max(shown)), strip) for q in qs),
     )
@@ -55,7 +58,7 @@ def _tuning_panel(
 ) -> Panel:
     low, ceiling = domain
     log = low > 0
-    # The strip above the axis gives each contender a line of its own, so that no mark covers another.
+    # Each optimizer has its own line in the strip above the axis: marks do not cover each other.
     height = math.log(ceiling / low) if log and ceiling > low else 1.0
     strip = {
         entry.label: ceiling * math.exp(height * 0.028 * (position + 1.5)) if log else ceiling
@@ -81,7 +84,7 @@ def _tuning_panel(
         x = alt.X(
             "lr",
             type="quantitative",
-            title="initial step size (log)",
+            title="learning rate (γ, log)",
             scale=alt.Scale(type="log", domain=[min(rates) * 0.8, max(rates) * 1.25], nice=False),
             axis=log_axis(grid=False),
         )
@@ -89,7 +92,7 @@ def _tuning_panel(
         y = alt.Y("shown", type="quantitative", scale=scale, title="tuning loss" + kind, axis=axis)
         tooltip = [
             alt.Tooltip("contender", type="nominal", title="optimizer"),
-            alt.Tooltip("lr", type="quantitative", title="γ₀", format=".3~g"),
+            alt.Tooltip("lr", type="quantitative", title="learning rate (γ)", format=".3~g"),
             alt.Tooltip("loss", type="nominal", title="tuning loss"),
         ]
         line = (
@@ -134,13 +137,13 @@ def _tuning_panel(
 def _tuning_row(entry: Entry, run: Run, result: Mapping[str, Any], ceiling: float, strip: float) -> dict[str, Any]:
     loss = number(result.get("train_loss"))
     if not finished(result) or not math.isfinite(loss):
-        state, said = "diverged", "diverged"
+        state, reading = "diverged", "diverged"
     else:
-        state, said = ("done" if loss <= ceiling else "above"), f"{loss:.4g}"
+        state, reading = ("done" if loss <= ceiling else "above"), f"{loss:.4g}"
     return {
         "contender": entry.label,
         "lr": run.lr,
-        "loss": said,
+        "loss": reading,
         "shown": loss if state == "done" else strip,
         "state": state,
         "chosen": entry.choice is not None and (run.lr, run.q) == (entry.choice.lr, entry.choice.q),

@@ -26,7 +26,7 @@ def write_report(results: Results | str | Path) -> Path:
     """Write report.html from a folder of results and into it.
 
     Damaged rows and rows of other studies are skipped, and the page names them. A comparison that is not complete yet
-    gives a page that tells what is missing.
+    gives a page that lists what is missing.
 
     Args:
         results: the folder, or what `open_results` read from it.
