@@ -1,9 +1,9 @@
-"""Seconds and peak memory of reading 20,000 packed rows, each with a history of 30 epochs.
+"""Time and peak memory of reading 20,000 packed rows with histories of 30 epochs.
 
     python benchmarks/read_rows.py
     python benchmarks/read_rows.py --rows 1000
 
-The rows are generated and packed in a process of their own, so that the peak is that of reading.
+The rows are generated and packed in another process. The peak is therefore that of reading.
 """
 
 from __future__ import annotations

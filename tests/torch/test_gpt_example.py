@@ -242,7 +242,7 @@ def test_the_examples_of_the_page_run_in_their_order(two, tmp_path):
 @pytest.mark.slow
 def test_the_commands_of_the_page_run(tmp_path):
     block = PAGE.partition("## Try it")[2].partition("```")[2].partition("```")[0]
-    commands = block.split("\n")[1:-1]
+    commands = block.replace("\\\n", "").split("\n")[1:-1]
     assert len(commands) == 3
     outputs = []
     for command in commands:
