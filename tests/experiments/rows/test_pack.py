@@ -263,3 +263,10 @@ def test_rows_whose_history_changes_its_names_survive(tmp_path):
     write_row(tmp_path, RUN, odd)
     pack(tmp_path)
     assert read_rows(tmp_path) == {RUN: odd}
+
+
+def test_the_benchmark_of_reading_prints_seconds_and_memory():
+    script = Path(__file__).parents[3] / "benchmarks" / "read_rows.py"
+    done = subprocess.run([sys.executable, str(script), "--rows", "20"], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("20 rows of 30 epochs")
+    assert "peak memory of the process" in done.stdout

@@ -77,6 +77,12 @@ class Run:
         """
         return hashlib.sha256(canonical(as_json(self)).encode()).hexdigest()[:16]
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The optimizer's arguments besides the learning rate."""
+        dampings = {"alpha": self.alpha, "beta": self.beta}
+        return {name: value for name, value in dampings.items() if value is not None} | dict(self.settings)
+
 
 def as_tuples(value: Any) -> Any:
     """Return lists as tuples, at any depth: JSON made lists of the tuples of ``Run.settings``."""
@@ -115,7 +121,6 @@ def describe(run: Run, name: str = "") -> str:
     >>> describe(Run("digits", "small-cnn", "inna", lr=0.01, alpha=0.5, beta=0.1))
     'inna:alpha=0.5,beta=0.1, γ 0.01, q 0, seed 0'
     """
-    settings = [("alpha", run.alpha), ("beta", run.beta), *run.settings]
-    written = ",".join(f"{setting}={value}" for setting, value in settings if value is not None)
+    written = ",".join(f"{setting}={value}" for setting, value in run.arguments.items() if value is not None)
     name = name or (f"{run.optimizer}:{written}" if written else run.optimizer)
     return f"{name}, γ {run.lr:g}, q {run.q:g}, seed {run.seed}"

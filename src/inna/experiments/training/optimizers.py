@@ -122,8 +122,7 @@ def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyT
     """
     named = NAMED.get(run.optimizer)
     settings: dict[str, Any] = dict(named.settings) if named else {}
-    settings |= dict(extra) | dict(run.settings)
-    settings |= {key: value for key, value in (("alpha", run.alpha), ("beta", run.beta)) if value is not None}
+    settings |= dict(extra) | run.arguments
     optimizer: Callable[..., torch.optim.Optimizer] = class_of(run)
     return optimizer(network.parameters(), lr=run.lr, **settings)
 
