@@ -103,7 +103,7 @@ def _comparison(folder: Path, out: Path) -> None:
     from inna.experiments.charts.themes import DARK, LIGHT
     from inna.experiments.report.figures import figures
     from inna.experiments.report.page import build_page
-    from inna.experiments.report.write import print_table, summary_table
+    from inna.experiments.report.terminal import print_table
     from inna.experiments.statistics.read import open_results
 
     results = open_results(folder)
@@ -112,7 +112,7 @@ def _comparison(folder: Path, out: Path) -> None:
             _save(still(figure, theme), out / f"{folder.name}-{figure.name}-{theme.name}.svg")
     (out / "alone" / f"report-{folder.name}.html").write_text(build_page(results), encoding="utf-8")
     table = io.StringIO()
-    print_table(summary_table(results.summary), Console(file=table, width=TABLE_WIDTH))
+    print_table(results.summary, Console(file=table, width=TABLE_WIDTH))
     lines = [line.rstrip() for line in table.getvalue().rstrip().splitlines()]
     (out / f"{folder.name}-table.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

@@ -100,7 +100,7 @@ def test_landscape_draws_and_says_what_became_of_each(capsys, tmp_path):
     arguments = ["landscape", "--objective", "quadratic:1,25", "--lr", ".1", "--steps", "50", "--beside", "gd:lr=.1"]
     assert run([*arguments, "--beside", "adam", "--formats", "html,svg", "png"]) == 0
     shown = capsys.readouterr().out
-    assert "INNA (0.5, 0.1), γ0 0.1: J = " in shown
+    assert "INNA (0.5, 0.1), γ 0.1: J = " in shown
     # 1 - 0.1 * 25 = -1.5: gradient descent grows by half in every step.
     assert "gradient descent, lr 0.1: J = " in shown
     assert "; left the frame at iteration" in shown

@@ -1,4 +1,4 @@
-"""``inna report``."""
+"""The command ``inna report``."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import checking
+from inna.cli.options import checking, listed
 from inna.experiments.formatting import print_line
 
-__all__ = [
-    "report",
-]
+__all__ = ["report"]
 
 
 def report(
@@ -22,11 +20,8 @@ def report(
     *,
     figures: Annotated[
         tuple[str, ...],
-        Parameter(
-            help="Also write the figures into FOLDER/figures: png, svg or both. [default: none]",
-            consume_multiple=True,
-            show_default=False,
-        ),
+        listed(str),
+        Parameter(help="Also write the figures into FOLDER/figures: png, svg or png,svg. [default: none]"),
     ] = (),
 ) -> int:
     """Write report.html from the rows of a folder and print the table. Needs no torch.
@@ -41,7 +36,7 @@ def report(
         from inna.paper.page import write_reproduction
         from inna.paper.reproduction import find_reproduction, read_results
 
-        formats = check_formats([name for listed in figures for name in listed.split(",")])
+        formats = check_formats(figures)
         results = read_results(folder)
         reproduction = find_reproduction(folder, results)
     pages, drawn = [], []
