@@ -86,7 +86,7 @@
     { key: "momentum", place: "rival-sliders", label: "momentum", note: "of both", scale: forget, minimum: 0, maximum: 1 },
     { key: "adamLr", place: "rival-sliders", label: "lr", note: "of Adam", scale: logarithmic(-6, 1), above: 0 },
     { key: "steps", place: "run-sliders", label: "iterations", note: "", scale: logarithmic(1, Math.log10(data.maxSteps)), minimum: 1, maximum: data.maxSteps, whole: true },
-    { key: "q", place: "run-sliders", label: "q", note: "decay (k+1)^−q of learning rates", scale: bent(1, 1), minimum: 0 },
+    { key: "q", place: "run-sliders", label: "q", note: "decay (k+1)^−q", scale: bent(1, 1), minimum: 0 },
   ];
 
   const shownValue = {
