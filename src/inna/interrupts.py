@@ -1,4 +1,4 @@
-"""Ctrl-C at a command line: one line on standard error and exit status 1, at whatever moment it is pressed."""
+"""Handle Ctrl-C at a command line: one line and exit status 1, at any moment."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STOPPED = "Stopped. Finished runs are saved; run the same command to resume."
 
 
 def handle_interrupts() -> None:
-    """Raise KeyboardInterrupt at the first Ctrl-C from now on, and ignore further ones.
+    """Raise KeyboardInterrupt at the first Ctrl-C; ignore further ones.
 
     The exception could be lost where it is not expected: in an import, which may turn it into another one, or in a
     callback of the garbage collector. There the process ends instead.

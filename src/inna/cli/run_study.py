@@ -1,4 +1,4 @@
-"""Run a study from the command line: the sweep with its progress, the table and the report."""
+"""Run a study from the command line: sweep, table and report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["conclude", "run_study"]
 def run_study(
     study: Study, folder: Path, console: Console, options: SweepOptions, *, description: Study | None = None
 ) -> tuple[list[Path], list[Failure]]:
-    """Do the runs that ``folder`` does not contain yet, print the table and write report.html, if any run is done.
+    """Do the missing runs, print the table and write report.html, if any run is done.
 
     Arguments as in `inna.experiments.sweep.sweep.sweep`.
 

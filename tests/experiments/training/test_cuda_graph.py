@@ -104,7 +104,7 @@ def test_on_a_gpu_the_replayed_run_is_the_eager_one(optimizer, precision, monkey
     run = Run("t", "network", optimizer, 0.01, batch_size=BATCH, epochs=5, device="cuda", precision=precision)
     replayed = measure(run, task)
     assert replayed["cuda_graph"] is (optimizer != "adagrad")
-    monkeypatch.setattr("inna.experiments.training.loop._Training._recordable", lambda self: False)
+    monkeypatch.setattr("inna.experiments.training.loop.Training._recordable", lambda self: False)
     eager = measure(run, task)
     assert eager["cuda_graph"] is False
     ours, theirs = ([entry["train_loss"] for entry in result["history"]] for result in (replayed, eager))

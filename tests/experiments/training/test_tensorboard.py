@@ -43,8 +43,12 @@ def test_curves_are_logged_as_they_stand_in_the_rows_also_across_a_stop(tmp_path
     for run, result in rows.items():
         (folder,) = (tmp_path / "logs").glob(f"*{run.key}")
         logged = read_back(folder)
-        assert logged.keys() == {"loss/train", "loss/test", "test/worst_error", "step size", "seconds"}
-        for tag, name in (("loss/train", "train_loss"), ("test/worst_error", "test_worst_error"), ("step size", "lr")):
+        assert logged.keys() == {"loss/train", "loss/test", "test/worst_error", "learning rate", "seconds"}
+        for tag, name in (
+            ("loss/train", "train_loss"),
+            ("test/worst_error", "test_worst_error"),
+            ("learning rate", "lr"),
+        ):
             expected = [(entry["epoch"], pytest.approx(entry[name], rel=1e-6)) for entry in result["history"]]
             assert logged[tag] == expected
 

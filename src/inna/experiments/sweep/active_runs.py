@@ -1,4 +1,4 @@
-"""The active sweep and the active runs of a folder: small files, for displays in any process."""
+"""Announce the active sweep and its runs in files, for displays in any process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from inna.experiments.rows.results import Result
 from inna.experiments.rows.run import Run, describe
-from inna.files import is_alive, read_document, write_document
+from inna.files import is_alive, read_document, remove_abandoned, replacing, write_document
 
 __all__ = [
     "ActiveRun",
@@ -36,7 +36,7 @@ INTERVAL = 0.5  # seconds between two writes of one file
 
 
 class ActiveRun(NamedTuple):
-    """A run in progress: its key, a short description, the epochs done, and the latest training loss."""
+    """A run in progress: key, description, epochs done, latest training loss."""
 
     key: str
     text: str
@@ -65,7 +65,7 @@ class Heartbeat:
         self.close()
 
     def update(self, entry: Result) -> None:
-        """Announce the newest entry of the run's history, at most every `INTERVAL` and not once it is closed."""
+        """Announce the newest entry of the history, at most every `INTERVAL`."""
         with self.lock:
             if time.monotonic() >= self.due:
                 self._write(entry["epoch"], entry["train_loss"])
@@ -85,8 +85,9 @@ class Heartbeat:
 
 
 def read_active_runs(folder: Path) -> list[ActiveRun]:
-    """Return the active runs of ``folder``; remove the files of processes that are gone."""
+    """Return the active runs of ``folder``; remove the files of dead processes."""
     runs = []
+    remove_abandoned(folder / FOLDER)
     for path in sorted((folder / FOLDER).glob("*.json")):
         try:
             body = json.loads(path.read_bytes())
@@ -101,7 +102,7 @@ def read_active_runs(folder: Path) -> list[ActiveRun]:
 
 
 class ActiveSweep(NamedTuple):
-    """A sweep in progress: its process, its machine, runs at once, and its start (seconds since 1970)."""
+    """A sweep in progress: process, machine, runs at once, start (Unix time)."""
 
     pid: int
     host: str
@@ -133,7 +134,7 @@ def read_active_sweep(folder: Path) -> ActiveSweep | None:
 
 
 def write_failures(folder: Path, failures: Mapping[Run, str]) -> None:
-    """Write which runs of the latest sweep failed, and how; without any, remove the file."""
+    """Write the errors of the latest sweep; without any, remove the file."""
     path = folder / FAILURES
     if failures:
         lines = [[run.key, describe(run), error] for run, error in failures.items()]
@@ -143,7 +144,7 @@ def write_failures(folder: Path, failures: Mapping[Run, str]) -> None:
 
 
 def read_failures(folder: Path) -> dict[str, tuple[str, str]]:
-    """Return key -> (short description, error) of the runs of the latest sweep that failed.
+    """Return key -> (description, error) of the failed runs of the latest sweep.
 
     Raises:
         DamagedFileError: the file is damaged.
@@ -156,11 +157,9 @@ def read_failures(folder: Path) -> dict[str, tuple[str, str]]:
 
 
 def _announce(path: Path, body: Mapping[str, Any]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with contextlib.suppress(OSError):  # only a display; a full disk is reported where the row is written
-        path.parent.mkdir(parents=True, exist_ok=True)
+    # It is only for displays; a full disk is reported where the row is written.
+    with contextlib.suppress(OSError), replacing(path) as temporary:
         temporary.write_text(json.dumps(body), encoding="utf-8")
-        temporary.replace(path)
 
 
 def _is_active(path: Path, host: str, pid: int) -> bool:

@@ -1,4 +1,4 @@
-"""Do runs on the workers of a Dask cluster, which need no folder in common with this process.
+"""Do runs on the workers of a Dask cluster, without a common folder.
 
 A run is sent with its checkpoint, if there is one. It comes back as a result, which this process writes, or as a
 checkpoint if the sweep is stopped. Dask repeats the run of a lost worker on another one.

@@ -1,4 +1,4 @@
-"""The runs that a study still needs, and their estimated time, from a few iterations of each optimizer here."""
+"""Estimate the time that a study still needs, from a few real iterations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Clock = Callable[[Run, Task], Pace]
 
 @dataclass(frozen=True)
 class Part:
-    """The runs that an optimizer needs: tuning runs, seeds of the final runs, and their seconds in one process."""
+    """The runs that an optimizer needs, and their seconds in one process."""
 
     contender: Contender
     tuning: tuple[Run, ...]
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The runs of all optimizers, how many are done, how many are left, and the estimated seconds."""
+    """The runs of all optimizers, how many are done and left, and the seconds."""
 
     parts: tuple[Part, ...]
     done: int
@@ -48,12 +48,16 @@ class Forecast:
 
 
 def forecast(study: Study, rows: Rows, task: Task, jobs: int, clock: Clock = pace) -> Forecast:
-    """The runs of ``study`` that ``rows`` do not hold, and an estimate of their time.
+    """Return the runs that are missing in ``rows``, and an estimate of their time.
 
-    Grids that will be extended, processes that slow each other down, and runs that diverge early are not foreseen.
+    Extensions of grids, processes that slow each other down, and runs that diverge early are not predicted.
 
     Args:
-        clock: measures a run's `Pace`; each contender's at the middle of its grid.
+        study: the study.
+        rows: of its runs that are done.
+        task: its task.
+        jobs: runs at once.
+        clock: measures the `Pace` of a run; of each optimizer the one in the middle of its grid.
     """
     parts, done = [], 0
     for contender in study.contenders:
@@ -67,7 +71,7 @@ def forecast(study: Study, rows: Rows, task: Task, jobs: int, clock: Clock = pac
             continue
         middle = study.tuning_run(contender, contender.grid[len(contender.grid) // 2], contender.qs[0])
         measured = clock(middle, task)
-        # Before the first epoch everything is measured once.
+        # Before the first epoch both sets are evaluated once.
         epochs = len(tuning) * study.tuning_epochs + len(left) * study.epochs
         seconds = epochs * measured.epoch + (len(tuning) + len(left)) * measured.evaluation
         parts.append(Part(contender, tuning, left, measured.epoch, seconds))
@@ -79,7 +83,7 @@ def forecast(study: Study, rows: Rows, task: Task, jobs: int, clock: Clock = pac
 
 
 def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, console: Console) -> None:
-    """Print the runs that are left, two lines a contender, and the estimate as an estimate."""
+    """Print the runs that are left, a few lines for each optimizer, and the estimate."""
     from rich.text import Text
 
     for part in foreseen.parts:
@@ -95,7 +99,7 @@ def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, co
             seeds = " ".join(map(str, part.finals))
             console.print(Text(f"  final, {count(study.epochs, 'epoch')}: seeds {seeds}"))
     summary = (
-        f"{study.dataset}, {study.model}, on {study.device}, rows in {folder}: {count(foreseen.done, 'run')} done, "
+        f"{study.dataset}, {study.model}, on {study.device}, results in {folder}: {count(foreseen.done, 'run')} done, "
         f"{foreseen.runs} to do, {count(foreseen.epochs, 'epoch')}."
     )
     console.print(Text(summary))

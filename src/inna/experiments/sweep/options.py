@@ -74,7 +74,7 @@ class SweepOptions(LogOptions):
         super().check()
 
     def processes(self, device: str) -> int:
-        """Return the number of runs at once on ``device``: `jobs`, or one per core, or one on a GPU."""
+        """Return the runs at once on ``device``: `jobs`, one per core, or one on a GPU."""
         from inna.experiments.training.hardware import cores
 
         return self.jobs or (cores() if device == "cpu" else 1)

@@ -1,4 +1,4 @@
-"""Show the progress of runs: a live display on a terminal, a few plain lines elsewhere."""
+"""Show the progress of runs: live on a terminal, in a few lines elsewhere."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ PLAIN_LINES = 10  # of progress in a whole sweep or run, where the output is no 
 
 
 def make_progress(console: Console) -> LiveProgress | PlainProgress:
-    """Return the display that suits ``console``: a context manager, and a `Progress` for `sweep`."""
+    """Return a `Progress` that suits ``console``; it is a context manager too."""
     return LiveProgress(console) if console.is_terminal else PlainProgress(console)
 
 
 def outcome(result: Mapping[str, Any]) -> list[str]:
-    """Return the result of a run as a few lines: its measurements, or how it diverged."""
+    """Return a result as a few lines: its measurements, or how it diverged."""
     if result["status"] == "done":
         measured = [name for name in result if name == "train_loss" or name.startswith("test_")]
         lines = [", ".join(f"{name.replace('_', ' ')} {result[name]:.4g}" for name in measured)]
@@ -103,7 +103,7 @@ class PlainProgress:
 
 
 class LiveProgress:
-    """Shows runs done, time left, the last outcome, and active runs with their losses, four times a second."""
+    """Shows runs done, time left and active runs, four times a second."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -155,7 +155,7 @@ class LiveProgress:
 
 
 class TrainingProgress:
-    """Shows the progress of a single run: a bar with the loss on a terminal, about ten lines elsewhere."""
+    """Shows the progress of one run: a bar on a terminal, about ten lines elsewhere."""
 
     def __init__(self, console: Console, run: Run) -> None:
         self.console, self.run = console, run

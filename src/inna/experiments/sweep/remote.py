@@ -1,4 +1,7 @@
-"""Runs on machines that share no folder with the sweep: checkpoints travel as bytes, and results are saved by it."""
+"""Do runs on machines that share no folder with the sweep.
+
+Checkpoints are sent as bytes; the sweep saves the results.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ def attempt_remotely(
     stop: Callable[[], bool],
     on_epoch: Callable[[dict[str, Any]], object],
 ) -> Ended:
-    """Do ``run`` on a worker, from ``checkpoint`` if there is one; arguments as in `attempt`.
+    """Do ``run`` on a worker, from ``checkpoint`` if there is one.
 
     Args:
         run: the run.
@@ -65,7 +68,7 @@ def attempt_remotely(
 
 
 def save(ended: Ended, folder: Path, tensorboard: Path | None) -> None:
-    """Write the row or the checkpoint of a run that ended on a worker, and its curves for TensorBoard."""
+    """Write the row or the checkpoint of a run that ended on a worker, and its log."""
     if ended.checkpoint is not None:
         write_whole(checkpoint_path(folder, ended.run), ended.checkpoint)
     elif ended.result:

@@ -1,4 +1,4 @@
-"""The progress of the study in a folder, from its rows and heartbeats, in any process. Imports no framework."""
+"""Read the progress of the study in a folder; imports no framework."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Status:
 
 
 def read_status(folder: Path) -> Status:
-    """Return the progress of the study in ``folder``; only files of processes that are gone are changed: removed.
+    """Return the progress of the study in ``folder``; remove files of dead processes.
 
     Raises:
         FileNotFoundError: there is no such folder, or it contains no study.json.
@@ -136,7 +136,10 @@ def _seconds_left(
     parts: Mapping[str, Outlook],
     running: Collection[ActiveRun],
 ) -> float:
-    """Return the epochs left times the mean seconds of an epoch: of the same optimizer if it has rows, else of all."""
+    """Return the epochs left times the mean seconds of an epoch.
+
+    The mean is that of the same optimizer if it has rows, else of all.
+    """
     costs: dict[str, list[tuple[float, int]]] = {contender.label: [] for contender in study.contenders}
     for run, result in rows.items():
         epochs = max(1, len(result.get("history", ())) - 1)

@@ -22,7 +22,7 @@ NAME = "stop"
 
 @dataclass(frozen=True)
 class StopFlag:
-    """True once a stop is requested: a file exists, or the deadline (of the monotonic clock) has passed.
+    """True once a stop is requested: a file exists, or the deadline has passed.
 
     Any process of this machine can call it.
     """
@@ -31,6 +31,7 @@ class StopFlag:
     deadline: float | None = None
 
     def __call__(self) -> bool:
+        """Return whether to stop."""
         return (self.deadline is not None and time.monotonic() >= self.deadline) or self.path.exists()
 
 
@@ -104,7 +105,7 @@ class Stopping:
 
 
 def at_most_every(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``function``, called at most once in ``seconds``; in between its last value is returned."""
+    """Limit calls of ``function`` to one in ``seconds``; others return its last value."""
     due, value = -math.inf, None
 
     def call(*arguments: Any) -> Any:

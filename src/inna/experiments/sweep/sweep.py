@@ -1,4 +1,4 @@
-"""Do the runs of a study that its folder does not contain yet, here or on a cluster.
+"""Do the missing runs of a study, on this machine or on a cluster.
 
 Each row is written as its run ends, and every start reads the rows first. So a sweep that was stopped, even by
 ``kill -9``, is resumed by starting it again, and loses at most the runs in progress.
@@ -35,7 +35,7 @@ __all__ = ["Failure", "Progress", "SilentProgress", "SweepError", "failure_error
 
 
 def failure_error(failures: Sequence[Failure]) -> SweepError:
-    """Return the error that reports runs that failed: how many, and the first one; its note is the traceback."""
+    """Return an error about runs that failed; its note is the first traceback."""
     first = failures[0]
     error = SweepError(f"{len(failures)} runs failed; the first: {first.error}  [{describe(first.run)}]")
     error.add_note(first.traceback)
@@ -140,7 +140,7 @@ def _run_rounds(
     stopping: Stopping,
     progress: Progress,
 ) -> dict[Run, Failure]:
-    """Add the missing runs to ``rows``, until all are done or a stop is requested; return those that failed."""
+    """Add the missing runs to ``rows``, until a stop; return those that failed."""
     failures: dict[Run, Failure] = {}
     write_failures(folder, {})
     progress.begin(study, folder, outlook(study, rows, failures))
@@ -182,7 +182,7 @@ def _machine_errors_explained() -> Iterator[None]:
 
 
 def _due(study: Study, rows: Rows, failed: Collection[Run], jobs: int) -> dict[Run, str]:
-    """Return the runs that can start now, with the labels of their contenders, which take turns."""
+    """Return the runs that can start now -> their labels; contenders take turns."""
     queues = []
     for contender in study.contenders:
         tuning = state(study, contender, rows)
@@ -198,7 +198,10 @@ def _due(study: Study, rows: Rows, failed: Collection[Run], jobs: int) -> dict[R
 def _affordable(
     study: Study, contender: Contender, tuning: Tuning, rows: Rows, runs: list[Run], jobs: int
 ) -> list[Run]:
-    """Return the tuning runs that a time budget allows now: the next one, if it leaves enough for the final runs."""
+    """Return the tuning runs that a time budget allows now.
+
+    That is the next one, if it leaves enough for the final runs.
+    """
     if not study.budget or parse_budget(study.budget).unit != "seconds":
         return runs
     share = parse_budget(study.budget).amount * jobs / len(study.contenders)

@@ -1,4 +1,4 @@
-"""Do runs in worker processes of this machine; each row is written where its run ends, as soon as it ends."""
+"""Do runs in worker processes of this machine, which write their rows themselves."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Failure(NamedTuple):
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of an attempt at a run: its result, its failure, or a stop before its last epoch.
+    """The end of an attempt at a run: a result, a failure or a stop.
 
     Attributes:
         run: the run.
@@ -116,7 +116,7 @@ def attempt(
     on_epoch: Callable[[dict[str, Any]], object],
     keep: Callable[[Result], object] = lambda result: None,
 ) -> Ended:
-    """Do ``run``, unless ``stop`` is true at its start, and pass its result to ``keep``.
+    """Do ``run``, unless ``stop()`` is true at its start; ``keep`` its result.
 
     Whatever is raised is returned as an `Ended`. ``stop`` is called after each epoch too; a run that stops leaves a
     checkpoint.
@@ -146,7 +146,7 @@ def attempt(
 
 
 def explain(error: BaseException) -> tuple[str, bool]:
-    """Explain ``error`` in one line; the second value is whether it is the machine's fault rather than the run's."""
+    """Explain ``error`` in one line; is it the machine's fault, not the run's?"""
     text = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({error.strerror}); {RESUME}", True
@@ -157,7 +157,7 @@ def explain(error: BaseException) -> tuple[str, bool]:
 
 
 def pickled(task: Task) -> tuple[bytes, str]:
-    """Return ``task`` as bytes, functions of the user's own file by value, and their SHA-256 digest for `unpickled`.
+    """Return ``task`` as bytes, its file's functions by value, and their SHA-256.
 
     Raises:
         ValueError: it contains something that cannot be sent to another process.
@@ -193,7 +193,7 @@ def unpickled(content: bytes, sha256: str) -> Task:
 def completed(
     submit: Callable[[Run], Future[Any]], runs: list[Run], at_once: int, check: Callable[[], object]
 ) -> Generator[Future[Any]]:
-    """Submit ``runs``, ``at_once`` at a time, and yield their futures as they complete.
+    """Submit ``runs``, ``at_once`` at a time; yield the futures as they complete.
 
     ``check`` is called after each wait of at most `POLL_SECONDS`.
     """
@@ -250,7 +250,7 @@ class _Delivery:
 
 
 class Processes:
-    """Worker processes of this machine for one sweep; a context manager, which kills them at its end.
+    """Worker processes for one sweep; a context manager that kills them at its end.
 
     With one job the runs are done in this process.
     """
@@ -335,7 +335,7 @@ def store(folder: Path, run: Run, result: Result) -> None:
 
 @contextlib.contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """Block SIGINT in a block; the processes and threads that it starts inherit that from their first instruction.
+    """Block SIGINT in this thread, and in the processes and threads started here.
 
     Ctrl-C reaches the whole process group, but only the parent reacts: it asks its workers to stop, or kills them.
     """
@@ -355,7 +355,7 @@ def _ignore_sigint() -> None:
 
 
 def _work(run: Run, delivery: _Delivery) -> Ended:
-    """Do a run in a worker, and write its row there, so that it is saved even if the parent is killed."""
+    """Do a run in a worker, and write its row there: the parent may be killed."""
 
     def report(entry: dict[str, Any]) -> None:
         if os.getpid() != delivery.parent != os.getppid():

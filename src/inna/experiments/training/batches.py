@@ -1,6 +1,6 @@
-"""What the network is shown: a task's data on the device of a run, batch by batch, in the order that the seed decides.
+"""The batches of a task's data on a device, in the order that the seed decides.
 
-Data of a DataLoader come from it as it likes; where it draws at random, it is seeded by torch's global generator.
+A DataLoader keeps its own order; if it draws random numbers, it is seeded from torch's global generator.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from inna.experiments.tasks.task import Data
 
 __all__ = ["EVALUATION_BATCH", "Batches"]
 
-# Samples at once when a whole set is measured; the same for every optimizer, so that sums round alike.
+# Samples at once when a whole set is evaluated; the same for every optimizer, so that sums round alike.
 EVALUATION_BATCH = 512
 
 
@@ -26,7 +26,8 @@ class Batches:
 
     Attributes:
         data: (inputs, targets) on ``device``, or the task's DataLoader.
-        device, dtype: where batches lie, and the dtype of what is floating-point in them.
+        device: of the batches.
+        dtype: of what is floating-point in them.
     """
 
     def __init__(self, data: Data, device: torch.device, dtype: torch.dtype) -> None:
@@ -34,7 +35,7 @@ class Batches:
         self.data: Data = data if isinstance(data, DataLoader) else (self._moved(data[0]), self._moved(data[1]))
 
     def shuffled(self, seed: int, epoch: int, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The batches of an epoch of training, the last one smaller where they do not divide the set."""
+        """Yield the batches of an epoch of training; the last one may be smaller."""
         if isinstance(self.data, DataLoader):
             yield from self._loaded(self.data)
             return
@@ -43,12 +44,12 @@ class Batches:
             yield inputs[batch], targets[batch]
 
     def order(self, seed: int, epoch: int, count: int) -> Tensor:
-        """The samples 0, ..., count - 1 in the order of an epoch of training."""
+        """Return the order of ``count`` samples in an epoch, int64 of shape (count,)."""
         generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
         return torch.randperm(count, generator=generator).to(self.device)
 
     def in_turn(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """The whole set, to be measured."""
+        """Return the batches of the whole set in their own order, for evaluation."""
         if isinstance(self.data, DataLoader):
             return self._loaded(self.data)
         inputs, targets = self.data

@@ -1,4 +1,4 @@
-"""Training states on disk: one file with a checksum of its own, replaced atomically, loaded without running code."""
+"""Checkpoints of runs: checksummed, replaced atomically, loaded without code."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class DamagedCheckpointError(DamagedFileError):
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` (tensors, numbers, texts, lists, dictionaries) to ``path``: a temporary file, then renamed.
+    """Write ``state`` (tensors and plain values) to ``path`` atomically.
 
     The first line is the SHA-256 digest of the rest, which ``torch.load`` reads.
 
     Raises:
-        OSError: the folder cannot be written, or the disk is full; what lay at ``path`` is untouched.
+        OSError: the folder cannot be written, or the disk is full; the file that was at ``path`` is unchanged.
     """
     buffer = io.BytesIO()
     torch.save(state, buffer)
@@ -34,11 +34,11 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state that `save_checkpoint` wrote, its tensors on the CPU.
+    """Return the state that `save_checkpoint` wrote, its tensors on the CPU.
 
     Raises:
         FileNotFoundError: there is none.
-        DamagedCheckpointError: it is cut short, altered, or holds more than tensors and plain values.
+        DamagedCheckpointError: it is cut short, altered, or contains more than tensors and plain values.
     """
     digest, newline, payload = path.read_bytes().partition(b"\n")
     if not newline or hashlib.sha256(payload).hexdigest().encode() != digest:

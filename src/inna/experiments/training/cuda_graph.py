@@ -1,8 +1,8 @@
-"""A whole training iteration without the host: batch, step size, forward, backward and step as one CUDA graph.
+"""Record a training iteration as one CUDA graph, from the batch to the step.
 
-Launching the kernels of a small network takes the host longer than the device needs to carry them out. A graph is
-recorded once and replayed with a single launch. What changes from one iteration to the next therefore lies on the
-device: a counter, the epoch's order of the data, and its step sizes. Losses stay there too, until the epoch is over.
+Launching the kernels of a small network takes the host longer than the device needs to execute them. A graph is
+recorded once and replayed with a single launch. So everything that changes between iterations is on the device: a
+counter, the epoch's order of the data, and its learning rates. Losses stay there too, until the epoch is over.
 """
 
 from __future__ import annotations
@@ -16,13 +16,15 @@ from torch import Tensor
 
 __all__ = ["GraphedEpochs", "graph_settings"]
 
-WARM_UP = 3  # iterations before the graph is recorded: they make the optimizer's state, and choose convolutions
+WARM_UP = (
+    3  # iterations before the graph is recorded: they create the optimizer's state and choose convolution algorithms
+)
 
 
 def graph_settings(optimizer: type[torch.optim.Optimizer]) -> dict[str, Any] | None:
-    """What an optimizer must be constructed with so that its step can be recorded; None if it cannot be.
+    """Return the arguments that make an optimizer's step recordable; None if none do.
 
-    Its step size must be read on the device: by ``capturable``, or by torch's fused SGD.
+    Its learning rate must be read on the device: by ``capturable``, or by torch's fused SGD.
 
     >>> graph_settings(torch.optim.Adam), graph_settings(torch.optim.SGD), graph_settings(torch.optim.Adagrad)
     ({'capturable': True}, {'fused': True}, None)
@@ -33,18 +35,19 @@ def graph_settings(optimizer: type[torch.optim.Optimizer]) -> dict[str, Any] | N
 
 
 class GraphedEpochs:
-    """Carries epochs out on data that lie on the device.
+    """Trains for whole epochs on data that are on the device.
 
-    The first iterations of the first epoch run eagerly, then one is recorded; the last batch of an epoch, where it is
-    smaller, always runs eagerly. On a CPU there is nothing to record: the same iterations run eagerly there, which is
-    how they are tested.
+    The first iterations of the first epoch run eagerly, then one is recorded; a smaller last
+    batch of an epoch always runs eagerly. On a CPU nothing is recorded: the same iterations run eagerly, so that they
+    can be tested.
 
     Args:
-        loss: (inputs, targets) -> the loss of a batch, of one element; it must not read values on the host.
+        loss: (inputs, targets) -> the loss of a batch, of shape (); it must not read values on the host.
         optimizer: constructed with `graph_settings`.
-        inputs, targets: the training data, on the device.
+        inputs: of the training data, on the device.
+        targets: likewise.
         batch_size: >= 1.
-        dtype: of the step sizes.
+        dtype: of the learning rates.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class GraphedEpochs:
         self.graph: torch.cuda.CUDAGraph | None = None
 
     def epoch(self, order: Tensor, lrs: list[float]) -> Tensor:
-        """Train on the samples in ``order``, iteration k with step size ``lrs[k]``; the losses, on the CPU."""
+        """Train on ``order``, iteration k with ``lrs[k]``; return the losses, on the CPU."""
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
         self.order.copy_(order)

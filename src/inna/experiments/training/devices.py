@@ -1,4 +1,4 @@
-"""Where and in which arithmetic a run computes: its device, its precision, its threads."""
+"""The device, the precision and the threads of a run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ THREADS = 1  # of every run, so that its row does not depend on what runs beside
 
 
 class Precision(NamedTuple):
-    """The dtype of weights, data and optimizer, and the one of the layers where that is another (by autocast)."""
+    """The dtype of weights, data and optimizer, and that of autocast layers."""
 
     weights: torch.dtype
     layers: torch.dtype | None = None
@@ -29,10 +29,10 @@ PRECISIONS = {
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of that name; ``auto`` is a GPU where there is one.
+    """Return the device of that name; ``auto`` is a GPU if there is one.
 
     Raises:
-        ValueError: torch knows no such device, or the machine has none.
+        ValueError: torch has no such device, or the machine has none.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -46,7 +46,7 @@ def resolve_device(name: str) -> torch.device:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Run a block with ``count`` threads of torch, and give back as many as there were."""
+    """Run a block with ``count`` threads of torch, then restore their number."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -1,61 +1,65 @@
-"""Whether training has left the finite numbers, or is about to, and which step and parameter tell."""
+"""Detect that training has diverged, and find the step and the parameter."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-__all__ = ["DIVERGENCE_FACTOR", "Finding", "after_epoch", "in_batch", "in_replayed_batch"]
+__all__ = ["DIVERGENCE_FACTOR", "DivergedError", "check_epoch", "diverged_in_batch", "diverged_in_replayed_batch"]
 
 # A run whose training loss after an epoch exceeds this many times the loss of its initial weights has diverged.
 DIVERGENCE_FACTOR = 100.0
 
 
-class Finding(NamedTuple):
-    """What has diverged.
+class DivergedError(Exception):
+    """Training has diverged.
 
     Attributes:
-        steps_back: 1 where the step before did it, 0 where it shows in the iteration at hand.
-        parameter: the first that is not finite, or whose gradient is not; None if all are.
         reason: in words.
+        parameter: the name of the first that is not finite, or whose gradient is not; None if all are.
+        steps_back: 1 if the previous step is to blame, 0 if the current iteration is.
     """
 
-    steps_back: int
-    parameter: str | None
-    reason: str
+    def __init__(self, reason: str, parameter: str | None, steps_back: int) -> None:
+        super().__init__(reason)
+        self.reason, self.parameter, self.steps_back = reason, parameter, steps_back
 
 
-def in_batch(network: torch.nn.Module, loss: Tensor, value: float) -> Finding:
-    """Which step made the ``loss`` of a batch ``value``, not finite: the one before, if it left such a parameter."""
+def diverged_in_batch(network: torch.nn.Module, loss: Tensor, value: float) -> DivergedError:
+    """Return the error for a batch whose ``loss`` has a ``value`` that is not finite."""
     broken = _broken_parameter(network)
     if broken is not None:
-        return Finding(1, broken, "the step made a parameter non-finite")
+        return DivergedError("the step made a parameter non-finite", broken, steps_back=1)
     loss.backward()
     broken = _first_not_finite((name, p.grad) for name, p in network.named_parameters())
-    return Finding(0, broken, f"the loss became {value}")
+    return DivergedError(f"the loss became {value}", broken, steps_back=0)
 
 
-def in_replayed_batch(network: torch.nn.Module, value: float) -> Finding:
-    """As `in_batch`, where later steps have been taken already and gradients tell nothing."""
-    return Finding(0, _broken_parameter(network), f"the loss became {value}")
+def diverged_in_replayed_batch(network: torch.nn.Module, value: float) -> DivergedError:
+    """Return the error for such a batch after later steps: its gradients are gone."""
+    return DivergedError(f"the loss became {value}", _broken_parameter(network), steps_back=0)
 
 
-def after_epoch(network: torch.nn.Module, train_loss: float, initial_loss: float | None) -> Finding | None:
-    """What is wrong after an epoch with this training loss, if anything; None for ``initial_loss`` before the first."""
+def check_epoch(network: torch.nn.Module, train_loss: float, initial_loss: float | None) -> None:
+    """Check the parameters and the training loss after an epoch.
+
+    ``initial_loss`` is None before the first epoch.
+
+    Raises:
+        DivergedError: a parameter or the loss is not finite, or the loss has grown by `DIVERGENCE_FACTOR`.
+    """
     broken = _broken_parameter(network)
     if broken is not None:
-        return Finding(1, broken, "a parameter is non-finite at the end of the epoch")
+        raise DivergedError("a parameter is non-finite at the end of the epoch", broken, steps_back=1)
     if not math.isfinite(train_loss):
-        return Finding(1, None, f"the training loss after the epoch is {train_loss}")
+        raise DivergedError(f"the training loss after the epoch is {train_loss}", None, steps_back=1)
     initial = abs(initial_loss or 0.0)
     if initial > 0 and train_loss > DIVERGENCE_FACTOR * initial:
         reason = f"the training loss after the epoch is {train_loss:.3g}, over {DIVERGENCE_FACTOR:g} times the initial"
-        return Finding(1, None, reason)
-    return None
+        raise DivergedError(reason, None, steps_back=1)
 
 
 def _broken_parameter(network: torch.nn.Module) -> str | None:

@@ -1,4 +1,4 @@
-"""What a run ran on: versions and hardware, as they stand in its row."""
+"""The versions and the hardware of a run, as recorded in its row."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ __all__ = ["cores", "hardware", "report", "versions"]
 
 
 def versions() -> dict[str, str]:
-    """The versions of inna, torch and Python."""
+    """Return the versions of inna, torch and Python."""
     return {"inna": inna.__version__, "torch": torch.__version__, "python": platform.python_version()}
 
 
 def hardware(device: torch.device) -> dict[str, str | int]:
-    """The processor's name, the number of cores this process may use, and the name of the device."""
+    """Return the processor's name, the cores of this process, and the device's name."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return {"cpu": _processor(), "cores": cores(), "device": name}
 
 
 def cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -43,7 +43,7 @@ def _processor() -> str:
 
 
 def report() -> dict[str, str]:
-    """Return what ``inna info`` shows: versions, hardware, the optimizers' paths, the folder of the data sets."""
+    """Return what ``inna info`` shows: versions, hardware, paths, the data folder."""
     from inna.experiments.tasks.local_files import data_folder
     from inna.torch.kernels import cpu, support
 
@@ -63,7 +63,7 @@ def report() -> dict[str, str]:
     if cpu.unavailable() and cpu.compiler_log():
         lines["compiler of the CPU kernels"] = cpu.compiler_log().strip()
     folder = data_folder()
-    lines["data"] = f"{folder}{'' if folder.exists() else ' (not there yet)'}; inna datasets shows what is in it"
+    lines["data"] = f"{folder}{'' if folder.exists() else ' (does not exist yet)'}; inna datasets shows what is in it"
     return lines
 
 

@@ -24,19 +24,20 @@ from inna.experiments.training.batches import EVALUATION_BATCH, Batches
 from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from inna.experiments.training.cuda_graph import GraphedEpochs, graph_settings
 from inna.experiments.training.devices import PRECISIONS, THREADS
-from inna.experiments.training.divergence import Finding, after_epoch, in_batch, in_replayed_batch
+from inna.experiments.training.divergence import (
+    DivergedError,
+    check_epoch,
+    diverged_in_batch,
+    diverged_in_replayed_batch,
+)
 from inna.experiments.training.hardware import hardware, versions
 from inna.schedules import power_decay
 
-__all__ = ["WARM_UP", "OnEpoch", "OnNote", "Pace", "StoppedError"]
-
+__all__ = ["OnEpoch", "OnNote", "Pace", "StoppedError", "Training"]
 
 WARM_UP = 2  # iterations before time is taken
 
-
 OnEpoch = Callable[[dict[str, Any]], object]
-
-
 OnNote = Callable[[str], object]
 
 
@@ -45,18 +46,14 @@ class StoppedError(Exception):
 
 
 class Pace(NamedTuple):
-    """Seconds of an epoch, measuring both sets included, and of that measuring alone."""
+    """Seconds of an epoch with the evaluation of both sets, and of that alone."""
 
     epoch: float
     evaluation: float
 
 
-class _DivergedError(Exception):
-    """Raised where training has left the finite numbers; its argument is the row's ``divergence``."""
-
-
-class _Training:
-    """The state of one run, and what happens to it."""
+class Training:
+    """A run in progress: its network, optimizer, data and history."""
 
     def __init__(self, run: Run, task: Task, device: torch.device) -> None:
         if run.precision not in PRECISIONS:
@@ -87,6 +84,7 @@ class _Training:
         on_note: OnNote,
         stop: Callable[[], bool],
     ) -> dict[str, Any]:
+        """Train from the checkpoint, if any, to the last epoch; see `measure`."""
         if checkpoint is not None:
             self._restore(checkpoint, on_note)
         started = saved = time.perf_counter()
@@ -105,21 +103,22 @@ class _Training:
                     on_epoch(self.history[-1])
                 if stopping:
                     raise StoppedError(f"stopped after epoch {epoch} of {self.run.epochs}")
-        except _DivergedError as diverged:
-            divergence = diverged.args[0]
+        except DivergedError as error:
+            divergence = self._divergence(error)
         self.seconds = before + time.perf_counter() - started
         return self._result(divergence)
 
     def pace(self, seconds: float) -> Pace:
+        """Time about ``seconds`` of iterations, and an evaluation."""
         train, test = self.train_set.data, self.test_set.data
         if isinstance(train, DataLoader) or isinstance(test, DataLoader):
-            raise ValueError(f"task {self.task.name}: its pace is not known beforehand, since it has a DataLoader")
+            raise ValueError(f"task {self.task.name}: its pace is not known in advance, because it has a DataLoader")
         self._mode(training=True)
         times: list[float] = []
-        with contextlib.suppress(_DivergedError):
+        with contextlib.suppress(DivergedError):
             for inputs, targets in itertools.chain.from_iterable(map(self._shuffled, itertools.count(1))):
                 started = self._now()
-                self._iterate(inputs, targets, epoch=1)
+                self._iterate(inputs, targets)
                 times.append(self._now() - started)
                 if len(times) >= WARM_UP + 3 and sum(times[WARM_UP:]) >= seconds:
                     break
@@ -133,7 +132,7 @@ class _Training:
         return Pace(iterations * statistics.median(times[WARM_UP:] or times or [0.0]) + evaluation, evaluation)
 
     def _epoch(self, epoch: int) -> None:
-        """Train for one epoch (none if it is epoch 0), then measure both sets and extend the history."""
+        """Train for one epoch (not for epoch 0), evaluate both sets, extend the history."""
         reseed(derive(self.run.seed, "epoch", epoch))
         self._mode(training=True)
         started = self._now()
@@ -141,14 +140,12 @@ class _Training:
             self._replay(self.graphed, epoch)
         elif epoch > 0:
             for inputs, targets in self._shuffled(epoch):
-                self._iterate(inputs, targets, epoch)
+                self._iterate(inputs, targets)
         seconds = self._now() - started
         reseed(derive(self.run.seed, "evaluation", epoch))
         self._mode(training=False)
         train_loss, _ = self._measure(self.train_set.in_turn(), scored=False)
-        finding = after_epoch(self.network, train_loss, self.history[0]["train_loss"] if self.history else None)
-        if finding is not None:
-            raise self._diverged(finding, epoch)
+        check_epoch(self.network, train_loss, self.history[0]["train_loss"] if self.history else None)
         test_loss, scores = self._measure(self.test_set.in_turn(), scored=True)
         self.history.append(
             {
@@ -161,7 +158,7 @@ class _Training:
             | {"seconds": seconds}
         )
 
-    def _iterate(self, inputs: Tensor, targets: Tensor, epoch: int) -> None:
+    def _iterate(self, inputs: Tensor, targets: Tensor) -> None:
         lr = self._lr(self.iteration)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
@@ -171,7 +168,7 @@ class _Training:
             loss = self.task.loss(self._outputs(inputs), targets)
             value = loss.item()
             if not math.isfinite(value):
-                raise self._diverged(in_batch(self.network, loss, value), epoch)
+                raise diverged_in_batch(self.network, loss, value)
             self.last_loss = value
             loss.backward()
             return loss
@@ -192,8 +189,8 @@ class _Training:
         return outputs.to(self.dtype) if isinstance(outputs, Tensor) and outputs.is_floating_point() else outputs
 
     def _recordable(self) -> bool:
-        """Whether iterations can become a CUDA graph, as far as device, data and arithmetic go."""
-        # torch's fused SGD reads its step size from the device in float32 only.
+        """Return whether device, data and precision allow a CUDA graph."""
+        # torch's fused SGD reads its learning rate from the device in float32 only.
         return (
             self.device.type == "cuda"
             and not isinstance(self.train_set.data, DataLoader)
@@ -209,28 +206,27 @@ class _Training:
         return GraphedEpochs(loss, self.optimizer, *self.train_set.data, self.run.batch_size)
 
     def _replay(self, graphed: GraphedEpochs, epoch: int) -> None:
-        """An epoch without the host, which looks at the losses afterwards."""
+        """Train for one epoch on the device alone; the losses are checked afterwards."""
         order = self.train_set.order(self.run.seed, epoch, len(graphed.inputs))
         count = math.ceil(len(order) / self.run.batch_size)
         losses = graphed.epoch(order, [self._lr(self.iteration + k) for k in range(count)]).tolist()
         for loss in losses:
             if not math.isfinite(loss):
-                raise self._diverged(in_replayed_batch(self.network, loss), epoch)
+                raise diverged_in_replayed_batch(self.network, loss)
             self.last_loss = loss
             self.iteration += 1
 
-    def _diverged(self, finding: Finding, epoch: int) -> _DivergedError:
-        iteration = max(0, self.iteration - finding.steps_back)
-        return _DivergedError(
-            {
-                "iteration": iteration,
-                "epoch": epoch,
-                "parameter": finding.parameter,
-                "lr": self._lr(iteration),
-                "last_finite_loss": self.last_loss,
-                "reason": finding.reason,
-            }
-        )
+    def _divergence(self, error: DivergedError) -> dict[str, Any]:
+        """Return the row's ``divergence``."""
+        iteration = max(0, self.iteration - error.steps_back)
+        return {
+            "iteration": iteration,
+            "epoch": len(self.history),  # the one that it left unfinished
+            "parameter": error.parameter,
+            "lr": self._lr(iteration),
+            "last_finite_loss": self.last_loss,
+            "reason": error.reason,
+        }
 
     def _lr(self, iteration: int) -> float:
         return float(self.run.lr * self.decay(iteration))
@@ -247,7 +243,7 @@ class _Training:
 
     @torch.no_grad()
     def _measure(self, batches: Iterable[tuple[Tensor, Tensor]], scored: bool) -> tuple[float, dict[str, float]]:
-        """The mean loss over a whole set and, where asked, the metrics under the names of their columns."""
+        """Return the mean loss over a whole set and, if ``scored``, the metrics."""
         total, count = 0.0, 0
         outputs, aims = [], []
         for inputs, targets in batches:
@@ -258,7 +254,7 @@ class _Training:
                 outputs.append(output)
                 aims.append(targets)
         if not count:
-            raise ValueError(f"task {self.task.name}: its DataLoader gives no data")
+            raise ValueError(f"task {self.task.name}: its DataLoader yields no data")
         scores = {}
         if outputs:
             output, target = torch.cat(outputs), torch.cat(aims)
@@ -291,10 +287,10 @@ class _Training:
         except FileNotFoundError:
             return
         except DamagedCheckpointError as error:
-            on_note(f"{error}; the run begins anew")
+            on_note(f"{error}; the run starts from the beginning")
             return
         if state.get("run") != self.run.key:
-            on_note(f"{path}: the checkpoint of another run; this one begins anew")
+            on_note(f"{path}: the checkpoint of another run; this one starts from the beginning")
             return
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -1,4 +1,4 @@
-"""Optimizers by name: the ones of the comparison, any of ``torch.optim``, any class that can be imported.
+"""Find optimizers by name: built-in ones, ``torch.optim``, importable classes.
 
 A specification is ``name`` or ``name:setting=value,setting=value``, for instance ``inna:alpha=.5,beta=.1``,
 ``adamw:weight_decay=.01`` or ``mypackage.optim:MyOptimizer:eps=1e-6``.
@@ -36,7 +36,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Named:
-    """An optimizer of the comparison: where its class lies, how tables call it, what its name settles."""
+    """A built-in optimizer: its class, its label, and the settings of its name."""
 
     target: str
     label: str
@@ -58,7 +58,7 @@ NAMED: Mapping[str, Named] = {
 
 @dataclass(frozen=True)
 class Specification:
-    """A specification taken apart: the canonical name, the class, INNA's dampings if it has them, other settings."""
+    """A parsed specification; the dampings are None for optimizers without them."""
 
     name: str
     optimizer: type[torch.optim.Optimizer]
@@ -69,17 +69,17 @@ class Specification:
 
 
 def names() -> list[str]:
-    """Every name there is, those of the comparison first."""
+    """Return all names, those of the comparison first."""
     return [*NAMED, *(name for name in _torch_classes() if name not in NAMED)]
 
 
 def parse(text: str) -> Specification:
-    """Take a specification apart and check its settings against what the class takes.
+    """Parse a specification, and check its settings against the class.
 
     Numbers, true, false, none and tuples are read as such, everything else as text.
 
     Raises:
-        ValueError: no optimizer of this name (the message lists them), or none of its settings has that name.
+        ValueError: there is no such optimizer (the message lists them), or it has no such setting.
     """
     name, given = _split(text)
     named = NAMED.get(name)
@@ -88,7 +88,7 @@ def parse(text: str) -> Specification:
     settings: dict[str, Any] = {}
     for key, value in given.items():
         if key == "lr":
-            raise ValueError(f"{text}: lr is no setting here; the grid gives the step sizes, --lr a single one")
+            raise ValueError(f"{text}: lr is not a setting here; use --grid for several learning rates, --lr for one")
         if accepted is not None and key not in accepted:
             raise ValueError(f"{text}: {name} has no setting {key!r}; it has {', '.join(accepted)}")
         settings[key] = _like(accepted[key] if accepted else None, value)
@@ -111,13 +111,15 @@ def parse(text: str) -> Specification:
 
 
 def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyType({})) -> torch.optim.Optimizer:
-    """The optimizer of ``run`` on all parameters of ``network``, with step size gamma_0.
+    """Return the optimizer of ``run`` for all parameters of ``network``.
 
     Args:
+        run: names the optimizer and its settings.
+        network: the network.
         extra: settings that do not change what is computed, such as those of `graph_settings`.
 
     Raises:
-        ValueError: there is none of its name, or a setting is out of range.
+        ValueError: there is no such optimizer, or a setting is out of range.
         TypeError: a setting that it does not have.
     """
     named = NAMED.get(run.optimizer)
@@ -128,29 +130,29 @@ def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyT
 
 
 def class_of(run: Run) -> type[torch.optim.Optimizer]:
-    """The class of ``run``'s optimizer.
+    """Return the class of the optimizer of ``run``.
 
     Raises:
-        ValueError: there is none of its name.
+        ValueError: there is no such optimizer.
     """
     named = NAMED.get(run.optimizer)
     return _class(named.target if named else run.optimizer)
 
 
 def default_lr(specification: Specification) -> float:
-    """The step size that the class itself proposes.
+    """Return the default learning rate of the class.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has no default.
     """
     lr = inspect.signature(specification.optimizer).parameters["lr"].default
     if not isinstance(lr, (int, float)) or isinstance(lr, bool):
-        raise ValueError(f"{specification.name} has no step size of its own: give --lr")
+        raise ValueError(f"{specification.name} has no default learning rate: give --lr")
     return float(lr)
 
 
 def _split(text: str) -> tuple[str, dict[str, Any]]:
-    """``name:settings`` -> canonical name, settings; an importable class has a colon of its own."""
+    """Split ``name:settings``; an importable class contains a colon itself."""
     head, colon, tail = text.strip().rpartition(":")
     settled = colon and ("=" in tail or head.lower() in names())
     name, written = (head, tail) if settled else (text.strip(), "")
@@ -175,7 +177,7 @@ def _value(text: str) -> Any:
 
 
 def _like(default: Any, value: Any) -> Any:
-    """``value`` as a float where the default is one, so that 0 and 0.0 are the same setting."""
+    """Return ``value`` as a float if the default is one: 0 and 0.0 are the same."""
     if isinstance(value, int) and not isinstance(value, bool) and isinstance(default, float):
         return float(value)
     return value
@@ -216,7 +218,7 @@ def _torch_classes() -> dict[str, type[torch.optim.Optimizer]]:
 
 
 def _accepted(optimizer: type[torch.optim.Optimizer]) -> dict[str, Any] | None:
-    """The settings of a class and their defaults; None where it takes any keyword."""
+    """Return the settings of a class with their defaults; None if it takes any."""
     parameters = list(inspect.signature(optimizer).parameters.values())
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
         return None
@@ -235,6 +237,6 @@ def _in_parentheses(parts: list[str]) -> str:
 
 
 def closure_needed(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether ``step`` cannot do without a closure that evaluates the loss again (L-BFGS)."""
+    """Return whether ``step`` requires a closure, as L-BFGS does."""
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty

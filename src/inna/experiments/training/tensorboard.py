@@ -1,4 +1,4 @@
-"""A run's curves as TensorBoard reads them, written while the run is under way."""
+"""Log the curves of a run for TensorBoard, during the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["EventLog", "check_tensorboard"]
 
 
 def check_tensorboard(folder: Path | None) -> None:
-    """Make sure that logs can be written into ``folder``, if there is to be one.
+    """Check that logs can be written into ``folder``; None is always right.
 
     Raises:
         ValueError: the package tensorboard is not installed.
@@ -27,10 +27,10 @@ def check_tensorboard(folder: Path | None) -> None:
 
 
 class EventLog:
-    """The log of a run in a folder of its own under ``folder``; a context manager. None for ``folder`` logs nothing.
+    """Logs a run into its own folder under ``folder``, if any; a context manager.
 
-    Over epochs: loss/train, loss/test, test/<metric>, step size (gamma at the last iteration), seconds (of training).
-    A run that goes on from a checkpoint goes on in the same folder; what it had logged beyond is taken back.
+    Over epochs: loss/train, loss/test, test/<metric>, learning rate (γ at the last iteration), seconds (of training).
+    A run that is resumed from a checkpoint continues its log there; entries after the checkpoint are replaced.
     """
 
     def __init__(self, folder: Path | None, run: Run) -> None:
@@ -62,5 +62,5 @@ class EventLog:
 
 
 def _tag(name: str) -> str:
-    named = {"train_loss": "loss/train", "test_loss": "loss/test", "lr": "step size"}
+    named = {"train_loss": "loss/train", "test_loss": "loss/test", "lr": "learning rate"}
     return named.get(name, name.replace("test_", "test/", 1))

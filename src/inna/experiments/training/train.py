@@ -1,10 +1,12 @@
-"""One run: train a task's network with one optimizer, the step size set at every iteration, and measure it.
+"""Train a task's network with one optimizer, and evaluate it.
 
-    gamma_k = gamma_0 (k + 1)^-q        k = 0, 1, 2, ... counts iterations, not epochs
+The learning rate is set at every iteration k = 0, 1, 2, ..., which are not epochs:
+
+    γ_k = γ_0 (k + 1)^-q
 
 The seed decides the initial weights, which are the same for every optimizer, and the order of the data in each epoch.
-A run computes in one thread, so its row is the same, timings aside, wherever and beside whatever it runs on one kind
-of processor.
+A run computes in one thread, so its row does not depend on what runs beside it, timings aside, on one kind of
+processor.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from inna.experiments.tasks.load import load_task
 from inna.experiments.tasks.seeds import derive, isolated
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.devices import THREADS, resolve_device, threads
-from inna.experiments.training.loop import OnEpoch, OnNote, Pace, _Training
+from inna.experiments.training.loop import OnEpoch, OnNote, Pace, Training
 from inna.files import remove_abandoned
 
 __all__ = [
@@ -40,30 +42,30 @@ def train(
     on_epoch: OnEpoch | None = None,
     on_note: OnNote = warnings.warn,
 ) -> dict[str, Any]:
-    """Train as ``run`` says and return its row: the fields of ``run`` and the results, as a line of `load_rows`.
+    """Do ``run`` and return its row, as in a line of `load_rows`.
 
     Args:
         run: everything that decides the run.
-        task: what ``run.dataset`` stands for; by default it is found by that name.
-        folder: where the row is written, and where a checkpoint lies after each epoch, from which the same run goes
-            on bit for bit if it was interrupted; None writes nothing.
+        task: the task that ``run.dataset`` names; by default it is found by that name.
+        folder: where the row is written, and a checkpoint after each epoch. An interrupted run is resumed from it bit
+            for bit. None writes nothing.
         on_epoch: called after each epoch, and once before training, with the newest entry of ``history``.
-        on_note: called with a line on a checkpoint that is damaged; by default a warning.
+        on_note: called with a line about a damaged checkpoint; by default a warning.
 
     Returns:
         Beside the fields of ``run``: ``status`` ("done" or "diverged"), ``train_loss`` (mean over the training set
         in evaluation mode after the last epoch), ``test_loss`` and ``test_<metric>`` likewise over the test set (all
         NaN where diverged), ``seconds_per_epoch`` (median, of training alone), ``seconds`` (of the whole run),
-        ``history`` (a dictionary per epoch, the one before training first: ``epoch``, ``lr`` (gamma at its last
+        ``history`` (a dictionary per epoch, the one before training first: ``epoch``, ``lr`` (γ at its last
         iteration), ``train_loss``, ``test_loss``, ``test_<metric>``, ``seconds``; finite training losses only),
         ``state_bytes_per_parameter``, ``parameters``, ``iterations``, ``threads``, ``versions``, ``hardware``,
-        ``cuda_graph`` (whether iterations were replayed as one),
+        ``cuda_graph`` (whether iterations were replayed as a CUDA graph),
         ``finished`` (UTC), and where it diverged ``divergence``: ``iteration``, ``epoch``, ``parameter`` (the first
-        that is not finite, or whose gradient is not; None if all are), ``lr`` (gamma there), ``last_finite_loss``
+        that is not finite, or whose gradient is not; None if all are), ``lr`` (γ there), ``last_finite_loss``
         (of a mini-batch), ``reason``.
 
     Raises:
-        ValueError: the task, the optimizer, the device or the precision is not there or not usable.
+        ValueError: the task, the optimizer, the device or the precision does not exist or cannot be used.
 
     >>> row = train(Run("digits", "small-cnn", "sgd", lr=0.1, epochs=1))
     >>> row["status"], row["parameters"], row["iterations"]
@@ -72,7 +74,7 @@ def train(
     if task is None:
         task, source = load_task(run.dataset, model=run.model)
         if source != run.source:
-            raise ValueError(f"{run.dataset} is not the version that the run names: its source differs")
+            raise ValueError(f"{run.dataset} is not the version of the run: its source differs")
     checkpoint = None
     if folder is not None:
         checkpoint = checkpoint_path(Path(folder), run)
@@ -84,7 +86,7 @@ def train(
 
 
 def checkpoint_path(folder: Path, run: Run) -> Path:
-    """Where the checkpoint of ``run`` lies in ``folder``: beside its row."""
+    """Return the path of the checkpoint of ``run`` in ``folder``, beside its row."""
     row = row_path(folder, run)
     return row.with_name(row.name.removesuffix(".row.json") + ".checkpoint")
 
@@ -99,30 +101,34 @@ def measure(
     on_note: OnNote = lambda text: None,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """The result of ``run`` on ``task``, as `train` describes it.
+    """Return the result of ``run`` on ``task``, as `train` describes it.
 
     Args:
-        checkpoint: where the state is kept after an epoch; one that lies there is gone on from. A damaged one is
-            told to ``on_note`` and training begins anew.
+        run: everything that decides the run.
+        task: its task.
+        checkpoint: where the state is kept after an epoch; an existing checkpoint is resumed. A damaged one is reported
+            to ``on_note``, and training restarts.
         checkpoint_seconds: the least time between two checkpoints.
-        stop: asked after each epoch but the last; where it says yes, a checkpoint is left and training ends.
+        on_epoch: as in `train`.
+        on_note: as in `train`.
+        stop: called after each epoch but the last; if it returns true, a checkpoint is left and training ends.
 
     Raises:
-        StoppedError: ``stop`` said yes.
+        StoppedError: ``stop`` returned true.
     """
     device = resolve_device(run.device)
     with threads(THREADS), isolated(derive(run.seed, "weights"), device):
-        return _Training(run, task, device).results(checkpoint, checkpoint_seconds, on_epoch, on_note, stop)
+        return Training(run, task, device).results(checkpoint, checkpoint_seconds, on_epoch, on_note, stop)
 
 
 def pace(run: Run, task: Task, seconds: float = 0.5) -> Pace:
-    """How long an epoch of ``run`` takes here, from about ``seconds`` of real iterations after two to warm up.
+    """Measure how long an epoch of ``run`` takes, from ``seconds`` of iterations.
 
-    On a GPU these run one by one; where the run itself replays them as a graph, it is faster than this says.
+    On a GPU these run one by one; a run that replays them as a graph is faster than this estimate.
 
     Raises:
         ValueError: the task's data are DataLoaders, or as in `train`.
     """
     device = resolve_device(run.device)
     with threads(THREADS), isolated(derive(run.seed, "weights"), device):
-        return _Training(run, task, device).pace(seconds)
+        return Training(run, task, device).pace(seconds)
