@@ -78,7 +78,7 @@ def test_default_step_sizes_are_the_classes_own():
         ("inna:alpha", "settings are written name=value"),
         ("inna:alpha=", "name=value"),
         ("inna:alpha=much", "alpha must be a number"),
-        ("sgd:lr=.1", "lr is no setting"),
+        ("sgd:lr=.1", "lr is not a setting"),
         ("no_such_module:Thing", "No module named"),
         ("torch.optim:Nothing", "has no torch optimizer 'Nothing'"),
         ("torch.nn:Linear", "has no torch optimizer 'Linear'"),

@@ -10,6 +10,7 @@ import pytest
 import tiny_task
 from inna.cli import run as run_command
 from inna.experiments.comparison import make_study
+from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.sweep import sweep
 
 
@@ -37,7 +38,7 @@ def test_curves_are_logged_as_they_stand_in_the_rows_also_across_a_stop(tmp_path
     study = make_study(tiny_task.PATH, ["sgd"], epochs=3, tuning_epochs=2, seeds=(1,), grid=(0.1,), schedules=(0.5,))
     rows, slices = {}, 0
     while len(rows) < 2:
-        rows, _ = sweep(study, tmp_path / "rows", minutes=5 / 60, tensorboard=tmp_path / "logs")
+        rows, _ = sweep(study, tmp_path / "rows", SweepOptions(jobs=1, minutes=5 / 60, tensorboard=tmp_path / "logs"))
         slices += 1
     assert slices > 1
     for run, result in rows.items():

@@ -323,7 +323,7 @@ def test_weights_that_are_not_finite_from_the_start():
 def test_a_loader_without_data_and_a_source_that_changed_are_refused():
     empty = DataLoader(TensorDataset(torch.ones(3, 3), torch.ones(3, 1)), batch_size=8, drop_last=True)
     task = Task("t", tiny_task.network, empty, TINY.test, nn.functional.mse_loss)
-    with pytest.raises(ValueError, match="gives no data"):
+    with pytest.raises(ValueError, match="yields no data"):
         measure(a_run(), task)
     with pytest.raises(ValueError, match="source differs"):
         train(Run(tiny_task.PATH, "network", "sgd", 0.1, source="0" * 64))
