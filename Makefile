@@ -20,7 +20,7 @@ test-all: .venv/.dev
 # Other people's libraries, each group in an environment on top of .venv: too large for it, or harmful to imports there.
 test-ecosystem: .venv/ecosystem/.ready .venv/timm/.ready .venv/tensorflow/.ready
 	.venv/ecosystem/bin/python -m pytest tests/ecosystem/test_transformers.py tests/ecosystem/test_lightning.py \
-	    tests/ecosystem/test_flax.py
+	    tests/ecosystem/test_grad_scaler.py tests/ecosystem/test_flax.py
 	.venv/timm/bin/python -m pytest tests/ecosystem/test_timm.py
 	.venv/tensorflow/bin/python -m pytest -k tensorflow tests/test_keras_backends.py tests/test_parity.py
 

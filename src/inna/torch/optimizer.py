@@ -25,6 +25,7 @@ from inna.dynamics import momentum_from_phase
 from inna.torch.kernels.plan import Plan, step_and_plan
 from inna.torch.kernels.support import refusal
 from inna.torch.paths import Path, choose_path
+from inna.torch.scaling import apply_scaling
 from inna.torch.shards import place_like, to_local_lists
 from inna.torch.state_dict import check_layout, check_state
 from inna.torch.tensor_lists import Settings, TensorLists
@@ -70,11 +71,16 @@ class InertialOptimizer(Optimizer):
     # The state of a parameter; psi only between loading a checkpoint of the authors and the first step.
     state_names: ClassVar[frozenset[str]] = frozenset({"momentum", "step", "compensation", "psi"})
 
+    # Whether GradScaler passes its scale to `step` instead of dividing the gradients itself. As torch's, it may be set.
+    _step_supports_amp_scaling: bool = False
+
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
         # Checked before torch reads the groups: a bad default is reported even if every group overrides it.
         self._check(defaults)
         self._plans: dict[int, Plan] = {}
         super().__init__(params, defaults)
+        if defaults["fused"]:
+            self._step_supports_amp_scaling = True
 
     @classmethod
     def _signature_defaults(cls) -> dict[str, Any]:
@@ -124,9 +130,9 @@ class InertialOptimizer(Optimizer):
         for group in self.param_groups:
             for name, value in self._signature_defaults().items():
                 group.setdefault(name, value)
-        for values in self.state.values():
-            if "step" in values and not isinstance(values["step"], Tensor):
-                values["step"] = torch.tensor(float(values["step"]), dtype=torch.float32)
+        for param, values in self.state.items():
+            if isinstance(param, Tensor) and "step" in values:
+                values["step"] = as_count(values["step"])
 
     def state_dict(self) -> dict[str, Any]:
         """The state, the groups, and the version of their format, as plain containers and tensors."""
@@ -205,35 +211,27 @@ class InertialOptimizer(Optimizer):
         @functools.wraps(func)
         def wrapper(*args: Any, **kwargs: Any) -> Any:
             self = args[0]
+            compiling = torch.compiler.is_compiling()
+            call = func
             if (
-                (not torch.compiler.is_compiling() and _profiler_enabled())
+                (not compiling and _profiler_enabled())
                 or self._optimizer_step_pre_hooks
                 or self._optimizer_step_post_hooks
                 or _global_optimizer_pre_hooks
                 or _global_optimizer_post_hooks
             ):
-                return watched(*args, **kwargs)
-            return func(*args, **kwargs)
+                call = watched
+            if compiling:
+                return call(*args, **kwargs)
+            try:
+                return call(*args, **kwargs)
+            except BaseException:
+                # GradScaler removes these after a step. Left behind, they would scale the next one again.
+                vars(self).pop("grad_scale", None)
+                vars(self).pop("found_inf", None)
+                raise
 
         return wrapper
-
-    @property
-    def _step_supports_amp_scaling(self) -> bool:
-        """Whether all groups take the fused path, which honours GradScaler's ``grad_scale`` and ``found_inf``."""
-        for group in self.param_groups:
-            params = [param for param in group["params"] if param.grad is not None]
-            # Missing state will be laid out as the parameters are.
-            states = [self.state.get(param, {}) for param in params]
-            lists = TensorLists(
-                params=params,
-                grads=[param.grad for param in params if param.grad is not None],
-                momentums=[state.get("momentum") for state in states],
-                exp_avg_sqs=[state.get("exp_avg_sq") for state in states],
-                compensations=[state.get("compensation") for state in states],
-            )
-            if choose_path(group, lists) != "fused":
-                return False
-        return True
 
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -296,6 +294,13 @@ class InertialOptimizer(Optimizer):
         if not group["differentiable"]:
             # Plain shards are faster than DTensors, and foreach takes them together with plain parameters.
             lists = to_local_lists(lists)
+        scaling = self._scaling()
+        if any(value is not None for value in scaling):
+            host = not self._keeps_tensors(group)
+            scaled = apply_scaling(lists, settings, *scaling, host=host, in_place=not group["differentiable"])
+            if scaled is None:
+                return
+            settings = scaled
         flags = {"foreach": path == "foreach", **{name: group[name] for name in ("capturable", "differentiable")}}
         self._update(lists, **{name: getattr(settings, name) for name in self.settings}, **flags)
 
@@ -342,9 +347,11 @@ class InertialOptimizer(Optimizer):
         if self._counts(group) and "step" not in state:
             # With a momentum already there, it is too late for the initial velocity.
             state["step"] = _step_count(1.0 if "momentum" in state else 0.0, param, group)
-        elif self._counts(group) and group["capturable"] and state["step"].device != param.device:
-            # A count on the host, from before capturable was set, would not advance while a graph is replayed.
-            state["step"] = state["step"].to(param.device)
+        elif self._counts(group):
+            state["step"] = as_count(state["step"])
+            if group["capturable"] and state["step"].device != param.device:
+                # A count on the host, from before capturable was set, would not advance while a graph is replayed.
+                state["step"] = state["step"].to(param.device)
         if "momentum" not in state:
             state["momentum"] = zeros_like(param, momentum_dtype(param, group))
         kahan = group["kahan"]
@@ -368,11 +375,16 @@ class InertialOptimizer(Optimizer):
 
     def _settings(self, group: dict[str, Any]) -> Settings:
         """Read the group's hyper-parameters: lr, alpha and beta as numbers unless tensors must stay tensors."""
-        keep_tensors = group["capturable"] or group["differentiable"] or torch.compiler.is_compiling()
+        keep_tensors = self._keeps_tensors(group)
         values = {name: group[name] for name in self.settings}
         for name, bounds in self.ranges.items():
             values[name] = _hyperparameter(name, values[name], bounds, keep_tensors and name in ("lr", "alpha", "beta"))
         return Settings(**values)
+
+    @staticmethod
+    def _keeps_tensors(group: dict[str, Any]) -> bool:
+        """Whether tensors must not be read on the host."""
+        return bool(group["capturable"] or group["differentiable"] or torch.compiler.is_compiling())
 
     @abstractmethod
     def _update(self, lists: TensorLists, **settings: Any) -> None:
@@ -406,6 +418,15 @@ def zeros_like(param: Tensor, dtype: torch.dtype | None) -> Tensor:
     if dtype is not None and param.is_complex():
         dtype = dtype.to_complex()
     return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
+
+
+def as_count(step: Any) -> Tensor:
+    """``step`` as a 0-dimensional tensor of float32, in which every path counts; the same tensor if it is one."""
+    if not isinstance(step, Tensor):
+        return torch.tensor(float(step), dtype=torch.float32)
+    if step.dtype is torch.float32 and step.dim() == 0:
+        return step
+    return step.detach().to(torch.float32).reshape(())
 
 
 def _step_count(count: float, param: Tensor, group: dict[str, Any]) -> Tensor:

@@ -308,7 +308,7 @@ def test_a_captured_graph_follows_the_learning_rate_on_the_device(cls):
 @needs_gpu
 def test_grad_scaler_steps_and_skips_on_a_gpu():
     param = torch.ones(300, device="cuda", requires_grad=True)
-    optimizer = INNA([param], lr=0.1)
+    optimizer = INNA([param], lr=0.1, fused=True)
     scaler = torch.amp.GradScaler("cuda", init_scale=1024.0)
     assert optimizer._step_supports_amp_scaling
     for factor in (1.0, torch.inf):

@@ -47,7 +47,7 @@ def test_tensor_hyperparameters_are_read_at_each_step():
 def test_grad_scaler_scales_and_skips_through_the_kernels(cls, monkeypatch):
     def model() -> tuple[torch.nn.Parameter, Any]:
         param = torch.nn.Parameter(torch.linspace(-1, 1, 300))
-        return param, cls([param], lr=0.05, initial_speed=1.0)
+        return param, cls([param], lr=0.05, initial_speed=1.0, fused=True)
 
     param, optimizer = model()
     expected, plain = model()

@@ -1,0 +1,52 @@
+"""GradScaler's scale and verdict on the foreach and the single path; the kernels apply both themselves."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from inna.torch.tensor_lists import Settings, TensorLists, on_device
+
+__all__ = ["apply_scaling"]
+
+
+def apply_scaling(
+    lists: TensorLists,
+    settings: Settings,
+    grad_scale: Tensor | None,  # ()
+    found_inf: Tensor | None,  # ()
+    *,
+    host: bool,
+    in_place: bool,
+) -> Settings | None:
+    """Divide the gradients by ``grad_scale``; return the settings of the step, or None if it is to be skipped.
+
+    Args:
+        lists: the tensors of one group; the list of gradients may be changed.
+        settings: the group's settings.
+        grad_scale: GradScaler's scale; None if the gradients are unscaled already.
+        found_inf: GradScaler's verdict. If it is not 0, the step changes nothing.
+        host: read both on the host. Otherwise a step to be skipped becomes one with lr = 0 and zero gradients.
+        in_place: the gradients stay divided, as in torch's fused optimizers.
+
+    >>> lists = TensorLists(grads=[torch.tensor([8.0])])
+    >>> apply_scaling(lists, Settings(0.1, 0.5, 0.1), torch.tensor(4.0), torch.tensor(0.0), host=True, in_place=True)
+    Settings(lr=0.1, alpha=0.5, beta=0.1, weight_decay=0.0, initial_speed=None, decoupled_weight_decay=False, \
+maximize=False, sigma=None, eps=0.0)
+    >>> lists.grads
+    [tensor([2.])]
+    """
+    if host and found_inf is not None and found_inf.item() != 0:
+        return None
+    if grad_scale is not None:
+        # A power of two, so dividing by it is multiplying by its reciprocal.
+        factor = 1 / grad_scale.item() if host else grad_scale.reciprocal().reshape(())
+        for i, grad in enumerate(lists.grads):
+            value = on_device(grad.device, factor)
+            lists.grads[i] = grad.mul_(value) if in_place else grad * value
+    if host or found_inf is None:
+        return settings
+    skipped = found_inf.reshape(()) != 0
+    lists.grads[:] = [torch.where(on_device(grad.device, skipped), 0, grad) for grad in lists.grads]
+    lr = settings.lr if isinstance(settings.lr, Tensor) else torch.full_like(found_inf, settings.lr).reshape(())
+    return settings._replace(lr=torch.where(on_device(lr.device, skipped), 0, lr))
