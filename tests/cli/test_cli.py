@@ -213,7 +213,7 @@ def test_help_and_version(capsys, command):
         (["landscape", "--beside", "adam", "--beside", "adam"], "is given twice"),
         (["landscape", "--formats", "gif"], "of html, png and svg, got gif"),
         (["landscape", "--interactive", "--formats", "png"], "--interactive writes html alone"),
-        (["landscape", "--interactive", "--beside", "adam:lr=1"], "the interactive page runs gd, heavy-ball, nesterov, adam"),
+        (["landscape", "--interactive", "--beside", "adam:lr=1"], "the interactive page runs gd, heavy-ball, neste"),
         (["landscape", "--interactive", "--steps", "900000"], "takes 1 to 200000 steps"),
         (["nonsense"], "nonsense"),
     ],
