@@ -96,8 +96,7 @@ class Cluster:
 
     def _submit(self, run: Run) -> Future[Any]:
         self.heartbeats[run.key] = Heartbeat(self.context.folder, run)
-        checkpoint = read_checkpoint(self.context.folder, run)
-        future: Future[Any] = self.executor.submit(_train, run, checkpoint, *self.sent)
+        future: Future[Any] = self.executor.submit(_train, run, read_checkpoint(self.context.folder, run), *self.sent)
         self.runs[future] = run
         return future
 
