@@ -12,7 +12,6 @@ docs/from-sgd-or-adam.md.
 """
 
 from collections.abc import Callable
-from copy import copy
 from typing import Any, NamedTuple
 
 import jax
@@ -109,7 +108,7 @@ def inna(
     References:
         Castera, Bolte, Févotte, Pauwels, An Inertial Newton Algorithm for Deep Learning, JMLR 22(134), 2021, eq. (12).
     """
-    rates = _Rates(learning_rate, alpha, beta, weight_decay, initial_speed, max_learning_rate)
+    rates = _Rates.checked(learning_rate, alpha, beta, weight_decay, initial_speed, max_learning_rate)
 
     def prepare(
         theta: Any, momentum: Any, exp_avg_sq: Any, grad: Any, now: _Rates, moves: Any, steps: Any
@@ -173,22 +172,26 @@ def innaprop(
         Bolte, Boustany, Pauwels, Purica, A second-order-like optimizer with adaptive gradient scaling for deep
         learning, arXiv 2410.05871, 2024.
     """
-    rates = _Rates(learning_rate, alpha, beta, weight_decay, initial_speed, max_learning_rate)
+    rates = _Rates.checked(learning_rate, alpha, beta, weight_decay, initial_speed, max_learning_rate)
     sigma = _checked("sigma", sigma, minimum=0.0, below=1.0)
     eps = _checked("eps", eps, minimum=0.0)
     if rates.weight_decay is not None and isinstance(rates.beta, float) and rates.beta == 0:
         raise ValueError(f"beta must be > 0 with weight_decay (1/beta is taken), got {beta!r}")
 
-    def rescale(grad: Any, exp_avg_sq: Any, steps: Any, moves: Any) -> tuple[Any, Any]:
-        if jnp.iscomplexobj(grad):
-            real, real_sq = rescale(grad.real, exp_avg_sq.real, steps, moves)
-            imag, imag_sq = rescale(grad.imag, exp_avg_sq.imag, steps, moves)
-            return jax.lax.complex(real, imag), jax.lax.complex(real_sq, imag_sq)
+    # Two functions, because a closure that refers to itself cannot be made a pytree, as Optimistix does.
+    def rescale_real(grad: Any, exp_avg_sq: Any, steps: Any, moves: Any) -> tuple[Any, Any]:
         # Only the stored mean is computed: a second one would need a copy, see above. If the step changes nothing, it
         # may be 0, whose root has no derivative.
         exp_avg_sq = jnp.where(moves, dynamics.average_square(grad, exp_avg_sq, sigma), exp_avg_sq)
         safe = jnp.where(moves, exp_avg_sq, 1)
         return dynamics.divide_by_root(grad, safe, steps.astype(grad.dtype), sigma, eps), exp_avg_sq
+
+    def rescale(grad: Any, exp_avg_sq: Any, steps: Any, moves: Any) -> tuple[Any, Any]:
+        if not jnp.iscomplexobj(grad):
+            return rescale_real(grad, exp_avg_sq, steps, moves)
+        real, real_sq = rescale_real(grad.real, exp_avg_sq.real, steps, moves)
+        imag, imag_sq = rescale_real(grad.imag, exp_avg_sq.imag, steps, moves)
+        return jax.lax.complex(real, imag), jax.lax.complex(real_sq, imag_sq)
 
     def prepare(
         theta: Any, momentum: Any, exp_avg_sq: Any, grad: Any, now: _Rates, moves: Any, steps: Any
@@ -203,25 +206,34 @@ def innaprop(
     return _transformation("innaprop", rates, prepare, mask, momentum_dtype, averages_squares=True)
 
 
-class _Rates:
+class _Rates(NamedTuple):
     """The hyper-parameters: checked floats if they are known in advance, else tracers or schedules.
 
-    ``weight_decay`` is None without weight decay.
+    ``weight_decay`` is None without weight decay. A pytree, so that libraries that look for arrays in closures find
+    those here.
     """
 
-    def __init__(
-        self, learning_rate: Any, alpha: Any, beta: Any, weight_decay: Any, initial_speed: Any, max_learning_rate: Any
-    ) -> None:
-        self.learning_rate = _checked("learning_rate", learning_rate, schedule=True, minimum=0.0)
-        self.alpha = _checked("alpha", alpha, schedule=True, minimum=0.0)
-        self.beta = _checked("beta", beta, schedule=True, minimum=0.0)
-        self.weight_decay = _checked("weight_decay", weight_decay, minimum=0.0)
-        if isinstance(self.weight_decay, float) and self.weight_decay == 0:
-            self.weight_decay = None
-        self.initial_speed = None if initial_speed is None else _checked("initial_speed", initial_speed)
-        self.max_learning_rate = None
-        if max_learning_rate is not None:
-            self.max_learning_rate = _checked("max_learning_rate", max_learning_rate, minimum=0.0)
+    learning_rate: Any
+    alpha: Any
+    beta: Any
+    weight_decay: Any
+    initial_speed: Any
+    max_learning_rate: Any
+
+    @classmethod
+    def checked(
+        cls, learning_rate: Any, alpha: Any, beta: Any, weight_decay: Any, initial_speed: Any, max_learning_rate: Any
+    ) -> "_Rates":
+        """Check the arguments of `inna` and `innaprop`."""
+        decay = _checked("weight_decay", weight_decay, minimum=0.0)
+        return cls(
+            _checked("learning_rate", learning_rate, schedule=True, minimum=0.0),
+            _checked("alpha", alpha, schedule=True, minimum=0.0),
+            _checked("beta", beta, schedule=True, minimum=0.0),
+            None if isinstance(decay, float) and decay == 0 else decay,
+            None if initial_speed is None else _checked("initial_speed", initial_speed),
+            None if max_learning_rate is None else _checked("max_learning_rate", max_learning_rate, minimum=0.0),
+        )
 
     def divisible(self) -> bool:
         """Whether |1 - alpha gamma| >= 1/2 at every step, so that dividing by it loses at most one bit."""
@@ -233,28 +245,23 @@ class _Rates:
 
     def at(self, count: jax.Array) -> "_Rates":
         """The hyper-parameters of one step: floats and arrays of shape ()."""
-        now = copy(self)
-        now.learning_rate, now.alpha, now.beta = (
-            value(count) if callable(value) else value for value in (self.learning_rate, self.alpha, self.beta)
-        )
+        lr, alpha, beta = (value(count) if callable(value) else value for value in self[:3])
         if self.max_learning_rate is not None:
-            now.learning_rate = jnp.minimum(now.learning_rate, self.max_learning_rate)
-        return now
+            lr = jnp.minimum(lr, self.max_learning_rate)
+        return self._replace(learning_rate=lr, alpha=alpha, beta=beta)
 
     def for_array(self, dtype: Any, decays: Any) -> "_Rates":
         """The hyper-parameters for one array of parameters: arrays in the real ``dtype``, decay only if ``decays``.
 
         Floats stay floats, so that their products are rounded once.
         """
-        now = copy(self)
-        if self.weight_decay is not None and isinstance(decays, (bool, np.bool_)):
-            now.weight_decay = self.weight_decay if decays else None
-        elif self.weight_decay is not None:
-            now.weight_decay = self.weight_decay * decays
-        for name, value in vars(now).items():
-            if value is not None and not isinstance(value, float):
-                setattr(now, name, jnp.asarray(value, dtype))
-        return now
+        decay = self.weight_decay
+        if decay is not None and isinstance(decays, (bool, np.bool_)):
+            decay = decay if decays else None
+        elif decay is not None:
+            decay = decay * decays
+        now = self._replace(weight_decay=decay)
+        return _Rates(*(x if x is None or isinstance(x, float) else jnp.asarray(x, dtype) for x in now))
 
 
 def _transformation(
@@ -283,23 +290,28 @@ def _transformation(
             raise ValueError(f"momentum_dtype must be a floating or complex dtype or None, got {momentum_dtype}")
 
     def init(params: optax.Params) -> InertialState:
-        for param in jax.tree.leaves(params):
-            if not jnp.issubdtype(jnp.result_type(param), jnp.inexact):
-                raise TypeError(f"{name} moves floating or complex parameters, got {jnp.result_type(param)}")
+        for path, param in jax.tree.leaves_with_path(params):
+            dtype = jnp.result_type(param)
+            if not jnp.issubdtype(dtype, jnp.inexact):
+                raise TypeError(f"{name} moves floating or complex parameters, got {dtype} at params{_keys(path)}")
+        momentum = jax.tree.map(lambda p: jnp.zeros_like(p, momentum_dtype or jnp.result_type(p)), params)
         exp_avg_sq = None
         if averages_squares:
             exp_avg_sq = jax.tree.map(lambda p: jnp.zeros_like(p, _at_least_single(p)), params)
         # Two arrays: one buffer cannot be donated twice.
         count, steps = jnp.zeros([], jnp.int32), jnp.zeros([], jnp.int32)
-        return InertialState(count, steps, optax.tree.zeros_like(params, dtype=momentum_dtype), exp_avg_sq)
+        return InertialState(count, steps, momentum, exp_avg_sq)
 
     def update(
         grads: optax.Updates, state: InertialState, params: optax.Params | None = None, **_: Any
     ) -> tuple[optax.Updates, InertialState]:
-        if params is None:
-            if rates.weight_decay is not None:
-                raise ValueError(f"{name} with weight decay needs the parameters: call update(grads, state, params)")
-            params = grads  # only their shapes and dtypes matter
+        gradients = _leaves("grads", grads, state.momentum)
+        if params is not None:
+            thetas = _leaves("params", params, state.momentum)
+        elif rates.weight_decay is None:
+            params, thetas = grads, gradients  # only their dtypes matter
+        else:
+            raise ValueError(f"{name} with weight decay needs the parameters: call update(grads, state, params)")
         now = rates.at(state.count)
         moves = now.learning_rate != 0
         steps = state.steps + jnp.asarray(moves, jnp.int32)
@@ -308,7 +320,7 @@ def _transformation(
             dtype = jnp.promote_types(_at_least_single(theta), momentum.dtype)
             rates_here = now.for_array(jnp.zeros([], dtype).real.dtype, decays)
             lr, alpha, beta = rates_here.learning_rate, rates_here.alpha, rates_here.beta
-            p, g, m = (x.astype(dtype) for x in (theta, grad, momentum))
+            p, g, m = (jnp.asarray(x).astype(dtype) for x in (theta, grad, momentum))
             start = p, m, exp_avg_sq, g, rates_here, moves
             shrunk, m, v, g = prepare(*start, state.steps + 1)
             if rates.initial_speed is not None:
@@ -323,11 +335,14 @@ def _transformation(
                 u = -lr / (1 - alpha * lr) * (m + (beta - lr) * g)
             if shrunk is not p:
                 u = u + (shrunk - p)
-            return jnp.where(moves, u, 0).astype(theta.dtype), m, v
+            # An integer must not truncate its update, nor a real gradient that of a complex parameter.
+            to = jnp.result_type(theta)
+            kind = jnp.complexfloating if jnp.iscomplexobj(u) else jnp.floating
+            return jnp.where(moves, u, 0).astype(to if jnp.issubdtype(to, kind) else momentum.dtype), m, v
 
-        tree: Any = jax.tree.structure(params)
-        trees = [params, grads, state.momentum, *([state.exp_avg_sq] if averages_squares else [])]
-        columns = [tree.flatten_up_to(x) for x in trees]
+        tree: Any = jax.tree.structure(state.momentum)
+        state_trees = [state.momentum, *([state.exp_avg_sq] if averages_squares else [])]
+        columns = [thetas, gradients, *(_leaves("state", x, state.momentum) for x in state_trees)]
         decays = tree.flatten_up_to(_broadcast(mask, params))
         moved = [move(row_decays, *row) for row_decays, *row in zip(decays, *columns, strict=True)]
         updates, momentum, exp_avg_sq = (tree.unflatten([row[i] for row in moved]) for i in range(3))
@@ -343,11 +358,64 @@ def _broadcast(mask: Mask | None, params: optax.Params) -> Any:
     return jax.tree.map(lambda decays, below: jax.tree.map(lambda _: decays, below), mask, params)
 
 
-def _at_least_single(x: jax.Array) -> Any:
-    return jnp.promote_types(x.dtype, jnp.float32)
+def _leaves(what: str, values: Any, like: Any) -> list[Any]:
+    """Return the leaves of ``values`` in the order of those of ``like``.
+
+    Raises:
+        ValueError: a leaf is missing, superfluous, or neither a number nor of the shape of that in ``like``. The
+            message names it. None and ``optax.MaskedNode`` have no leaves.
+    """
+    tree: Any = jax.tree.structure(like)
+    if jax.tree.structure(values) != tree:
+        ours, theirs = (dict(jax.tree.leaves_with_path(x)) for x in (like, values))
+        for path in ours:
+            if path not in theirs:
+                raise ValueError(
+                    f"{what}{_keys(path)} must be an array, got none (None, a masked node or a missing key). "
+                    "Pass zeros, or exclude the parameter with optax.masked or optax.multi_transform"
+                )
+        for path in theirs:
+            if path not in ours:
+                raise ValueError(f"{what}{_keys(path)} belongs to no parameter of the state")
+    leaves: list[Any] = tree.flatten_up_to(values)
+    for i, (leaf, one) in enumerate(zip(leaves, jax.tree.leaves(like), strict=True)):
+        if jnp.shape(leaf) not in ((), jnp.shape(one)):
+            path = jax.tree.leaves_with_path(like)[i][0]
+            raise ValueError(
+                f"{what}{_keys(path)} must have the shape {jnp.shape(one)} of its parameter, got {jnp.shape(leaf)}"
+            )
+    return leaves
+
+
+def _keys(path: Any) -> str:
+    return jax.tree_util.keystr(path)
+
+
+def _at_least_single(x: Any) -> Any:
+    return jnp.promote_types(jnp.result_type(x), jnp.float32)
 
 
 def _checked(name: str, value: Any, *, schedule: bool = False, **bounds: Any) -> Any:
     if isinstance(value, jax.core.Tracer) or (schedule and callable(value)):
         return value
-    return check_range(name, value, **bounds)
+    try:
+        return check_range(name, value, **bounds)
+    except ValueError as error:
+        if not _is_rounded(name, value, **bounds):
+            raise
+        raise ValueError(
+            f"{error}: {value.dtype} rounds numbers near the limit to it. optax.inject_hyperparams casts to the dtype "
+            "of the parameters; pass it hyperparam_dtype=jnp.float32"
+        ) from None
+
+
+def _is_rounded(name: str, value: Any, **bounds: Any) -> bool:
+    """Return whether ``value`` is an array of at most 16 bits, and its neighbour of this dtype is in the range."""
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or dtype.itemsize > 2 or jnp.shape(value) != ():
+        return False
+    try:
+        check_range(name, np.nextafter(np.asarray(value), np.zeros((), dtype)), **bounds)
+    except ValueError:
+        return False
+    return True
