@@ -1,6 +1,8 @@
 """inna.keras on the backend that KERAS_BACKEND names; tests/test_keras_backends.py runs this on each."""
 
+import inspect
 import json
+import warnings
 
 import keras
 import numpy as np
@@ -318,8 +320,8 @@ def test_arguments_out_of_range(make, name, value):
 def test_other_bad_input():
     with pytest.raises(ValueError, match=r"^sigma must be a finite number >= 0 and < 1, got 1\.0"):
         INNAprop(sigma=1.0)
-    with pytest.raises(ValueError, match=r"^eps must be a finite number >= 0, got -1"):
-        INNAprop(eps=-1)
+    with pytest.raises(ValueError, match=r"^epsilon must be a finite number >= 0, got -1"):
+        INNAprop(epsilon=-1)
     with pytest.raises(ValueError, match=r"^beta must be > 0 with weight_decay .* got 0\.0"):
         INNAprop(beta=0.0)
     INNAprop(beta=0.0, weight_decay=None)
@@ -329,6 +331,77 @@ def test_other_bad_input():
         PowerDecay(0.1, -1)
     with pytest.raises(ValueError, match=r"^gradient_accumulation_steps must be an integer, got 1.5"):
         PowerDecay(0.1, 0.5, 1.5)
+
+
+@pytest.mark.parametrize("make", [INNA, INNAprop, PowerDecay])
+@pytest.mark.parametrize("hold", [keras.Variable, ops.convert_to_tensor, np.array], ids=["variable", "tensor", "array"])
+def test_what_may_change_later_is_refused_as_a_number(make, hold):
+    """Keras's AdamW refuses such a learning rate too."""
+    with pytest.raises(ValueError, match="learning_rate"):
+        keras.optimizers.AdamW(hold(0.5))
+    settings = {*inspect.signature(make).parameters} - {"name", "kwargs"}
+    for name in settings:
+        with pytest.raises(ValueError, match=rf"^{name} must be a number.* got .*pass float\({name}\)"):
+            make(**{name: hold(0.5)})
+        make(**{name: np.int64(1) if name == "gradient_accumulation_steps" else np.float32(0.5)})
+
+
+@BOTH
+@pytest.mark.parametrize("by_function", [False, True])
+def test_a_learning_rate_that_is_assigned_is_that_of_the_next_step(make, by_function):
+    rate = keras.Variable(0.1)
+    optimizer = make((lambda: rate) if by_function else 0.1)
+    weight = keras.Variable(START.astype("float32"))
+    optimizer.build([weight])
+    rate = rate if by_function else optimizer.learning_rate
+    for value in (0.1, 0.0, 0.2):
+        rate.assign(value)
+        before = as_array(weight)
+        optimizer.apply([ops.ones(6)])
+        assert np.array_equal(as_array(weight), before) == (value == 0)
+
+
+@BOTH
+def test_a_learning_rate_that_is_assigned_between_fits_is_followed(make):
+    x, y = data()
+    model = small_model(make(0.1))
+    for value in (0.1, 0.0, 0.2):
+        model.optimizer.learning_rate.assign(value)
+        before = [as_array(w) for w in model.weights]
+        model.fit(x, y, verbose=0)
+        same = all(np.array_equal(old, as_array(new)) for old, new in zip(before, model.weights, strict=True))
+        assert same == (value == 0)
+
+
+def test_names_of_the_optimizers():
+    class Ours(INNAprop):
+        pass
+
+    keras.utils.clear_session()
+    for make, name in [(INNA, "inna"), (INNAprop, "innaprop"), (Ours, "ours")]:
+        assert [make().name for _ in range(3)] == [name, f"{name}_1", f"{name}_2"]
+        assert make(name="mine").name == "mine"
+    assert INNAprop(name=None).iterations.path == "innaprop_3/iteration"
+
+
+def test_eps_is_the_deprecated_name_of_epsilon():
+    with pytest.warns(DeprecationWarning, match=r"write epsilon=") as caught:
+        optimizer = INNAprop(eps=1e-5)
+    assert caught[0].filename == __file__
+    assert optimizer.epsilon == 1e-5
+    with pytest.raises(ValueError, match="not recognized"):
+        INNA(eps=1e-5)
+
+
+def test_a_config_with_the_old_names_still_loads():
+    new = keras.saving.serialize_keras_object(INNAprop(0.3, epsilon=1e-5))
+    old = json.loads(json.dumps(new))
+    old["config"]["eps"] = old["config"].pop("epsilon")
+    old["config"]["name"] = "inn_aprop"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = keras.saving.deserialize_keras_object(old)
+    assert again.get_config() == new["config"] | {"name": "inn_aprop"}
 
 
 def test_the_defaults_are_those_of_the_rule():

@@ -9,6 +9,8 @@ gradient accumulation. Under accumulation Keras passes micro-steps to schedules:
 
 from __future__ import annotations
 
+import numbers
+import warnings
 from typing import Any
 
 import keras
@@ -63,10 +65,10 @@ class PowerDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: igno
         name: str = "PowerDecay",
     ) -> None:
         super().__init__()
-        self.initial_learning_rate = check_range("initial_learning_rate", initial_learning_rate, minimum=0.0)
-        self.power = check_range("power", power, minimum=0.0)
+        self.initial_learning_rate = _checked("initial_learning_rate", initial_learning_rate, minimum=0.0)
+        self.power = _checked("power", power, minimum=0.0)
         self.gradient_accumulation_steps = int(
-            check_range("gradient_accumulation_steps", gradient_accumulation_steps, minimum=1)
+            _checked("gradient_accumulation_steps", gradient_accumulation_steps, minimum=1)
         )
         if self.gradient_accumulation_steps != gradient_accumulation_steps:
             raise ValueError(f"gradient_accumulation_steps must be an integer, got {gradient_accumulation_steps!r}")
@@ -100,12 +102,12 @@ class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         if not callable(learning_rate):
-            learning_rate = check_range("learning_rate", learning_rate, minimum=0.0)
+            learning_rate = _checked("learning_rate", learning_rate, minimum=0.0)
         if weight_decay is not None:
-            weight_decay = check_range("weight_decay", weight_decay, minimum=0.0)
-        alpha, beta = check_range("alpha", alpha, minimum=0.0), check_range("beta", beta, minimum=0.0)
+            weight_decay = _checked("weight_decay", weight_decay, minimum=0.0)
+        alpha, beta = _checked("alpha", alpha, minimum=0.0), _checked("beta", beta, minimum=0.0)
         if initial_speed is not None:
-            initial_speed = check_range("initial_speed", initial_speed)
+            initial_speed = _checked("initial_speed", initial_speed)
         super().__init__(learning_rate=learning_rate, weight_decay=weight_decay, **kwargs)
         self.alpha = alpha
         self.beta = beta
@@ -230,12 +232,12 @@ class INNA(_InertialOptimizer):
 class INNAprop(_InertialOptimizer):
     """INNAprop: the step of `INNA` on RMSprop's gradient ghat, with two variables of state per weight.
 
-        v_{k+1} = sigma v_k + (1 - sigma) g_k²        ghat_k = g_k / (sqrt(v_{k+1}/(1 - sigma^(k+1))) + eps)
+        v_{k+1} = sigma v_k + (1 - sigma) g_k²        ghat_k = g_k / (sqrt(v_{k+1}/(1 - sigma^(k+1))) + epsilon)
 
     Args:
         {arguments}
         sigma: decay rate of v, in [0, 1).
-        eps: added to the root, >= 0.
+        epsilon: added to the root, >= 0. The name ``eps`` is deprecated.
         weight_decay: lambda >= 0 or None. As published, theta is multiplied by (1 - gamma lambda) and gamma lambda
             (1/beta - alpha) theta is added to the momentum, before the step. It needs beta > 0.
         {kwargs}
@@ -258,16 +260,23 @@ class INNAprop(_InertialOptimizer):
         alpha: float = 0.1,
         beta: float = 0.9,
         sigma: float = 0.999,
-        eps: float = 1e-8,
+        epsilon: float = 1e-8,
         weight_decay: float | None = 0.01,
         initial_speed: float | None = None,
         **kwargs: Any,
     ) -> None:
-        sigma = check_range("sigma", sigma, minimum=0.0, below=1.0)
-        eps = check_range("eps", eps, minimum=0.0)
+        if "eps" in kwargs:
+            warnings.warn("INNAprop(eps=...) is deprecated, write epsilon=...", DeprecationWarning, stacklevel=2)
+            epsilon = kwargs.pop("eps")
+        sigma = _checked("sigma", sigma, minimum=0.0, below=1.0)
+        epsilon = _checked("epsilon", epsilon, minimum=0.0)
+        if type(self) is INNAprop and kwargs.get("name") is None:
+            # Keras would make inn_aprop of the class's name.
+            uid = keras.backend.get_uid("innaprop")
+            kwargs["name"] = "innaprop" if uid == 1 else f"innaprop_{uid - 1}"
         super().__init__(learning_rate, alpha, beta, initial_speed, weight_decay, **kwargs)
         self.sigma = sigma
-        self.eps = eps
+        self.epsilon = epsilon
         if self.weight_decay and self.beta == 0:
             raise ValueError(f"beta must be > 0 with weight_decay (1/beta is taken), got {beta!r}")
 
@@ -286,7 +295,7 @@ class INNAprop(_InertialOptimizer):
         self, index: int, theta: Any, momentum: Any, grad: Any, lr: Any, decay: float, moves: Any, count: Any
     ) -> tuple[Any, Any, Any]:
         old = ops.convert_to_tensor(self._exp_avg_sqs[index], grad.dtype)
-        grad, exp_avg_sq = dynamics.rescale(grad, old, ops.cast(count, grad.dtype), self.sigma, self.eps)
+        grad, exp_avg_sq = dynamics.rescale(grad, old, ops.cast(count, grad.dtype), self.sigma, self.epsilon)
         self._keep(self._exp_avg_sqs[index], exp_avg_sq, old, moves)
         if decay:
             theta, momentum = dynamics.decay_innaprop(theta, momentum, lr, self.alpha, self.beta, decay)
@@ -294,4 +303,22 @@ class INNAprop(_InertialOptimizer):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, for ``from_config``."""
-        return {**super().get_config(), "sigma": self.sigma, "eps": self.eps}
+        return {**super().get_config(), "sigma": self.sigma, "epsilon": self.epsilon}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> INNAprop:
+        """Make the optimizer of ``get_config``, also of an older one with ``eps``."""
+        config = {("epsilon" if name == "eps" else name): value for name, value in config.items()}
+        return super().from_config(config, custom_objects)  # type: ignore[no-any-return]
+
+
+def _checked(name: str, value: Any, **bounds: Any) -> float:
+    """Return ``value`` as a float if it is in the range; refuse variables, whose changes would be missed."""
+    if hasattr(value, "dtype") and not isinstance(value, numbers.Real):
+        ways = "a number, a schedule or a function without arguments" if name == "learning_rate" else "a number"
+        then = "; to change it, assign to optimizer.learning_rate" if name == "learning_rate" else ""
+        raise ValueError(
+            f"{name} must be {ways}, got {value!r}. Later changes of a variable, tensor or array would be ignored: "
+            f"pass float({name}){then}"
+        )
+    return check_range(name, value, **bounds)
