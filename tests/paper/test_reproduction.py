@@ -139,7 +139,7 @@ def test_a_diverged_seed_is_marked_at_its_last_epoch():
     figure = figures_of(study_of(), diverging={("SGD", 3): 7})["figure-3"]
     crosses = [layer["rows"] for layer in layers(figure) if layer["mark"].get("shape") == "cross"]
     assert [(row["contender"], row["seed"], row["epoch"]) for row in crosses[0]] == [("SGD", 3, 7)]
-    assert "×: after this epoch a seed diverged" in figure.caption
+    assert "×: a seed diverged after this epoch" in figure.caption
 
 
 def test_an_optimizer_that_diverged_on_every_seed_is_named():

@@ -107,7 +107,7 @@ def _figure(summary: Summary, figure: int, name: str, title: str, sides: Sequenc
         if figure == 4:
             caption += " It does not state (α, β) for this figure."
     if any(part.broken for part in parts):
-        caption += " ×: after this epoch a seed diverged; mean and band are over the others."
+        caption += " ×: a seed diverged after this epoch; mean and band are over the other seeds."
     lost = [entry.label for entry in summary.entries if entry.label in members and _all_diverged(entry)]
     if lost:
         caption += f" Not drawn, since every seed diverged: {enumerate_words(lost)}."
