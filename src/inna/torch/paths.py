@@ -12,9 +12,11 @@ from inna.torch.kernels.support import refusal
 from inna.torch.shards import to_local
 from inna.torch.tensor_lists import TensorLists
 
-__all__ = ["Path", "choose_path", "use_foreach"]
+__all__ = ["PATH_FLAGS", "Path", "choose_path", "use_foreach"]
 
 Path = Literal["fused", "foreach", "single"]
+# The entries of a group that choose its path.
+PATH_FLAGS = ("fused", "foreach", "differentiable")
 
 
 def choose_path(group: dict[str, Any], lists: TensorLists) -> Path:
@@ -31,7 +33,7 @@ def choose_path(group: dict[str, Any], lists: TensorLists) -> Path:
     Raises:
         RuntimeError: ``fused`` is True and a tensor has no kernel; the message names it and the reason.
     """
-    fused, foreach, differentiable = group["fused"], group["foreach"], group["differentiable"]
+    fused, foreach, differentiable = (group[flag] for flag in PATH_FLAGS)
     if fused or (fused is None and foreach is None and not differentiable):
         why = refusal(lists, group["params"])
         if not why:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inna.torch.kernels.step import make_table, step
+from inna.torch.paths import PATH_FLAGS
 from inna.torch.tensor_lists import Settings, TensorLists
 
 __all__ = ["Plan", "step_and_plan"]
@@ -104,7 +105,7 @@ class Plan:
 
 _GRAD = attrgetter("grad")
 # The settings that decide the path and the state: changing one invalidates a plan.
-_FLAGS = itemgetter("fused", "foreach", "differentiable", "kahan", "momentum_dtype", "capturable", "initial_speed")
+_FLAGS = itemgetter(*PATH_FLAGS, "kahan", "momentum_dtype", "capturable", "initial_speed")
 
 
 def _metadata_check(tensors: list[Tensor]) -> Callable[..., bool]:
