@@ -12,7 +12,9 @@ import pytest
 import inna
 import tiny_task
 from inna.cli import app, run
+from inna.cli.options import BuiltinTaskOptions
 from inna.experiments.rows.row_files import load_rows
+from inna.experiments.tasks.load import BUILTIN_TASKS
 
 FEW = [
     "--epochs",
@@ -257,6 +259,12 @@ def test_a_reader_who_leaves_is_no_error():
     os.close(writer)
     assert "Traceback" not in done.stderr
     assert done.returncode in (0, 1)
+
+
+def test_the_help_names_every_built_in_task_and_network():
+    described = BuiltinTaskOptions.__doc__
+    assert [name for name in BUILTIN_TASKS if name not in described] == []
+    assert [model for task in BUILTIN_TASKS.values() for model in task.models if model not in described] == []
 
 
 def test_commands_are_those_that_work():

@@ -217,7 +217,7 @@ def test_the_command_fetches_into_the_folder_it_is_given(small, folder, capsys, 
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["datasets", "mnits"], 2, "the data sets are digits, mnist, fashion-mnist, cifar10, cifar100; got 'mnits'"),
+        (["datasets", "mnits"], 2, f"the data sets are {', '.join(CATALOGUE)}; got 'mnits'"),
         (["datasets", "--download"], 2, "needs the name"),
         (["datasets", "cifar10", "--download"], 1, "cifar-10-binary.tar.gz is not in"),
         (["train", "--dataset", "cifar10"], 1, "cifar-10-binary.tar.gz is not in"),
