@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import signal
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inna.experiments.rows.documents import row_document
+from inna.experiments.rows.pack import pack
 from inna.experiments.rows.row_files import load_rows, read_row, read_rows, row_path, write_row
 from inna.experiments.rows.run import Run
 from inna.files import remove_abandoned, write_whole
@@ -81,6 +83,17 @@ def test_load_rows_has_a_line_per_run(tmp_path):
     write_row(tmp_path, RUN, {"status": "done", "train_loss": 0.5})
     frame = load_rows(tmp_path)
     assert frame[["dataset", "lr", "status", "train_loss"]].values.tolist() == [["digits", 0.1, "done", 0.5]]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_load_rows_gives_histories_as_lists_of_dictionaries(tmp_path, packed):
+    history = [{"epoch": 0, "train_loss": 2.3}, {"epoch": 1, "train_loss": 0.5}]
+    write_row(tmp_path, RUN, {"status": "done", "history": history})
+    if packed:
+        pack(tmp_path)
+    (found,) = load_rows(tmp_path)["history"]
+    assert type(found) is list
+    assert json.loads(json.dumps(found)) == history
 
 
 @pytest.mark.parametrize(

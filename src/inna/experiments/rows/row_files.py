@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from inna import files
 from inna.experiments.formatting import slug
 from inna.experiments.rows.documents import row_document, row_from_document
+from inna.experiments.rows.history import History
 from inna.experiments.rows.packed import PACKED, read_packed
 from inna.experiments.rows.results import Result
 from inna.experiments.rows.run import Run
@@ -114,7 +115,8 @@ def read_rows(
 def load_rows(folder: str | Path) -> pd.DataFrame:
     """Return a line per intact row of ``folder``: the fields of `Run`, then those of the result.
 
-    Damaged files give a warning that names them. An empty folder gives an empty frame.
+    ``history`` is a list with a dictionary per epoch. Damaged files give a warning that names them. An empty folder
+    gives an empty frame.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -122,9 +124,12 @@ def load_rows(folder: str | Path) -> pd.DataFrame:
     import pandas as pd
 
     names = [field.name for field in dataclasses.fields(Run)]
-    return pd.DataFrame(
-        [{name: getattr(run, name) for name in names} | dict(result) for run, result in read_rows(folder).items()]
-    )
+    rows = read_rows(folder)
+    return pd.DataFrame([{name: getattr(run, name) for name in names} | _as_lists(rows[run]) for run in rows])
+
+
+def _as_lists(result: Result) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, History) else value for name, value in result.items()}
 
 
 def _name(run: Run) -> str:
