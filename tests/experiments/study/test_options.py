@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import io
 
 import pytest
+from rich.console import Console
 
-from inna.cli import run
+from inna.cli import app
 from inna.experiments.comparison import compare, make_run, make_study
 from inna.experiments.study.options import RunOptions, StudyOptions
 from inna.experiments.sweep.options import SweepOptions
@@ -34,10 +36,10 @@ def test_an_unknown_option_is_refused():
     ("command", "options"),
     [("compare", StudyOptions), ("compare", SweepOptions), ("train", RunOptions), ("reproduce", SweepOptions)],
 )
-def test_the_command_line_shows_every_option_with_its_default(command, options, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "1000")
-    assert run([command, "--help"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+def test_the_command_line_shows_every_option_with_its_default(command, options):
+    console = Console(file=io.StringIO(), width=1000)
+    app([command, "--help"], console=console, result_action="return_value")
+    lines = console.file.getvalue().splitlines()
     for field in dataclasses.fields(options):
         name = f"--{field.name.replace('_', '-')} "
         (line,) = [line for line in lines if name in line[:40]]

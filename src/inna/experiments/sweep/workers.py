@@ -49,12 +49,12 @@ __all__ = [
     "Failure",
     "Processes",
     "SweepError",
+    "as_completed",
     "attempt",
-    "completed",
     "explain",
-    "pickled",
+    "pickle_task",
     "store",
-    "unpickled",
+    "unpickle_task",
 ]
 
 RESUME = "finished runs are saved, run the same command to resume"
@@ -156,7 +156,7 @@ def explain(error: BaseException) -> tuple[str, bool]:
     return text, isinstance(error, OSError)
 
 
-def pickled(task: Task) -> tuple[bytes, str]:
+def pickle_task(task: Task) -> tuple[bytes, str]:
     """Return ``task`` as bytes, its file's functions by value, and their SHA-256.
 
     Raises:
@@ -178,8 +178,8 @@ def pickled(task: Task) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
-def unpickled(content: bytes, sha256: str) -> Task:
-    """Return the task that `pickled` made into ``content``.
+def unpickle_task(content: bytes, sha256: str) -> Task:
+    """Return the task that `pickle_task` made into ``content``.
 
     Raises:
         SweepError: the digest is another one; nothing is unpickled.
@@ -190,7 +190,7 @@ def unpickled(content: bytes, sha256: str) -> Task:
     return task
 
 
-def completed(
+def as_completed(
     submit: Callable[[Run], Future[Any]], runs: list[Run], at_once: int, check: Callable[[], object]
 ) -> Generator[Future[Any]]:
     """Submit ``runs``, ``at_once`` at a time; yield the futures as they complete.
@@ -271,7 +271,7 @@ class Processes:
     def __enter__(self) -> Processes:
         with contextlib.ExitStack() as stack:
             if self.context.task is not None:
-                content, sha256 = pickled(self.context.task)
+                content, sha256 = pickle_task(self.context.task)
                 path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inna-"))) / "task.pickle"
                 path.write_bytes(content)
                 self.delivery = dataclasses.replace(self.delivery, pickled=path, sha256=sha256)
@@ -297,7 +297,7 @@ class Processes:
             return
         try:
             # A few more than workers, so that none waits for work.
-            for future in completed(self._submit, runs, 2 * self.jobs, self.context.stopping.raise_if_urgent):
+            for future in as_completed(self._submit, runs, 2 * self.jobs, self.context.stopping.raise_if_urgent):
                 self.futures.discard(future)
                 yield future.result()
         except BrokenProcessPool as error:
@@ -386,4 +386,4 @@ def _task(run: Run, delivery: _Delivery) -> Task:
 
 @functools.lru_cache(maxsize=1)
 def _read_task(path: Path, sha256: str) -> Task:
-    return unpickled(path.read_bytes(), sha256)
+    return unpickle_task(path.read_bytes(), sha256)
