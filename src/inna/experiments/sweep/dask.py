@@ -23,7 +23,7 @@ from inna.experiments.sweep.workers import (
     Context,
     Ended,
     SweepError,
-    as_completed,
+    drain,
     explain,
     pickle_task,
     unpickle_task,
@@ -86,7 +86,7 @@ class Cluster:
             KeyboardInterrupt: Ctrl-C was pressed twice.
         """
         try:
-            for future in as_completed(self._submit, runs, len(runs), at_most_every(INTERVAL, self._check)):
+            for future in drain(self._submit, runs, len(runs), at_most_every(INTERVAL, self._check)):
                 yield self._ended(future)
         except (CancelledError, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:

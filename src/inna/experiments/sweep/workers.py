@@ -49,8 +49,8 @@ __all__ = [
     "Failure",
     "Processes",
     "SweepError",
-    "as_completed",
     "attempt",
+    "drain",
     "explain",
     "pickle_task",
     "store",
@@ -190,7 +190,7 @@ def unpickle_task(content: bytes, sha256: str) -> Task:
     return task
 
 
-def as_completed(
+def drain(
     submit: Callable[[Run], Future[Any]], runs: list[Run], at_once: int, check: Callable[[], object]
 ) -> Generator[Future[Any]]:
     """Submit ``runs``, ``at_once`` at a time; yield the futures as they complete.
@@ -297,7 +297,7 @@ class Processes:
             return
         try:
             # A few more than workers, so that none waits for work.
-            for future in as_completed(self._submit, runs, 2 * self.jobs, self.context.stopping.raise_if_urgent):
+            for future in drain(self._submit, runs, 2 * self.jobs, self.context.stopping.raise_if_urgent):
                 self.futures.discard(future)
                 yield future.result()
         except BrokenProcessPool as error:
