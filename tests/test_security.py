@@ -16,7 +16,7 @@ SOURCES = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")]
 # (file, function): where what is unpickled is known to be one's own.
 VOUCHED_FOR = {
     # Its checksum is compared first: test_sweep.py, test_a_task_that_was_altered_on_its_way. Dask's workers use it too.
-    ("src/inna/experiments/sweep/workers.py", "unpickle_task"),
+    ("src/inna/experiments/sweep/workers.py", "decode_task"),
 }
 
 

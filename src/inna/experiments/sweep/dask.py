@@ -18,16 +18,7 @@ from inna.experiments.rows.run import Run
 from inna.experiments.sweep.active_runs import INTERVAL, Heartbeat
 from inna.experiments.sweep.remote import attempt_remotely, read_checkpoint, save
 from inna.experiments.sweep.stopping import at_most_every
-from inna.experiments.sweep.workers import (
-    RESUME,
-    Context,
-    Ended,
-    SweepError,
-    drain,
-    explain,
-    pickle_task,
-    unpickle_task,
-)
+from inna.experiments.sweep.workers import RESUME, Context, Ended, SweepError, decode_task, drain, encode_task, explain
 from inna.experiments.tasks.task import Task
 
 __all__ = ["Cluster", "connect"]
@@ -46,7 +37,7 @@ def connect(context: Context) -> Iterator[Cluster]:
     from distributed import Client
     from distributed.utils import silence_logging_cmgr
 
-    address, parcel = context.options.scheduler, context.task and pickle_task(context.task)
+    address, parcel = context.options.scheduler, context.task and encode_task(context.task)
     with contextlib.ExitStack() as stack:
         # distributed logs a lost connection with tracebacks; here it is reported in one line.
         for name in ("distributed", "distributed.client"):
@@ -55,7 +46,7 @@ def connect(context: Context) -> Iterator[Cluster]:
             client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise SweepError(f"no Dask scheduler answers at {address}: {explain(error)[0]}") from error
-        cluster = Cluster(client, context, parcel and client.submit(unpickle_task, *parcel, pure=False))
+        cluster = Cluster(client, context, parcel and client.submit(decode_task, *parcel, pure=False))
         stack.callback(cluster.close)
         yield cluster
 

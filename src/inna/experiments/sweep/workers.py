@@ -50,11 +50,11 @@ __all__ = [
     "Processes",
     "SweepError",
     "attempt",
+    "decode_task",
     "drain",
+    "encode_task",
     "explain",
-    "pickle_task",
     "store",
-    "unpickle_task",
 ]
 
 RESUME = "finished runs are saved, run the same command to resume"
@@ -156,7 +156,7 @@ def explain(error: BaseException) -> tuple[str, bool]:
     return text, isinstance(error, OSError)
 
 
-def pickle_task(task: Task) -> tuple[bytes, str]:
+def encode_task(task: Task) -> tuple[bytes, str]:
     """Return ``task`` as bytes, its file's functions by value, and their SHA-256.
 
     Raises:
@@ -178,8 +178,8 @@ def pickle_task(task: Task) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
-def unpickle_task(content: bytes, sha256: str) -> Task:
-    """Return the task that `pickle_task` made into ``content``.
+def decode_task(content: bytes, sha256: str) -> Task:
+    """Return the task that `encode_task` made into ``content``.
 
     Raises:
         SweepError: the digest is another one; nothing is unpickled.
@@ -271,7 +271,7 @@ class Processes:
     def __enter__(self) -> Processes:
         with contextlib.ExitStack() as stack:
             if self.context.task is not None:
-                content, sha256 = pickle_task(self.context.task)
+                content, sha256 = encode_task(self.context.task)
                 path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inna-"))) / "task.pickle"
                 path.write_bytes(content)
                 self.delivery = dataclasses.replace(self.delivery, pickled=path, sha256=sha256)
@@ -386,4 +386,4 @@ def _task(run: Run, delivery: _Delivery) -> Task:
 
 @functools.lru_cache(maxsize=1)
 def _read_task(path: Path, sha256: str) -> Task:
-    return unpickle_task(path.read_bytes(), sha256)
+    return decode_task(path.read_bytes(), sha256)
