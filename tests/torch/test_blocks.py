@@ -75,15 +75,14 @@ def test_blocks_change_no_bit(cls: type, tensors: list[Tensor], which: int, bloc
 @given(sizes=st.lists(st.integers(0, 300), min_size=1, max_size=12), block=st.integers(1, 100))
 def test_each_number_is_in_one_block_and_none_is_too_large(sizes: list[int], block: int) -> None:
     group = [torch.zeros(size) for size in sizes]
-    first = [bool(i % 2) for i in range(len(sizes))]
     steps = [torch.tensor(float(i)) for i in range(len(sizes))]
     with patch.object(module, "BLOCK", block):
-        for part, start in blocks(TensorLists(group, steps=steps), first):
-            assert start is not None
+        for part in blocks(TensorLists(group, steps=steps)):
             assert sum(tensor.numel() for tensor in part.params) <= block * torch.get_num_threads()
-            for tensor, begins, step in zip(part.params, start, part.steps, strict=True):
+            for tensor, step in zip(part.params, part.steps, strict=True):
                 tensor += 1
-                assert begins == step.item() % 2
+                step += 1
+    assert [step.item() for step in steps] == list(range(1, len(sizes) + 1))
     np.testing.assert_array_equal(torch.cat(group), np.ones(sum(sizes)))
 
 
@@ -102,13 +101,12 @@ def test_what_cannot_be_divided_stays_whole() -> None:
     ]
     with patch.object(module, "BLOCK", 1):
         for params, grads in odd:
-            ((part, first),) = blocks(TensorLists(params, grads), None)
+            (part,) = blocks(TensorLists(params, grads))
             assert part.params[0] is params[0]
             assert part.grads[0] is grads[0]
-            assert first is None
 
 
 def test_a_compiled_step_is_not_divided() -> None:
     params = [torch.zeros(10), torch.zeros(10)]
     with patch.object(module, "BLOCK", 1), patch.object(torch.compiler, "is_compiling", lambda: True):
-        assert [len(part.params) for part, _ in blocks(TensorLists(params), None)] == [2]
+        assert [len(part.params) for part in blocks(TensorLists(params))] == [2]

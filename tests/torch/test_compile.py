@@ -215,3 +215,21 @@ def test_a_whole_training_step_under_compile(kind, backend):
     assert_alike(compiled, run(None), 1e-12)
     # The first step has no .grad to begin with and the second has; from then on nothing is recompiled.
     assert len(set(compiled[2][1:])) == 1, compiled[2]
+
+
+@pytest.mark.parametrize("cls", [INNA, INNAprop])
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.filterwarnings("ignore:Torchinductor does not support code generation for complex")
+def test_complex_parameters_compile_as_foreach(cls, backend):
+    iterates = []
+    for compiled in (False, True):
+        torch._dynamo.reset()
+        torch.manual_seed(0)
+        param = torch.nn.Parameter(torch.randn(3, 2, dtype=torch.complex64))
+        optimizer = cls([param], **({} if compiled else {"foreach": True}))
+        step = torch.compile(optimizer.step, backend=backend) if compiled else optimizer.step
+        for k in range(3):
+            param.grad = torch.ones_like(param) * (k + 1)
+            step()
+        iterates.append(param.detach())
+    torch.testing.assert_close(*iterates)

@@ -99,7 +99,13 @@ def test_a_changed_state_dict_is_refused_or_usable(cls, fused, data):
             r"parameter 0, of shape \(4, 3\): momentum has shape",
         ),
         (lambda sd: sd["state"][1].update(momentum=None), r"parameter 1, .* momentum must be a tensor, got None"),
-        (lambda sd: sd["state"][0].update(exp_avg=torch.zeros(4, 3)), "no 'exp_avg' here, .* another optimizer's"),
+        (
+            lambda sd: (
+                sd["state"][0].update(exp_avg=sd["state"][0].pop("momentum")),
+                sd["param_groups"][0].pop("alpha"),
+            ),
+            "no 'exp_avg' here, .* another optimizer's",
+        ),
         (lambda sd: sd["state"][0].update(step=math.nan), "step must be one number >= 0, got nan"),
         (
             lambda sd: sd["state"][0].update(momentum=torch.zeros(4, 3, dtype=torch.int64)),

@@ -94,6 +94,50 @@ def test_from_sgd_is_torch_sgd(momentum, nesterov, maximize, weight_decay, path)
     assert_close(ours, sgd)
 
 
+@given(data=st.data())
+def test_from_sgd_has_sgds_iterates_in_every_group(data):
+    momenta = st.sampled_from([0.0, 0.5, 0.9])
+    top = {"lr": data.draw(st.floats(1e-3, 0.1)), "momentum": data.draw(momenta), "nesterov": False}
+    top["nesterov"] = data.draw(st.booleans()) and top["momentum"] > 0
+    sides = {}
+    groups = []
+    for _ in range(data.draw(st.integers(1, 3), label="groups")):
+        group = data.draw(
+            st.fixed_dictionaries(
+                {},
+                optional={
+                    "lr": st.floats(1e-3, 0.1),
+                    "momentum": momenta,
+                    "nesterov": st.booleans(),
+                    "dampening": st.just(0),
+                    "weight_decay": st.sampled_from([0.0, 0.1]),
+                    "maximize": st.booleans(),
+                },
+            )
+        )
+        if {**top, **group}["nesterov"] and {**top, **group}["momentum"] == 0:
+            group["nesterov"] = False
+        groups.append(group)
+    for make in (torch.optim.SGD, INNA.from_sgd):
+        params = [torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64)) for _ in groups]
+        entries = [{"params": [param], **group} for param, group in zip(params, groups, strict=True)]
+        optimizer = make(iter(entries), **top)
+        for k in range(8):
+            for param in params:
+                param.grad = torch.cos(param.detach() + k)
+            optimizer.step()
+        sides[make] = params
+        assert entries[0]["params"] == [params[0]]
+    for ours, theirs in zip(sides[INNA.from_sgd], sides[torch.optim.SGD], strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("key", ["dampening", "alpha", "beta"])
+def test_from_sgd_refuses_keys_without_a_counterpart_by_name(key):
+    with pytest.raises(ValueError, match=f"a parameter group sets {key}"):
+        INNA.from_sgd([{"params": [parameter()], key: 0.5}], lr=0.1)
+
+
 def test_a_schedule_on_lr_leaves_the_heavy_ball():
     # The docstring of from_sgd says so: with decaying steps the two must differ by far more than rounding.
     def decayed(optimizer, theta):

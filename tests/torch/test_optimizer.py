@@ -398,7 +398,7 @@ class TestMachinery(TestCase):
                 group.pop(flag, None)
             optimizer.load_state_dict(older)
             for flag in optim_info.not_og_supported_flags:
-                default = optim_info.optim_cls._signature_defaults()[flag]
+                default = optimizer.defaults[flag]
                 self.assertEqual(optimizer.param_groups[0][flag], default, msg=f"{desc}: {flag}")
             optimizer.step(closure)
 

@@ -241,7 +241,7 @@ def test_an_exception_leaves_no_scale_for_the_next_step(cls, where):
     optimizer = cls([param])
     optimizer._step_supports_amp_scaling = True
     if where == "step":
-        optimizer._step_group = fail
+        optimizer._prepare = fail
     else:
         register = {"pre-hook": optimizer.register_step_pre_hook, "post-hook": optimizer.register_step_post_hook}
         register[where](fail)

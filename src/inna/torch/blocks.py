@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from operator import itemgetter
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,61 +16,53 @@ __all__ = ["BLOCK", "blocks", "one_by_one"]
 BLOCK = 2**17
 """Numbers in a block, for each thread. For three tensors in float32 that is 1.5 MB."""
 
-First = list[bool] | list[Tensor] | None
 
-
-def blocks(lists: TensorLists, first: First) -> Iterable[tuple[TensorLists, First]]:
+def blocks(lists: TensorLists) -> Iterable[TensorLists]:
     """Divide tensors into blocks: small tensors together, large ones in pieces.
 
     A foreach step makes a few passes over its tensors. For a group larger than the cache, each pass would read them
     from memory, and the temporary of the rescaled gradients would be as large as the group.
 
-    Args:
-        lists: the tensors of one group.
-        first: whether this is the first step, per parameter. It is divided in the same way.
+    Each piece of a tensor but the last has a copy of its step count, which is thus counted once.
 
     >>> most = BLOCK * torch.get_num_threads()
     >>> group = [torch.zeros(size) for size in (10, 20, most + 5)]
-    >>> sizes = [[param.numel() for param in block.params] for block, _ in blocks(TensorLists(group), None)]
+    >>> sizes = [[param.numel() for param in block.params] for block in blocks(TensorLists(group))]
     >>> sizes == [[10, 20], [most], [5]]
     True
     """
     if torch.compiler.is_compiling() or any(param.device.type != "cpu" for param in lists.params):
-        return [(lists, first)]
+        return [lists]
     most = BLOCK * torch.get_num_threads()
     if sum(map(Tensor.numel, lists.params)) <= most:
-        return [(lists, first)]
-    return _divided(lists, first, most)
+        return [lists]
+    return _divided(lists, most)
 
 
-def _divided(lists: TensorLists, first: First, most: int) -> Iterator[tuple[TensorLists, First]]:
+def _divided(lists: TensorLists, most: int) -> Iterator[TensorLists]:
     together: list[int] = []
     size = 0
     for i, param in enumerate(lists.params):
         if together and size + param.numel() > most:
-            yield _part(lists, first, together)
+            yield lists.subset(together)
             together, size = [], 0
         if param.numel() > most and _divides(lists, i):
-            whole, start = _part(lists, first, [i])
+            whole = lists.subset([i])
             flat = replace(whole, steps=[]).map(_flat)
             for begin in range(0, param.numel(), most):
-                piece = flat.map(itemgetter(slice(begin, begin + most)))
-                yield replace(piece, steps=whole.steps), start
+                last = begin + most >= param.numel()
+                steps = whole.steps if last else list(map(torch.clone, whole.steps))
+                yield replace(flat.map(itemgetter(slice(begin, begin + most))), steps=steps)
             continue
         together.append(i)
         size += param.numel()
     if together:
-        yield _part(lists, first, together)
+        yield lists.subset(together)
 
 
-def one_by_one(lists: TensorLists, first: First) -> Iterable[tuple[TensorLists, First]]:
+def one_by_one(lists: TensorLists) -> Iterable[TensorLists]:
     """Divide tensors into blocks of one tensor."""
-    return (_part(lists, first, [i]) for i in range(len(lists.params)))
-
-
-def _part(lists: TensorLists, first: First, indices: list[int]) -> tuple[TensorLists, First]:
-    start: Any = None if first is None else [first[i] for i in indices]
-    return lists.subset(indices), start
+    return (lists.subset([i]) for i in range(len(lists.params)))
 
 
 def _divides(lists: TensorLists, i: int) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
@@ -11,15 +11,18 @@ from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
 from inna.docstrings import insert
-from inna.torch.blocks import blocks
-from inna.torch.optimizer import FLAGS, LOW_PRECISION, InertialOptimizer
+from inna.torch.blocks import blocks, one_by_one
+from inna.torch.optimizer import InertialOptimizer
 from inna.torch.paths import use_foreach
+from inna.torch.settings import FLAGS
 from inna.torch.tensor_lists import (
+    Operations,
     TensorLists,
     can_sync,
     coefficient_dtype,
     count_step,
     group_alike,
+    next_counts,
     on_device,
 )
 
@@ -42,6 +45,7 @@ class INNA(InertialOptimizer):
         params: tensors, named tensors or parameter groups, as for any ``torch.optim`` optimizer; real or complex.
         lr: learning rate (gamma), >= 0. A float, or a tensor of one element. In the long run the step per gradient is
             lr/alpha, since the momentum adds up past gradients.
+            ``OneCycleLR`` and ``CyclicLR`` need ``cycle_momentum=False``.
         alpha: viscous damping, >= 0; the friction on the velocity. A float, or a tensor of one element.
         beta: Newtonian damping, >= 0; the friction along the curvature, which damps transverse oscillation. With alpha
             * beta = 1, INNA is gradient descent with learning rate lr * beta. A float, or a tensor of one element.
@@ -120,22 +124,44 @@ class INNA(InertialOptimizer):
         again only where SGD itself restarts.
 
         Args:
-            params: as for the constructor.
+            params: as for the constructor. A group may have its own ``lr``, ``momentum`` and ``nesterov``, of SGD.
             lr: SGD's learning rate, > 0. The lr of INNA is its square root.
             momentum: SGD's momentum, in [0, 1].
             nesterov: SGD's flag; needs a momentum > 0.
             **kwargs: further arguments of the constructor.
 
         Raises:
-            ValueError: an argument is out of its range.
+            ValueError: an argument is out of its range, or a group sets ``dampening``, ``alpha`` or ``beta``.
 
         >>> INNA.from_sgd([torch.zeros(1, requires_grad=True)], lr=0.01, momentum=0.95).defaults["lr"]
         0.1
         """
-        return cls(params, *dynamics.from_sgd(lr, momentum, nesterov), **kwargs)
+        top: dict[str, Any] = {"lr": lr, "momentum": momentum, "nesterov": nesterov}
+        entries: Any = params
+        if not isinstance(params, (Tensor, dict)):
+            entries = [_from_sgd_group(entry, top) if isinstance(entry, dict) else entry for entry in params]
+        return cls(entries, *dynamics.from_sgd(**top), **kwargs)
 
     def _update(self, lists: TensorLists, **settings: Any) -> None:
         inna(lists, **settings)
+
+
+def _from_sgd_group(group: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """Replace SGD's settings of a parameter group by INNA's; those that it lacks are ``top``'s."""
+    for name in ("alpha", "beta"):
+        if name in group:
+            raise ValueError(
+                f"a parameter group sets {name}, which follows from SGD's lr, momentum and nesterov: drop it"
+            )
+    if group.get("dampening"):
+        raise ValueError(
+            f"a parameter group sets dampening={group['dampening']!r}; INNA has the iterates without it only"
+        )
+    own = {name: value for name, value in group.items() if name not in {*top, "dampening"}}
+    if top.keys().isdisjoint(group):
+        return own
+    sgd = {name: group.get(name, value) for name, value in top.items()}
+    return {**own, **dynamics.from_sgd(**sgd)._asdict()}
 
 
 def inna(
@@ -163,56 +189,63 @@ def inna(
     >>> theta, m
     (tensor([0.9900]), tensor([0.0950]))
     """
-    first: list[bool] | list[Tensor] | None = None
-    if initial_speed is not None:
-        first = count_step(lists.steps, lr, host=can_sync(lr, capturable))
-    move(
-        lists,
-        first,
-        lr=lr,
-        alpha=alpha,
-        beta=beta,
-        weight_decay=weight_decay,
-        initial_speed=initial_speed,
-        decoupled_weight_decay=decoupled_weight_decay,
-        maximize=maximize,
-        foreach=use_foreach(foreach, lists.params, differentiable=differentiable),
-        differentiable=differentiable,
-    )
+    host = can_sync(lr, capturable)
+    foreach = use_foreach(foreach, lists.params, differentiable=differentiable)
+    for part in blocks(lists) if foreach else one_by_one(lists):
+        operations = Operations(at_once=differentiable)
+        counts: Sequence[float | Tensor] = ()
+        first: list[bool] | list[Tensor] | None = None
+        if initial_speed is not None:
+            counts, first = next_counts(part.steps, lr, host=host)
+        move(
+            operations,
+            part,
+            first,
+            lr=lr,
+            alpha=alpha,
+            beta=beta,
+            weight_decay=weight_decay,
+            initial_speed=initial_speed,
+            decoupled_weight_decay=decoupled_weight_decay,
+            maximize=maximize,
+            foreach=foreach,
+            differentiable=differentiable,
+        )
+        count_step(operations, part.steps, counts)
+        operations.run()
 
 
 def move(
+    operations: Operations,
     lists: TensorLists,
     first: list[bool] | list[Tensor] | None,  # () each
     *,
     foreach: bool,
     **settings: Any,
 ) -> None:
-    """Update parameters and momentums, by foreach or tensor by tensor.
+    """Collect the operations that update the parameters and momentums of one block, by foreach or one by one.
 
     Args:
+        operations: takes the operations.
         lists: parameters, gradients, momentums and compensations.
         first: whether this is a parameter's first step, which sets the initial velocity; None without one.
         foreach: the path.
-        **settings: those of the two implementations. With ``temporary_grads``, gradients are dropped from their list
-            after their last use.
+        **settings: those of the two implementations. With ``temporary_grads``, gradients may be overwritten.
     """
-    update: Callable[..., None] = _single_tensor_inna
-    parts: Iterable[tuple[TensorLists, Any]] = [(lists, first)]
-    if foreach:
-        update, parts = _multi_tensor_inna, blocks(lists, first)
-    for part, start in parts:
-        update(
-            part.params,
-            part.grads,
-            part.momentums,
-            part.compensations,
-            start,
-            **settings,
-        )
+    update = _multi_tensor_inna if foreach else _single_tensor_inna
+    update(
+        operations,
+        lists.params,
+        lists.grads,
+        lists.momentums,
+        lists.compensations,
+        first,
+        **settings,
+    )
 
 
 def _single_tensor_inna(
+    operations: Operations,
     params: list[Tensor],  # any shapes
     grads: list[Tensor],  # as params
     momentums: list[Tensor],  # as params
@@ -232,7 +265,6 @@ def _single_tensor_inna(
     sign = -1.0 if maximize else 1.0
     shrinkage, penalty = (weight_decay, 0.0) if decoupled_weight_decay else (0.0, weight_decay)
     for i, param in enumerate(params):
-        # zip would keep a reference to a gradient that is dropped below.
         grad, momentum, compensation = grads[i], momentums[i], compensations[i]
         gamma, a, b = (on_device(param.device, value) for value in (lr, alpha, beta))
         if differentiable:
@@ -249,27 +281,29 @@ def _single_tensor_inna(
         if penalty:
             grad = grad.add(param, alpha=sign * penalty)
         if first is not None and initial_speed is not None:
-            _start(momentum, grad, first[i], sign * (initial_speed - b))
+            _start(operations, momentum, grad, first[i], sign * (initial_speed - b))
         # Kahan: the step is added to the rounding error so far, and their sum to the parameter.
         target = param if compensation is None else compensation
         if shrinkage:
-            add_scaled(target, param, -gamma * shrinkage)
-        add_scaled(target, momentum, -gamma)
-        add_scaled(target, grad, -sign * gamma * b)
+            add_scaled(operations, target, param, -gamma * shrinkage)
+        add_scaled(operations, target, momentum, -gamma)
+        add_scaled(operations, target, grad, -sign * gamma * b)
         # Not a factor 1 - alpha gamma: rounding it to low precision would change alpha.
-        add_scaled(momentum, momentum, -a * gamma)
-        add_scaled(momentum, grad, sign * gamma * (1 - a * b))
-        if temporary_grads:
-            grads[i] = param
+        add_scaled(operations, momentum, momentum, -a * gamma)
+        add_scaled(operations, momentum, grad, sign * gamma * (1 - a * b))
         if compensation is not None:
-            del grad
-            total = rounded(param + compensation)
-            compensation.add_(param.sub_(total))
-            param.copy_(total)
-            del total
+            reusable = (penalty or temporary_grads) and grad.dtype == param.dtype
+            total = grad if reusable else torch.empty_like(param)
+            operations(total.copy_, param)
+            operations(total.add_, compensation)
+            total = rounded(total)
+            operations(param.sub_, total)
+            operations(compensation.add_, param)
+            operations(param.copy_, total)
 
 
 def _multi_tensor_inna(
+    operations: Operations,
     params: list[Tensor],  # any shapes
     grads: list[Tensor],  # as params
     momentums: list[Tensor],  # as params
@@ -297,26 +331,27 @@ def _multi_tensor_inna(
             g = list(torch._foreach_add(g, theta, alpha=sign * penalty))
         if first is not None and initial_speed is not None:
             for i, momentum, grad in zip(indices, m, g, strict=True):
-                _start(momentum, grad, first[i], sign * (initial_speed - b))
+                _start(operations, momentum, grad, first[i], sign * (initial_speed - b))
         target = held_back or theta
         if shrinkage:
-            foreach_add_scaled(target, theta, -gamma * shrinkage)
-        foreach_add_scaled(target, m, -gamma)
-        foreach_add_scaled(target, g, -sign * gamma * b)
-        foreach_add_scaled(m, m, -a * gamma)
-        foreach_add_scaled(m, g, sign * gamma * (1 - a * b))
-        if temporary_grads:
-            for i in indices:
-                grads[i] = params[i]
+            foreach_add_scaled(operations, target, theta, -gamma * shrinkage)
+        foreach_add_scaled(operations, target, m, -gamma)
+        foreach_add_scaled(operations, target, g, -sign * gamma * b)
+        foreach_add_scaled(operations, m, m, -a * gamma)
+        foreach_add_scaled(operations, m, g, sign * gamma * (1 - a * b))
         if held_back:
-            del g
-            total = [rounded(tensor) for tensor in torch._foreach_add(theta, held_back)]
-            torch._foreach_sub_(theta, total)
-            torch._foreach_add_(held_back, theta)
-            torch._foreach_copy_(theta, total)
+            reusable = (penalty or temporary_grads) and g[0].dtype == theta[0].dtype
+            total = g if reusable else [torch.empty_like(tensor) for tensor in theta]
+            operations(torch._foreach_copy_, total, theta)
+            operations(torch._foreach_add_, total, held_back)
+            total = [rounded(tensor) for tensor in total]
+            operations(torch._foreach_sub_, theta, total)
+            operations(torch._foreach_add_, held_back, theta)
+            operations(torch._foreach_copy_, theta, total)
 
 
 def _start(
+    operations: Operations,
     momentum: Tensor,  # any shape
     grad: Tensor,  # as momentum
     first: bool | Tensor,  # ()
@@ -325,9 +360,9 @@ def _start(
     """Set m_0 = scale * g if this is the first step; the momentum is zero until then."""
     if isinstance(first, Tensor) or isinstance(scale, Tensor):
         mask = torch.as_tensor(first, dtype=coefficient_dtype(momentum), device=momentum.device)
-        momentum.addcmul_(grad, mask * scale)
+        operations(momentum.addcmul_, grad, mask * scale)
     elif first:
-        momentum.add_(grad, alpha=scale)
+        operations(momentum.add_, grad, alpha=scale)
 
 
 def rounded(tensor: Tensor) -> Tensor:
@@ -335,24 +370,26 @@ def rounded(tensor: Tensor) -> Tensor:
 
     Without this, the rounding error that Kahan summation needs would be zero. Reading the bits forces the rounding.
     """
-    if torch.compiler.is_compiling() and tensor.dtype in LOW_PRECISION:
+    if torch.compiler.is_compiling() and tensor.dtype in (torch.bfloat16, torch.float16):
         return (tensor.view(torch.int16) & -1).view(tensor.dtype)
     return tensor
 
 
 def add_scaled(
+    operations: Operations,
     target: Tensor,  # any shape
     tensor: Tensor,  # as target
     scale: float | Tensor,  # ()
 ) -> None:
     """Add ``scale * tensor`` to ``target`` in place."""
     if isinstance(scale, Tensor):
-        target.addcmul_(tensor, scale)
+        operations(target.addcmul_, tensor, scale)
     else:
-        target.add_(tensor, alpha=scale)
+        operations(target.add_, tensor, alpha=scale)
 
 
 def foreach_add_scaled(
+    operations: Operations,
     targets: list[Tensor],  # any shapes
     tensors: list[Tensor],  # as targets
     scale: float | Tensor,  # ()
@@ -361,6 +398,6 @@ def foreach_add_scaled(
     if isinstance(scale, Tensor):
         # A foreach product with a tensor would need a temporary of the group's size.
         for target, tensor in zip(targets, tensors, strict=True):
-            target.addcmul_(tensor, scale)
+            operations(target.addcmul_, tensor, scale)
     else:
-        torch._foreach_add_(targets, tensors, alpha=scale)
+        operations(torch._foreach_add_, targets, tensors, alpha=scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -14,15 +15,18 @@ from inna import dynamics
 from inna.docstrings import insert
 from inna.torch.blocks import blocks, one_by_one
 from inna.torch.inna import add_scaled, foreach_add_scaled, move
-from inna.torch.optimizer import FLAGS, InertialOptimizer, momentum_dtype, zeros_like
+from inna.torch.optimizer import InertialOptimizer, momentum_dtype, zeros_like
 from inna.torch.paths import use_foreach
+from inna.torch.settings import FLAGS
 from inna.torch.tensor_lists import (
+    Operations,
     Settings,
     TensorLists,
     can_sync,
     coefficient_dtype,
     count_step,
     group_alike,
+    next_counts,
     on_device,
 )
 
@@ -47,6 +51,7 @@ class INNAprop(InertialOptimizer):
         params: tensors, named tensors or parameter groups. The real and imaginary parts of complex tensors are rescaled
             separately, as in torch's Adam.
         lr: learning rate (gamma), >= 0. A float, or a tensor of one element.
+            ``OneCycleLR`` and ``CyclicLR`` need ``cycle_momentum=False``.
         alpha: viscous damping, >= 0. A float, or a tensor of one element.
         beta: Newtonian damping, >= 0, and > 0 with weight decay. A float, or a tensor of one element.
         sigma: decay rate of the mean square v, in [0, 1).
@@ -175,20 +180,19 @@ def innaprop(
         lr, alpha, beta: floats >= 0, or tensors of shape (), which are not read on the host.
     """
     host = can_sync(lr, capturable)
-    first = count_step(lists.steps, lr, host=host)
     lists = _real(lists)
-    starting = first if initial_speed is not None else None
     foreach = use_foreach(foreach, lists.params, differentiable=differentiable)
-    rescale, parts = _single_tensor_innaprop, one_by_one(lists, starting)
-    if foreach:
-        rescale, parts = _multi_tensor_innaprop, blocks(lists, starting)
-    for part, start in parts:
+    rescale = _multi_tensor_innaprop if foreach else _single_tensor_innaprop
+    for part in blocks(lists) if foreach else one_by_one(lists):
+        operations = Operations(at_once=differentiable)
+        counts, first = next_counts(part.steps, lr, host=host)
         rescaled = rescale(
+            operations,
             part.params,
             part.grads,
             part.momentums,
             part.exp_avg_sqs,
-            part.steps,
+            counts,
             lr=lr,
             alpha=alpha,
             beta=beta,
@@ -200,8 +204,9 @@ def innaprop(
         )
         # The published decay of theta is the decoupled one; `rescale` has applied that of the momentum.
         move(
+            operations,
             replace(part, grads=rescaled),
-            start,
+            first if initial_speed is not None else None,
             lr=lr,
             alpha=alpha,
             beta=beta,
@@ -213,14 +218,17 @@ def innaprop(
             differentiable=differentiable,
             temporary_grads=not differentiable,
         )
+        count_step(operations, part.steps, counts)
+        operations.run()
 
 
 def _single_tensor_innaprop(
+    operations: Operations,
     params: list[Tensor],  # any shapes
     grads: list[Tensor],  # as params
     momentums: list[Tensor],  # as params
     exp_avg_sqs: list[Tensor],  # as params
-    steps: list[Tensor],  # () each
+    counts: Sequence[float | Tensor],  # () each
     *,
     lr: float | Tensor,
     alpha: float | Tensor,
@@ -231,36 +239,44 @@ def _single_tensor_innaprop(
     differentiable: bool,
     host: bool,
 ) -> list[Tensor]:
-    """Apply the decay to the momentums and update the mean squares; return the rescaled gradients."""
+    """Decay the momentums, update the mean squares and return the rescaled gradients, when ``operations`` run."""
     rescaled = []
-    for param, grad, momentum, exp_avg_sq, step in zip(params, grads, momentums, exp_avg_sqs, steps, strict=True):
+    for param, grad, momentum, exp_avg_sq, count in zip(params, grads, momentums, exp_avg_sqs, counts, strict=True):
         gamma, a, b = (on_device(param.device, value) for value in (lr, alpha, beta))
         if differentiable:
             # Out of place, since autograd needs the old values.
             if weight_decay:
                 _, m = dynamics.decay_innaprop(param.clone(), momentum.clone(), gamma, a, b, weight_decay)
                 momentum.copy_(m)
-            ghat, v = dynamics.rescale(grad, exp_avg_sq.clone(), max(step.item(), 1.0), sigma, eps)
+            ghat, v = dynamics.rescale(grad, exp_avg_sq.clone(), max(float(count), 1.0), sigma, eps)
             exp_avg_sq.copy_(v)
             rescaled.append(ghat)
             continue
         if weight_decay:
-            add_scaled(momentum, param, gamma * weight_decay * (1 / b - a))
+            add_scaled(operations, momentum, param, gamma * weight_decay * (1 / b - a))
+        ghat = torch.empty_like(exp_avg_sq)
         if host:
-            exp_avg_sq.add_(exp_avg_sq, alpha=sigma - 1).addcmul_(grad, grad, value=1 - sigma)
+            operations(exp_avg_sq.add_, exp_avg_sq, alpha=sigma - 1)
+            operations(exp_avg_sq.addcmul_, grad, grad, value=1 - sigma)
         else:
-            _average_on_device(exp_avg_sq, grad, sigma, gamma)
-        root = (exp_avg_sq / _bias_correction(exp_avg_sq, step, sigma, host)).sqrt_().add_(eps)
-        rescaled.append(root.reciprocal_().mul_(grad))
+            _average_on_device(operations, exp_avg_sq, grad, ghat, sigma, gamma)
+        operations(ghat.copy_, exp_avg_sq)
+        operations(ghat.div_, _bias_correction(exp_avg_sq, count, sigma))
+        operations(ghat.sqrt_)
+        operations(ghat.add_, eps)
+        operations(ghat.reciprocal_)
+        operations(ghat.mul_, grad)
+        rescaled.append(ghat)
     return rescaled
 
 
 def _multi_tensor_innaprop(
+    operations: Operations,
     params: list[Tensor],  # any shapes
     grads: list[Tensor],  # as params
     momentums: list[Tensor],  # as params
     exp_avg_sqs: list[Tensor],  # as params
-    steps: list[Tensor],  # () each
+    counts: Sequence[float | Tensor],  # () each
     *,
     lr: float | Tensor,
     alpha: float | Tensor,
@@ -276,38 +292,49 @@ def _multi_tensor_innaprop(
         gamma, a, b = (on_device(device, value) for value in (lr, alpha, beta))
         theta, g, m, v = ([tensors[i] for i in indices] for tensors in (params, grads, momentums, exp_avg_sqs))
         if weight_decay:
-            foreach_add_scaled(m, theta, gamma * weight_decay * (1 / b - a))
-        corrections = [_bias_correction(exp_avg_sqs[i], steps[i], sigma, host) for i in indices]
-        if host:
-            torch._foreach_add_(v, v, alpha=sigma - 1)
-            torch._foreach_addcmul_(v, g, g, value=1 - sigma)
-        else:
-            for exp_avg_sq, grad in zip(v, g, strict=True):
-                _average_on_device(exp_avg_sq, grad, sigma, gamma)
+            foreach_add_scaled(operations, m, theta, gamma * weight_decay * (1 / b - a))
         # The only temporary, turned into the rescaled gradient in place.
-        ghat = torch._foreach_div(v, corrections)
-        torch._foreach_sqrt_(ghat)
-        torch._foreach_add_(ghat, eps)
-        torch._foreach_reciprocal_(ghat)
-        torch._foreach_mul_(ghat, g)
+        ghat = [torch.empty_like(exp_avg_sq) for exp_avg_sq in v]
+        corrections = [_bias_correction(exp_avg_sqs[i], counts[i], sigma) for i in indices]
+        if host:
+            operations(torch._foreach_add_, v, v, alpha=sigma - 1)
+            operations(torch._foreach_addcmul_, v, g, g, value=1 - sigma)
+        else:
+            for exp_avg_sq, grad, buffer in zip(v, g, ghat, strict=True):
+                _average_on_device(operations, exp_avg_sq, grad, buffer, sigma, gamma)
+        operations(torch._foreach_copy_, ghat, v)
+        operations(torch._foreach_div_, ghat, corrections)
+        operations(torch._foreach_sqrt_, ghat)
+        operations(torch._foreach_add_, ghat, eps)
+        operations(torch._foreach_reciprocal_, ghat)
+        operations(torch._foreach_mul_, ghat, g)
         for i, tensor in zip(indices, ghat, strict=True):
             rescaled[i] = tensor
     return rescaled
 
 
-def _average_on_device(exp_avg_sq: Tensor, grad: Tensor, sigma: float, lr: float | Tensor) -> None:
+def _average_on_device(
+    operations: Operations,
+    exp_avg_sq: Tensor,  # any shape
+    grad: Tensor,  # as exp_avg_sq
+    buffer: Tensor,  # as exp_avg_sq
+    sigma: float,
+    lr: float | Tensor,  # ()
+) -> None:
     moves = torch.as_tensor(lr != 0, dtype=coefficient_dtype(exp_avg_sq), device=exp_avg_sq.device)
     weight = (1 - sigma) * moves
-    add_scaled(exp_avg_sq, exp_avg_sq, -weight)
-    add_scaled(exp_avg_sq, grad * grad, weight)
+    add_scaled(operations, exp_avg_sq, exp_avg_sq, -weight)
+    operations(buffer.copy_, grad)
+    operations(buffer.mul_, buffer)
+    add_scaled(operations, exp_avg_sq, buffer, weight)
 
 
-def _bias_correction(exp_avg_sq: Tensor, step: Tensor, sigma: float, host: bool) -> Any:
-    if host:
-        return 1 - sigma ** step.item()
+def _bias_correction(exp_avg_sq: Tensor, count: float | Tensor, sigma: float) -> Any:
+    if not isinstance(count, Tensor):
+        return 1 - sigma**count
     # 1 - sigma^t without cancellation in single precision; 1 before the first step.
     log_sigma = math.log(sigma) if sigma else -math.inf
-    count = step.to(device=exp_avg_sq.device, dtype=coefficient_dtype(exp_avg_sq)).clamp(min=1)
+    count = count.to(device=exp_avg_sq.device, dtype=coefficient_dtype(exp_avg_sq)).clamp(min=1)
     return -torch.expm1(count * log_sigma)
 
 

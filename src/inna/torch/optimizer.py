@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import math
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar
@@ -22,41 +21,26 @@ from torch.optim.optimizer import (
 
 from inna.checks import check_range
 from inna.dynamics import momentum_from_phase
-from inna.torch.kernels.plan import Plan, step_and_plan
+from inna.torch.kernels.plan import Plan, can_plan
+from inna.torch.kernels.step import step as step_fused
 from inna.torch.kernels.support import refusal
 from inna.torch.paths import Path, choose_path
 from inna.torch.scaling import apply_scaling
+from inna.torch.settings import LOW_PRECISION, check_settings, plain_flags, read_setting, undo_rounding
 from inna.torch.shards import place_like, to_local_lists
-from inna.torch.state_dict import check_layout, check_state
-from inna.torch.tensor_lists import Settings, TensorLists
+from inna.torch.state_dict import check_layout, check_state, move_to, split_state
+from inna.torch.tensor_lists import Settings, TensorLists, run_together
 
-__all__ = ["FLAGS", "InertialOptimizer"]
+__all__ = ["InertialOptimizer", "momentum_dtype", "zeros_like"]
 
 STATE_DICT_VERSION = 1
-# Flags whose None leaves the choice to the optimizer, and flags that are on or off.
-CHOICES = ("foreach", "fused", "kahan")
-SWITCHES = ("maximize", "capturable", "differentiable", "decoupled_weight_decay")
-LOW_PRECISION = (torch.bfloat16, torch.float16)
-FLAGS = """\
-kahan: add the rounding error of each update of the parameters to the next one, by Kahan summation with a tensor
-    ``compensation`` per parameter, so that updates below their rounding add up. None turns it on for bfloat16
-    and float16 parameters.
-maximize: maximise the objective instead of minimising it.
-foreach: step all tensors of a group in a few calls (True) or one by one (False). None is foreach for plain
-    tensors and parameters.
-capturable: never synchronise with the host, as CUDA graphs need; give ``lr`` as a tensor on the device to
-    change it between replays.
-differentiable: let autograd see the step (with respect to parameters, gradients, lr, alpha and beta).
-fused: step all tensors of a group by one compiled kernel, in one pass over memory. None takes it if there is a
-    kernel for every tensor and neither ``foreach`` nor ``differentiable`` asks for another path; True insists."""
-"""The documentation of the flags that both optimizers have, for `inna.docstrings.insert`."""
 
 
 class InertialOptimizer(Optimizer):
     """Base class of INNA and INNAprop; a subclass names its hyper-parameters, fills its state and updates.
 
-    The way of a gradient: `step` repeats the group's plan while nothing has changed; otherwise `_step_group` gathers
-    the tensors, chooses the path, reads the settings and launches.
+    The way of a gradient: `_prepare` checks that a group's plan still holds, or gathers the tensors, chooses the path
+    and reads the settings. Once all groups are prepared, `step` launches them.
     """
 
     # the entries of a group that the rule reads, named as the fields of `Settings`
@@ -75,6 +59,7 @@ class InertialOptimizer(Optimizer):
     _step_supports_amp_scaling: bool = False
 
     def __init__(self, params: ParamsT, defaults: dict[str, Any]) -> None:
+        defaults = {**defaults, **plain_flags(defaults)}
         # Checked before torch reads the groups: a bad default is reported even if every group overrides it.
         self._check(defaults)
         self._plans: dict[int, Plan] = {}
@@ -84,30 +69,13 @@ class InertialOptimizer(Optimizer):
 
     @classmethod
     def _signature_defaults(cls) -> dict[str, Any]:
-        parameters = inspect.signature(cls).parameters.values()
+        """The defaults of INNA or INNAprop; a subclass may have another signature."""
+        owner = next(base for base in cls.__mro__ if "settings" in vars(base))
+        parameters = inspect.signature(owner).parameters.values()
         return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
 
     def _check(self, group: dict[str, Any]) -> None:
-        for name, bounds in self.ranges.items():
-            value = group[name]
-            # float() of a tensor that requires a gradient warns.
-            check_range(name, value.detach() if isinstance(value, Tensor) else value, **bounds)
-        if group["initial_speed"] is not None:
-            check_range("initial_speed", group["initial_speed"])
-        dtype = group["momentum_dtype"]
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise ValueError(f"momentum_dtype must be a real floating-point torch.dtype or None, got {dtype!r}")
-        for flag in (*CHOICES, *SWITCHES):
-            value = group.get(flag, False)
-            if not isinstance(value, (bool, int)) and not (value is None and flag in CHOICES):
-                allowed = "True, False or None" if flag in CHOICES else "True or False"
-                raise ValueError(f"{flag} must be {allowed}, got {value!r}")
-        if group["differentiable"]:
-            for flag in ("foreach", "fused", "kahan"):
-                if group[flag]:
-                    raise ValueError(f"{flag}=True cannot be differentiated through; leave it None or False")
-        if group["fused"] and group["foreach"]:
-            raise ValueError("foreach=True and fused=True exclude each other; choose one, or leave both None")
+        check_settings(group, self.ranges)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with their own settings; missing settings are those of the constructor.
@@ -117,6 +85,7 @@ class InertialOptimizer(Optimizer):
             RuntimeError: ``fused`` is True and a parameter has no kernel.
         """
         if isinstance(param_group, dict):
+            param_group.update(plain_flags(param_group))
             self._check({**self.defaults, **param_group})
         super().add_param_group(param_group)
         group = self.param_groups[-1]
@@ -127,8 +96,10 @@ class InertialOptimizer(Optimizer):
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._plans = {}
+        # An older state dict lacks settings, and an older pickle some of the defaults too.
+        defaults = {**self._signature_defaults(), **self.defaults}
         for group in self.param_groups:
-            for name, value in self._signature_defaults().items():
+            for name, value in defaults.items():
                 group.setdefault(name, value)
         for param, values in self.state.items():
             if isinstance(param, Tensor) and "step" in values:
@@ -143,6 +114,8 @@ class InertialOptimizer(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load the result of `state_dict`; tensors keep the dtype with which they were saved.
 
+        What wrappers and hooks keep in the state is loaded too. Settings that are missing are those of the constructor.
+
         Checkpoints of the authors' code load too. Their phase variable ``psi`` is kept until the first step and turned
         into momentum there, with the weights of that moment. Their ``weight_decay`` becomes ``weight_decay/beta``.
 
@@ -152,28 +125,36 @@ class InertialOptimizer(Optimizer):
                 then.
         """
         loaded: dict[str, Any] = {}
+        extra: dict[Any, dict[str, Any]] = {}
 
         def adapt(optimizer: Optimizer, state_dict: dict[str, Any]) -> dict[str, Any]:
             loaded.update(self._adapt(state_dict))
+            loaded["state"], others = split_state(loaded, self._params_by_group(), self.state_names)
+            extra.update(others)
             return loaded
 
-        def restore_dtypes(optimizer: Optimizer) -> None:
+        def restore(optimizer: Optimizer) -> None:
             ids = (key for group in loaded["param_groups"] for key in group["params"])
             params = (param for group in self.param_groups for param in group["params"])
             for key, param in zip(ids, params, strict=True):
                 for name, value in loaded["state"].get(key, {}).items():
                     if name != "step" and isinstance(value, Tensor) and self.state[param][name].dtype != value.dtype:
                         self.state[param][name] = value.to(device=param.device, copy=True)
+                for name, value in extra.get(key, {}).items():
+                    self.state[param][name] = move_to(value, param.device)
 
         handles = (
             self.register_load_state_dict_pre_hook(adapt),
-            self.register_load_state_dict_post_hook(restore_dtypes, prepend=True),
+            self.register_load_state_dict_post_hook(restore, prepend=True),
         )
         try:
             super().load_state_dict(state_dict)
         finally:
             for handle in handles:
                 handle.remove()
+
+    def _params_by_group(self) -> list[list[Tensor]]:
+        return [group["params"] for group in self.param_groups]
 
     def _adapt(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         check_layout(state_dict)
@@ -182,13 +163,16 @@ class InertialOptimizer(Optimizer):
             raise ValueError(
                 f"the state dict has format version {version!r}; this inna reads up to version {STATE_DICT_VERSION}"
             )
-        groups = [dict(group) for group in state_dict["param_groups"]]
+        groups = [{**group, **plain_flags(group)} for group in state_dict["param_groups"]]
         of_the_authors = version is None and (
             any("psi" in values for values in state_dict["state"].values())
             or any("decaypower" in group for group in groups)
         )
-        for group in groups:
-            self._check({**self.defaults, **group})
+        for group, params in zip(groups, self._params_by_group(), strict=False):
+            whole = {**self.defaults, **group}
+            self._check({**whole, **{name: undo_rounding(name, whole, self.defaults) for name in self.ranges}})
+            if whole["fused"] and (why := refusal(TensorLists(params=params))):
+                raise ValueError(f"fused=True in the state dict: {why}; save with fused=None")
         for group in groups if of_the_authors else []:
             if group.pop("decaypower", 0):
                 raise ValueError(
@@ -198,7 +182,7 @@ class InertialOptimizer(Optimizer):
             if group.get("weight_decay"):
                 beta = check_range("beta", {**self.defaults, **group}["beta"], minimum=0.0, exclusive=True)
                 group["weight_decay"] = check_range("weight_decay/beta", group["weight_decay"] / beta)
-        check_state(state_dict, [group["params"] for group in self.param_groups], self.state_names)
+        check_state(state_dict, self._params_by_group(), self.state_names)
         return {**state_dict, "param_groups": groups}
 
     # torch wraps `step` in this. Its label for the profiler costs 6 µs, a quarter of a small model's step, and is
@@ -223,9 +207,12 @@ class InertialOptimizer(Optimizer):
                 call = watched
             if compiling:
                 return call(*args, **kwargs)
+            grad_enabled = torch.is_grad_enabled()
             try:
                 return call(*args, **kwargs)
             except BaseException:
+                # An interrupt may have come before torch did this.
+                torch.set_grad_enabled(grad_enabled)
                 # GradScaler removes these after a step. Left behind, they would scale the next one again.
                 vars(self).pop("grad_scale", None)
                 vars(self).pop("found_inf", None)
@@ -248,29 +235,40 @@ class InertialOptimizer(Optimizer):
         Raises:
             RuntimeError: a gradient is sparse, a CUDA graph is captured without ``capturable``, or ``fused`` is True
                 and a tensor has no kernel.
-            ValueError: a setting was changed to a value out of its range. Nothing has changed in its group then.
+            ValueError: a setting was changed to a value out of its range.
+
+        All of these are raised before anything has changed. A fused step on the CPU is whole or not at all, whatever
+        interrupts it; see docs/reliability.md for the other implementations.
         """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            _check_capture(group["capturable"])
-            plan = None if torch.compiler.is_compiling() else self._plans.get(id(group))
-            if plan is None or (grads := plan.grads(group, self.state)) is None:
-                self._step_group(group)
-                continue
-            settings = self._settings(group)
-            if isinstance(settings.lr, Tensor) or settings.lr != 0:
-                plan.step(grads, settings, *self._scaling())
+        # All groups are checked before the first one changes.
+        launches = [self._prepare(i, group) for i, group in enumerate(self.param_groups)]
+        run_together([launch for launch, fused in launches if fused])
+        for launch, fused in launches:
+            if not fused:
+                launch()
         return loss
 
     def _scaling(self) -> tuple[Tensor | None, Tensor | None]:
         """GradScaler's ``grad_scale`` and ``found_inf``, which it sets on the optimizer."""
         return getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
 
-    def _step_group(self, group: dict[str, Any]) -> None:
-        """Gather the tensors, choose the path, read the settings, launch."""
+    def _prepare(self, index: int, group: dict[str, Any]) -> tuple[Callable[[], Any], bool]:
+        """Check a group and gather its tensors; return its step, and whether it is a fused one."""
+        _check_capture(group["capturable"])
+        plan = None if torch.compiler.is_compiling() else self._plans.get(index)
+        tensors = None if plan is None else plan.tensors(group, self.state)
+        if plan is None or tensors is None:
+            return self._prepare_unplanned(index, group)
+        settings = self._settings(group)
+        if not isinstance(settings.lr, Tensor) and settings.lr == 0:
+            return _nothing, False
+        return plan.prepare(*tensors, settings, *self._scaling()), True
+
+    def _prepare_unplanned(self, index: int, group: dict[str, Any]) -> tuple[Callable[[], Any], bool]:
         lists = TensorLists()
         path = self._init_group(
             group,
@@ -282,15 +280,18 @@ class InertialOptimizer(Optimizer):
             lists.steps,
         )
         if not lists.params:
-            return
+            return _nothing, False
         settings = self._settings(group)
         if not isinstance(settings.lr, Tensor) and settings.lr == 0:
-            return
+            return _nothing, False
         if path == "fused":
-            plan = step_and_plan(group, self.state, lists, settings, *self._scaling())
-            if plan is not None:
-                self._plans[id(group)] = plan
-            return
+            if not can_plan(lists):
+                return functools.partial(step_fused, lists, settings, *self._scaling()), False
+            plan = self._plans[index] = Plan(group, self.state, lists)
+            return plan.prepare(lists.params, lists.grads, settings, *self._scaling()), True
+        return functools.partial(self._step_unfused, group, path, lists, settings), False
+
+    def _step_unfused(self, group: dict[str, Any], path: Path, lists: TensorLists, settings: Settings) -> None:
         if not group["differentiable"]:
             # Plain shards are faster than DTensors, and foreach takes them together with plain parameters.
             lists = to_local_lists(lists)
@@ -326,6 +327,11 @@ class InertialOptimizer(Optimizer):
                     f"{type(self).__name__} needs dense gradients, got layout {grad.layout}: its momentum moves every "
                     "entry at every step. Use sparse=False in the embedding, or another optimizer for it"
                 )
+            if param.is_conj():
+                raise RuntimeError(
+                    f"a parameter of shape {tuple(param.shape)} is a conjugated view, which no step can write to; make "
+                    "the parameter from tensor.resolve_conj()"
+                )
             state = self.state[param]
             if "psi" in state:
                 if bool(group["lr"] == 0):
@@ -336,7 +342,7 @@ class InertialOptimizer(Optimizer):
             grads.append(place_like(param, grad))
             momentums.append(state["momentum"])
             compensations.append(state.get("compensation"))
-            if "exp_avg_sq" in state:
+            if "exp_avg_sq" in self.state_names:
                 exp_avg_sqs.append(state["exp_avg_sq"])
             if self._counts(group):
                 steps.append(state["step"])
@@ -378,7 +384,8 @@ class InertialOptimizer(Optimizer):
         keep_tensors = self._keeps_tensors(group)
         values = {name: group[name] for name in self.settings}
         for name, bounds in self.ranges.items():
-            values[name] = _hyperparameter(name, values[name], bounds, keep_tensors and name in ("lr", "alpha", "beta"))
+            keep = keep_tensors and name in ("lr", "alpha", "beta")
+            values[name] = read_setting(name, group, bounds, self.defaults, keep_tensor=keep)
         return Settings(**values)
 
     @staticmethod
@@ -389,20 +396,6 @@ class InertialOptimizer(Optimizer):
     @abstractmethod
     def _update(self, lists: TensorLists, **settings: Any) -> None:
         """Step the parameters in ``lists`` by the single or the foreach path; lr is not the number 0."""
-
-
-def _hyperparameter(name: str, value: float | Tensor, bounds: dict[str, Any], keep_tensor: bool) -> float | Tensor:
-    if isinstance(value, Tensor):
-        if keep_tensor:
-            return value.reshape(())
-        value = value.item()
-    # All settings are >= 0. This test takes a tenth of the time of `check_range`.
-    if not (isinstance(value, (int, float)) and 0.0 <= value < bounds.get("below", math.inf)):
-        value = check_range(name, value, **bounds)
-    if name == "lr" and torch.compiler.is_compiling():
-        # A number would be a constant of the graph, and each step of a scheduler would recompile it.
-        return value * torch.ones((), dtype=torch.float64)
-    return value
 
 
 def momentum_dtype(param: Tensor, group: dict[str, Any]) -> torch.dtype:
@@ -421,18 +414,24 @@ def zeros_like(param: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 
 def as_count(step: Any) -> Tensor:
-    """``step`` as a 0-dimensional tensor of float32, in which every path counts; the same tensor if it is one."""
+    """``step`` as every path can count: a 0-dimensional float32 tensor with memory of its own, itself if it is one."""
     if not isinstance(step, Tensor):
         return torch.tensor(float(step), dtype=torch.float32)
-    if step.dtype is torch.float32 and step.dim() == 0:
+    plain = step.dtype is torch.float32 and step.dim() == 0 and step.layout is torch.strided
+    if plain and not (step.is_neg() or step._is_zerotensor() or step.is_inference() or step.requires_grad):
         return step
-    return step.detach().to(torch.float32).reshape(())
+    dense = step.detach() if step.layout is torch.strided else step.detach().to_dense()
+    return torch.zeros((), dtype=torch.float32, device=step.device).copy_(dense.reshape(()))
 
 
 def _step_count(count: float, param: Tensor, group: dict[str, Any]) -> Tensor:
     # Counting on the host is free and never synchronises. A captured graph can count on the device only.
     device = param.device if group["capturable"] else torch.device("cpu")
     return torch.tensor(count, dtype=torch.float32, device=device)
+
+
+def _nothing() -> None:
+    """Step of a group without gradients, or with lr = 0."""
 
 
 def _check_capture(capturable: bool) -> None:

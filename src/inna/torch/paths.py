@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inna.torch.kernels.support import refusal
 from inna.torch.shards import to_local
-from inna.torch.tensor_lists import TensorLists
+from inna.torch.tensor_lists import TensorLists, is_transformed
 
 __all__ = ["PATH_FLAGS", "Path", "choose_path", "use_foreach"]
 
@@ -45,7 +45,15 @@ def choose_path(group: dict[str, Any], lists: TensorLists) -> Path:
 
 
 def use_foreach(foreach: bool | None, params: Iterable[Tensor], *, differentiable: bool) -> bool:
-    """Whether to take the foreach path: as asked, else if all tensors are plain and autograd does not see the step."""
+    """Whether to take the foreach path: as asked, else if all tensors are plain and autograd does not see the step.
+
+    Foreach calls cannot write to views with a pending sign.
+    """
+    params = list(params)
+    if not torch.compiler.is_compiling() and any(param.is_neg() for param in params):
+        return False
     if foreach is not None:
         return foreach
-    return not differentiable and all(type(param) in (Tensor, torch.nn.Parameter) for param in params)
+    return not differentiable and all(
+        type(param) in (Tensor, torch.nn.Parameter) and not is_transformed(param) for param in params
+    )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+import operator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 __all__ = [
+    "Operations",
     "Settings",
     "TensorLists",
     "can_sync",
@@ -18,7 +21,10 @@ __all__ = [
     "count_step",
     "group_alike",
     "is_dense",
+    "is_transformed",
+    "next_counts",
     "on_device",
+    "run_together",
     "same_layout",
 ]
 
@@ -89,6 +95,13 @@ def is_dense(tensor: Tensor) -> bool:
     return True
 
 
+def is_transformed(tensor: Tensor) -> bool:
+    """Whether the tensor is inside a transform of ``torch.func``, such as ``vmap``: it has no memory of its own."""
+    # The function has no public name. Without it, nothing is inside a transform.
+    test: Callable[[Tensor], bool] | None = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", None)
+    return test is not None and not torch.compiler.is_compiling() and test(tensor)
+
+
 def same_layout(tensor: Tensor, other: Tensor) -> bool:
     """Whether entries have the same offsets in both; the stride of a dimension of size 1 does not matter."""
     if tensor.numel() == 0:
@@ -101,27 +114,78 @@ def can_sync(lr: float | Tensor, capturable: bool) -> bool:
     return not capturable and not isinstance(lr, Tensor) and not torch.compiler.is_compiling()
 
 
-def count_step(
+def run_together(calls: Iterable[Callable[[], Any]]) -> None:
+    """Make calls one after the other; if all are functions written in C, Python handles no signal between them."""
+    if torch.compiler.is_compiling():
+        for call in calls:
+            call()
+    else:
+        deque(map(operator.call, calls), maxlen=0)
+
+
+class Operations:
+    """Operations on tensors in place that are collected and then run together, so that no interrupt divides them.
+
+    Under ``torch.compile``, and for autograd, each runs at once.
+
+    >>> total, operations = torch.ones(2), Operations()
+    >>> operations(total.add_, 1, alpha=2)
+    >>> total
+    tensor([1., 1.])
+    >>> operations.run()
+    >>> total
+    tensor([3., 3.])
+    """
+
+    def __init__(self, *, at_once: bool = False) -> None:
+        self._at_once = at_once or torch.compiler.is_compiling()
+        self._calls: list[Callable[[], Any]] = []
+
+    def __call__(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Add the call of ``function``, which is to be written in C."""
+        if self._at_once:
+            function(*args, **kwargs)
+        else:
+            self._calls.append(partial(function, *args, **kwargs))
+
+    def run(self) -> None:
+        """Run what was collected."""
+        calls, self._calls = self._calls, []
+        run_together(calls)
+
+
+def next_counts(
     steps: list[Tensor],  # () each
     lr: float | Tensor,
     *,
     host: bool,
-) -> list[bool] | list[Tensor]:
-    """Count one step; return, per parameter, whether it is the first.
+) -> tuple[Sequence[float | Tensor], list[bool] | list[Tensor]]:
+    """Return, per parameter, the step count after this step, and whether it is the first step.
 
-    The answers are bools if ``host``, else 0-dimensional tensors. With a tensor ``lr`` that is 0, nothing is counted
-    and no step is the first.
+    The answers are floats and bools if ``host``, else 0-dimensional tensors. With a tensor ``lr`` that is 0, nothing is
+    counted and no step is the first.
     """
     if host:
-        first_on_host = [step.item() == 0 for step in steps]
-        torch._foreach_add_(steps, 1.0)
-        return first_on_host
-    first = []
+        counts = [step.item() + 1 for step in steps]
+        return counts, [count == 1 for count in counts]
+    counted, first = [], []
     for step in steps:
         moves = on_device(step.device, lr) != 0
         first.append((step == 0) & moves)
-        step.add_(moves)
-    return first
+        counted.append(step + moves)
+    return counted, first
+
+
+def count_step(
+    operations: Operations,
+    steps: list[Tensor],  # () each
+    counts: Sequence[float | Tensor],  # () each
+) -> None:
+    """Set the step counts to those of `next_counts`."""
+    if any(isinstance(count, Tensor) for count in counts):
+        operations(torch._foreach_copy_, steps, counts)
+    elif counts:
+        operations(torch._foreach_add_, steps, 1.0)
 
 
 def group_alike(params: list[Tensor], momentums: list[Tensor], *others: list[Any]) -> dict[tuple[Any, ...], list[int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 import sys
 import weakref
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 from fused_steps import Tagged, needs_kernels, stepper
-from inna.torch import INNA
+from inna.torch import INNA, INNAprop
 from inna.torch.kernels.plan import _metadata_check
 
 pytestmark = needs_kernels
@@ -70,6 +71,40 @@ def test_a_plan_keeps_no_state_in_memory():
         gone = weakref.ref(optimizer.state[param]["momentum"])
         drop()
         assert gone() is None
+
+
+@pytest.mark.parametrize("cls", [torch.optim.AdamW, INNA, INNAprop])
+@pytest.mark.parametrize("flags", [{}, {"foreach": True}, {"foreach": False}, {"fused": True}])
+@pytest.mark.parametrize("how", ["replaced", "removed", "group removed", "cleared"])
+def test_parameters_that_leave_are_freed_at_once(cls, flags, how):
+    param = torch.nn.Parameter(torch.ones(10))
+    others = [torch.nn.Parameter(torch.ones(2)), torch.nn.Parameter(torch.ones(3))]
+    optimizer = cls([{"params": [param, others[0]]}, {"params": [others[1]]}], **flags)
+    for k in range(3):
+        for each in (param, *others[k % 2 :]):  # one of them without a gradient now and then
+            each.grad = torch.ones_like(each)
+        others[0].grad = None if k == 2 else others[0].grad
+        optimizer.step()
+    gone = weakref.ref(param)
+    state = optimizer.state.pop(param)
+    if how == "replaced":
+        new = torch.nn.Parameter(torch.ones(10))
+        optimizer.state[new] = state
+        optimizer.param_groups[0]["params"][0] = new
+    elif how == "removed":
+        del optimizer.param_groups[0]["params"][0]
+    elif how == "group removed":
+        del optimizer.param_groups[0]
+    else:
+        optimizer.param_groups.clear()
+        optimizer.state.clear()
+    del param, each, state
+    gc.collect()
+    assert gone() is None
+    for group in optimizer.param_groups:
+        for left in group["params"]:
+            left.grad = torch.ones_like(left)
+    optimizer.step()
 
 
 def test_a_plan_sees_everything_that_moves(watching):

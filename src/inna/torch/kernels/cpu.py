@@ -7,9 +7,11 @@ import functools
 import os
 import sys
 from array import array
+from collections.abc import Callable
 from ctypes import Structure, c_char_p, c_double, c_int32, c_int64, c_void_p
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -126,14 +128,20 @@ class Table:
         # Every step passes these.
         self._arguments = (self._rows, ctypes.byref(self._settings))
 
-    def launch(
+    def launch(self, *step: Any) -> None:
+        """Step all tensors in place, as `prepare` describes."""
+        self.prepare(*step)()
+
+    def prepare(
         self,
         grads: list[int],
         settings: Settings,
         grad_scale: Tensor | None = None,  # ()
         found_inf: Tensor | None = None,  # ()
-    ) -> None:
-        """Step all tensors in place; do nothing if lr is 0 or ``found_inf`` is not 0.
+    ) -> Callable[[], Any]:
+        """Return the call that steps all tensors in place, or does nothing if lr is 0 or ``found_inf`` is not 0.
+
+        Nothing changes before that call, and Python handles no signal during it. It is valid until the next `prepare`.
 
         Args:
             grads: the addresses of the gradients.
@@ -145,16 +153,17 @@ class Table:
             lr, alpha, beta = (float(value) for value in settings[:3])
             settings = settings._replace(lr=lr, alpha=alpha, beta=beta)
         if settings.lr == 0 or (found_inf is not None and found_inf.item() != 0):
-            return
+            return _nothing
         if settings != self._known or grad_scale is not None:
             self._set(settings, None if grad_scale is None else grad_scale.item())
-        addresses = array("Q", grads)
+        self._addresses = array("Q", grads)
         rows, passed = self._arguments
-        self._library.inna_step(
-            rows, addresses.buffer_info()[0], self._count, passed, torch.get_num_threads(), self._level
-        )
+        at = self._addresses.buffer_info()[0]
+        return partial(self._library.inna_step, rows, at, self._count, passed, torch.get_num_threads(), self._level)
 
     def _set(self, settings: Settings, grad_scale: float | None) -> None:
+        # An interrupt on the way must not leave settings that seem to be in place.
+        self._known = None
         to = self._settings
         to.lr, to.alpha, to.beta = settings.lr, settings.alpha, settings.beta
         to.weight_decay, to.eps = settings.weight_decay, settings.eps
@@ -169,6 +178,10 @@ class Table:
             to.grad_scale = 1 / grad_scale
             to.flags |= _SCALED
         self._known = settings if grad_scale is None else None
+
+
+def _nothing() -> None:
+    """Step with lr = 0, or one to be skipped."""
 
 
 def convert(tensor: Tensor, dtype: torch.dtype) -> Tensor:

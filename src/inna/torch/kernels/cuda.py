@@ -13,6 +13,7 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -79,6 +80,10 @@ class Table:
         """Memory of one transfer, on the host and on the device."""
         return _host_buffer(self._size, self._device), torch.empty(self._size, dtype=torch.int64, device=self._device)
 
+    def prepare(self, *step: Any) -> Callable[[], None]:
+        """Return the call of `launch` with these arguments."""
+        return functools.partial(self.launch, *step)
+
     def launch(
         self,
         grads: list[int],
@@ -103,8 +108,7 @@ class Table:
         elif self._steps[0].device.type == "cpu" and self._device.type != "cpu":
             if (found_inf is not None and found_inf.item() != 0) or (isinstance(lr, Tensor) and lr.item() == 0):
                 return
-            torch._foreach_add_(self._steps, 1.0)
-            host_counts = [step.item() for step in self._steps]
+            host_counts = [step.item() + 1 for step in self._steps]
         else:
             host_counts = []
             counts = self._count_on_device(lr, found_inf)
@@ -122,6 +126,8 @@ class Table:
         amp = [
             None if value is None else value.to(self._device, non_blocking=True) for value in (grad_scale, found_inf)
         ]
+        if host_counts:
+            torch._foreach_add_(self._steps, 1.0)
         for launch in self._launches:
             launch.run(sent[:n], counts, unbiases, numbers[3 * n :], (lr, alpha, beta), amp, settings, aligned)
 
@@ -161,10 +167,13 @@ class Table:
             host = _host_buffer(self._size, self._device)
             if self._on_device is None:
                 self._on_device = torch.empty(self._size, dtype=torch.int64, device=self._device)
-            target, self._sent = self._on_device, values
+            # An interrupt on the way must not leave values that seem to be there.
+            target, self._sent = self._on_device, []
         host[: len(grads)] = torch.tensor(grads, dtype=torch.int64)
         host[len(grads) :].view(torch.float64).copy_(torch.tensor(floats, dtype=torch.float64))
         target.copy_(host, non_blocking=True)
+        if not capturing:
+            self._sent = values
         return target
 
 

@@ -3,49 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress, repeat
 from operator import attrgetter, is_, itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from inna.torch.kernels.step import make_table, step
+from inna.torch.kernels.step import make_table
 from inna.torch.paths import PATH_FLAGS
 from inna.torch.tensor_lists import Settings, TensorLists
 
-__all__ = ["Plan", "step_and_plan"]
+__all__ = ["Plan", "can_plan"]
 
 
-def step_and_plan(
-    group: dict[str, Any],
-    states: dict[Tensor, Any],
-    lists: TensorLists,
-    settings: Settings,
-    grad_scale: Tensor | None,  # ()
-    found_inf: Tensor | None,  # ()
-) -> Plan | None:
-    """Take a fused step; return the plan for the next one.
-
-    Returns:
-        None where a plan could not notice all changes: under ``torch.compile``, with tensor subclasses and on several
-        devices.
-    """
+def can_plan(lists: TensorLists) -> bool:
+    """Whether a plan notices all changes: not under ``torch.compile``, with subclasses or on several devices."""
     device = lists.params[0].device
-    if torch.compiler.is_compiling() or not all(
+    return not torch.compiler.is_compiling() and all(
         type(param) in (Tensor, torch.nn.Parameter) and param.device == device for param in lists.params
-    ):
-        step(lists, settings, grad_scale, found_inf)
-        return None
-    plan = Plan(group, states, lists)
-    plan.step(lists.grads, settings, grad_scale, found_inf)
-    return plan
+    )
 
 
 class Plan:
     """The launch table of a group's last fused step, and the facts on which it relies.
 
-    Examining every tensor at each step would cost more than the step of a small model. `grads` checks only what may
-    have changed, by a few calls for all tensors together.
+    Examining every tensor at each step would cost more than the step of a small model. `tensors` checks only what may
+    have changed, by a few calls for all tensors together. The table holds addresses, so what counts is where tensors
+    are and how they are laid out, not which objects they are.
 
     Args:
         group: the parameter group.
@@ -54,16 +39,14 @@ class Plan:
     """
 
     def __init__(self, group: dict[str, Any], states: dict[Tensor, Any], lists: TensorLists) -> None:
-        self._group = group
-        self._params = list(group["params"])
         self._flags = _FLAGS(group)
-        self._moving = lists.params
         moving = {id(param) for param in lists.params}
-        self._idle = [param for param in self._params if id(param) not in moving]
+        self._moves = [id(param) in moving for param in group["params"]]
+        self._idle = [not moves for moves in self._moves] if not all(self._moves) else None
         values = [states[param] for param in lists.params]
         self._entries = sum(map(len, values))
-        # The state's tensors are looked up at every step: references kept here would keep them in memory when their
-        # owner drops them or moves them to another device.
+        # Parameters and state are looked up at every step: references kept here would keep them in memory when they
+        # leave the optimizer or move to another device.
         kept = [(i, name) for i in range(len(values)) for name in values[i] if isinstance(values[i][name], Tensor)]
         self._owners, self._names = ([pair[i] for pair in kept] for i in (0, 1))
         still = [*lists.params, *(values[i][name] for i, name in kept)]
@@ -71,36 +54,38 @@ class Plan:
         self._look_alike = _metadata_check([*still, *lists.grads])
         self._table = make_table(lists.params[0].device, lists)
 
-    def grads(self, group: dict[str, Any], states: dict[Tensor, Any]) -> list[Tensor] | None:
-        """The gradients of the next step; None if anything has changed on which the plan relies."""
+    def tensors(self, group: dict[str, Any], states: dict[Tensor, Any]) -> tuple[list[Tensor], list[Tensor]] | None:
+        """The parameters and gradients of the next step; None if anything has changed on which the plan relies."""
         params = group["params"]
-        grads = list(map(_GRAD, self._moving))
-        if not (
-            group is self._group
-            and _FLAGS(group) == self._flags
-            and len(params) == len(self._params)
-            and all(map(is_, params, self._params))
-            and all(param.grad is None for param in self._idle)
-        ):
+        grads = list(map(_GRAD, params))
+        if _FLAGS(group) != self._flags or len(params) != len(self._moves):
             return None
-        values: list[Any] = list(map(states.get, self._moving))
+        if self._idle is not None:
+            if not all(map(is_, compress(grads, self._idle), repeat(None))):
+                return None
+            params, grads = list(compress(params, self._moves)), list(compress(grads, self._moves))
+        values: list[Any] = list(map(states.get, params))
         if not all(values) or sum(map(len, values)) != self._entries:
             return None
         state: list[Any] = list(map(dict.get, [values[i] for i in self._owners], self._names))
-        still = [*self._moving, *state]
+        still = [*params, *state]
         holds = self._look_alike(*still, *grads) and list(map(Tensor.data_ptr, still)) == self._places
-        return grads if holds else None
+        return (params, grads) if holds else None
 
-    def step(
+    def prepare(
         self,
-        grads: list[Tensor],  # as the parameters
+        params: list[Tensor],  # any shapes
+        grads: list[Tensor],  # as params
         settings: Settings,
         grad_scale: Tensor | None,  # ()
         found_inf: Tensor | None,  # ()
-    ) -> None:
-        """Take a step with gradients from `grads`, or with those that the plan was made with."""
-        self._table.launch(list(map(Tensor.data_ptr, grads)), settings, grad_scale, found_inf)
-        torch.autograd.graph.increment_version(self._moving if grad_scale is None else [*self._moving, *grads])
+    ) -> Callable[[], Any]:
+        """Return the step with parameters and gradients from `tensors`, or with those that the plan was made with."""
+        # Autograd does not see the kernels write to tensors that it may have saved.
+        torch.autograd.graph.increment_version(params if grad_scale is None else [*params, *grads])
+        table = self._table
+        step: Callable[[], Any] = table.prepare(list(map(Tensor.data_ptr, grads)), settings, grad_scale, found_inf)
+        return step
 
 
 _GRAD = attrgetter("grad")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inna.torch.shards import is_dtensor, misplacement, to_local
-from inna.torch.tensor_lists import TensorLists, is_dense, same_layout
+from inna.torch.tensor_lists import TensorLists, is_dense, is_transformed, same_layout
 
 __all__ = ["describe", "refusal", "unavailable"]
 
@@ -31,6 +31,8 @@ def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
         return f"parameter {next(k for k, param in enumerate(among or lists.params) if param is lists.params[i])}"
 
     for i, param in enumerate(lists.params):
+        if is_transformed(param):
+            return f"{named(i)} is inside a transform of torch.func"
         state = lists.companions(i)
         steps = lists.steps[i] if lists.steps else None
         why = _refusal(param, state, steps)
@@ -102,6 +104,8 @@ def _unsupported(param: Tensor) -> str:
     """The reason why no kernel takes such a parameter, whatever its gradient and state; empty if one does."""
     if param.dtype not in DTYPES:
         return f"there is no kernel for {param.dtype}"
+    if param.is_complex() and torch.compiler.is_compiling():
+        return "Inductor cannot compile a kernel's call with complex numbers"
     if not is_dense(param):
         return f"its strides {param.stride()} leave gaps or overlap"
     if param.is_conj() or param.is_neg():
