@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import pytest
 import torch
 
-from inna.torch import INNA, INNAprop
+from inna.torch import INNA, INNAprop, blocks
 from inna.torch.kernels import cpu
 
 CLASSES = [INNA, INNAprop]
@@ -122,6 +122,38 @@ def test_no_parameter_is_torn_from_its_state(cls, settings, path, planned):
             break
     assert moment > 50
     assert {(False,) * 3, (True,) * 3} <= outcomes
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("settings", SETTINGS, ids=["plain", "speed", "kahan", "capturable"])
+def test_each_number_of_a_tensor_in_several_pieces_is_stepped_whole_or_not(cls, settings, monkeypatch):
+    monkeypatch.setattr(blocks, "BLOCK", 10)
+    torch.manual_seed(0)
+    param = torch.nn.Parameter(torch.randn(50))
+    start = cls([param], **{"lr": 0.1, "foreach": True, **settings})
+    param.grad = torch.randn(50)
+    start.step()
+
+    def numbers(optimizer):
+        ((param, state),) = optimizer.state.items()
+        return torch.stack([param.detach(), *(value for value in state.values() if value.dim())])
+
+    before, whole = numbers(start).clone(), twin(start)
+    whole.step()
+    after = numbers(whole)
+    shares = set()
+    for moment in range(1, 100_000, 17):
+        optimizer = twin(start)
+        with suppress(Interrupt), interrupted_at(moment):
+            optimizer.step()
+            break
+        now = numbers(optimizer)
+        assert ((now == before).all(0) | (now == after).all(0)).all(), moment
+        shares.add(int((now == after).all(0).sum()))
+        step = optimizer.state[optimizer.param_groups[0]["params"][0]].get("step")
+        if step is not None:
+            assert step == (2 if (now == after).all() else 1)
+    assert len(shares) > 2
 
 
 @pytest.mark.parametrize("path", PATHS)
