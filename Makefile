@@ -17,14 +17,14 @@ test-all: .venv/.dev
 	$(BIN)/python -m pytest
 	$(MAKE) test-ecosystem
 
-# Other people's libraries, each group in an environment on top of .venv: too large for it, or harmful to imports there.
+# Other libraries, each group in its own environment on top of .venv: they are too large for it or disturb its imports.
 test-ecosystem: .venv/ecosystem/.ready .venv/timm/.ready .venv/tensorflow/.ready
 	.venv/ecosystem/bin/python -m pytest tests/ecosystem/test_transformers.py tests/ecosystem/test_lightning.py \
 	    tests/ecosystem/test_grad_scaler.py tests/ecosystem/test_flax.py
 	.venv/timm/bin/python -m pytest tests/ecosystem/test_timm.py
 	.venv/tensorflow/bin/python -m pytest -k tensorflow tests/test_keras_backends.py tests/test_parity.py
 
-# Faults on purpose: 200 kills, a full disk, 1,000 damaged files. About 40 minutes; the tests have a short version.
+# Injected faults: 200 kills, a full disk, 1,000 damaged files. About 40 minutes; the tests have a short version.
 faults: .venv/.dev
 	PYTHONPATH=tests $(BIN)/python -m faults --json results/cpu/faults.json --docs docs/reliability.md
 
@@ -72,7 +72,7 @@ clean:
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --group docs
 	touch $@
 
-# What is not installed here is found in .venv. Of the pins one is left out: TensorFlow asks for an older h5py.
+# Packages that are not installed here come from .venv. One pin is dropped: TensorFlow needs an older h5py.
 .venv/%/.ready: .venv/.dev
 	$(BIN)/python -m venv --without-pip .venv/$*
 	$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \

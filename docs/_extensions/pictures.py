@@ -24,7 +24,7 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "inna"
 COMMANDS = ("", *(name for name in app if not name.startswith("-")))
 COMPARISONS = ("digits", "diabetes", "mnist-lenet")
 TABLE_WIDTH = 80  # characters
-# Name of a picture -> what `inna landscape` would be told.
+# Name of a picture -> the arguments of `inna landscape`.
 LANDSCAPES: dict[str, dict[str, Any]] = {
     **{
         f"figure-1-{curve.panel}": {
@@ -50,7 +50,7 @@ log = logging.getLogger(__name__)
 
 
 def draw(app: Sphinx) -> None:
-    """Make everything in docs/_generated, anew where a row or a line of the code that draws has changed since."""
+    """Write everything in docs/_generated; repeat it where a row or the code that draws has changed since."""
     out = Path(app.srcdir) / "_generated"
     made = _sources()
     stamp = out / "made-of.txt"

@@ -117,7 +117,7 @@ def test_the_papers_curves_are_dashed_up_to_our_last_epoch():
 def test_the_papers_damping_is_named_where_ours_differs():
     figure = figures_of(study_of(), changes={"INNA (0.5, 0.5)": (0.01, 0.98, 1.0)})["figure-3"]
     rows = [row for row in dashed(figure) if row["contender"] == "INNA (0.5, 0.5)"]
-    assert {row["said"] for row in rows} == {"the paper’s INNA (0.1, 0.1)"}
+    assert {row["curve"] for row in rows} == {"the paper’s INNA (0.1, 0.1)"}
     assert "Its curve of INNA is INNA (0.1, 0.1)." in figure.caption
 
 

@@ -39,18 +39,18 @@ def report(
         formats = check_formats(figures)
         results = read_results(folder)
         reproduction = find_reproduction(folder, results)
-    pages, drawn = [], []
+    pages, chosen_figures = [], []
     if results is not None:
         for note in results.notes:
             print_line(console, note)
         pages.append(write_report(results))
-        drawn += report_figures(results.summary)
+        chosen_figures += report_figures(results.summary)
         print_table(results.summary, console)
     if reproduction is not None:
         pages.append(write_reproduction(reproduction))
-        drawn += reproduction.figures
+        chosen_figures += reproduction.figures
     for page in pages:
         print_line(console, f"report: {page}")
-    for path in write_pictures(drawn, folder / FIGURES, formats) if formats else ():
+    for path in write_pictures(chosen_figures, folder / FIGURES, formats) if formats else ():
         print_line(console, f"figure: {path}")
     return 0

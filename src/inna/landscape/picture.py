@@ -95,19 +95,19 @@ def figure(picture: Picture) -> Figure:
     )
 
 
-def still(picture: Picture, drawn: Figure, theme: Theme) -> dict[str, Any]:
+def still(picture: Picture, panels: Figure, theme: Theme) -> dict[str, Any]:
     """Return the figure as one Vega-Lite specification with the plane above the curves, for PNG and SVG."""
     import altair as alt
 
-    drawings = [panel.draw(theme, False) for panel in drawn.panels]
+    drawings = [panel.draw(theme, False) for panel in panels.panels]
     plane, *curves = (
         drawing.chart.properties(title=panel.title, height=panel.height)
-        for panel, drawing in zip(drawn.panels, drawings, strict=True)
+        for panel, drawing in zip(panels.panels, drawings, strict=True)
     )
     # Below, the width is shared; the curves' axes and titles take about 70 pixels each.
     part = (WIDTH - (len(curves) - 1) * (SPACING + 70)) / len(curves)
     below = alt.hconcat(*(curve.properties(width=part) for curve in curves), spacing=SPACING)
-    chart = alt.vconcat(plane.properties(width=WIDTH, title=drawn.title), below, spacing=SPACING)
+    chart = alt.vconcat(plane.properties(width=WIDTH, title=panels.title), below, spacing=SPACING)
     chart = chart.configure(**configuration(theme), background=theme.background)
     specification: dict[str, Any] = chart.to_dict()
     return specification | {"datasets": {name: rows for drawing in drawings for name, rows in drawing.datasets.items()}}

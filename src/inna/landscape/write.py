@@ -54,17 +54,17 @@ def write_picture(picture: Picture, folder: Path, formats: Sequence[str], comman
     """
     import vl_convert
 
-    drawn = figure(picture)
+    panels = figure(picture)
     paths = []
     for format_ in check_formats(formats):
         if format_ == "html":
             content = _page(picture, command).encode()
         elif format_ == "png":
             content = vl_convert.vegalite_to_png(
-                still(picture, drawn, LIGHT), vl_version=vega_lite_version(), scale=PNG_SCALE
+                still(picture, panels, LIGHT), vl_version=vega_lite_version(), scale=PNG_SCALE
             )
         else:
-            content = vl_convert.vegalite_to_svg(still(picture, drawn, LIGHT), vl_version=vega_lite_version()).encode()
+            content = vl_convert.vegalite_to_svg(still(picture, panels, LIGHT), vl_version=vega_lite_version()).encode()
         path = folder / f"landscape.{format_}"
         write_whole(path, content)
         paths.append(path)
@@ -72,15 +72,15 @@ def write_picture(picture: Picture, folder: Path, formats: Sequence[str], comman
 
 
 def _page(picture: Picture, command: Sequence[str]) -> str:
-    drawn = figure(picture)
+    panels = figure(picture)
     start = ", ".join(f"{coordinate:g}" for coordinate in picture.paths[0].theta[0])
     named = enumerate_words([path.optimizer.label for path in picture.paths])
     return chart_page(
         "landscape/landscape.html",
-        title=f"{drawn.title}: {named}",
+        title=f"{panels.title}: {named}",
         styles=picture.styles,
-        figures=[drawn],
-        heading=drawn.title,
+        figures=[panels],
+        heading=panels.title,
         lead=f"{named} from ({start}), {count(picture.steps, 'iteration')} on the exact gradient.",
         summaries=path_summaries(picture),
         command=shlex.join(command),

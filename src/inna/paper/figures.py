@@ -171,7 +171,7 @@ def _paper_rows(summary: Summary, figure: int, side: _Side, shown: set[str]) -> 
         for epoch in sorted({*(each for each in curve.epochs if each <= last), last}):
             mean = curve.at(epoch).mean
             if mean is not None:
-                rows.append({"contender": label, "epoch": epoch, "mean": mean, "said": f"the paper’s {theirs}"})
+                rows.append({"contender": label, "epoch": epoch, "mean": mean, "curve": f"the paper’s {theirs}"})
     return rows
 
 

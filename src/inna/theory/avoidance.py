@@ -64,7 +64,7 @@ def mini_batch_runs(
 ) -> Runs:
     """Run INNA on mini-batches: one random term of the sum per step and run.
 
-    The gradient of the drawn J_n is scaled by the number N of terms.
+    The gradient of the grad J_n is scaled by the number N of terms.
 
     Args:
         objective: a sum, with ``term_gradients``.
@@ -96,8 +96,8 @@ def mini_batch_runs(
     for k in range(_count("steps", steps)):
         gradients = objective.term_gradients(theta)
         terms = gradients.shape[1]
-        drawn = terms * gradients[rows, rng.integers(terms, size=len(theta))]
-        theta, momentum = step(theta, momentum, drawn, lr(k), alpha, beta)
+        grad = terms * gradients[rows, rng.integers(terms, size=len(theta))]
+        theta, momentum = step(theta, momentum, grad, lr(k), alpha, beta)
     return Runs(theta, momentum)
 
 

@@ -41,7 +41,7 @@ def curve_panel(
         points: rows of contender, epoch, mean, best and worst.
         log: whether the axis is logarithmic.
         breaks: rows of contender, seed, epoch and mean at which a seed diverged.
-        beside: rows of contender, epoch, mean and said for thin dashed curves; ``said`` is their tooltip.
+        beside: rows of contender, epoch, mean and curve for thin dashed curves; ``curve`` is their tooltip.
         domain: the ends of the axis, if it does not show the whole range.
         title: of the panel.
         note: below the title.
@@ -84,7 +84,7 @@ def curve_panel(
                     color=channels.color("stroke"),
                     opacity=channels.opacity(0.85),
                     tooltip=[
-                        alt.Tooltip("said", type="nominal", title="curve"),
+                        alt.Tooltip("curve", type="nominal", title="curve"),
                         alt.Tooltip("epoch", type="quantitative"),
                         alt.Tooltip("mean", type="quantitative", title=f"{name}, mean", format=".4~g"),
                     ],

@@ -201,13 +201,13 @@ class Channels:
     def _channel(self, kind: str, values: Sequence[Any], legend: str) -> Any:
         import altair as alt
 
-        drawn = None
+        key = None
         if legend and not self.interactive:
-            drawn = alt.Legend(title=None, symbolOpacity=1, symbolSize=120, symbolStrokeWidth=0)
+            key = alt.Legend(title=None, symbolOpacity=1, symbolSize=120, symbolStrokeWidth=0)
             if legend == "stroke":
-                drawn = alt.Legend(title=None, symbolOpacity=1, symbolSize=500, symbolType="stroke")
+                key = alt.Legend(title=None, symbolOpacity=1, symbolSize=500, symbolType="stroke")
         return getattr(alt, kind)(
-            "contender", type="nominal", scale=alt.Scale(domain=self.labels, range=list(values)), legend=drawn
+            "contender", type="nominal", scale=alt.Scale(domain=self.labels, range=list(values)), legend=key
         )
 
 

@@ -29,12 +29,12 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
 
 
 def write_pictures(
-    drawn: Iterable[Figure], folder: Path, formats: Sequence[str], *, prefix: str = "", scale: int = PNG_SCALE
+    figures: Iterable[Figure], folder: Path, formats: Sequence[str], *, prefix: str = "", scale: int = PNG_SCALE
 ) -> list[Path]:
     """Write each figure, on white, into ``folder`` as PREFIXNAME.png or .svg, and return the paths.
 
     Args:
-        drawn: the figures.
+        figures: to be written.
         folder: created if it does not exist.
         formats: of "png" and "svg".
         prefix: of the names.
@@ -46,7 +46,7 @@ def write_pictures(
     import vl_convert
 
     paths = []
-    for figure in drawn:
+    for figure in figures:
         specification = still(figure, LIGHT)
         for format_ in check_formats(formats):
             path = folder / f"{prefix}{figure.name}.{format_}"

@@ -46,9 +46,9 @@ def curve_points(summary: Summary, measure: Metric) -> tuple[Rows, int]:
                 for measured in history(result):
                     by_epoch.setdefault(int(measured["epoch"]), []).append(number(measured.get(measure.name)))
         for epoch, values in sorted(by_epoch.items()):
-            drawn = epoch % step == 0 or epoch == summary.study.epochs
+            on_grid = epoch % step == 0 or epoch == summary.study.epochs
             values_there = spread((value for value in values if math.isfinite(value)), measure.goal)
-            if drawn and values_there is not None:
+            if on_grid and values_there is not None:
                 rows.append(
                     {
                         "contender": entry.label,

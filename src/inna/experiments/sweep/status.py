@@ -69,19 +69,19 @@ def read_status(folder: Path) -> Status:
     rows = read_rows(folder, on_damage=damaged.append)
     study = Study.load(folder)
     keys = {run.key for run in rows}
-    failed = {key: said for key, said in read_failures(folder).items() if key not in keys}
+    failed = {key: failure for key, failure in read_failures(folder).items() if key not in keys}
     tunings = (state(study, contender, rows) for contender in study.contenders)
-    raised = [run for tuning in tunings for run in (*tuning.plan, *tuning.finals) if run.key in failed]
+    failed_runs = [run for tuning in tunings for run in (*tuning.plan, *tuning.finals) if run.key in failed]
     running = tuple(state for state in read_active_runs(folder) if state.key not in keys)
     parts = {
         contender.label: outlook(
-            dataclasses.replace(study, contenders=(contender,), reference=contender.label, budget=""), rows, raised
+            dataclasses.replace(study, contenders=(contender,), reference=contender.label, budget=""), rows, failed_runs
         )
         for contender in study.contenders
     }
     return Status(
         study=study,
-        outlook=outlook(study, rows, raised),
+        outlook=outlook(study, rows, failed_runs),
         diverged=sum(result.get("status") == "diverged" for result in rows.values()),
         parts=parts,
         running=running,
