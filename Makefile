@@ -10,8 +10,9 @@ setup: .venv/.runtime
 demo: setup
 	$(BIN)/inna compare --jobs $(JOBS)
 
+# Two processes; a file's tests stay together, since many share what is slow to set up.
 test: .venv/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest
