@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,7 +110,7 @@ def read_rows(
             on_damage(str(error))
         else:
             rows[run] = result
-    return dict(sorted(rows.items(), key=lambda row: _name(row[0])))
+    return _in_order_of_names(rows)
 
 
 def load_rows(folder: str | Path) -> pd.DataFrame:
@@ -132,5 +133,22 @@ def _as_lists(result: Result) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, History) else value for name, value in result.items()}
 
 
+def _in_order_of_names(rows: dict[Run, Result]) -> dict[Run, Result]:
+    alike = defaultdict(list)
+    for run in rows:
+        alike[_beginning(run)].append(run)
+    # A key is slow to compute, and few runs differ in nothing else of their names.
+    groups = (alike[name] for name in sorted(alike))
+    return {run: rows[run] for group in groups for run in (sorted(group, key=_key) if len(group) > 1 else group)}
+
+
+def _key(run: Run) -> str:
+    return run.key
+
+
 def _name(run: Run) -> str:
-    return f"{slug(run.dataset)}-{slug(run.optimizer)}-seed{run.seed}-{run.key}{SUFFIX}"
+    return f"{_beginning(run)}{run.key}{SUFFIX}"
+
+
+def _beginning(run: Run) -> str:
+    return f"{slug(run.dataset)}-{slug(run.optimizer)}-seed{run.seed}-"
