@@ -10,6 +10,7 @@ import dataclasses
 import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,7 +45,7 @@ class DamagedRowError(files.DamagedFileError):
 
 def row_path(folder: Path, run: Run) -> Path:
     """Return where the row of ``run`` is written in ``folder``; the name tells the main facts and ends with the key."""
-    return Path(folder) / _name(run)
+    return Path(folder) / f"{_beginning(run)}{run.key}{SUFFIX}"
 
 
 def write_row(folder: Path, run: Run, result: Result) -> Path:
@@ -138,16 +139,10 @@ def _in_order_of_names(rows: dict[Run, Result]) -> dict[Run, Result]:
     for run in rows:
         alike[_beginning(run)].append(run)
     # A key is slow to compute, and few runs differ in nothing else of their names.
-    groups = (alike[name] for name in sorted(alike))
-    return {run: rows[run] for group in groups for run in (sorted(group, key=_key) if len(group) > 1 else group)}
-
-
-def _key(run: Run) -> str:
-    return run.key
-
-
-def _name(run: Run) -> str:
-    return f"{_beginning(run)}{run.key}{SUFFIX}"
+    for group in alike.values():
+        if len(group) > 1:
+            group.sort(key=attrgetter("key"))
+    return {run: rows[run] for name in sorted(alike) for run in alike[name]}
 
 
 def _beginning(run: Run) -> str:
