@@ -197,6 +197,20 @@ def test_every_framework_runs_every_function(framework):
     check(phase_from_momentum, 1.3, 0.4, alpha=0.5, beta=0.1)
     check(initial_momentum, 1.3, beta=0.1, initial_speed=1.0)
     check(dynamics.rescale, 1.3, 0.4, count=3, sigma=0.9, eps=1e-3)
+    check(step, 1.3, 0.4, -0.7, lr=0.1, alpha=0.5, beta=0.1, time_step=0.2)
+    check(dynamics.accumulate, 1.3, 0.4, weight=0.5, sigma=0.9)
+    for distance, correlation, norm in ((0.5, 3.0, 4.0), (0.5, 1.0, 4.0), (0.5, 0.0, 0.0)):
+        check(dynamics.grow_distance, distance, correlation, norm)
+    check(lambda loss, theta: tuple(dynamics.initial_memory(loss, theta, 0.1, 1.0))[1:], 1.3, 0.4)
+    memory = dynamics.GuardMemory(1.5, 2.0, -1.0)
+    check(lambda loss, theta: tuple(dynamics.update_memory(memory, loss, theta, 0.1, 0.5, 0.1))[1:], 1.3, 0.4)
+    for lr in (0.0, 0.1, 3.0):
+        check(
+            lambda loss, theta, norm, lr=lr: dynamics.guard_factor(
+                [dynamics.guard_terms(memory, loss, theta, norm, lr, 0.1)] * 2, 0.2
+            ),
+            *(1.3, 0.4, 2.5),
+        )
     check(dynamics.decay_innaprop, 1.3, 0.4, lr=0.1, alpha=0.5, beta=0.1, weight_decay=0.2)
 
 

@@ -15,6 +15,7 @@ Source: Castera, Bolte, Févotte, Pauwels, "An Inertial Newton Algorithm for Dee
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from inna.checks import check_range
@@ -22,18 +23,29 @@ from inna.checks import check_range
 __all__ = [
     "INNAPROP_DEFAULTS",
     "INNA_DEFAULTS",
+    "NO_MEMORY",
+    "GuardMemory",
+    "GuardTerms",
     "Hyperparameters",
     "PropHyperparameters",
+    "accumulate",
     "average_square",
     "decay_innaprop",
+    "distance_weight",
     "divide_by_root",
     "field",
     "from_sgd",
+    "grow_distance",
+    "guard_factor",
+    "guard_terms",
+    "initial_memory",
     "initial_momentum",
     "momentum_from_phase",
     "phase_from_momentum",
     "rescale",
     "step",
+    "update_average",
+    "update_memory",
 ]
 
 # A number or an array of any framework. Only the operators + - * / ** are applied to it.
@@ -110,17 +122,21 @@ def step(
     lr: Array,  # ()
     alpha: Array,  # ()
     beta: Array,  # ()
+    time_step: Array | None = None,  # ()
 ) -> tuple[Array, Array]:
     """Take one iteration of INNA in momentum form: the iterates of the paper's eq. (12) for any learning rates.
 
         theta' = theta - lr (momentum + beta grad)
-        momentum' = (1 - alpha lr) momentum + lr (1 - alpha beta) grad
+        momentum' = (1 - alpha h) momentum + h (1 - alpha beta) grad        h = lr
+
+    With a ``time_step`` h of its own, the momentum forgets at a rate that does not depend on the learning rate.
 
     Args:
         theta, momentum, grad: arrays of one shape, or floats; ``grad`` is the gradient at ``theta``.
         lr: learning rate gamma_k, >= 0.
         alpha: viscous damping, >= 0.
         beta: Newtonian damping, >= 0.
+        time_step: h > 0, the time step of the momentum. None is lr, which is INNA.
 
     Returns:
         The next (theta, momentum). The arguments do not change.
@@ -128,10 +144,32 @@ def step(
     >>> step(1.0, 0.0, 2.0, lr=0.1, alpha=0.5, beta=0.1)
     (0.98, 0.19)
     """
-    return (
-        theta - lr * (momentum + beta * grad),
-        (1 - alpha * lr) * momentum + lr * (1 - alpha * beta) * grad,
-    )
+    h = lr if time_step is None else time_step
+    return theta - lr * (momentum + beta * grad), update_average(momentum, grad, h, alpha, beta)
+
+
+def update_average(
+    average: Array,  # any shape
+    value: Array,  # as average
+    time_step: Array,  # ()
+    alpha: Array,  # ()
+    beta: Array,  # ()
+) -> Array:
+    """Update a sum of past values with the momentum's weights: a' = (1 - alpha h) a + h (1 - alpha beta) x.
+
+    The momentum is this sum of the gradients. The weights are >= 0 if alpha beta <= 1 and alpha h <= 1. With the
+    newest value's beta x, their total tends to 1/alpha.
+
+    Args:
+        average: a, the sum before this step.
+        value: x, this step's value, shaped like ``average``.
+        time_step: h, > 0.
+        alpha, beta: the dampings, >= 0.
+
+    >>> update_average(2.0, 1.0, time_step=0.5, alpha=0.5, beta=0.0)
+    2.0
+    """
+    return (1 - alpha * time_step) * average + time_step * (1 - alpha * beta) * value
 
 
 def momentum_from_phase(
@@ -321,6 +359,213 @@ def decay_innaprop(
     _check_positive_beta(beta)
     rate = lr * weight_decay
     return (1 - rate) * theta, momentum + rate * (1 / beta - alpha) * theta
+
+
+class GuardMemory(NamedTuple):
+    """What the guarded step remembers of past mini-batches: three scalars, weighted sums as the momentum is one.
+
+    Each past mini-batch i gives a linear model of its loss, f_i + <g_i, theta - theta_i>. With the momentum's weights
+    w_i these models sum up to ``loss + offset + <m, theta>``. Keep the scalars in float64: the last two cancel.
+    """
+
+    weight: Array
+    """M, the sum of w_i."""
+    loss: Array
+    """The sum of w_i f_i."""
+    offset: Array
+    """Minus the sum of w_i <g_i, theta_i>."""
+
+
+NO_MEMORY = GuardMemory(0.0, 0.0, 0.0)
+"""The memory before the first step, where the momentum is 0."""
+
+
+class GuardTerms(NamedTuple):
+    """The part of a group of parameters in the guard's decision, all ()."""
+
+    decrease: Array
+    """Predicted decrease of the averaged model under the full step: lr |m + beta g|^2 / W."""
+    loss: Array
+    """Average of the losses, the newest one included."""
+    slope: Array
+    """Average of <g_i, theta - theta_i>."""
+
+
+def guard_terms(
+    memory: GuardMemory,
+    loss: Array,  # ()
+    momentum_theta: Array,  # ()
+    norm_squared: Array,  # ()
+    lr: Array,  # ()
+    beta: Array,  # ()
+) -> GuardTerms:
+    """Describe the averaged model of the loss at theta, and what a full step would take from it.
+
+    The average has the weights of u = m + beta g, whose total is W = M + beta, so that its gradient is u/W:
+
+        decrease = lr |u|^2 / W      loss = (memory.loss + beta f) / W      slope = (memory.offset + <m, theta>) / W
+
+    Args:
+        memory: before this step.
+        loss: f, the loss of the mini-batch whose gradient is g. With an L2 penalty, the penalty included.
+        momentum_theta: the inner product <m, theta>.
+        norm_squared: |m + beta g|^2.
+        lr: learning rate, >= 0.
+        beta: Newtonian damping, >= 0.
+
+    >>> guard_terms(NO_MEMORY, 3.0, 0.0, 4.0, lr=0.5, beta=0.5)
+    GuardTerms(decrease=4.0, loss=3.0, slope=0.0)
+    """
+    total = memory.weight + beta
+    total = total + (total == 0) * 1.0  # then u is 0, and so are the three numerators
+    return GuardTerms(
+        lr * norm_squared / total,
+        (memory.loss + beta * loss) / total,
+        (memory.offset + momentum_theta) / total,
+    )
+
+
+def guard_factor(groups: Sequence[GuardTerms], loss_bound: Array) -> Array:
+    """The factor in [0, 1] by which the guard shortens the step of all groups.
+
+    A step along -u that takes the averaged model below a lower bound f* of the losses trusts the model where it cannot
+    be right. The step is cut where the model reaches f*. With one group, the learning rate becomes
+
+        e = min(lr, max(gap, 0)/|u|^2)      gap = phi + <m, theta> + beta f - (M + beta) f*
+
+    where phi is ``memory.loss + memory.offset``. For several groups the decreases and the slopes are summed, and the
+    averages of the losses are averaged with the decreases as weights. If the groups agree in alpha, beta and time
+    step, this is the formula above for all parameters together.
+
+    Args:
+        groups: `guard_terms` of each group of parameters, all finite.
+        loss_bound: f*, at most the loss of any mini-batch.
+
+    Returns:
+        1 where the guard does not bind or no group would move.
+
+    Source: Polyak's step on INNA's average of gradients. For alpha beta = 1 it is SPS (Loizou et al. 2021), for the
+    heavy ball it is MoMo (Schaipp et al., arXiv 2305.07583).
+
+    >>> guard_factor([GuardTerms(decrease=4.0, loss=3.0, slope=-1.0)], 0.0)
+    0.5
+    >>> guard_factor([GuardTerms(decrease=1.0, loss=3.0, slope=-1.0)], 0.0)
+    1.0
+    """
+    decrease = sum(group.decrease for group in groups)
+    moves = (decrease > 0) * 1.0
+    loss = sum(group.decrease * group.loss for group in groups) / (decrease + (1 - moves))
+    gap = loss + sum(group.slope for group in groups) - loss_bound
+    cut = moves * ((gap < decrease) * 1.0)
+    return (1 - cut) + cut * ((gap > 0) * 1.0) * gap / (decrease + (1 - moves))
+
+
+def update_memory(
+    memory: GuardMemory,
+    loss: Array,  # ()
+    grad_theta: Array,  # ()
+    time_step: Array,  # ()
+    alpha: Array,  # ()
+    beta: Array,  # ()
+) -> GuardMemory:
+    """Add this mini-batch's linear model to the memory, as `step` adds its gradient to the momentum.
+
+    Args:
+        memory: before this step.
+        loss: f, as for `guard_terms`.
+        grad_theta: the inner product <g, theta>, with theta before the step.
+        time_step: h, > 0. Never the shortened learning rate: once that is 0, the average would never forget.
+        alpha, beta: the dampings, with alpha beta <= 1 and alpha h <= 1.
+
+    >>> update_memory(NO_MEMORY, 3.0, 2.0, time_step=0.1, alpha=0.5, beta=0.0)
+    GuardMemory(weight=0.1, loss=0.30000000000000004, offset=-0.2)
+    """
+    return GuardMemory(
+        *(update_average(*pair, time_step, alpha, beta) for pair in zip(memory, (1.0, loss, -grad_theta), strict=True))
+    )
+
+
+def initial_memory(
+    loss: Array,  # ()
+    grad_theta: Array,  # ()
+    beta: Array,  # ()
+    initial_speed: Array | None = None,  # ()
+) -> GuardMemory:
+    """The memory before the first step with an initial velocity: the weight of the first batch is s - beta.
+
+    Args:
+        loss: f_0, the first mini-batch's loss.
+        grad_theta: the inner product <g_0, theta_0>.
+        beta: Newtonian damping, >= 0.
+        initial_speed: s >= beta, as for `initial_momentum`. None is s = beta.
+
+    >>> initial_memory(3.0, 2.0, beta=0.5, initial_speed=1.0)
+    GuardMemory(weight=0.5, loss=1.5, offset=-1.0)
+    """
+    return GuardMemory(*(initial_momentum(value, beta, initial_speed) for value in (1.0, loss, -grad_theta)))
+
+
+def accumulate(
+    total: Array,  # any shape
+    value: Array,  # as total
+    weight: Array,  # ()
+    sigma: Array,  # ()
+) -> Array:
+    """A sum that finds INNAprop's distance: a' = sqrt(sigma) a + w x.
+
+    Of r, x is <g, theta_0 - theta>; of s, x is g.
+
+    Args:
+        total: a, the sum before this step.
+        value: x, shaped like ``total``.
+        weight: w, from `distance_weight`.
+        sigma: decay rate of the mean of g², in [0, 1).
+
+    >>> accumulate(1.0, 3.0, 0.5, sigma=0.25)
+    2.0
+    """
+    return sigma**0.5 * total + weight * value
+
+
+def distance_weight(
+    distance: Array,  # ()
+    initial_distance: Array,  # ()
+    lr: Array,  # ()
+) -> Array:
+    """Weight of this step in the sums that find the distance: w = (d/d_0) d lr.
+
+    Args:
+        distance: d, the estimate before this step.
+        initial_distance: d_0 > 0.
+        lr: factor of the schedule, >= 0.
+
+    >>> distance_weight(0.5, 0.25, 1.0)
+    1.0
+    """
+    return distance / initial_distance * distance * lr
+
+
+def grow_distance(
+    distance: Array,  # ()
+    correlation: Array,  # ()
+    norm: Array,  # ()
+) -> Array:
+    """The estimate of the distance to the solution, per entry: d' = max(d, r'/|s'|_1).
+
+    Args:
+        distance: d, the estimate before this step.
+        correlation: r', the updated sum of w <g, theta_0 - theta>.
+        norm: the 1-norm of s', the updated sum of w g.
+
+    Source: Prodigy (Mishchenko and Defazio, arXiv 2306.06101), on INNAprop's average of rescaled gradients.
+
+    >>> grow_distance(0.5, 3.0, 4.0)
+    0.75
+    >>> grow_distance(0.5, 0.0, 0.0)
+    0.5
+    """
+    grows = (norm > 0) * 1.0 * (correlation > distance * norm)
+    return (1 - grows) * distance + grows * correlation / (norm + (1 - grows))
 
 
 def _check_positive_beta(beta: Array) -> None:
