@@ -1,7 +1,10 @@
-"""What the test run leaves out of the doctests: modules whose framework is not there or is another's."""
+"""Settings for tests and doctests: how threads wait, and modules whose framework is absent or is another's."""
 
 import importlib.util
 import os
+
+# Threads that wait for others sleep: by default they keep a core busy that another test process or a worker needs.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 collect_ignore = []
 if "KERAS_BACKEND" not in os.environ:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["BACKENDS", "in_a_process"]
+__all__ = ["BACKENDS", "QUICK_AND_SLOW", "in_a_process"]
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,6 +22,11 @@ def _backend(name: str, distribution: str) -> object:
 
 
 BACKENDS = [_backend("jax", "jax"), _backend("torch", "torch"), _backend("tensorflow", "tensorflow-cpu")]
+# torch compiles nothing: it is the quickest, and stands for all in a short run. tests/test_parity.py has all three.
+QUICK_AND_SLOW = [
+    each if each.values == ("torch",) else pytest.param(*each.values, id=each.id, marks=[*each.marks, pytest.mark.slow])
+    for each in BACKENDS
+]
 
 
 def in_a_process(backend: str, *arguments: str) -> subprocess.CompletedProcess[str]:

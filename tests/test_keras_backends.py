@@ -2,17 +2,10 @@
 
 import pytest
 
-from keras_backends import BACKENDS, in_a_process
+from keras_backends import QUICK_AND_SLOW, in_a_process
 
 
-# The quickest backend stands for all in a short run; tests/test_parity.py has all three.
-@pytest.mark.parametrize(
-    "backend",
-    [
-        x if x.values == ("torch",) else pytest.param(*x.values, id=x.id, marks=[*x.marks, pytest.mark.slow])
-        for x in BACKENDS
-    ],
-)
+@pytest.mark.parametrize("backend", QUICK_AND_SLOW)
 def test_the_keras_tests_pass(backend):
     done = in_a_process(
         backend, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_keras.py", "src/inna/keras.py"

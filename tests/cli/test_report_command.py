@@ -22,27 +22,13 @@ def folder(tmp_path: Path) -> Path:
     return save(tmp_path, study, rows_of(study))
 
 
-def test_the_pictures_of_a_reproduction_come_with_those_of_the_report(folder, monkeypatch):
-    drawn = []
-
-    def write_pictures(figures, into, formats):
-        drawn.append(([figure.name for figure in figures], into, formats))
-        return []
-
-    monkeypatch.setattr("inna.experiments.charts.pictures.write_pictures", write_pictures)
-    assert run(["report", str(folder), "--figures", "svg"]) == 0
-    ((names, into, formats),) = drawn
-    assert (into, formats) == (folder / "figures", ("svg",))
-    assert names.index("curves-training-loss") < names.index("figure-1-recovered") < names.index("figure-3")
-
-
 def test_an_unknown_format_is_refused_before_anything_is_written(folder):
     before = set(folder.iterdir())
     assert run(["report", str(folder), "--figures", "pdf"]) == 2
     assert set(folder.iterdir()) == before
 
 
-def test_each_file_is_read_once(folder):
+def test_each_file_is_read_once_and_a_reproduction_s_pictures_come_with_the_report_s(folder):
     code = """
 import collections, json, os, sys
 folder, opened = sys.argv[1], collections.Counter()
@@ -57,7 +43,14 @@ print(json.dumps([status, opened]))
 """
     kept = {path.name for path in folder.iterdir()}
     done = subprocess.run([sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=True)
-    status, opened = json.loads(done.stdout.splitlines()[-1])
+    *shown, last = done.stdout.splitlines()
+    status, opened = json.loads(last)
     assert status == 0
+    pictures = [Path(line.removeprefix("figure: ")) for line in shown if line.startswith("figure: ")]
+    assert {(picture.parent, picture.suffix, picture.is_file()) for picture in pictures} == {
+        (folder / "figures", ".svg", True)
+    }
+    names = [picture.stem for picture in pictures]
+    assert names.index("curves-training-loss") < names.index("figure-1-recovered") < names.index("figure-3")
     assert {"report.html", "reproduction.html", "figures"} <= {path.name for path in folder.iterdir()}
     assert opened == dict.fromkeys(kept, 1)

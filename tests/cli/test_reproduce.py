@@ -144,7 +144,9 @@ def test_reproduce_runs_missing_runs_and_keeps_other_figures(capsys, tmp_path, m
     assert {row.dataset for row in four} == {"digits[:64]"}
     assert (folder / "report.html").is_file()
     assert (folder / "reproduction.html").is_file()
-    assert (folder / "reproduction.html").is_file()
+    # The pages take seconds, and the runs are what follows.
+    monkeypatch.setattr("inna.experiments.report.write.write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr("inna.paper.page.write_reproduction", lambda folder: folder / "reproduction.html")
     assert run(["reproduce", "fig2", *arguments]) == 0
     rows = read_rows(folder)
     assert four.keys() < rows.keys()

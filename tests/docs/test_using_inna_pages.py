@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from keras_backends import BACKENDS, in_a_process
+from keras_backends import BACKENDS, QUICK_AND_SLOW, in_a_process
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGES = ["using-inna-in-pytorch.md", "using-inna-in-jax.md", "using-inna-in-keras.md"]
@@ -50,7 +50,7 @@ def test_the_examples_run_in_their_order(page, needs):
     exec(compile(examples(page), page, "exec"), {})
 
 
-@pytest.mark.parametrize("backend", BACKENDS[:1])
+@pytest.mark.parametrize("backend", QUICK_AND_SLOW[:2])
 def test_the_keras_examples_run_in_their_order(backend):
     done = in_a_process(backend, "-c", examples(PAGES[2]))
     assert done.returncode == 0, done.stderr
