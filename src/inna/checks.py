@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
     "check_range",
     "check_whole",
+    "did_you_mean",
 ]
 
 
@@ -64,3 +66,15 @@ def check_whole(name: str, value: Any, minimum: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
         raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
     return value
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the end of a message about the unknown ``word``: the most similar known one, or nothing.
+
+    >>> did_you_mean("inan", ["sgd", "inna"]), did_you_mean("x", ["sgd", "inna"])
+    (". Did you mean 'inna'?", '')
+    """
+    import difflib
+
+    close = difflib.get_close_matches(word.lower(), list(known), n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -171,55 +172,73 @@ def test_help_and_version(capsys, command):
     assert run(["--version"]) == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["compare", "--dataset", "nonsense"], "dataset must be one of digits"),
-        (["compare", "--dataset", "digits", "--task", "a.py:b"], "not both"),
-        (["compare", "--task", "a.py"], "my_task.py:make_task"),
-        (["compare", "--task", "nowhere.py:make"], "no such file"),
-        (["compare", "--task", tiny_task.PATH.replace("make_task", "make_trouble")], "no such luck"),
-        (["compare", "--task", tiny_task.PATH.replace("make_task", "make_nothing")], "must return"),
-        (["compare", "--optimizer", "nonsense"], "there are inna, innaprop, sgd"),
-        (["compare", "--optimizer", "inna:gamma=1"], "it has alpha, beta"),
-        (["compare", "--epochs", "-1"], "epochs must be a whole number >= 1, got -1"),
-        (["compare", "--epochs", "many"], "--epochs"),
-        (["compare", "--seeds", "0,1"], "the tuning seed must not be a final seed: 0 is in"),
-        (["compare", "--seeds", "1.5"], "whole numbers"),
-        (["compare", "--grid", ""], "--grid"),
-        (["compare", "--grid", "-1"], "--grid|grid must"),
-        (["compare", "--budget", "soon"], "budget must be written like"),
-        (["compare", "--budget", "3runs"], "does not pay"),
-        (["compare", "--minutes", "0"], "minutes must be a finite number > 0"),
-        (["status", "nowhere"], "nowhere: no such folder"),
-        (["compare", "--jobs", "0"], "jobs must be a whole number >= 1, got 0"),
-        (["compare", "--device", "abacus"], "device 'abacus'"),
-        (["compare", "--bogus"], "--bogus"),
-        (["train", "adam", "--lr", "-1"], "lr must be a finite number > 0"),
-        (["train", "nonsense"], "there is no optimizer"),
-        (["report", "nowhere"], "nowhere"),
-        (["report"], "folder|FOLDER"),
-        (["landscape", "--objective", "nonsense"], "one of rosenbrock-v, rosenbrock"),
-        (["landscape", "--objective", "quadratic:1"], "two eigenvalues"),
-        (["landscape", "--alpha", "-1"], "alpha must be a finite number >= 0, got -1.0"),
-        (["landscape", "--lr", "0"], "lr must be a finite number > 0, got 0.0"),
-        (["landscape", "--steps", "0"], "steps must be a whole number >= 1, got 0"),
-        (["landscape", "--steps", "3000000"], "at most 2000000"),
-        (["landscape", "--q", "-1"], "q must be a finite number >= 0, got -1.0"),
-        (["landscape", "--start", "nan", "1"], "start must be a finite number"),
-        (["landscape", "--frame", "1", "-1", "0", "1"], "left < right"),
-        (["landscape", "--beside", "lion"], "one of inna, gd, heavy-ball, nesterov, adam; got 'lion'"),
-        (["landscape", "--beside", "adam:mu=1"], "it has lr, beta1, beta2, eps"),
-        (["landscape", "--beside", "adam:lr=fast"], "lr must be a number, got 'fast'"),
-        (["landscape", "--beside", "heavy-ball:momentum=2"], "momentum must be a finite number >= 0 and <= 1"),
-        (["landscape", "--beside", "adam", "--beside", "adam"], "is given twice"),
-        (["landscape", "--formats", "gif"], "of html, png and svg, got gif"),
-        (["landscape", "--interactive", "--formats", "png"], "--interactive writes html alone"),
-        (["landscape", "--interactive", "--beside", "adam:lr=1"], "the interactive page runs gd, heavy-ball, neste"),
-        (["landscape", "--interactive", "--steps", "900000"], "takes 1 to 200000 steps"),
-        (["nonsense"], "nonsense"),
-    ],
-)
+# Wrong arguments that need an import of torch to be noticed, and others.
+SLOWLY_REFUSED = [
+    (["compare", "--task", tiny_task.PATH.replace("make_task", "make_trouble")], "no such luck"),
+    (["compare", "--task", tiny_task.PATH.replace("make_task", "make_nothing")], "must return"),
+    (["compare", "--device", "abacus"], "device 'abacus'"),
+]
+QUICKLY_REFUSED = [
+    (["compare", "--dataset", "nonsense"], "dataset must be one of digits"),
+    (["compare", "--dataset", "digits", "--task", "a.py:b"], "not both"),
+    (["compare", "--task", "a.py"], "my_task.py:make_task"),
+    (["compare", "--task", "nowhere.py:make"], "no such file"),
+    (["compare", "--optimizer", "nonsense"], "there are inna, innaprop, sgd"),
+    (["compare", "--optimizer", "inna:gamma=1"], "it has alpha, beta"),
+    (["compare", "--epochs", "-1"], "epochs must be a whole number >= 1, got -1"),
+    (["compare", "--epochs", "many"], "--epochs"),
+    (["compare", "--seeds", "0,1"], "the tuning seed must not be a final seed: 0 is in"),
+    (["compare", "--seeds", "1.5"], "whole numbers"),
+    (["compare", "--grid", ""], "--grid"),
+    (["compare", "--grid", "-1"], "--grid|grid must"),
+    (["compare", "--budget", "soon"], "budget must be written like"),
+    (["compare", "--budget", "3runs"], "does not pay"),
+    (["compare", "--minutes", "0"], "minutes must be a finite number > 0"),
+    (["status", "nowhere"], "nowhere: no such folder"),
+    (["compare", "--jobs", "0"], "jobs must be a whole number >= 1, got 0"),
+    (["compare", "--bogus"], "--bogus"),
+    (["train", "adam", "--lr", "-1"], "lr must be a finite number > 0"),
+    (["train", "nonsense"], "there is no optimizer"),
+    (["report", "nowhere"], "nowhere"),
+    (["report"], "folder|FOLDER"),
+    (["landscape", "--objective", "nonsense"], "one of rosenbrock-v, rosenbrock"),
+    (["landscape", "--objective", "quadratic:1"], "two eigenvalues"),
+    (["landscape", "--alpha", "-1"], "alpha must be a finite number >= 0, got -1.0"),
+    (["landscape", "--lr", "0"], "lr must be a finite number > 0, got 0.0"),
+    (["landscape", "--steps", "0"], "steps must be a whole number >= 1, got 0"),
+    (["landscape", "--steps", "3000000"], "at most 2000000"),
+    (["landscape", "--q", "-1"], "q must be a finite number >= 0, got -1.0"),
+    (["landscape", "--start", "nan", "1"], "start must be a finite number"),
+    (["landscape", "--frame", "1", "-1", "0", "1"], "left < right"),
+    (["landscape", "--beside", "lion"], "one of inna, gd, heavy-ball, nesterov, adam; got 'lion'"),
+    (["landscape", "--beside", "adam:mu=1"], "it has lr, beta1, beta2, eps"),
+    (["landscape", "--beside", "adam:lr=fast"], "lr must be a number, got 'fast'"),
+    (["landscape", "--beside", "heavy-ball:momentum=2"], "momentum must be a finite number >= 0 and <= 1"),
+    (["landscape", "--beside", "adam", "--beside", "adam"], "is given twice"),
+    (["landscape", "--formats", "gif"], "of html, png and svg, got gif"),
+    (["landscape", "--interactive", "--formats", "png"], "--interactive writes html alone"),
+    (["landscape", "--interactive", "--beside", "adam:lr=1"], "the interactive page runs gd, heavy-ball, neste"),
+    (["landscape", "--interactive", "--steps", "900000"], "takes 1 to 200000 steps"),
+    (["nonsense"], "nonsense"),
+    (["compare", "--dataset", "mnits"], "got 'mnits'. Did you mean 'mnist'"),
+    (["compare", "--dataset", "mnist", "--model", "lenet"], "got 'lenet'. Did you mean 'lenet5'"),
+    (["compare", "--optimizer", "inan"], "there is no optimizer 'inan'; .* Did you mean 'inna'"),
+    (["compare", "--optimizer", "adam:beta=.9"], "adam has no setting 'beta'; .* Did you mean 'betas'"),
+    (["compare", "--optimizer", "nadam:lr=.1"], "lr is not a setting here"),
+    (["compare", "--optimizer", "sgd", "--reference", "adam"], "the optimizers compared, sgd; got 'adam'"),
+    (["compare", "--batch-size", "0"], "batch_size must be a whole number >= 1, got 0"),
+    (["compare", "--optimzer", "inna"], "Did you mean --optimizer"),
+    (["train", "--seed", "-1"], "seed must be a whole number >= 0, got -1"),
+    (["reproduce", "fig9"], "Did you mean"),
+    (["reproduce", "--dataset", "cifar"], "got 'cifar'. Did you mean 'cifar10'"),
+    (["datasets", "digit"], "got 'digit'. Did you mean 'digits'"),
+    (["theory-check", "--only", "rate"], "no demonstration 'rate'; .* Did you mean 'rates'"),
+    (["landscape", "--objective", "rosenbrok"], "got 'rosenbrok'. Did you mean 'rosenbrock'"),
+    (["comparre"], 'Did you mean "compare"'),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), SLOWLY_REFUSED + QUICKLY_REFUSED)
 def test_wrong_usage_is_one_line_and_status_2(capsys, arguments, words, tmp_path):
     import re
 
@@ -230,6 +249,26 @@ def test_wrong_usage_is_one_line_and_status_2(capsys, arguments, words, tmp_path
     assert shown.err.count("\n") == 1
     assert re.search(words, shown.err)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_usage_and_help_import_no_framework():
+    lines = [[*command, "--help"] for command in ([], *([name] for name in app if not name.startswith("-")))]
+    lines += [arguments for arguments, _ in QUICKLY_REFUSED]
+    code = """if True:
+        import contextlib, io, json, sys
+        from inna.cli import run
+
+        heavy = {"torch", "pandas", "altair", "sklearn", "joblib", "distributed", "vl_convert"}
+        for line in json.load(sys.stdin):
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+                status = run(line)
+            if heavy & sys.modules.keys():
+                sys.exit(f"{line} imports {heavy & sys.modules.keys()}")
+            if status != (0 if "--help" in line else 2):
+                sys.exit(f"{line} ended with {status}")
+    """
+    done = subprocess.run([sys.executable, "-c", code], input=json.dumps(lines), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_debug_shows_the_traceback(capsys):

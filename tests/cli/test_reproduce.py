@@ -14,6 +14,7 @@ from inna.experiments.rows.row_files import read_rows
 from inna.experiments.rows.run import Run
 from inna.experiments.study.study import Study
 from inna.experiments.sweep.forecast import forecast, print_forecast
+from inna.experiments.tasks.catalogue import CATALOGUE
 from inna.experiments.tasks.load import load_task
 from inna.experiments.training.loop import Pace
 from inna.experiments.training.train import pace
@@ -155,6 +156,24 @@ def test_reproduce_runs_missing_runs_and_keeps_other_figures(capsys, tmp_path, m
     capsys.readouterr()
     assert run(["reproduce", "fig4", "--dry-run", *arguments]) == 0
     assert " 0 to do" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("dataset", [name for name, described in CATALOGUE.items() if described.files])
+def test_a_dry_run_plans_without_the_data(capsys, tmp_path, monkeypatch, dataset):
+    def download(*arguments):
+        raise AssertionError("a dry run downloads nothing")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("INNA_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("inna.experiments.tasks.downloads.fetch", download)
+    assert run(["reproduce", "all", "--dataset", dataset, "--scale", "paper", "--dry-run", "--device", "cpu"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for label in labels(*FIGURES):
+        assert label in shown
+    assert "0 runs done, " in shown
+    assert f"No estimate of the time: {dataset} is not here. Without --dry-run it is downloaded" in shown
+    assert "nan" not in shown
+    assert not list(tmp_path.iterdir())
 
 
 def test_figure_1_is_a_file(capsys, tmp_path, monkeypatch):

@@ -23,6 +23,7 @@ from inna.cli.options import (
     default_folder,
 )
 from inna.cli.run_study import conclude, run_study
+from inna.experiments.study.optimizer_names import DEFAULT_OPTIMIZERS
 from inna.experiments.study.options import ComputeOptions
 from inna.experiments.sweep.options import SweepOptions
 
@@ -52,19 +53,23 @@ def compare(
     data choose nothing. Runs that the folder contains are not repeated.
     """
     with checking():
-        from inna.experiments.comparison import DEFAULT_OPTIMIZERS, make_study
-
+        optimizers = optimizer or DEFAULT_OPTIMIZERS
         name = task.name
+        task.check()
+        protocol.check(optimizers)
+        compute.check_batch_size()
+        sweep.check()
+        from inna.experiments.comparison import make_study
+
         data.use()
         study = make_study(
             name,
-            optimizer or DEFAULT_OPTIMIZERS,
+            optimizers,
             model=task.model,
             command=shlex.join(["inna", *sys.argv[1:]]),
             **vars(protocol),
             **vars(compute),
         )
-        sweep.check()
     console = Console()
     pages, failures = run_study(study, out or default_folder(name, task.model), console, sweep)
     return conclude(console, pages, failures)

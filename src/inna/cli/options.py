@@ -14,6 +14,7 @@ from cyclopts import Group, Parameter
 
 from inna.experiments.study.options import ComputeOptions, ProtocolOptions
 from inna.experiments.sweep.options import SweepOptions
+from inna.experiments.tasks.subsets import split_subset
 
 __all__ = [
     "BuiltinTask",
@@ -108,6 +109,20 @@ class BuiltinTaskOptions:
         """The task's name."""
         return self.dataset or "digits"
 
+    def check(self) -> None:
+        """Check the names of data set and network, or that the file of your own task is there.
+
+        Raises:
+            ValueError: a name is unknown, or the file missing.
+        """
+        from inna.experiments.tasks.catalogue import builtin_model
+        from inna.experiments.tasks.own_code import task_file
+
+        if ":" not in split_subset(self.name)[0]:
+            builtin_model(self.name, self.model)
+        elif self.name.rpartition(":")[0].endswith(".py"):
+            task_file(self.name)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskOptions(BuiltinTaskOptions):
@@ -159,8 +174,6 @@ def default_folder(name: str, *endings: str) -> Path:
     >>> str(default_folder("mnist[:1000]", "nin")), str(default_folder("tasks/sine.py:make", "", "train"))
     ('runs/mnist-1000-nin', 'runs/sine-make-train')
     """
-    from inna.experiments.tasks.subsets import split_subset
-
     whole, images = split_subset(name)
     if images is not None:
         return default_folder(f"{whole}-{images}", *endings)

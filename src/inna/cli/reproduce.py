@@ -75,16 +75,17 @@ def reproduce(
     """
     console = Console()
     with checking():
+        sweep.check()
         from inna.experiments.rows.row_files import read_rows
-        from inna.paper.descents import descend
         from inna.paper.protocol import FIGURES
         from inna.paper.runs import described, study_of
 
         data.use()
         figures = FIGURES if figure == "all" else (figure,)
         command = shlex.join(["inna", *sys.argv[1:]])
-        study = study_of(figures, task.name, task.model, scale, device=compute.device, command=command)
-        sweep.check()
+        study = study_of(
+            figures, task.name, task.model, scale, device=compute.device, command=command, load=not dry_run
+        )
     folder = out or default_folder("-".join(["reproduce", *([task.name, study.model, scale] if study else figures)]))
     if dry_run:
         if "fig1" in figures:
@@ -92,14 +93,26 @@ def reproduce(
         if study is not None:
             from inna.experiments.sweep.forecast import forecast, print_forecast
             from inna.experiments.tasks.load import load_task
+            from inna.experiments.tasks.local_files import missing_files
 
             rows = read_rows(folder, on_damage=lambda text: print_line(console, text)) if folder.is_dir() else {}
             at_once = sweep.processes(study.device)
+            if missing := missing_files(study.dataset):
+                print_forecast(forecast(study, rows, None, at_once), study, folder, at_once, console)
+                size = sum(file.size for file in missing) / 1e6
+                print_line(
+                    console,
+                    f"No estimate of the time: {task.name} is not here. Without --dry-run it is downloaded "
+                    f"({size:.0f} MB).",
+                )
+                return 0
             with console.status("timing a few iterations of each optimizer"):
                 foreseen = forecast(study, rows, load_task(study.dataset, model=study.model)[0], at_once)
             print_forecast(foreseen, study, folder, at_once, console)
         return 0
     if "fig1" in figures:
+        from inna.paper.descents import descend
+
         with console.status("fig1: 88,000 iterations on the toy function"):
             descents = descend(folder)
         for descent in descents:

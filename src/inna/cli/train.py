@@ -38,6 +38,11 @@ def train(
     """
     console = Console()
     with checking():
+        name = task.name
+        task.check()
+        training.check(optimizer)
+        compute.check_batch_size()
+        log.check()
         from inna.experiments.comparison import make_run
         from inna.experiments.rows.row_files import DamagedRowError, read_row, row_path
         from inna.experiments.sweep.progress import TrainingProgress, outcome
@@ -45,8 +50,6 @@ def train(
         from inna.experiments.training.train import checkpoint_path
         from inna.experiments.training.train import train as train_run
 
-        log.check()
-        name = task.name
         data.use()
         run = make_run(optimizer, name, model=task.model, **vars(training), **vars(compute))
     folder = out or default_folder(name, task.model, "train")

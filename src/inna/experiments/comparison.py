@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inna.checks import check_whole
+from inna.checks import check_whole, did_you_mean
 from inna.experiments.rows.row_files import load_rows
 from inna.experiments.rows.run import Run
+from inna.experiments.study.optimizer_names import DEFAULT_OPTIMIZERS
 from inna.experiments.study.options import RunOptions, StudyOptions, accepts
 from inna.experiments.study.study import HALF_DECADES, SCHEDULES, Contender, Study
 from inna.experiments.sweep.options import SweepOptions
@@ -37,18 +38,6 @@ __all__ = [
     "make_study",
 ]
 
-# The paper's four settings of INNA. At a constant γ = β INNA is a heavy ball; no half-decade is 1/2, so (0.5, 0.5)
-# never is one, whatever the tuning chooses.
-DEFAULT_OPTIMIZERS = (
-    "inna:alpha=.1,beta=.1",
-    "inna:alpha=.5,beta=.1",
-    "inna:alpha=.5,beta=.5",
-    "inna:alpha=.5,beta=1",
-    "sgd",
-    "heavy-ball",
-    "adagrad",
-    "adam",
-)
 REFERENCE = "SGD"
 
 
@@ -216,7 +205,7 @@ def _reference(wanted: str | None, contenders: Sequence[Contender]) -> str:
         return wanted
     label = named.parse(wanted).label
     if label not in labels:
-        raise ValueError(f"reference must be one of {', '.join(labels)}; got {wanted!r}")
+        raise ValueError(f"reference must be one of {', '.join(labels)}; got {wanted!r}{did_you_mean(wanted, labels)}")
     return label
 
 

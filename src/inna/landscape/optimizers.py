@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from inna.checks import check_range
+from inna.checks import check_range, did_you_mean
 from inna.dynamics import Hyperparameters, from_sgd
 from inna.specifications import parse_settings
 
@@ -132,7 +132,7 @@ def make_optimizer(kind: str, gamma: float, alpha: float, given: Mapping[str, fl
         ValueError: there is no such kind, it has no such setting, or a setting is out of range.
     """
     if kind not in KINDS:
-        raise ValueError(f"an optimizer must be one of {', '.join(KINDS)}; got {kind!r}")
+        raise ValueError(f"an optimizer must be one of {', '.join(KINDS)}; got {kind!r}{did_you_mean(kind, KINDS)}")
     unknown = [name for name in given if name not in (*KINDS[kind], "lr")]
     if unknown:
         raise ValueError(f"{kind} has no setting {unknown[0]!r}; it has {', '.join(('lr', *KINDS[kind]))}")

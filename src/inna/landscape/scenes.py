@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from inna.checks import check_range
+from inna.checks import check_range, did_you_mean
 from inna.theory import figure1
 from inna.theory.objectives import (
     BEALE,
@@ -122,7 +122,9 @@ def find_scene(text: str) -> Scene:
     """
     name, _, spectrum = text.partition(":")
     if name not in SCENES or (spectrum and name != "quadratic"):
-        raise ValueError(f"objective must be one of {', '.join(SCENES)}, or quadratic:1,25; got {text!r}")
+        raise ValueError(
+            f"objective must be one of {', '.join(SCENES)}, or quadratic:1,25; got {text!r}{did_you_mean(text, SCENES)}"
+        )
     scene = SCENES[name]
     if not spectrum:
         return scene

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from inna.experiments.rows.row_files import DamagedRowError
 from inna.experiments.study.study import Study
-from inna.experiments.tasks.load import builtin_model, load_task
-from inna.experiments.training.devices import resolve_device
-from inna.paper.protocol import contenders, protocol_study, united
+from inna.experiments.tasks.catalogue import builtin_model
+from inna.paper.protocol import contenders, protocol_study, scale_of, united
 
 __all__ = [
     "described",
@@ -25,10 +24,9 @@ def study_of(
     *,
     device: str = "cpu",
     command: str = "",
+    load: bool = True,
 ) -> Study | None:
     """Return the study for ``figures``; None for Figure 1 alone, which has none.
-
-    The data are loaded and the task is checked, so that its runs can start.
 
     Args:
         figures: of `inna.paper.protocol.FIGURES`.
@@ -37,6 +35,7 @@ def study_of(
         scale: "quick", "medium" or "paper".
         device: "cpu", "cuda", "cuda:1", or "auto".
         command: the command line, for the report.
+        load: load the data and check the task, so that its runs can start.
 
     Raises:
         ValueError: a name is unknown, or the device is not available.
@@ -48,11 +47,17 @@ def study_of(
     """
     if ":" in dataset:
         raise ValueError(f"dataset must be a built-in one for the paper's protocol; got {dataset!r}")
-    model, device = builtin_model(dataset, model), str(resolve_device(device))
+    model = builtin_model(dataset, model)
+    scale_of(scale, model)
+    from inna.experiments.tasks.load import load_task
+    from inna.experiments.training.devices import resolve_device
+
+    device = str(resolve_device(device))
     if not contenders(figures):
         return None
     study = protocol_study(dataset, model, scale, figures=figures, device=device, command=command)
-    load_task(study.dataset, model=model)[0].check()
+    if load:
+        load_task(study.dataset, model=model)[0].check()
     return study
 
 

@@ -11,7 +11,8 @@ from torch import nn
 from inna.dynamics import INNA_DEFAULTS
 from inna.experiments import Run
 from inna.experiments.comparison import contender
-from inna.experiments.training.optimizers import NAMED, build, default_lr, names, parse
+from inna.experiments.study.optimizer_names import NAMED
+from inna.experiments.training.optimizers import build, default_lr, names, parse
 from inna.torch import INNA, INNAprop
 
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
+from inna.checks import check_whole
 from inna.experiments.rows.run import Run
-from inna.experiments.study.study import HALF_DECADES, SCHEDULES, TUNING_SEED
+from inna.experiments.study.optimizer_names import check_reference, check_specification
+from inna.experiments.study.study import HALF_DECADES, SCHEDULES, TUNING_SEED, Contender, Study
 
 __all__ = [
     "ComputeOptions",
@@ -52,6 +54,15 @@ class ComputeOptions(DeviceOptions):
     batch_size: int | None = None
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
 
+    def check_batch_size(self) -> None:
+        """Check the batch size.
+
+        Raises:
+            ValueError: it is out of range.
+        """
+        if self.batch_size is not None:
+            check_whole("batch_size", self.batch_size, minimum=1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolOptions:
@@ -79,6 +90,31 @@ class ProtocolOptions:
     budget: str = ""
     reference: str | None = None
 
+    def check(self, optimizers: Sequence[str]) -> None:
+        """Check the options and the names in ``optimizers``, which are specifications, without any framework.
+
+        Raises:
+            ValueError: a value is out of range, a name is unknown, or the options do not fit together.
+        """
+        for text in optimizers:
+            check_specification(text)
+        if self.reference is not None:
+            check_reference(self.reference, optimizers)
+        contenders = [
+            Contender(text, "", grid=tuple(sorted(self.grid)), qs=tuple(sorted(self.schedules))) for text in optimizers
+        ]
+        Study(
+            dataset="",
+            model="",
+            contenders=tuple(contenders),
+            reference=optimizers[0],
+            tuning_epochs=self.tuning_epochs,
+            epochs=self.epochs,
+            seeds=tuple(self.seeds),
+            tuning_seed=self.tuning_seed,
+            budget=self.budget,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
@@ -95,6 +131,16 @@ class TrainingOptions:
     q: float = Run.q
     epochs: int = Run.epochs
     seed: int = Run.seed
+
+    def check(self, optimizer: str) -> None:
+        """Check the options and the names in the specification ``optimizer`` without any framework.
+
+        Raises:
+            ValueError: a value is out of range, or a name is unknown.
+        """
+        check_specification(optimizer)
+        lr = 1.0 if self.lr is None else self.lr
+        Run(dataset="", model="", optimizer="", lr=lr, q=self.q, epochs=self.epochs, seed=self.seed)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,7 +27,7 @@ Clock = Callable[[Run, Task], Pace]
 
 @dataclass(frozen=True)
 class Part:
-    """The runs that an optimizer needs, and their seconds in one process."""
+    """The runs that an optimizer needs, and their seconds in one process, which are NaN if not measured."""
 
     contender: Contender
     tuning: tuple[Run, ...]
@@ -38,7 +38,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The runs of all optimizers, how many are done and left, and the seconds."""
+    """The runs of all optimizers, how many are done and left, and the seconds; NaN if not measured."""
 
     parts: tuple[Part, ...]
     done: int
@@ -47,7 +47,7 @@ class Forecast:
     seconds: float
 
 
-def forecast(study: Study, rows: Rows, task: Task, jobs: int, clock: Clock = pace) -> Forecast:
+def forecast(study: Study, rows: Rows, task: Task | None, jobs: int, clock: Clock = pace) -> Forecast:
     """Return the runs that are missing in ``rows``, and an estimate of their time.
 
     Extensions of grids, processes that slow each other down, and runs that diverge early are not predicted.
@@ -55,7 +55,7 @@ def forecast(study: Study, rows: Rows, task: Task, jobs: int, clock: Clock = pac
     Args:
         study: the study.
         rows: of its runs that are done.
-        task: its task.
+        task: its task; None to measure nothing.
         jobs: runs at once.
         clock: measures the `Pace` of a run; of each optimizer the one in the middle of its grid.
     """
@@ -70,7 +70,7 @@ def forecast(study: Study, rows: Rows, task: Task, jobs: int, clock: Clock = pac
             parts.append(Part(contender, (), (), math.nan, 0.0))
             continue
         middle = study.tuning_run(contender, contender.grid[len(contender.grid) // 2], contender.qs[0])
-        measured = clock(middle, task)
+        measured = Pace(math.nan, math.nan) if task is None else clock(middle, task)
         # Before the first epoch both sets are evaluated once.
         epochs = len(tuning) * study.tuning_epochs + len(left) * study.epochs
         seconds = epochs * measured.epoch + (len(tuning) + len(left)) * measured.evaluation
@@ -83,14 +83,15 @@ def forecast(study: Study, rows: Rows, task: Task, jobs: int, clock: Clock = pac
 
 
 def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, console: Console) -> None:
-    """Print the runs that are left, a few lines for each optimizer, and the estimate."""
+    """Print the runs that are left, a few lines for each optimizer, and the estimate if there is one."""
     from rich.text import Text
 
     for part in foreseen.parts:
         if not part.tuning and not part.finals:
             console.print(Text(f"{part.contender.label}: done"))
             continue
-        console.print(Text(f"{part.contender.label}, about {short(part.seconds_per_epoch)} s per epoch"))
+        pace = "" if math.isnan(part.seconds_per_epoch) else f", about {short(part.seconds_per_epoch)} s per epoch"
+        console.print(Text(f"{part.contender.label}{pace}"))
         for q in part.contender.qs if part.tuning else ():
             lrs = " ".join(short(lr) for lr in sorted(run.lr for run in part.tuning if run.q == q))
             line = f"  tuning, seed {study.tuning_seed}, {count(study.tuning_epochs, 'epoch')}: γ₀ {lrs}; {schedule(q)}"
@@ -103,7 +104,7 @@ def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, co
         f"{foreseen.runs} to do, {count(foreseen.epochs, 'epoch')}."
     )
     console.print(Text(summary))
-    if foreseen.runs:
+    if foreseen.runs and not math.isnan(foreseen.seconds):
         estimate = (
             f"Estimate, from a few iterations of each optimizer here: {duration(foreseen.seconds)} with {jobs} at "
             "once. A grid whose best value lies on its edge gets more runs, diverging runs end early, a busy machine "

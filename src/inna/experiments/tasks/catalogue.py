@@ -1,11 +1,14 @@
-"""The built-in data sets: description, files, addresses and checksums. Imports nothing but the standard library."""
+"""The built-in data sets: description, networks, files, addresses and checksums. No framework is imported."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["CATALOGUE", "DatasetEntry", "PublishedFile", "entry"]
+from inna.checks import did_you_mean
+from inna.experiments.tasks.subsets import split_subset
+
+__all__ = ["CATALOGUE", "DatasetEntry", "PublishedFile", "builtin_model", "entry"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class DatasetEntry:
         source: the publication to cite.
         files: empty if the data come with a package.
         folders: further folders within the data folder where its files are looked for.
+        networks: names of the networks for it, the default first.
     """
 
     name: str
@@ -54,6 +58,7 @@ class DatasetEntry:
     source: str
     files: tuple[PublishedFile, ...] = ()
     folders: tuple[str, ...] = ()
+    networks: tuple[str, ...] = ()
 
 
 def _idx_files(bases: tuple[str, ...], described: Mapping[str, tuple[int, str, str]]) -> tuple[PublishedFile, ...]:
@@ -81,6 +86,7 @@ DIGITS = DatasetEntry(
     test=360,
     terms="CC BY 4.0",
     source='E. Alpaydin, C. Kaynak, "Optical recognition of handwritten digits", UCI repository, 1998',
+    networks=("small-cnn",),
 )
 
 MNIST = DatasetEntry(
@@ -92,6 +98,7 @@ MNIST = DatasetEntry(
     test=10_000,
     terms="CC BY-SA 3.0",
     source='Y. LeCun, C. Cortes, C. Burges, "The MNIST database of handwritten digits", 1998',
+    networks=("lenet5", "nin"),
     # The authors' own server is the last one: it rejects programs. The others are authorised copies.
     files=_idx_files(
         (
@@ -134,6 +141,7 @@ FASHION_MNIST = DatasetEntry(
     test=10_000,
     terms="MIT",
     source='H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a novel image dataset", arXiv 1708.07747, 2017',
+    networks=("lenet5", "nin"),
     files=_idx_files(
         (
             "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
@@ -175,6 +183,7 @@ CIFAR10 = DatasetEntry(
     test=10_000,
     terms=CIFAR_TERMS,
     source=CIFAR_SOURCE,
+    networks=("nin",),
     files=_cifar_file(
         "cifar-10-binary.tar.gz",
         170_052_171,
@@ -211,6 +220,7 @@ CIFAR100 = DatasetEntry(
     test=10_000,
     terms=CIFAR_TERMS,
     source=CIFAR_SOURCE,
+    networks=("nin",),
     files=_cifar_file(
         "cifar-100-binary.tar.gz",
         168_513_733,
@@ -237,5 +247,29 @@ def entry(name: str) -> DatasetEntry:
     (1, 28, 28)
     """
     if name not in CATALOGUE:
-        raise ValueError(f"the data sets are {', '.join(CATALOGUE)}; got {name!r}")
+        raise ValueError(f"the data sets are {', '.join(CATALOGUE)}; got {name!r}{did_you_mean(name, CATALOGUE)}")
     return CATALOGUE[name]
+
+
+def builtin_model(name: str, model: str = "") -> str:
+    """Return the name of a built-in task's network: ``model``, or its first if that is "". Data are not loaded.
+
+    Raises:
+        ValueError: the task or the network does not exist.
+
+    >>> builtin_model("mnist"), builtin_model("mnist[:100]", "nin")
+    ('lenet5', 'nin')
+    """
+    whole, _ = split_subset(name)
+    if whole not in CATALOGUE:
+        known = ", ".join(CATALOGUE)
+        raise ValueError(
+            f"dataset must be one of {known}, or your own task as file.py:function; got {name!r}"
+            f"{did_you_mean(whole, CATALOGUE)}"
+        )
+    networks = CATALOGUE[whole].networks
+    if model not in ("", *networks):
+        raise ValueError(
+            f"the networks for {whole} are {', '.join(networks)}; got {model!r}{did_you_mean(model, networks)}"
+        )
+    return model or networks[0]

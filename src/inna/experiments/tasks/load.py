@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from inna.experiments.tasks import datasets, networks
-from inna.experiments.tasks.own_code import find_module, import_file, import_module
+from inna.experiments.tasks.catalogue import DatasetEntry, builtin_model, entry
+from inna.experiments.tasks.own_code import find_module, import_file, import_module, task_file
 from inna.experiments.tasks.seeds import derive, isolated
 from inna.experiments.tasks.subsets import split_subset
 from inna.experiments.tasks.task import Task, accuracy, describe_error, describe_type
@@ -21,10 +22,19 @@ from inna.experiments.tasks.task import Task, accuracy, describe_error, describe
 __all__ = [
     "BUILTIN_TASKS",
     "BuiltinTask",
-    "builtin_model",
     "check_model",
     "load_task",
 ]
+
+
+# The networks of the catalogue, made for a data set.
+_NETWORKS: Mapping[str, Callable[[DatasetEntry], nn.Module]] = {
+    "small-cnn": lambda described: networks.small_cnn(),
+    "lenet5": lambda described: networks.lenet5(),
+    "nin": lambda described: networks.network_in_network(
+        described.classes, described.shape[0], padding=(32 - described.shape[1]) // 2
+    ),
+}
 
 
 class BuiltinTask(NamedTuple):
@@ -32,19 +42,20 @@ class BuiltinTask(NamedTuple):
 
     data: Callable[[], tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]
     models: Mapping[str, Callable[[], nn.Module]]
-    channels_last: bool = True
+    channels_last: bool
 
 
-_GREY_28: Mapping[str, Callable[[], nn.Module]] = {
-    "lenet5": networks.lenet5,
-    "nin": partial(networks.network_in_network, channels=1, padding=2),
-}
 BUILTIN_TASKS: Mapping[str, BuiltinTask] = {
-    "digits": BuiltinTask(datasets.digits, {"small-cnn": networks.small_cnn}, channels_last=False),
-    "mnist": BuiltinTask(datasets.mnist, _GREY_28),
-    "fashion-mnist": BuiltinTask(datasets.fashion_mnist, _GREY_28),
-    "cifar10": BuiltinTask(datasets.cifar10, {"nin": networks.network_in_network}),
-    "cifar100": BuiltinTask(datasets.cifar100, {"nin": partial(networks.network_in_network, classes=100)}),
+    name: BuiltinTask(
+        data, {network: partial(_NETWORKS[network], entry(name)) for network in entry(name).networks}, channels_last
+    )
+    for name, data, channels_last in (
+        ("digits", datasets.digits, False),
+        ("mnist", datasets.mnist, True),
+        ("fashion-mnist", datasets.fashion_mnist, True),
+        ("cifar10", datasets.cifar10, True),
+        ("cifar100", datasets.cifar100, True),
+    )
 }
 
 
@@ -69,32 +80,11 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
     if ":" not in split_subset(name)[0]:
         return _builtin(name, builtin_model(name, model)), ""
     place, _, function = name.rpartition(":")
-    path = (folder or Path.cwd()) / Path(place).expanduser() if place.endswith(".py") else _module_file(place)
-    if not path.is_file():
-        raise ValueError(f"task {name}: no such file: {path}")
+    path = task_file(name, folder) if place.endswith(".py") else _module_file(place)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     task = _own(name, place, path.resolve(), digest, function)
     check_model(task, model)
     return task, digest
-
-
-def builtin_model(name: str, model: str = "") -> str:
-    """Return the name of a built-in task's network: ``model``, or its first if that is "". Data are not loaded.
-
-    Raises:
-        ValueError: the task or the network does not exist.
-
-    >>> builtin_model("mnist"), builtin_model("mnist[:100]", "nin")
-    ('lenet5', 'nin')
-    """
-    whole, _ = split_subset(name)
-    if whole not in BUILTIN_TASKS:
-        known = ", ".join(BUILTIN_TASKS)
-        raise ValueError(f"dataset must be one of {known}, or your own task as file.py:function; got {name!r}")
-    models = BUILTIN_TASKS[whole].models
-    if model not in ("", *models):
-        raise ValueError(f"the networks for {whole} are {', '.join(models)}; got {model!r}")
-    return model or next(iter(models))
 
 
 def check_model(task: Task, model: str) -> None:

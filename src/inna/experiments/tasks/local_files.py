@@ -16,9 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from inna.experiments.tasks.catalogue import DatasetEntry, PublishedFile
+from inna.experiments.tasks.catalogue import DatasetEntry, PublishedFile, entry
+from inna.experiments.tasks.subsets import split_subset
 
-__all__ = ["FOLDER_VARIABLE", "DataError", "FileState", "data_folder", "file_state", "file_states"]
+__all__ = ["FOLDER_VARIABLE", "DataError", "FileState", "data_folder", "file_state", "file_states", "missing_files"]
 
 FOLDER_VARIABLE = "INNA_DATA"
 
@@ -56,6 +57,11 @@ def data_folder() -> Path:
 def file_states(described: DatasetEntry) -> list[FileState]:
     """Look for each file of a data set and verify its checksum; nothing is downloaded."""
     return [file_state(described, file) for file in described.files]
+
+
+def missing_files(name: str) -> list[PublishedFile]:
+    """Return the files of a built-in data set, or of a subset ``name[:N]``, without an intact copy here."""
+    return [state.file for state in file_states(entry(split_subset(name)[0])) if state.place is None]
 
 
 def file_state(described: DatasetEntry, file: PublishedFile) -> FileState:

@@ -8,7 +8,19 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-__all__ = ["find_module", "import_file", "import_module"]
+__all__ = ["find_module", "import_file", "import_module", "task_file"]
+
+
+def task_file(name: str, folder: Path | None = None) -> Path:
+    """Return the file of the task ``file.py:function``; a relative one is in ``folder``, or the working directory.
+
+    Raises:
+        ValueError: there is no such file.
+    """
+    path = (folder or Path.cwd()) / Path(name.rpartition(":")[0]).expanduser()
+    if not path.is_file():
+        raise ValueError(f"task {name}: no such file: {path}")
+    return path
 
 
 def import_module(name: str) -> ModuleType:

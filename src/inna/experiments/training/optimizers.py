@@ -16,14 +16,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
 from inna.experiments.rows.run import Run
+from inna.experiments.study.optimizer_names import NAMED, check_setting, split, unknown_name
 from inna.experiments.tasks.own_code import import_module
-from inna.specifications import parse_settings
 
 __all__ = [
-    "NAMED",
-    "Named",
     "Specification",
     "build",
     "class_of",
@@ -32,28 +29,6 @@ __all__ = [
     "names",
     "parse",
 ]
-
-
-@dataclass(frozen=True)
-class Named:
-    """A built-in optimizer: its class, its label, and the settings of its name."""
-
-    target: str
-    label: str
-    settings: Mapping[str, Any]
-    dampings: tuple[float, float] | None = None
-
-
-NAMED: Mapping[str, Named] = {
-    "inna": Named("inna.torch:INNA", "INNA", {}, (INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta)),
-    "innaprop": Named("inna.torch:INNAprop", "INNAprop", {}, (INNAPROP_DEFAULTS.alpha, INNAPROP_DEFAULTS.beta)),
-    "sgd": Named("torch.optim:SGD", "SGD", {}),
-    "heavy-ball": Named("torch.optim:SGD", "heavy ball", {"momentum": 0.9}),
-    "nesterov": Named("torch.optim:SGD", "Nesterov", {"momentum": 0.9, "nesterov": True}),
-    "adagrad": Named("torch.optim:Adagrad", "AdaGrad", {}),
-    "adam": Named("torch.optim:Adam", "Adam", {}),
-    "adamw": Named("torch.optim:AdamW", "AdamW", {}),
-}
 
 
 @dataclass(frozen=True)
@@ -81,17 +56,14 @@ def parse(text: str) -> Specification:
     Raises:
         ValueError: there is no such optimizer (the message lists them), or it has no such setting.
     """
-    name, given = _split(text)
+    name, given = split(text)
     named = NAMED.get(name)
     optimizer = _class(named.target if named else name)
     accepted = _accepted(optimizer)
     settings: dict[str, Any] = {}
     for key, value in given.items():
-        if key == "lr":
-            raise ValueError(f"{text}: lr is not a setting here; use --grid for several learning rates, --lr for one")
-        if accepted is not None and key not in accepted:
-            raise ValueError(f"{text}: {name} has no setting {key!r}; it has {', '.join(accepted)}")
-        settings[key] = _like(accepted[key] if accepted else None, value)
+        check_setting(text, name, key, accepted)
+        settings[key] = _like(accepted[key] if accepted else None, _value(value))
     alpha = beta = None
     if named and named.dampings:
         alpha, beta = (
@@ -151,16 +123,6 @@ def default_lr(specification: Specification) -> float:
     return float(lr)
 
 
-def _split(text: str) -> tuple[str, dict[str, Any]]:
-    """Split ``name:settings``; an importable class contains a colon itself."""
-    head, colon, tail = text.strip().rpartition(":")
-    settled = colon and ("=" in tail or head.lower() in names())
-    name, written = (head, tail) if settled else (text.strip(), "")
-    if ":" not in name:
-        name = name.lower()
-    return name, {key: _value(value) for key, value in parse_settings(text, written).items()}
-
-
 def _value(text: str) -> Any:
     words = {"true": True, "false": False, "none": None}
     if text.lower() in words:
@@ -194,9 +156,7 @@ def _class(name: str) -> type[torch.optim.Optimizer]:
         try:
             return _torch_classes()[name]
         except KeyError:
-            raise ValueError(
-                f"there is no optimizer {name!r}; there are {', '.join(names())}, and any class as package.module:Class"
-            ) from None
+            raise unknown_name(name, names()) from None
     module, _, attribute = name.partition(":")
     try:
         found = getattr(import_module(module), attribute, None)

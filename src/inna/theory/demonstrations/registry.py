@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from inna.checks import did_you_mean
+
 __all__ = ["Demonstration", "Finding", "demonstration", "names", "run_demonstrations"]
 
 # The measured values as text, and whether the statement holds.
@@ -76,7 +78,10 @@ def run_demonstrations(only: Sequence[str] | None = None) -> Iterator[Finding]:
     wanted = names() if only is None else list(only)
     unknown = [name for name in wanted if name not in _DEMONSTRATIONS]
     if unknown:
-        raise ValueError(f"there is no demonstration {unknown[0]!r}; there are {', '.join(names())}")
+        raise ValueError(
+            f"there is no demonstration {unknown[0]!r}; there are {', '.join(names())}"
+            f"{did_you_mean(unknown[0], names())}"
+        )
     return _run([_DEMONSTRATIONS[name] for name in wanted])
 
 

@@ -1,0 +1,56 @@
+"""Names and settings of optimizers that are read from sources, against the classes themselves."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from inna.experiments.study import optimizer_names
+from inna.experiments.study.optimizer_names import (
+    DEFAULT_OPTIMIZERS,
+    NAMED,
+    check_reference,
+    check_specification,
+    names,
+)
+from inna.experiments.training import optimizers
+
+
+def test_names_are_those_of_the_classes():
+    assert sorted(names()) == sorted(optimizers.names())
+    assert names()[: len(NAMED)] == list(NAMED)
+
+
+@pytest.mark.parametrize("name", optimizers.names())
+def test_settings_are_those_of_the_signature(name):
+    accepted = list(inspect.signature(optimizers.parse(name).optimizer).parameters)[1:]
+    accepted.remove("lr")
+    for setting in accepted:
+        check_specification(f"{name}:{setting}=1")
+    with pytest.raises(ValueError, match=r"has no setting 'x'; it has " + ", ".join(accepted)):
+        check_specification(f"{name}:x=1")
+
+
+def test_what_no_source_tells_is_left_to_the_import(monkeypatch):
+    monkeypatch.setattr(optimizer_names, "find_spec", lambda name: None)
+    optimizer_names._torch_optimizers.cache_clear()
+    optimizer_names._settings.cache_clear()
+    try:
+        for text in ("nadam", "inan", "adam:betta=1", "package.module:Class:x=1"):
+            check_specification(text)
+        assert names() == list(NAMED)
+    finally:
+        optimizer_names._torch_optimizers.cache_clear()
+        optimizer_names._settings.cache_clear()
+
+
+@pytest.mark.parametrize("reference", [*DEFAULT_OPTIMIZERS, "SGD", "INNA (0.5, 1)", "heavy ball", "AdaGrad"])
+def test_labels_and_specifications_can_be_references(reference):
+    check_reference(reference, DEFAULT_OPTIMIZERS)
+
+
+def test_other_references_are_refused():
+    with pytest.raises(ValueError, match=r"got 'adm'. Did you mean 'adam'\?$"):
+        check_reference("adm", DEFAULT_OPTIMIZERS)
+    check_reference("Lion", ["sgd", "package.module:Lion"])
