@@ -75,6 +75,27 @@ def quick_report(monkeypatch):
     monkeypatch.setattr("inna.experiments.report.write.write_report", lambda folder: folder / "report.html")
 
 
+def interrupted(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def test_the_page_is_written_before_the_table(capsys, tmp_path, monkeypatch):
+    arguments = ["compare", "--task", tiny_task.PATH, "--optimizer", "sgd", *FEW, "--out", "here"]
+    page = tmp_path / "here" / "report.html"
+    with monkeypatch.context() as patch:
+        patch.setattr("inna.experiments.report.write.build_page", interrupted)
+        assert run(arguments) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines()[-1] == "Writing report.html."
+    assert shown.err == "inna: Stopped. Finished runs are saved; run the same command to resume.\n"
+    assert not [path.name for path in page.parent.iterdir() if path.name.endswith((".tmp", ".html"))]
+    with monkeypatch.context() as patch:
+        patch.setattr("inna.experiments.report.write.print_table", interrupted)
+        assert run(arguments) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "Writing report.html."
+    assert page.read_text(encoding="utf-8").endswith("</html>")
+
+
 @pytest.mark.usefixtures("quick_report")
 def test_a_second_compare_runs_nothing_again(capsys, tmp_path):
     arguments = ["compare", "--task", tiny_task.PATH, "--optimizer", "sgd", *FEW, "--out", "here"]
@@ -277,9 +298,6 @@ def test_debug_shows_the_traceback(capsys):
 
 
 def test_interruption_and_failure_are_status_1_and_one_line(capsys, monkeypatch):
-    def interrupted(*arguments, **options):
-        raise KeyboardInterrupt
-
     def failed(*arguments, **options):
         raise OSError(28, "No space left on device")
 

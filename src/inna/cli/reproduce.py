@@ -127,5 +127,6 @@ def reproduce(
     if study is not None:
         pages, failures = run_study(study, folder, console, sweep, description=described(study, folder))
     if pages or "fig1" in figures:
+        print_line(console, "Writing reproduction.html.")
         pages.append(write_reproduction(folder))
     return conclude(console, pages, failures)

@@ -22,7 +22,7 @@ __all__ = ["conclude", "run_study"]
 def run_study(
     study: Study, folder: Path, console: Console, options: SweepOptions, *, description: Study | None = None
 ) -> tuple[list[Path], list[Failure]]:
-    """Do the missing runs, print the table and write report.html, if any run is done.
+    """Do the missing runs; if any run is done, write report.html, then print the table.
 
     Arguments as in `inna.experiments.sweep.sweep.sweep`.
 
@@ -45,8 +45,10 @@ def run_study(
     from inna.experiments.report.write import print_table, write_report
     from inna.experiments.statistics.summary import summarize
 
+    print_line(console, "Writing report.html.")
+    page = write_report(folder)
     print_table(summarize(study, rows), console)
-    return [write_report(folder)], failures
+    return [page], failures
 
 
 def conclude(console: Console, pages: Sequence[Path], failures: Sequence[Failure]) -> int:
