@@ -78,7 +78,7 @@ FORBIDDEN = {
     "inna.__main__": FRAMEWORKS | {"numpy", "pandas", "sklearn"},
 }
 # Base -> rooms, each group of which may import the groups before it.
-BASE = {"inna", "inna.checks", "inna.files"}
+BASE = {"inna", "inna.checks", "inna.files", "inna.streams"}
 EXPERIMENTS = (
     {"inna.experiments.formatting"},
     {"inna.experiments.rows"},
@@ -92,9 +92,9 @@ FRONT_ENDS = ("inna.torch", "inna.optax", "inna.keras")
 # Room -> the other rooms that its modules may import, in functions and under TYPE_CHECKING too.
 ALLOWED: dict[str, set[str]] = {
     "inna": {"inna.torch"},  # its lazy names
-    "inna.__main__": {"inna.cli", "inna.interrupts"},
+    "inna.__main__": {"inna.cli", "inna.interrupts", "inna.streams"},
     **{room: {"inna.checks"} for room in ("inna.dynamics", "inna.schedules", "inna.specifications")},
-    **{room: set() for room in ("inna.checks", "inna.docstrings", "inna.files", "inna.interrupts")},
+    **{room: set() for room in ("inna.checks", "inna.docstrings", "inna.files", "inna.interrupts", "inna.streams")},
     **{room: {"inna.checks", "inna.docstrings", "inna.dynamics", "inna.schedules"} for room in FRONT_ENDS},
     "inna.theory": {"inna.checks", "inna.dynamics", "inna.schedules"},
     # They demonstrate the theory on the optimizers as they are.
@@ -111,6 +111,8 @@ ALLOWED: dict[str, set[str]] = {
     "inna.cli": BASE.union(*EXPERIMENTS)
     | {"inna.dynamics", "inna.interrupts", "inna.landscape", "inna.paper", "inna.theory", "inna.theory.demonstrations"},
 }
+for room in ("inna.experiments.tasks", "inna.experiments.sweep"):
+    ALLOWED[room] |= {"inna.interrupts"}
 ALLOWED["inna.experiments.training"] |= {"inna.dynamics", "inna.schedules", "inna.specifications", "inna.torch"}
 ALLOWED["inna.experiments.study"] |= {"inna.dynamics", "inna.specifications"}
 MOST_MODULES = 12

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 
-from inna.interrupts import STOPPED, handle_interrupts, ignore_interrupts
+from inna.interrupts import STOPPED, exit_status, handle_interrupts, ignore_interrupts
+from inna.streams import close_streams, spell_missing_letters
 
 
 def main() -> None:
     """Run the command line and exit with its status: 0 done, 1 failed, 2 wrong usage."""
     handle_interrupts()
+    spell_missing_letters()
     try:
         from inna.cli import run
     except ModuleNotFoundError as error:
@@ -17,8 +20,11 @@ def main() -> None:
     try:
         status = run(sys.argv[1:])
         ignore_interrupts()  # so that exit handlers are not interrupted
-    except KeyboardInterrupt:
-        sys.exit(f"inna: {STOPPED}")
+    except KeyboardInterrupt as error:
+        with contextlib.suppress(OSError, AttributeError):  # nobody reads stderr, or there is none
+            sys.stderr.write(f"inna: {STOPPED}\n")
+        status = exit_status(error)
+    close_streams()
     sys.exit(status)
 
 

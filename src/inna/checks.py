@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Iterable
 from typing import Any
 
 __all__ = [
     "check_range",
+    "check_text",
     "check_whole",
     "did_you_mean",
 ]
+
+LARGEST = 2**63 - 1
 
 
 def check_range(
@@ -41,7 +45,7 @@ def check_range(
     """
     try:
         number = float(value)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         number = math.nan
     too_low = number <= minimum if exclusive else number < minimum
     if isinstance(value, (bool, str)) or not math.isfinite(number) or too_low or number > maximum or number >= below:
@@ -58,13 +62,26 @@ def check_range(
 
 
 def check_whole(name: str, value: Any, minimum: int) -> int:
-    """Return ``value`` if it is a whole number >= ``minimum``.
+    """Return ``value`` if it is a whole number >= ``minimum`` and < 2^63.
 
     Raises:
         ValueError: it is not; the message names the argument, the value and the range.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        raise ValueError(f"{name} must be a whole number >= {minimum}, got {value!r}")
+        raise ValueError(f"{name} must be a whole number >= {minimum}, got {reprlib.repr(value)}")
+    if value > LARGEST:
+        raise ValueError(f"{name} must be a whole number < 2^63, got {reprlib.repr(value)}")
+    return value
+
+
+def check_text(name: str, value: Any) -> str:
+    """Return ``value`` if it is a string.
+
+    Raises:
+        ValueError: it is not; the message names the argument and its type.
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a string, got {type(value).__name__}")
     return value
 
 

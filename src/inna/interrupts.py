@@ -1,50 +1,127 @@
-"""Handle Ctrl-C at a command line: one line and exit status 1, at any moment."""
+"""Handle Ctrl-C and the signals that ask a program to end: one line and an exit status, at any moment."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 import sys
+import threading
+from collections.abc import Callable
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn, TypeVar
 
-__all__ = ["STOPPED", "handle_interrupts", "ignore_interrupts"]
+try:
+    import termios
+except ImportError:  # not on Windows
+    termios = None  # type: ignore[assignment]
+
+__all__ = [
+    "SIGNALS",
+    "STOPPED",
+    "Interrupt",
+    "exit_status",
+    "handle_interrupts",
+    "ignore_interrupts",
+    "leave_dead_terminal",
+    "raising_interrupts",
+    "was_signalled",
+]
 
 STOPPED = "Stopped. Finished runs are saved; run the same command to resume."
+# Ctrl-C; kill, timeout, Slurm, docker stop; a terminal that closes.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+_Handler = TypeVar("_Handler", bound=Callable[..., Any])
+_exit = os._exit  # a guard replaces it while it runs the code of a task
+
+
+class Interrupt(KeyboardInterrupt):
+    """A signal asked the program to end; unlike a KeyboardInterrupt that some code raised."""
+
+    def __init__(self, signum: int = signal.SIGINT) -> None:
+        super().__init__()
+        self.signum = signum
+
+
+def exit_status(error: KeyboardInterrupt) -> int:
+    """Return the exit status after an interrupt: 1 after Ctrl-C, 128 + n after another signal of number n.
+
+    >>> exit_status(Interrupt()), exit_status(Interrupt(signal.SIGTERM))
+    (1, 143)
+    """
+    signum = error.signum if isinstance(error, Interrupt) else signal.SIGINT
+    return 1 if signum == signal.SIGINT else 128 + signum
+
+
+def raising_interrupts(handler: _Handler) -> _Handler:
+    """Mark a signal handler that raises `Interrupt` rather than a plain KeyboardInterrupt."""
+    handler.raises_interrupt = True  # type: ignore[attr-defined]
+    return handler
+
+
+def was_signalled(error: KeyboardInterrupt) -> bool:
+    """Return whether a signal caused ``error``; where one cannot know, yes."""
+    if isinstance(error, Interrupt):
+        return True
+    if threading.current_thread() is not threading.main_thread():
+        return False  # handlers run in the main thread
+    handler = signal.getsignal(signal.SIGINT)
+    return callable(handler) and not getattr(handler, "raises_interrupt", False)
 
 
 def handle_interrupts() -> None:
-    """Raise KeyboardInterrupt at the first Ctrl-C; ignore further ones.
+    """Raise `Interrupt` at the first of `SIGNALS`; ignore further ones.
 
-    The exception could be lost where it is not expected: in an import, which may turn it into another one, or in a
-    callback of the garbage collector. There the process ends instead.
+    Signals other than Ctrl-C that the program's parent ignored, as nohup does, stay ignored. The exception could be
+    lost where it is not expected: in an import, which may turn it into another one, or in a callback of the garbage
+    collector. There the process ends instead.
     """
-    signal.signal(signal.SIGINT, _interrupt)
+    for signum in SIGNALS:
+        if signum == signal.SIGINT or signal.getsignal(signum) != signal.SIG_IGN:
+            signal.signal(signum, _interrupt)
     sys.unraisablehook = _end_if_interrupted
 
 
 def ignore_interrupts() -> None:
-    """Ignore Ctrl-C from now on."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ignore `SIGNALS` from now on."""
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
 
 
+def leave_dead_terminal() -> None:
+    """Write into nothing from now on where stdout or stderr is a terminal that has been closed."""
+    for descriptor in (1, 2):
+        if termios is not None:
+            try:
+                termios.tcgetattr(descriptor)
+            except termios.error as error:
+                if error.args[0] == errno.EIO:
+                    with contextlib.suppress(OSError):
+                        os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+
+
+@raising_interrupts
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     ignore_interrupts()
+    leave_dead_terminal()
     while frame is not None:
         if frame.f_code.co_filename.startswith("<frozen importlib"):
-            _end()
+            _end(exit_status(Interrupt(signum)))
         frame = frame.f_back
-    raise KeyboardInterrupt
+    raise Interrupt(signum)
 
 
 def _end_if_interrupted(unraisable: sys.UnraisableHookArgs) -> None:
     if isinstance(unraisable.exc_value, KeyboardInterrupt):
-        _end()
+        _end(exit_status(unraisable.exc_value))
     sys.__unraisablehook__(unraisable)
 
 
-def _end() -> NoReturn:
+def _end(status: int) -> NoReturn:
     if os.isatty(1):
         os.write(1, b"\x1b[?25h")  # a live display hides the cursor
-    os.write(2, f"inna: {STOPPED}\n".encode())
-    os._exit(1)
+    with contextlib.suppress(OSError):
+        os.write(2, f"inna: {STOPPED}\n".encode())
+    _exit(status)

@@ -61,7 +61,9 @@ def test_an_index_without_advisories_is_no_pass(control):
 
 def test_what_the_index_answers_is_a_list_with_the_control(monkeypatch, tmp_path):
     def answer(command, **options):
-        content = "".join(Path(command[i + 1]).read_text() for i, part in enumerate(command) if part == "--requirement")
+        content = "".join(
+            Path(command[i + 1]).read_text("utf-8") for i, part in enumerate(command) if part == "--requirement"
+        )
         names = [line.split("==") for line in content.splitlines()]
         found = [{"name": name, "version": version, "vulns": []} for name, version in names]
         return subprocess.CompletedProcess(command, 0, json.dumps({"dependencies": found}), "")

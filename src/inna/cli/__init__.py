@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -23,7 +22,8 @@ from inna.cli.status import status
 from inna.cli.theory_check import theory_check
 from inna.cli.train import train
 from inna.experiments.formatting import print_line
-from inna.interrupts import STOPPED
+from inna.experiments.tasks.exits import describe_exit
+from inna.interrupts import STOPPED, exit_status
 
 __all__ = ["app", "run"]
 
@@ -56,17 +56,21 @@ def run(arguments: Sequence[str]) -> int:
             result_action="return_value",
             error_console=Console(stderr=True),
         )
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return status or 0
     except cyclopts.CycloptsError as error:
         return _complain(" ".join(str(error).split()), 2, debug, hint=" (see inna --help)")
     except UsageError as error:
         return _complain(str(error), 2, debug)
-    except KeyboardInterrupt:
-        return _complain(STOPPED, 1, debug)
+    except KeyboardInterrupt as error:
+        return _complain(STOPPED, exit_status(error), debug)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader has gone
         return 1
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # Rich ends the program when the reader has gone
+            return 1
+        return _complain(f"some code {describe_exit(error)}", 1, debug)
     except RuntimeError as error:
         return _complain(str(error), 1, debug)
     except Exception as error:

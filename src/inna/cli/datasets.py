@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from inna.cli.options import DataFolder, DataFolderOptions, checking
-from inna.experiments.formatting import print_line
+from inna.experiments.formatting import print_line, printable
 from inna.experiments.tasks.catalogue import CATALOGUE, DatasetEntry
 from inna.experiments.tasks.local_files import FileState, data_folder, file_states
 
@@ -43,7 +43,7 @@ def datasets(
         if download and described is None:
             raise ValueError("--download needs the name of a data set, such as inna datasets mnist --download")
     if described is None:
-        console.print(overview())
+        console.print(overview(console))
         return 0
     if download:
         fetch(described)
@@ -55,10 +55,10 @@ def datasets(
 RIGHT = ("train", "test", "classes", "download")
 
 
-def overview() -> Table:
-    """Return a table of the data sets, one per line."""
+def overview(console: Console) -> Table:
+    """Return a table of the data sets for ``console``, one per line."""
     caption = f"Folder: {data_folder()}. inna datasets NAME shows the files of one, --download downloads them."
-    table = Table(box=None, caption=caption, caption_justify="left", padding=(0, 1, 0, 0))
+    table = Table(box=None, caption=printable(caption, console), caption_justify="left", padding=(0, 1, 0, 0))
     for heading in ("name", "images", "train", "test", "classes", "download", "here", "terms"):
         table.add_column(heading, no_wrap=True, justify="right" if heading in RIGHT else "left")
     for described in CATALOGUE.values():

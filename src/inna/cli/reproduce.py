@@ -106,14 +106,14 @@ def reproduce(
                     f"({size:.0f} MB).",
                 )
                 return 0
-            with console.status("timing a few iterations of each optimizer"):
+            with console.status("timing a few iterations of each optimizer", spinner="line"):
                 foreseen = forecast(study, rows, load_task(study.dataset, model=study.model)[0], at_once)
             print_forecast(foreseen, study, folder, at_once, console)
         return 0
     if "fig1" in figures:
         from inna.paper.descents import descend
 
-        with console.status("fig1: 88,000 iterations on the toy function"):
+        with console.status("fig1: 88,000 iterations on the toy function", spinner="line"):
             descents = descend(folder)
         for descent in descents:
             dips = ", ".join(map(str, descent.dips)) or "none"

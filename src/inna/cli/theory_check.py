@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from inna.cli.options import checking, listed
-from inna.experiments.formatting import print_line
+from inna.experiments.formatting import print_line, printable
 
 __all__ = ["theory_check"]
 
@@ -35,7 +35,7 @@ def theory_check(
 
         findings = run_demonstrations(only or None)
     total = failed = 0
-    with console.status("running"):
+    with console.status("running", spinner="line"):
         for finding in findings:
             total += 1
             failed += not finding.holds
@@ -49,7 +49,9 @@ def theory_check(
                 ("  measured", finding.measured),
                 ("  source", shown.source),
             ):
-                lines.add_row(Text(label, style="dim"), Text(words, overflow="fold"))
+                value = printable(words, console)
+                value.overflow = "fold"
+                lines.add_row(Text(label, style="dim"), value)
             console.print(lines)
     print_line(console, f"{total - failed} of {total} hold")
     return 1 if failed else 0

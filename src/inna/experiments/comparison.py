@@ -20,10 +20,11 @@ from inna.experiments.study.options import RunOptions, StudyOptions, accepts
 from inna.experiments.study.study import HALF_DECADES, SCHEDULES, Contender, Study
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.sweep import Progress, failure_error, sweep
+from inna.experiments.tasks.exits import ExitGuard
 from inna.experiments.tasks.fingerprint import fingerprint
 from inna.experiments.tasks.load import check_model, load_task
 from inna.experiments.tasks.seeds import derive, isolated
-from inna.experiments.tasks.task import Task
+from inna.experiments.tasks.task import Task, describe_error
 from inna.experiments.training import optimizers as named
 from inna.experiments.training.devices import PRECISIONS, resolve_device
 
@@ -225,9 +226,10 @@ def _precision(name: str) -> str:
 
 
 def _try(run: Run, task: Task, label: str) -> None:
-    with isolated(derive(run.seed, "try")):
-        network = task.model()
     try:
-        named.build(run, network)
+        with ExitGuard(), isolated(derive(run.seed, "try")):
+            named.build(run, task.model())
     except (ValueError, TypeError, RuntimeError) as error:
         raise ValueError(f"{label}: {next(iter(str(error).splitlines()), '')}") from error
+    except Exception as error:
+        raise ValueError(f"{label}: {describe_error(error)}") from error

@@ -8,8 +8,11 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from inna.streams import spell
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 __all__ = [
     "DASH",
@@ -22,6 +25,7 @@ __all__ = [
     "percent",
     "plain",
     "print_line",
+    "printable",
     "schedule",
     "seeds",
     "short",
@@ -178,6 +182,16 @@ def schedule(q: float) -> str:
     return "1/√(k+1)" if q == 0.5 else f"(k+1)^{MINUS}{q:g}"
 
 
+def printable(text: str, console: Console) -> Text:
+    """Return ``text`` for ``console`` as it is, without markup, emoji codes and control characters.
+
+    Letters that the console's stream lacks are spelled: gamma, +-, ->.
+    """
+    from rich.text import Text
+
+    return Text(spell(plain(text), console.encoding))
+
+
 def print_line(console: Console, text: str) -> None:
-    """Print ``text`` as it is: no markup, no highlighting, no wrapping."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Print ``text`` on one line, as `printable` makes it, without highlighting and wrapping."""
+    console.print(printable(" ".join(text.replace("\t", " ").splitlines()), console), soft_wrap=True)

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import signal
-import subprocess
-import sys
 
 import pytest
 from hypothesis import given
@@ -17,7 +13,6 @@ from inna.experiments.rows.documents import row_document
 from inna.experiments.rows.pack import pack
 from inna.experiments.rows.row_files import load_rows, read_row, read_rows, row_path, write_row
 from inna.experiments.rows.run import Run
-from inna.files import remove_abandoned, write_whole
 
 RUN = Run("digits", "cnn", "adam", 0.1, settings=(("betas", (0.9, 0.99)), ("amsgrad", True), ("eps", None)))
 RESULT = {"status": "diverged", "train_loss": math.nan, "history": [{"epoch": 0, "lr": 0.1, "train_loss": math.inf}]}
@@ -59,24 +54,6 @@ def test_a_row_that_was_cut_short_is_left_out_and_named(tmp_path, length):
     cut.write_bytes(cut.read_bytes()[:length])
     with pytest.warns(UserWarning, match=cut.name):
         assert [row_path(tmp_path, run) for run in read_rows(tmp_path)] == [whole]
-
-
-def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
-    code = (
-        "import os, signal, sys; from pathlib import Path; from inna.files import write_whole\n"
-        "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "write_whole(Path(sys.argv[1], 'whole'), b'content')"
-    )
-    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path)])
-    assert killed.returncode == -signal.SIGKILL
-    (left,) = tmp_path.iterdir()
-    other_machine = tmp_path / ".elsewhere-1-0123456789abcdef.tmp"
-    other_machine.touch()
-    under_way = tmp_path / left.name.replace(left.name.rsplit("-", 2)[1], str(os.getppid()))
-    under_way.touch()
-    write_whole(tmp_path / "whole", b"content")
-    remove_abandoned(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"whole", other_machine.name, under_way.name}
 
 
 def test_load_rows_has_a_line_per_run(tmp_path):

@@ -27,7 +27,7 @@ from inna.experiments.study.tuning import state
 from inna.experiments.sweep.active_runs import Heartbeat, read_active_runs
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.sweep import SilentProgress, SweepError, sweep
-from inna.experiments.sweep.workers import _sigint_blocked
+from inna.experiments.sweep.workers import _signals_blocked
 from timeless import without_times
 
 SMALL = {"epochs": 3, "tuning_epochs": 2, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.0, 0.5)}
@@ -198,8 +198,8 @@ def test_kill_minus_nine_loses_at_most_the_runs_in_progress(done, tmp_path):
     }
 
 
-def test_workers_are_started_with_sigint_blocked():
-    with _sigint_blocked():
+def test_workers_are_started_with_signals_blocked():
+    with _signals_blocked():
         executor = ProcessPoolExecutor(1, timeout=60)
         mask = executor.submit(signal.pthread_sigmask, signal.SIG_BLOCK, []).result()
     executor.shutdown(kill_workers=True)
@@ -330,7 +330,7 @@ def test_a_loader_brings_its_batch_size():
 
 def test_an_own_task_keeps_versions_apart(tmp_path):
     path = tmp_path / "task.py"
-    path.write_text(Path(tiny_task.__file__).read_text())
+    path.write_text(Path(tiny_task.__file__).read_text(encoding="utf-8"))
     before = make_run("sgd", f"{path}:make_task", lr=0.1)
     path.write_text(path.read_text().replace("nn.Tanh()", "nn.ReLU()"))
     after = make_run("sgd", f"{path}:make_task", lr=0.1)

@@ -109,10 +109,10 @@ def test_own_tasks_by_file_and_by_module(function):
 
 def test_another_version_of_a_file_has_another_digest(tmp_path):
     path = tmp_path / "task.py"
-    path.write_text(HERE.read_text())
+    path.write_text(HERE.read_text(encoding="utf-8"))
     name = f"{path}:make_task"
     first, digest = load_task(name)
-    path.write_text(HERE.read_text().replace("regression_data(40", "regression_data(44"))
+    path.write_text(HERE.read_text(encoding="utf-8").replace("regression_data(40", "regression_data(44"))
     second, other = load_task(name)
     assert digest != other
     assert (len(first.train[0]), len(second.train[0])) == (40, 44)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from inna.experiments.formatting import enumerate_words, percent, plain
+from inna.experiments.formatting import enumerate_words, percent, plain, printable
 from inna.experiments.report.results_table import Line, lines
 from inna.experiments.report.sentences import headline, measure_name, warnings_of
 from inna.experiments.rows.run import Metric
@@ -27,13 +27,14 @@ def print_table(summary: Summary, console: Console) -> None:
     for columns in _pack(first, others, console.width):
         grid = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
         for column in columns:
-            grid.add_column(Text(column.head), justify=column.justify, no_wrap=True)
+            head = Text("\n").join(printable(line, console) for line in column.head.split("\n"))
+            grid.add_column(head, justify=column.justify, no_wrap=True)
         for cells in zip(*(column.cells for column in columns), strict=True):
-            grid.add_row(*(Text(cell) for cell in cells))
+            grid.add_row(*(printable(cell, console) for cell in cells))
         console.print(grid)
         console.print()
     for sentence in _sentences(summary):
-        console.print(Text(sentence))
+        console.print(printable(sentence, console))
 
 
 class _Column(NamedTuple):

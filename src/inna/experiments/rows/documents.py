@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from inna.checks import check_text
+from inna.experiments.rows.check_result import check_result
 from inna.experiments.rows.history import History, by_column
 from inna.experiments.rows.results import Result
 from inna.experiments.rows.run import Run, as_json, encode
@@ -24,7 +26,10 @@ def row_from_document(document: Mapping[str, Any]) -> tuple[Run, Result]:
     Raises:
         ValueError: it is none, or was written by another version of inna.
     """
-    return _row(_decode(document))
+    try:
+        return _row(_decode(document))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def row_to_json(run: Run, result: Result) -> bytes:
@@ -52,7 +57,8 @@ def _row(document: Mapping[str, Any]) -> tuple[Run, Result]:
         if "history" in result:
             history = result["history"]
             result["history"] = History(history) if isinstance(history, dict) else by_column(history)
-    except (KeyError, TypeError, ValueError) as error:
+        check_result(result)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"written by another version of inna ({error})") from None
     return run, result
 
@@ -66,4 +72,6 @@ def _decode(value: Any) -> Any:
 
 
 def _number_or_object(value: dict[str, Any]) -> Any:
-    return float(value["float"]) if value.keys() == {"float"} else value
+    if value.keys() != {"float"}:
+        return value
+    return float(check_text("float", value["float"]))

@@ -43,6 +43,11 @@ class History(Sequence[Entry]):
         """For each name its values, by epoch."""
         return {name: list(values) for name, values in self._columns.items()}
 
+    @property
+    def columns_as_stored(self) -> Mapping[str, Sequence[Any]]:
+        """As `columns`, without copies: an array where all values are floats."""
+        return self._columns
+
     def __len__(self) -> int:
         return self._length
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from inna.experiments.rows.lock import lock
 from inna.experiments.rows.packed import PACKED, packed_line, read_lines
 from inna.experiments.rows.row_files import SUFFIX, DamagedRowError, read_row
-from inna.files import remove_abandoned, replacing
+from inna.files import describe_damage, read_file, remove_abandoned, replacing
 
 __all__ = ["Packed", "pack"]
 
@@ -53,7 +53,7 @@ def pack(folder: str | Path) -> Packed:
 
 def _pack(folder: Path) -> Packed:
     path, damaged = folder / PACKED, list[str]()
-    before = path.read_bytes() if path.is_file() else b""
+    before = read_file(path) if os.path.lexists(path) else b""
     lines: dict[str, bytes] = {}
     kept: list[bytes] = []
     for line, row in read_lines(before.split(b"\n"), path, damaged.append):
@@ -65,8 +65,8 @@ def _pack(folder: Path) -> Packed:
     for file in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             run, result = read_row(file)
-        except DamagedRowError as error:
-            damaged.append(str(error))
+        except (DamagedRowError, OSError) as error:
+            damaged.append(describe_damage(file, error))
         else:
             lines[run.key] = packed_line(run, result)
             single.append(file)
@@ -80,7 +80,7 @@ def _pack(folder: Path) -> Packed:
 
 def _write(path: Path, content: bytes, intact: int) -> None:
     with replacing(path) as temporary:
-        with temporary.open("xb") as file:
+        with temporary.open("wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

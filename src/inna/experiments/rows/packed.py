@@ -14,6 +14,7 @@ from pathlib import Path
 from inna.experiments.rows.documents import row_from_json, row_to_json
 from inna.experiments.rows.results import Result
 from inna.experiments.rows.run import Run
+from inna.files import DamagedFileError, describe_damage, open_file
 
 __all__ = ["PACKED", "packed_line", "read_lines", "read_packed"]
 
@@ -35,11 +36,15 @@ def read_packed(path: Path, on_damage: Callable[[str], object]) -> Iterator[tupl
         path: of the file.
         on_damage: called with a message for each damaged line, which is skipped.
     """
-    if path.is_file():
-        with path.open("rb") as file:
+    try:
+        with open_file(path) as file:
             for _, row in read_lines(file, path, on_damage):
                 if row is not None:
                     yield row
+    except FileNotFoundError:
+        pass
+    except (OSError, DamagedFileError) as error:
+        on_damage(describe_damage(path, error))
 
 
 def read_lines(

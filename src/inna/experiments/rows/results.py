@@ -38,8 +38,13 @@ class Cost(NamedTuple):
 
 
 def number(value: Any) -> float:
-    """Return ``value`` as a float; NaN if it is no number."""
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    """Return ``value`` as a float; NaN if it is no number, or a whole number too large for a float."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.nan
 
 
 def finished(result: Result) -> bool:

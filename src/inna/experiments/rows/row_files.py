@@ -21,7 +21,7 @@ from inna.experiments.rows.history import History
 from inna.experiments.rows.packed import PACKED, read_packed
 from inna.experiments.rows.results import Result
 from inna.experiments.rows.run import Run
-from inna.files import write_document
+from inna.files import describe_damage, write_document
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -95,7 +95,8 @@ def read_rows(
 
     Args:
         folder: where the rows are; an empty one gives an empty dictionary.
-        on_damage: called with a message for each damaged file or line, which is skipped; by default a warning.
+        on_damage: called with a message for each damaged or unreadable file or line, which is skipped; by default a
+            warning.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -107,8 +108,8 @@ def read_rows(
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             run, result = read_row(path)
-        except DamagedRowError as error:
-            on_damage(str(error))
+        except (DamagedRowError, OSError) as error:
+            on_damage(describe_damage(path, error))
         else:
             rows[run] = result
     return _in_order_of_names(rows)

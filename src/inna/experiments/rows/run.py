@@ -8,17 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from inna.checks import check_range, check_whole
+from inna.checks import check_range, check_text, check_whole
 from inna.files import canonical
 
 __all__ = [
     "Metric",
     "Run",
     "as_json",
-    "as_tuples",
+    "check_settings",
     "describe",
     "encode",
 ]
+
+DEEPEST_SETTING = 4  # levels of tuples
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Run:
     source: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("dataset", "model", "optimizer", "device", "precision", "source"):
+            check_text(name, getattr(self, name))
         for name in ("lr", "alpha", "beta", "q"):
             value = getattr(self, name)
             if value is not None:
@@ -66,7 +70,7 @@ class Run:
                 object.__setattr__(self, name, number)
         for name, least in (("batch_size", 0), ("epochs", 1), ("seed", 0)):
             check_whole(name, getattr(self, name), minimum=least)
-        object.__setattr__(self, "settings", tuple((name, as_tuples(value)) for name, value in self.settings))
+        object.__setattr__(self, "settings", check_settings(self.settings))
 
     @property
     def key(self) -> str:
@@ -84,9 +88,26 @@ class Run:
         return {name: value for name, value in dampings.items() if value is not None} | dict(self.settings)
 
 
-def as_tuples(value: Any) -> Any:
-    """Return lists as tuples, at any depth: JSON made lists of the tuples of ``Run.settings``."""
-    return tuple(as_tuples(part) for part in value) if isinstance(value, (list, tuple)) else value
+def check_settings(settings: Any) -> tuple[tuple[str, Any], ...]:
+    """Return ``settings`` as pairs with lists as tuples: JSON made lists of the tuples of ``Run.settings``.
+
+    Raises:
+        ValueError: it is not a sequence of pairs of a name and a value; values are texts, numbers, flags, None, and
+            tuples of those.
+    """
+    if not isinstance(settings, (list, tuple)) or not all(
+        isinstance(pair, (list, tuple)) and len(pair) == 2 and isinstance(pair[0], str) for pair in settings
+    ):
+        raise ValueError("settings must be pairs of a name and a value")
+    return tuple((name, _setting(name, value)) for name, value in settings)
+
+
+def _setting(name: str, value: Any, depth: int = 0) -> Any:
+    if isinstance(value, (list, tuple)) and depth < DEEPEST_SETTING:
+        return tuple(_setting(name, part, depth + 1) for part in value)
+    if value is not None and not isinstance(value, (str, int, float)):
+        raise ValueError(f"the setting {name} must be a text, a number, a flag, None, or a tuple of those")
+    return value
 
 
 def as_json(run: Run) -> dict[str, Any]:

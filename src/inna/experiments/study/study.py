@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inna.checks import check_range, check_whole
+from inna.checks import check_range, check_text, check_whole
 from inna.experiments.rows.row_files import DamagedRowError, read_document
-from inna.experiments.rows.run import Metric, Run, as_tuples
+from inna.experiments.rows.run import Metric, Run, check_settings
 from inna.experiments.study.budget import parse_budget
 from inna.files import write_document
 
@@ -57,12 +57,14 @@ class Contender:
     qs: tuple[float, ...] = SCHEDULES
 
     def __post_init__(self) -> None:
+        check_text("label", self.label)
+        check_text("optimizer", self.optimizer)
         for name, values, exclusive in (("grid", self.grid, True), ("schedules", self.qs, False)):
             numbers = tuple(check_range(name, value, minimum=0.0, exclusive=exclusive) for value in values)
             if not numbers or list(numbers) != sorted(set(numbers)):
                 raise ValueError(f"{name} must contain at least one value, ascending, none twice; got {list(values)}")
             object.__setattr__(self, "grid" if exclusive else "qs", numbers)
-        object.__setattr__(self, "settings", as_tuples(self.settings))
+        object.__setattr__(self, "settings", check_settings(self.settings))
 
 
 class Choice(NamedTuple):
@@ -115,6 +117,13 @@ class Study:
     budget: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("dataset", "model", "reference", "device", "precision", "source", "command", "budget"):
+            check_text(name, getattr(self, name))
+        check_whole("batch_size", self.batch_size, minimum=0)
+        for name, goal in self.metrics:
+            check_text("a metric's name", name)
+            if goal not in ("max", "min"):
+                raise ValueError(f"the goal of metric {name} must be 'max' or 'min', got {goal!r}")
         labels = [contender.label for contender in self.contenders]
         for name in ("tuning_epochs", "epochs"):
             check_whole(name, getattr(self, name), minimum=1)
@@ -195,7 +204,6 @@ class Study:
                 Contender(
                     **dict(
                         contender,
-                        settings=tuple((name, value) for name, value in contender["settings"]),
                         grid=tuple(contender["grid"]),
                         qs=tuple(contender["qs"]),
                     )
@@ -203,5 +211,5 @@ class Study:
                 for contender in fields["contenders"]
             )
             return cls(**fields)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise DamagedRowError(f"{folder / MANIFEST}: not a study ({error})") from None

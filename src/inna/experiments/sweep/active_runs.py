@@ -8,13 +8,23 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inna.experiments.rows.results import Result
+from inna.checks import check_range, check_text, check_whole
+from inna.experiments.rows.results import Result, number
 from inna.experiments.rows.run import Run, describe
-from inna.files import is_alive, read_document, remove_abandoned, replacing, write_document
+from inna.files import (
+    DamagedFileError,
+    LockedFile,
+    describe_damage,
+    is_locked,
+    read_document,
+    read_file,
+    remove_abandoned,
+    write_document,
+)
 
 __all__ = [
     "ActiveRun",
@@ -23,15 +33,16 @@ __all__ = [
     "announce_sweep",
     "read_active_runs",
     "read_active_sweep",
+    "read_ended_runs",
     "read_failures",
+    "remove_leftovers",
     "write_failures",
 ]
 
 FOLDER = ".running"
 SWEEP = "sweep"
 FAILURES = "failures.json"
-# Processes of another machine cannot be asked; their files count for so many seconds after they were written.
-FRESH = 3600.0
+SUFFIX = ".json"
 INTERVAL = 0.5  # seconds between two writes of one file
 
 
@@ -53,7 +64,7 @@ class Heartbeat:
 
     def __init__(self, folder: Path, run: Run) -> None:
         self.run = run
-        self.path = folder / FOLDER / f"{run.key}.json"
+        self.file = LockedFile(folder / FOLDER / f"{run.key}{SUFFIX}")
         self.due = 0.0
         self.lock = threading.Lock()
 
@@ -74,31 +85,36 @@ class Heartbeat:
         """Remove the announcement."""
         with self.lock:
             self.due = float("inf")
-            self.path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):
-                self.path.parent.rmdir()  # unless it announces other runs
+            _withdraw(self.file)
 
     def _write(self, epoch: int, train_loss: float | None) -> None:
         self.due = time.monotonic() + INTERVAL
         active = ActiveRun(self.run.key, describe(self.run), epoch, self.run.epochs, train_loss)
-        _announce(self.path, {"pid": os.getpid(), "host": socket.gethostname(), "state": active._asdict()})
+        _announce(self.file, {"pid": os.getpid(), "host": socket.gethostname(), "state": active._asdict()})
 
 
-def read_active_runs(folder: Path) -> list[ActiveRun]:
-    """Return the active runs of ``folder``; remove the files of dead processes."""
-    runs = []
-    remove_abandoned(folder / FOLDER)
-    for path in sorted((folder / FOLDER).glob("*.json")):
-        try:
-            body = json.loads(path.read_bytes())
-            run, active = ActiveRun(**body["state"]), _is_active(path, body["host"], body["pid"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue  # it has just ended
-        if active:
-            runs.append(run)
-        else:
-            path.unlink(missing_ok=True)
-    return runs
+def read_active_runs(folder: Path, on_damage: Callable[[str], object] = lambda text: None) -> list[ActiveRun]:
+    """Return the active runs of ``folder``: those whose announcements are held by a live process.
+
+    Args:
+        folder: of the rows.
+        on_damage: called with a message for each announcement that is none, which is skipped.
+    """
+    return [run for run, active in _read_announcements(folder, on_damage) if active]
+
+
+def read_ended_runs(folder: Path) -> list[ActiveRun]:
+    """Return the runs of ``folder`` whose process was killed, until `remove_leftovers`."""
+    return [run for run, active in _read_announcements(folder, lambda text: None) if not active]
+
+
+def _read_announcements(folder: Path, on_damage: Callable[[str], object]) -> Iterator[tuple[ActiveRun, bool]]:
+    for path in sorted((folder / FOLDER).glob(f"*{SUFFIX}")):
+        found = None
+        with _odd_ones_named(path, on_damage):
+            found = _active_run(json.loads(read_file(path))["state"]), is_locked(path)
+        if found is not None:
+            yield found
 
 
 class ActiveSweep(NamedTuple):
@@ -113,24 +129,33 @@ class ActiveSweep(NamedTuple):
 @contextlib.contextmanager
 def announce_sweep(folder: Path, jobs: int) -> Iterator[None]:
     """Announce this process as the active sweep of ``folder``."""
-    path = folder / FOLDER / SWEEP
-    _announce(path, ActiveSweep(os.getpid(), socket.gethostname(), jobs, time.time())._asdict())
+    file = LockedFile(folder / FOLDER / SWEEP)
+    _announce(file, ActiveSweep(os.getpid(), socket.gethostname(), jobs, time.time())._asdict())
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            path.unlink(missing_ok=True)
-            path.parent.rmdir()
+        _withdraw(file)
 
 
-def read_active_sweep(folder: Path) -> ActiveSweep | None:
+def read_active_sweep(folder: Path, on_damage: Callable[[str], object] = lambda text: None) -> ActiveSweep | None:
     """Return the active sweep of ``folder``; None if there is none."""
     path = folder / FOLDER / SWEEP
-    try:
-        sweep = ActiveSweep(**json.loads(path.read_bytes()))
-        return sweep if _is_active(path, sweep.host, sweep.pid) else None
-    except (OSError, ValueError, TypeError):
-        return None
+    with _odd_ones_named(path, on_damage):
+        if is_locked(path):
+            return _active_sweep(json.loads(read_file(path)))
+    return None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove from ``folder`` what killed processes left: temporary files, announcements of runs and of a sweep."""
+    remove_abandoned(folder)
+    remove_abandoned(folder / FOLDER)
+    for path in (folder / FOLDER / SWEEP, *(folder / FOLDER).glob(f"*{SUFFIX}")):
+        with contextlib.suppress(OSError, DamagedFileError):
+            if not is_locked(path):
+                path.unlink()
+    with contextlib.suppress(OSError):
+        (folder / FOLDER).rmdir()
 
 
 def write_failures(folder: Path, failures: Mapping[Run, str]) -> None:
@@ -143,26 +168,60 @@ def write_failures(folder: Path, failures: Mapping[Run, str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def read_failures(folder: Path) -> dict[str, tuple[str, str]]:
+def read_failures(folder: Path, on_damage: Callable[[str], object] = lambda text: None) -> dict[str, tuple[str, str]]:
     """Return key -> (description, error) of the failed runs of the latest sweep.
 
-    Raises:
-        DamagedFileError: the file is damaged.
+    Args:
+        folder: of the rows.
+        on_damage: called with a message if the file is damaged, which counts as none.
     """
     path = folder / FAILURES
-    try:
-        return {key: (text, error) for key, text, error in read_document(path)["failures"]}
-    except FileNotFoundError:
-        return {}
+    with _odd_ones_named(path, on_damage):
+        failures = {}
+        for key, text, error in read_document(path)["failures"]:
+            failures[check_text("key", key)] = check_text("run", text), check_text("error", error)
+        return failures
+    return {}
 
 
-def _announce(path: Path, body: Mapping[str, Any]) -> None:
+def _announce(file: LockedFile, body: Mapping[str, Any]) -> None:
     # It is only for displays; a full disk is reported where the row is written.
-    with contextlib.suppress(OSError), replacing(path) as temporary:
-        temporary.write_text(json.dumps(body), encoding="utf-8")
+    with contextlib.suppress(OSError):
+        file.write(json.dumps(body).encode())
 
 
-def _is_active(path: Path, host: str, pid: int) -> bool:
-    if host == socket.gethostname():
-        return is_alive(pid)
-    return time.time() - path.stat().st_mtime < FRESH
+def _withdraw(file: LockedFile) -> None:
+    file.close()
+    with contextlib.suppress(OSError):
+        file.path.parent.rmdir()  # unless it announces other runs
+
+
+def _active_run(state: Any) -> ActiveRun:
+    active = ActiveRun(**state)
+    check_text("key", active.key)
+    check_text("text", active.text)
+    check_whole("epoch", active.epoch, minimum=0)
+    check_whole("epochs", active.epochs, minimum=1)
+    if active.train_loss is None:
+        return active
+    return active._replace(train_loss=number(active.train_loss))
+
+
+def _active_sweep(body: Any) -> ActiveSweep:
+    sweep = ActiveSweep(**body)
+    check_whole("pid", sweep.pid, minimum=1)
+    check_text("host", sweep.host)
+    check_whole("jobs", sweep.jobs, minimum=1)
+    check_range("started", sweep.started)
+    return sweep
+
+
+@contextlib.contextmanager
+def _odd_ones_named(path: Path, on_damage: Callable[[str], object]) -> Iterator[None]:
+    """Report a file that cannot be used; one that has just been removed is none."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        on_damage(describe_damage(path, error))

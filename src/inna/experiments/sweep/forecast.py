@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inna.experiments.formatting import count, duration, schedule, short
+from inna.experiments.formatting import count, duration, printable, schedule, short
 from inna.experiments.rows.results import Rows
 from inna.experiments.rows.run import Run
 from inna.experiments.study.study import Contender, Study
@@ -84,30 +84,28 @@ def forecast(study: Study, rows: Rows, task: Task | None, jobs: int, clock: Cloc
 
 def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, console: Console) -> None:
     """Print the runs that are left, a few lines for each optimizer, and the estimate if there is one."""
-    from rich.text import Text
-
     for part in foreseen.parts:
         if not part.tuning and not part.finals:
-            console.print(Text(f"{part.contender.label}: done"))
+            console.print(printable(f"{part.contender.label}: done", console))
             continue
         pace = "" if math.isnan(part.seconds_per_epoch) else f", about {short(part.seconds_per_epoch)} s per epoch"
-        console.print(Text(f"{part.contender.label}{pace}"))
+        console.print(printable(f"{part.contender.label}{pace}", console))
         for q in part.contender.qs if part.tuning else ():
             lrs = " ".join(short(lr) for lr in sorted(run.lr for run in part.tuning if run.q == q))
             line = f"  tuning, seed {study.tuning_seed}, {count(study.tuning_epochs, 'epoch')}: γ₀ {lrs}; {schedule(q)}"
-            console.print(Text(line))
+            console.print(printable(line, console))
         if part.finals:
             seeds = " ".join(map(str, part.finals))
-            console.print(Text(f"  final, {count(study.epochs, 'epoch')}: seeds {seeds}"))
+            console.print(printable(f"  final, {count(study.epochs, 'epoch')}: seeds {seeds}", console))
     summary = (
         f"{study.dataset}, {study.model}, on {study.device}, results in {folder}: {count(foreseen.done, 'run')} done, "
         f"{foreseen.runs} to do, {count(foreseen.epochs, 'epoch')}."
     )
-    console.print(Text(summary))
+    console.print(printable(summary, console))
     if foreseen.runs and not math.isnan(foreseen.seconds):
         estimate = (
             f"Estimate, from a few iterations of each optimizer here: {duration(foreseen.seconds)} with {jobs} at "
             "once. A grid whose best value lies on its edge gets more runs, diverging runs end early, a busy machine "
             "is slower."
         )
-        console.print(Text(estimate))
+        console.print(printable(estimate, console))

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from inna.experiments.formatting import duration, print_line
+from inna.experiments.formatting import duration, print_line, printable
 from inna.experiments.rows.results import divergence_sentence
 from inna.experiments.rows.run import Run, describe
 from inna.experiments.study.remaining import Outlook
@@ -150,8 +150,11 @@ class LiveProgress:
         runs = Table.grid(padding=(0, 2))
         for state in states:
             loss = "" if state.train_loss is None else f"loss {state.train_loss:.4g}"
-            runs.add_row(Text("  " + state.text), Text(f"epoch {state.epoch}/{state.epochs}"), Text(loss))
-        return Group(line, runs, Text(f"  last: {self.last}" if self.last else "", style="dim"))
+            text = printable(f"  {state.text}", self.console)
+            runs.add_row(text, Text(f"epoch {state.epoch}/{state.epochs}"), Text(loss))
+        last = printable(f"  last: {self.last}" if self.last else "", self.console)
+        last.stylize("dim")
+        return Group(line, runs, last)
 
 
 class TrainingProgress:
@@ -199,7 +202,8 @@ class TrainingProgress:
         if not self.entry:
             return Text("starting")
         line = Table.grid(padding=(0, 2))
-        line.add_row(ProgressBar(total=self.run.epochs, completed=self.entry["epoch"], width=30), Text(self._line()))
+        done = ProgressBar(total=self.run.epochs, completed=self.entry["epoch"], width=30)
+        line.add_row(done, printable(self._line(), self.console))
         return line
 
 

@@ -19,7 +19,7 @@ from inna.experiments.tasks.load import load_task
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.tensorboard import EventLog
 from inna.experiments.training.train import checkpoint_path
-from inna.files import write_whole
+from inna.files import DamagedFileError, read_file, write_whole
 
 __all__ = ["attempt_remotely", "read_checkpoint", "save"]
 
@@ -30,8 +30,8 @@ _ONE_AT_A_TIME = threading.Lock()
 def read_checkpoint(folder: Path, run: Run) -> bytes | None:
     """Return the checkpoint of ``run`` in ``folder``; None if there is none."""
     try:
-        return checkpoint_path(folder, run).read_bytes()
-    except FileNotFoundError:
+        return read_file(checkpoint_path(folder, run))
+    except (FileNotFoundError, DamagedFileError):
         return None
 
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inna.experiments.formatting import count, duration
-from inna.experiments.rows.results import Rows
+from inna.experiments.formatting import count, duration, print_line, printable
+from inna.experiments.rows.results import Rows, number
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Study
@@ -43,7 +43,7 @@ class Status:
         failed: key -> (short description, error) of the runs that failed in the latest sweep and have no row.
         sweep: the active sweep; None if there is none.
         seconds: estimated computing time left, in one process; NaN before the first row.
-        damaged: a line for each damaged row file.
+        damaged: a line for each file that was skipped.
     """
 
     study: Study
@@ -58,7 +58,7 @@ class Status:
 
 
 def read_status(folder: Path) -> Status:
-    """Return the progress of the study in ``folder``; remove files of dead processes.
+    """Return the progress of the study in ``folder``; nothing is written.
 
     Raises:
         FileNotFoundError: there is no such folder, or it contains no study.json.
@@ -69,16 +69,17 @@ def read_status(folder: Path) -> Status:
     rows = read_rows(folder, on_damage=damaged.append)
     study = Study.load(folder)
     keys = {run.key for run in rows}
-    failed = {key: failure for key, failure in read_failures(folder).items() if key not in keys}
+    failed = {key: failure for key, failure in read_failures(folder, damaged.append).items() if key not in keys}
     tunings = (state(study, contender, rows) for contender in study.contenders)
     failed_runs = [run for tuning in tunings for run in (*tuning.plan, *tuning.finals) if run.key in failed]
-    running = tuple(state for state in read_active_runs(folder) if state.key not in keys)
+    running = tuple(state for state in read_active_runs(folder, damaged.append) if state.key not in keys)
     parts = {
         contender.label: outlook(
             dataclasses.replace(study, contenders=(contender,), reference=contender.label, budget=""), rows, failed_runs
         )
         for contender in study.contenders
     }
+    sweep = read_active_sweep(folder, damaged.append)
     return Status(
         study=study,
         outlook=outlook(study, rows, failed_runs),
@@ -86,7 +87,7 @@ def read_status(folder: Path) -> Status:
         parts=parts,
         running=running,
         failed=failed,
-        sweep=read_active_sweep(folder),
+        sweep=sweep,
         seconds=_seconds_left(study, rows, parts, running),
         damaged=tuple(damaged),
     )
@@ -95,14 +96,13 @@ def read_status(folder: Path) -> Status:
 def print_status(status: Status, folder: Path, console: Console) -> None:
     """Print the runs done, running, failed and left, and the time left."""
     from rich.table import Table
-    from rich.text import Text
 
     study, ahead = status.study, status.outlook
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for head in ("optimizer", "done", "left"):
         table.add_column(head, justify="left" if head == "optimizer" else "right")
     for label, part in status.parts.items():
-        table.add_row(Text(label), str(part.done), str(part.left))
+        table.add_row(printable(label, console), str(part.done), str(part.left))
     console.print(table)
     console.print()
     running, failed = len(status.running), len(status.failed)
@@ -112,7 +112,7 @@ def print_status(status: Status, folder: Path, console: Console) -> None:
     lines += [f"failed: {text}: {error}" for text, error in status.failed.values()]
     lines += [f"damaged: {line}" for line in status.damaged]
     if status.sweep is not None:
-        since = duration(time.time() - status.sweep.started)
+        since = duration(max(0.0, time.time() - status.sweep.started))
         lines.append(
             f"A sweep is running: process {status.sweep.pid} on {status.sweep.host}, {status.sweep.jobs} at once, "
             f"for {since}."
@@ -127,7 +127,7 @@ def print_status(status: Status, folder: Path, console: Console) -> None:
         jobs = status.sweep.jobs if status.sweep else 1
         lines.append(f"time left: about {duration(status.seconds / jobs)} with {jobs} at once")
     for line in lines:
-        console.print(Text(line), soft_wrap=True)
+        print_line(console, line)
 
 
 def _seconds_left(
@@ -145,7 +145,7 @@ def _seconds_left(
         epochs = max(1, len(result.get("history", ())) - 1)
         for contender in study.contenders:
             if run == study.run(contender, run.lr, run.q, seed=run.seed, epochs=run.epochs) and run.q in contender.qs:
-                costs[contender.label].append((float(result.get("seconds", 0.0)), epochs))
+                costs[contender.label].append((number(result.get("seconds", 0.0)), epochs))
     everything = _mean([cost for each in costs.values() for cost in each])
     total = 0.0
     for label, part in parts.items():

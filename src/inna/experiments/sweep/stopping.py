@@ -1,4 +1,4 @@
-"""Stop a sweep early: after a number of seconds, or by Ctrl-C."""
+"""Stop a sweep early: after a number of seconds, by Ctrl-C, or by a signal to end."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from inna.experiments.sweep.active_runs import FOLDER
+from inna.interrupts import SIGNALS, Interrupt, leave_dead_terminal, raising_interrupts
 
 __all__ = ["StopFlag", "Stopping", "at_most_every"]
 
@@ -36,14 +37,17 @@ class StopFlag:
 
 
 class Stopping:
-    """Handle Ctrl-C; a context manager.
+    """Handle Ctrl-C and signals to end; a context manager.
 
     The first Ctrl-C requests a stop after the current epoch; the second interrupts at once, where `raise_if_urgent` is
-    called or within `interruptible`. Further ones are ignored, so that cleaning up is not interrupted.
+    called or within `interruptible`. Further ones are ignored, so that cleaning up is not interrupted. SIGTERM and
+    SIGHUP request a stop as the first Ctrl-C does, however many arrive: a scheduler may send them to a process and to
+    its group. Those that the process ignores or handles in its own way are left alone.
 
     Attributes:
         requested: the flag that workers check after each epoch.
-        presses: how often Ctrl-C was pressed.
+        presses: 1 after a request to stop, more after further presses of Ctrl-C.
+        signum: the signal that requested the stop.
     """
 
     def __init__(self, folder: Path, seconds: float | None, note: Callable[[str], object]) -> None:
@@ -51,18 +55,22 @@ class Stopping:
         self.requested = StopFlag((folder / FOLDER / NAME).absolute(), deadline)
         self.note = note
         self.presses = 0
-        self.before: Any = None
+        self.signum: int = signal.SIGINT
+        self.before: dict[int, Any] = {}
         self._interruptible = False
 
     def __enter__(self) -> Stopping:
         self.requested.path.unlink(missing_ok=True)
-        if threading.current_thread() is threading.main_thread() and callable(signal.getsignal(signal.SIGINT)):
-            self.before = signal.signal(signal.SIGINT, self._handle)
+        if threading.current_thread() is threading.main_thread():
+            for signum in SIGNALS:
+                if self._is_ours_to_handle(signum):
+                    self.before[signum] = signal.signal(signum, self._handle)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self.before is not None and signal.getsignal(signal.SIGINT) == self._handle:
-            signal.signal(signal.SIGINT, self.before)
+        for signum, before in self.before.items():
+            if signal.getsignal(signum) == self._handle:
+                signal.signal(signum, before)
         with contextlib.suppress(OSError):
             self.requested.path.unlink(missing_ok=True)
             self.requested.path.parent.rmdir()
@@ -83,15 +91,26 @@ class Stopping:
             self.leave()
 
     def leave(self) -> NoReturn:
-        """Raise KeyboardInterrupt by the handler that was there before."""
+        """Raise `Interrupt` for the signal that requested the stop; the handler before may do so, too."""
         self._interruptible = False
-        if callable(self.before):
-            self.before(signal.SIGINT, None)
-        raise KeyboardInterrupt
+        before = self.before.get(self.signum)
+        with contextlib.suppress(KeyboardInterrupt):
+            if callable(before):
+                before(self.signum, None)
+        raise Interrupt(self.signum)
 
+    @staticmethod
+    def _is_ours_to_handle(signum: int) -> bool:
+        before = signal.getsignal(signum)
+        if signum == signal.SIGINT:
+            return callable(before)
+        return before == signal.SIG_DFL or getattr(before, "raises_interrupt", False)
+
+    @raising_interrupts
     def _handle(self, signum: int, frame: FrameType | None) -> None:
-        self.presses += 1
-        if self.presses == 1:
+        leave_dead_terminal()
+        if self.presses == 0:
+            self.presses, self.signum = 1, signum
             try:
                 self.requested.path.parent.mkdir(parents=True, exist_ok=True)
                 self.requested.path.touch()
@@ -100,6 +119,8 @@ class Stopping:
             else:
                 with contextlib.suppress(RuntimeError, OSError):  # the signal interrupted the printing of another line
                     self.note("stopping after the current epoch; Ctrl-C again stops at once")
+        elif signum == signal.SIGINT:
+            self.presses += 1
         if self.presses >= 2 and self._interruptible:
             self.leave()
 

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from inna.experiments.formatting import count
 from inna.experiments.rows.lock import FolderInUseError, lock
 from inna.experiments.rows.results import Result, Rows, cost
 from inna.experiments.rows.row_files import read_rows
@@ -20,13 +21,12 @@ from inna.experiments.study.budget import parse_budget
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Contender, Study
 from inna.experiments.study.tuning import Tuning, state
-from inna.experiments.sweep.active_runs import announce_sweep, read_active_runs, read_active_sweep, write_failures
+from inna.experiments.sweep.active_runs import announce_sweep, read_active_sweep, remove_leftovers, write_failures
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.stopping import Stopping
 from inna.experiments.sweep.workers import Context, Failure, Processes, SweepError, explain
 from inna.experiments.tasks.load import load_task
 from inna.experiments.tasks.task import Task
-from inna.files import remove_abandoned
 
 if TYPE_CHECKING:
     from inna.experiments.sweep.dask import Cluster
@@ -37,7 +37,7 @@ __all__ = ["Failure", "Progress", "SilentProgress", "SweepError", "failure_error
 def failure_error(failures: Sequence[Failure]) -> SweepError:
     """Return an error about runs that failed; its note is the first traceback."""
     first = failures[0]
-    error = SweepError(f"{len(failures)} runs failed; the first: {first.error}  [{describe(first.run)}]")
+    error = SweepError(f"{count(len(failures), 'run')} failed; the first: {first.error}  [{describe(first.run)}]")
     error.add_note(first.traceback)
     return error
 
@@ -109,12 +109,11 @@ def sweep(
         enter = stack.enter_context
         enter(_machine_errors_explained())
         enter(_locked(folder))
+        remove_leftovers(folder)
         stopping = enter(Stopping(folder, seconds, progress.note))
         workers = enter(_workers(study, Context(folder, task, options, stopping, progress.note)))
         enter(announce_sweep(folder, workers.jobs))
         (description or study).save(folder)
-        remove_abandoned(folder)
-        read_active_runs(folder)  # removes the files of a killed sweep
         rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
         failures = _run_rounds(study, folder, rows, workers, stopping, progress)
         if stopping.presses:

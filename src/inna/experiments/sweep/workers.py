@@ -29,15 +29,17 @@ import torch
 from inna.experiments.rows.results import Result
 from inna.experiments.rows.row_files import write_row
 from inna.experiments.rows.run import Run
-from inna.experiments.sweep.active_runs import Heartbeat, read_active_runs
+from inna.experiments.sweep.active_runs import Heartbeat, read_ended_runs, remove_leftovers
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.stopping import StopFlag, Stopping
+from inna.experiments.tasks.exits import ExitGuard, raised_by_code
 from inna.experiments.tasks.load import load_task
-from inna.experiments.tasks.task import Task
+from inna.experiments.tasks.task import Task, describe_error
 from inna.experiments.training.loop import StoppedError
 from inna.experiments.training.tensorboard import EventLog
 from inna.experiments.training.train import checkpoint_path, measure
-from inna.files import remove_abandoned
+from inna.interrupts import SIGNALS, ignore_interrupts
+from inna.streams import spell_missing_letters
 
 if TYPE_CHECKING:
     from joblib.externals.loky import ProcessPoolExecutor
@@ -139,7 +141,9 @@ def attempt(
             keep(result)
         except StoppedError:
             return Ended(run, notes=tuple(notes), stopped=True)
-        except Exception as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) and not raised_by_code(error):
+                raise
             return Ended.failed(run, error, tuple(notes))
     notes += dict.fromkeys(f"warning: {warning.message}" for warning in caught)
     return Ended(run, result, tuple(notes))
@@ -147,7 +151,7 @@ def attempt(
 
 def explain(error: BaseException) -> tuple[str, bool]:
     """Explain ``error`` in one line; is it the machine's fault, not the run's?"""
-    text = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+    text = describe_error(error)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full ({error.strerror}); {RESUME}", True
     # torch's allocator for the CPU raises a plain RuntimeError.
@@ -172,9 +176,10 @@ def encode_task(task: Task) -> tuple[bytes, str]:
                 cloudpickle.register_pickle_by_value(module)
                 stack.callback(cloudpickle.unregister_pickle_by_value, module)
         try:
-            content: bytes = cloudpickle.dumps(task)
-        except (TypeError, AttributeError, pickle.PicklingError) as error:
-            raise ValueError(f"task {task.name} cannot be sent to other processes: {error}") from error
+            with ExitGuard():
+                content: bytes = cloudpickle.dumps(task)
+        except Exception as error:
+            raise ValueError(f"task {task.name} cannot be sent to other processes: {describe_error(error)}") from error
     return content, hashlib.sha256(content).hexdigest()
 
 
@@ -186,7 +191,8 @@ def decode_task(content: bytes, sha256: str) -> Task:
     """
     if hashlib.sha256(content).hexdigest() != sha256:
         raise SweepError("the task was altered on its way to the workers; it is not unpickled")
-    task: Task = pickle.loads(content)
+    with ExitGuard("the task, as it was read,"):
+        task: Task = pickle.loads(content)
     return task
 
 
@@ -301,18 +307,19 @@ class Processes:
                 self.futures.discard(future)
                 yield future.result()
         except BrokenProcessPool as error:
+            names = "  ".join(f"[{run.text}]" for run in read_ended_runs(self.context.folder))
             raise SweepError(
-                f"a worker process was killed (out of memory? fewer --jobs need less); {RESUME}"
+                f"a worker process was killed (out of memory? fewer --jobs need less); {RESUME}{names and f'  {names}'}"
             ) from error
 
     def _submit(self, run: Run) -> Future[Ended]:
         from joblib.externals.loky import ProcessPoolExecutor
 
-        with _sigint_blocked():
+        with _signals_blocked():
             if self.executor is None:
                 environment = {name: os.environ.get(name, "1") for name in THREAD_VARIABLES}
                 self.executor = ProcessPoolExecutor(
-                    self.jobs, timeout=IDLE_SECONDS, initializer=_ignore_sigint, env=environment
+                    self.jobs, timeout=IDLE_SECONDS, initializer=_begin_worker, env=environment
                 )
             future: Future[Ended] = self.executor.submit(_work, run, self.delivery)
         self.futures.add(future)
@@ -323,8 +330,7 @@ class Processes:
             while not all(future.running() or future.done() for future in self.futures):
                 time.sleep(0.001)  # loky must not be told to kill workers while it takes over a run
             self.executor.shutdown(wait=True, kill_workers=True)
-            read_active_runs(self.context.folder)  # removes the heartbeats of killed workers
-            remove_abandoned(self.context.folder)
+            remove_leftovers(self.context.folder)
 
 
 def store(folder: Path, run: Run, result: Result) -> None:
@@ -334,24 +340,30 @@ def store(folder: Path, run: Run, result: Result) -> None:
 
 
 @contextlib.contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Block SIGINT in this thread, and in the processes and threads started here.
+def _signals_blocked() -> Iterator[None]:
+    """Block Ctrl-C and signals to end in this thread, and in the processes and threads started here.
 
-    Ctrl-C reaches the whole process group, but only the parent reacts: it asks its workers to stop, or kills them.
+    They reach the whole process group, but only the parent reacts: it asks its workers to stop, or kills them.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # otherwise it is started in the block, and unblocks SIGINT
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
+        # Its process unblocks SIGINT and SIGTERM as it starts, here too, and ignores them. A hang-up would end it.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _ignore_sigint() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _begin_worker() -> None:
+    """Ignore signals that are for the parent, and write any text."""
+    ignore_interrupts()
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # processes that a task starts can be ended
+    spell_missing_letters()
 
 
 def _work(run: Run, delivery: _Delivery) -> Ended:

@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from inna.experiments.tasks import datasets, networks
 from inna.experiments.tasks.catalogue import DatasetEntry, builtin_model, entry
+from inna.experiments.tasks.exits import ExitGuard
 from inna.experiments.tasks.own_code import find_module, import_file, import_module, task_file
 from inna.experiments.tasks.seeds import derive, isolated
 from inna.experiments.tasks.subsets import split_subset
@@ -127,17 +128,18 @@ def _builtin_data(name: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tenso
 @lru_cache(maxsize=8)
 def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
     try:
-        module = import_file(path, digest) if place.endswith(".py") else import_module(place)
-    except (Exception, SystemExit) as error:
+        with ExitGuard():
+            module = import_file(path, digest) if place.endswith(".py") else import_module(place)
+    except Exception as error:
         raise ValueError(f"task {name}: importing {path} failed: {describe_error(error)}") from error
     make = getattr(module, function, None)
     if not callable(make):
         own = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
         raise ValueError(f"task {name}: {path} has no function {function!r}; it has {', '.join(own) or 'none'}")
     try:
-        with isolated(derive(0, "task")):
+        with ExitGuard(), isolated(derive(0, "task")):
             task = make()
-    except (Exception, SystemExit) as error:
+    except Exception as error:
         raise ValueError(f"task {name}: {function}() failed: {describe_error(error)}") from error
     if not isinstance(task, Task):
         raise ValueError(f"task {name}: {function}() must return an inna.experiments.Task, got {describe_type(task)}")
@@ -146,8 +148,9 @@ def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
 
 def _module_file(module: str) -> Path:
     try:
-        path = find_module(module)
-    except ImportError as error:
+        with ExitGuard():
+            path = find_module(module)
+    except Exception as error:
         raise ValueError(f"task module {module!r} cannot be imported: {describe_error(error)}") from None
     if path is None:
         raise ValueError(f"there is no module {module!r} for the task; a file needs its ending .py")

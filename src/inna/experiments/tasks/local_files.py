@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from inna.experiments.tasks.catalogue import DatasetEntry, PublishedFile, entry
 from inna.experiments.tasks.subsets import split_subset
+from inna.files import DamagedFileError, read_file
 
 __all__ = ["FOLDER_VARIABLE", "DataError", "FileState", "data_folder", "file_state", "file_states", "missing_files"]
 
@@ -103,8 +104,8 @@ def _read_unpacked(file: PublishedFile, folder: Path, damaged: list[Path]) -> di
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        return read_file(path)
+    except (FileNotFoundError, NotADirectoryError, DamagedFileError):
         return None
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from inna.experiments.rows.run import Metric
+from inna.experiments.tasks.exits import ExitError, ExitGuard
 from inna.experiments.tasks.seeds import derive, isolated
 
 __all__ = ["Data", "Task", "accuracy", "describe_error", "describe_type"]
@@ -113,42 +114,40 @@ class Task:
         Raises:
             ValueError: they do not fit together; the message names the part and its error.
         """
-        with isolated(derive(0, "check")):
-            try:
-                network = self.model()
-            except Exception as error:
-                raise ValueError(f"task {self.name}: its model cannot be made: {describe_error(error)}") from error
-            if not isinstance(network, nn.Module):
-                raise ValueError(
-                    f"task {self.name}: model() must return a torch.nn.Module, got {describe_type(network)}"
-                )
-            network.eval()
-            for attribute in ("train", "test"):
-                self._try(network, attribute)
-
-    def _try(self, network: nn.Module, attribute: str) -> None:
-        data = getattr(self, attribute)
-        doing = f"the {attribute} data"
+        guard = ExitGuard("its model")
         try:
-            if isinstance(data, DataLoader):
-                inputs, targets = next(iter(data))
-            else:
-                inputs, targets = data[0][:8], data[1][:8]
-            doing = f"the network on the {attribute} data"
-            with torch.no_grad():
-                outputs = network(inputs)
-                doing = f"the loss on the {attribute} data"
-                loss = self.loss(outputs, targets)
-                if not isinstance(loss, Tensor) or loss.numel() != 1:
-                    raise TypeError(f"it must return a tensor of one element, got {describe_type(loss)}")
-                if attribute == "test":
-                    if self.metrics and not isinstance(outputs, Tensor):
-                        raise TypeError(f"metrics need a network that returns a tensor, got {describe_type(outputs)}")
-                    for name, (function, _) in self.metrics.items():
-                        doing = f"the metric {name}"
-                        float(function(outputs, targets))
+            with guard, isolated(derive(0, "check")):
+                network = self.model()
+                if not isinstance(network, nn.Module):
+                    raise TypeError(f"it must return a torch.nn.Module, got {describe_type(network)}")
+                network.eval()
+                for attribute in ("train", "test"):
+                    self._try(network, attribute, guard)
+        except ExitError as error:
+            raise ValueError(f"task {self.name}: {error}") from error
         except Exception as error:
-            raise ValueError(f"task {self.name}: {doing}: {describe_error(error)}") from error
+            raise ValueError(f"task {self.name}: {guard.part}: {describe_error(error)}") from error
+
+    def _try(self, network: nn.Module, attribute: str, guard: ExitGuard) -> None:
+        data = getattr(self, attribute)
+        guard.part = f"the {attribute} data"
+        if isinstance(data, DataLoader):
+            inputs, targets = next(iter(data))
+        else:
+            inputs, targets = data[0][:8], data[1][:8]
+        guard.part = f"the network on the {attribute} data"
+        with torch.no_grad():
+            outputs = network(inputs)
+            guard.part = f"the loss on the {attribute} data"
+            loss = self.loss(outputs, targets)
+            if not isinstance(loss, Tensor) or loss.numel() != 1:
+                raise TypeError(f"it must return a tensor of one element, got {describe_type(loss)}")
+            if attribute == "test":
+                if self.metrics and not isinstance(outputs, Tensor):
+                    raise TypeError(f"metrics need a network that returns a tensor, got {describe_type(outputs)}")
+                for name, (function, _) in self.metrics.items():
+                    guard.part = f"the metric {name}"
+                    float(function(outputs, targets))
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -195,4 +194,6 @@ def describe_error(error: BaseException) -> str:
     'ValueError: no such file'
     """
     first = next(iter(str(error).splitlines()), "")
+    if isinstance(error, ExitError):
+        return first
     return f"{type(error).__name__}: {first}" if first else type(error).__name__

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from inna.files import DamagedFileError, write_whole
+from inna.files import DamagedFileError, read_file, write_whole
 
 __all__ = ["DamagedCheckpointError", "load_checkpoint", "save_checkpoint"]
 
@@ -40,7 +40,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         FileNotFoundError: there is none.
         DamagedCheckpointError: it is cut short, altered, or contains more than tensors and plain values.
     """
-    digest, newline, payload = path.read_bytes().partition(b"\n")
+    try:
+        digest, newline, payload = read_file(path).partition(b"\n")
+    except DamagedFileError as error:
+        raise DamagedCheckpointError(str(error)) from None
     if not newline or hashlib.sha256(payload).hexdigest().encode() != digest:
         raise DamagedCheckpointError(f"{path}: the checksum does not match; the file was altered or damaged")
     try:

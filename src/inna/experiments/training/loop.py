@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from inna.experiments.rows.run import Run
+from inna.experiments.tasks.exits import ExitGuard
 from inna.experiments.tasks.seeds import derive, reseed
 from inna.experiments.tasks.task import Task
 from inna.experiments.training import optimizers
@@ -61,14 +62,18 @@ class Training:
         if run.batch_size < 1 and not isinstance(task.train, DataLoader):
             raise ValueError(f"batch_size must be a whole number >= 1, got {run.batch_size}")
         self.run, self.task, self.device = run, task, device
+        self.guard = ExitGuard()
         self.dtype, self.layers = PRECISIONS[run.precision]
         self.layout = torch.channels_last if task.channels_last else torch.preserve_format
-        network = task.model().to(device, self.dtype)
-        self.network: torch.nn.Module = network.to(memory_format=self.layout)  # type: ignore[call-overload]
-        self.train_set, self.test_set = (Batches(data, device, self.dtype) for data in (task.train, task.test))
+        with self._code_of("model"):
+            network = task.model().to(device, self.dtype)
+            self.network: torch.nn.Module = network.to(memory_format=self.layout)  # type: ignore[call-overload]
+            self._code_of("data")
+            self.train_set, self.test_set = (Batches(data, device, self.dtype) for data in (task.train, task.test))
         recorded = graph_settings(optimizers.class_of(run)) if self._recordable() else None
-        self.optimizer = optimizers.build(run, self.network, recorded or {})
-        self.closure = optimizers.closure_needed(self.optimizer)
+        with self._code_of("optimizer"):
+            self.optimizer = optimizers.build(run, self.network, recorded or {})
+            self.closure = optimizers.closure_needed(self.optimizer)
         self.graphed = None if recorded is None else self._graphed()
         self.decay = power_decay(run.q)
         self.iteration = 0
@@ -92,13 +97,16 @@ class Training:
         divergence = None
         try:
             for epoch in range(len(self.history), self.run.epochs + 1):
-                self._epoch(epoch)
+                with self._code_of("model"):
+                    self._epoch(epoch)
                 now = time.perf_counter()
                 self.seconds = before + now - started
                 stopping = epoch < self.run.epochs and stop()
                 if checkpoint is not None and (stopping or now - saved >= checkpoint_seconds):
                     saved = now
-                    save_checkpoint(checkpoint, self._state())
+                    with self._code_of("model"):
+                        state = self._state()
+                    save_checkpoint(checkpoint, state)
                 if on_epoch is not None:
                     on_epoch(self.history[-1])
                 if stopping:
@@ -115,7 +123,7 @@ class Training:
             raise ValueError(f"task {self.task.name}: its pace is not known in advance, because it has a DataLoader")
         self._mode(training=True)
         times: list[float] = []
-        with contextlib.suppress(DivergedError):
+        with self._code_of("model"), contextlib.suppress(DivergedError):
             for inputs, targets in itertools.chain.from_iterable(map(self._shuffled, itertools.count(1))):
                 started = self._now()
                 self._iterate(inputs, targets)
@@ -123,10 +131,11 @@ class Training:
                 if len(times) >= WARM_UP + 3 and sum(times[WARM_UP:]) >= seconds:
                     break
         part = (train[0][:EVALUATION_BATCH], train[1][:EVALUATION_BATCH])
-        self._mode(training=False)
-        self._measure([part], scored=False)
-        started = self._now()
-        self._measure([part], scored=False)
+        with self._code_of("model"):
+            self._mode(training=False)
+            self._measure([part], scored=False)
+            started = self._now()
+            self._measure([part], scored=False)
         evaluation = (self._now() - started) * (len(train[0]) + len(test[0])) / len(part[0])
         iterations = math.ceil(len(train[0]) / self.run.batch_size)
         return Pace(iterations * statistics.median(times[WARM_UP:] or times or [0.0]) + evaluation, evaluation)
@@ -139,8 +148,10 @@ class Training:
         if epoch > 0 and self.graphed is not None:
             self._replay(self.graphed, epoch)
         elif epoch > 0:
+            self._code_of("data")
             for inputs, targets in self._shuffled(epoch):
                 self._iterate(inputs, targets)
+                self._code_of("data")
         seconds = self._now() - started
         reseed(derive(self.run.seed, "evaluation", epoch))
         self._mode(training=False)
@@ -164,15 +175,21 @@ class Training:
             group["lr"] = lr
 
         def backward() -> Tensor:
+            self._code_of("optimizer")
             self.optimizer.zero_grad(set_to_none=True)
-            loss = self.task.loss(self._outputs(inputs), targets)
+            outputs = self._outputs(inputs)
+            self._code_of("loss")
+            loss = self.task.loss(outputs, targets)
             value = loss.item()
             if not math.isfinite(value):
                 raise diverged_in_batch(self.network, loss, value)
             self.last_loss = value
+            self._code_of("model")
             loss.backward()
+            self._code_of("optimizer")
             return loss
 
+        self._code_of("optimizer")
         if self.closure:
             self.optimizer.step(backward)  # type: ignore[arg-type]
         else:
@@ -180,7 +197,14 @@ class Training:
             self.optimizer.step()
         self.iteration += 1
 
+    def _code_of(self, part: str) -> ExitGuard:
+        """Return the guard for code of ``part``; within its block, name the part whose code comes next."""
+        owner = f"optimizer {self.run.optimizer}" if part == "optimizer" else f"task {self.task.name}: its {part}"
+        self.guard.part = owner
+        return self.guard
+
     def _outputs(self, inputs: Tensor) -> Any:
+        self._code_of("model")
         inputs = inputs.to(memory_format=self.layout)
         if self.layers is None:
             return self.network(inputs)
@@ -201,7 +225,9 @@ class Training:
         assert not isinstance(self.train_set.data, DataLoader)
 
         def loss(inputs: Tensor, targets: Tensor) -> Tensor:
-            return self.task.loss(self._outputs(inputs), targets)
+            outputs = self._outputs(inputs)
+            self._code_of("loss")
+            return self.task.loss(outputs, targets)
 
         return GraphedEpochs(loss, self.optimizer, *self.train_set.data, self.run.batch_size)
 
@@ -232,8 +258,10 @@ class Training:
         return float(self.run.lr * self.decay(iteration))
 
     def _mode(self, training: bool) -> None:
+        self._code_of("model")
         self.network.train(training)
         # Schedule-free optimizers keep two sets of weights and have this switch too.
+        self._code_of("optimizer")
         switch = getattr(self.optimizer, "train" if training else "eval", None)
         if callable(switch):
             switch()
@@ -246,19 +274,23 @@ class Training:
         """Return the mean loss over a whole set and, if ``scored``, the metrics."""
         total, count = 0.0, 0
         outputs, aims = [], []
+        self._code_of("data")
         for inputs, targets in batches:
             output = self._outputs(inputs)
+            self._code_of("loss")
             total += self.task.loss(output, targets).item() * len(targets)
             count += len(targets)
             if scored and self.task.metrics:
                 outputs.append(output)
                 aims.append(targets)
+            self._code_of("data")
         if not count:
             raise ValueError(f"task {self.task.name}: its DataLoader yields no data")
         scores = {}
         if outputs:
             output, target = torch.cat(outputs), torch.cat(aims)
             for name, (function, _) in self.task.metrics.items():
+                self._code_of(f"metric {name}")
                 scores[f"test_{name}"] = float(function(output, target))
         return total / count, scores
 
@@ -271,9 +303,11 @@ class Training:
             torch.cuda.synchronize(self.device)
 
     def _state(self) -> dict[str, Any]:
+        network = self.network.state_dict()
+        self._code_of("optimizer")
         return {
             "run": self.run.key,
-            "network": self.network.state_dict(),
+            "network": network,
             "optimizer": self.optimizer.state_dict(),
             "iteration": self.iteration,
             "last_loss": self.last_loss,
@@ -292,8 +326,10 @@ class Training:
         if state.get("run") != self.run.key:
             on_note(f"{path}: the checkpoint of another run; this one starts from the beginning")
             return
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        with self._code_of("model"):
+            self.network.load_state_dict(state["network"])
+            self._code_of("optimizer")
+            self.optimizer.load_state_dict(state["optimizer"])
         self.iteration, self.last_loss = state["iteration"], state["last_loss"]
         self.history, self.seconds = state["history"], state["seconds"]
 

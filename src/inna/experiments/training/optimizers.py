@@ -18,7 +18,9 @@ from torch import nn
 
 from inna.experiments.rows.run import Run
 from inna.experiments.study.optimizer_names import NAMED, check_setting, split, unknown_name
+from inna.experiments.tasks.exits import ExitGuard
 from inna.experiments.tasks.own_code import import_module
+from inna.experiments.tasks.task import describe_error
 
 __all__ = [
     "Specification",
@@ -159,9 +161,12 @@ def _class(name: str) -> type[torch.optim.Optimizer]:
             raise unknown_name(name, names()) from None
     module, _, attribute = name.partition(":")
     try:
-        found = getattr(import_module(module), attribute, None)
+        with ExitGuard():
+            found = getattr(import_module(module), attribute, None)
     except ImportError as error:
         raise ValueError(f"optimizer {name}: {error}") from None
+    except Exception as error:
+        raise ValueError(f"optimizer {name}: importing {module} failed: {describe_error(error)}") from error
     if not isinstance(found, type) or not issubclass(found, torch.optim.Optimizer):
         raise ValueError(f"optimizer {name}: {module} has no torch optimizer {attribute!r}")
     if "lr" not in inspect.signature(found).parameters:

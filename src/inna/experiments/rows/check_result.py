@@ -1,0 +1,120 @@
+"""Check that a result read from a file has the types that everything which shows it relies on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from inna.checks import LARGEST, check_text, check_whole
+from inna.experiments.rows.history import History
+
+__all__ = ["check_result"]
+
+DEEPEST = 8  # levels of lists and objects within a member that is not known here
+
+
+def check_result(result: Any) -> None:
+    """Check the types of the members of ``result``; members may be missing, and unknown ones are any shallow JSON.
+
+    Args:
+        result: as `inna.experiments.training.train.train` describes it, its history a `History` where its entries have
+            the same names.
+
+    Raises:
+        ValueError: a member is of the wrong type, or too large; the message names it.
+    """
+    if not isinstance(result, dict):
+        raise ValueError(f"the result must be an object, got {type(result).__name__}")
+    for name, value in result.items():
+        check = _MEMBERS.get(name)
+        if check is None:
+            check = _number if name.startswith(("train_", "test_")) else _shallow
+        check(name, value)
+
+
+def _number(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, int) and _huge(value)):
+        raise ValueError(f"{name} must be a number")
+
+
+def _huge(value: int) -> bool:
+    return not -LARGEST <= value <= LARGEST
+
+
+def _count(name: str, value: Any) -> None:
+    check_whole(name, value, minimum=0)
+
+
+def _flag(name: str, value: Any) -> None:
+    if not isinstance(value, bool):
+        raise ValueError(f"{name} must be true or false")
+
+
+def _facts(name: str, value: Any) -> None:
+    if not isinstance(value, dict) or not all(isinstance(fact, (str, int, float)) for fact in value.values()):
+        raise ValueError(f"{name} must be an object of texts and numbers")
+
+
+def _history(name: str, value: Any) -> None:
+    if isinstance(value, History):
+        columns = value.columns_as_stored
+        if columns and "epoch" not in columns:
+            raise ValueError(f"{name} must have an epoch in each entry")
+        for column, values in columns.items():
+            for entry in values if isinstance(values, list) else ():  # others are arrays of floats
+                (_count if column == "epoch" else _number)(column, entry)
+            if column == "epoch" and not isinstance(values, list):
+                raise ValueError("epoch must be a whole number")
+        return
+    if not isinstance(value, list):
+        raise ValueError(f"{name} must be a list")
+    for entry in value:
+        if not isinstance(entry, Mapping) or "epoch" not in entry:
+            raise ValueError(f"{name} must have an epoch in each entry")
+        for column, number in entry.items():
+            (_count if column == "epoch" else _number)(column, number)
+
+
+def _divergence(name: str, value: Any) -> None:
+    if not isinstance(value, dict):
+        raise ValueError(f"{name} must be an object")
+    for key, fact in value.items():
+        check = _DIVERGENCE.get(key)
+        if check is not None and fact is not None:
+            check(f"{name}.{key}", fact)
+
+
+def _shallow(name: str, value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        nested = [part for part in level if isinstance(part, (dict, list))]
+        if not nested:
+            return
+        level = [item for part in nested for item in (part.values() if isinstance(part, dict) else part)]
+    raise ValueError(f"{name} must be nested less than {DEEPEST} levels deep")
+
+
+_Check = Callable[[str, Any], object]
+_DIVERGENCE: dict[str, _Check] = {
+    "iteration": _count,
+    "epoch": _count,
+    "parameter": check_text,
+    "lr": _number,
+    "last_finite_loss": _number,
+    "reason": check_text,
+}
+_MEMBERS: dict[str, _Check] = {
+    "status": check_text,
+    "seconds_per_epoch": _number,
+    "seconds": _number,
+    "history": _history,
+    "state_bytes_per_parameter": _number,
+    "parameters": _count,
+    "iterations": _count,
+    "threads": _count,
+    "cuda_graph": _flag,
+    "versions": _facts,
+    "hardware": _facts,
+    "finished": check_text,
+    "divergence": _divergence,
+}
