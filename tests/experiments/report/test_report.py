@@ -23,6 +23,7 @@ from inna.experiments.charts.drawing import Figure, interactive, still
 from inna.experiments.charts.themes import DARK, LIGHT
 from inna.experiments.formatting import fixed, plain, signed
 from inna.experiments.report.curves import MAX_POINTS, styles
+from inna.experiments.report.difference_words import ratio
 from inna.experiments.report.figures import figures
 from inna.experiments.report.results_table import lines
 from inna.experiments.report.sentences import (
@@ -102,7 +103,7 @@ def test_hostile_names_are_text_and_no_markup(hostile_page: Page) -> None:
     assert HOSTILE in hostile_page.text
     assert "<b>score</b>: a.b[0]" in hostile_page.text
     assert "$name ${name} {{x}}" in hostile_page.text
-    assert [tag for tag, _ in hostile_page.elements].count("script") == 5
+    assert [tag for tag, _ in hostile_page.elements].count("script") == 6
     assert "\x1b" not in hostile_page.text
     assert len(hostile_page.data("figures")["panels"]) > 6
 
@@ -129,8 +130,7 @@ def test_the_page_says_what_a_reader_needs(page: Page) -> None:
     assert "With the constant schedule learning rates up to 0.316 survived tuning; 1 did not." in page.text
     assert study.command in page.text
     assert "Synthetic CPU @ 3.00 GHz" in page.text
-    assert "at least one interval would exclude zero in 30 % of studies" in page.text
-    assert "99.3 % (Bonferroni)" in page.text
+    assert "“Significant” is corrected for multiple comparisons (Holm, level 5 % per measure)" in page.text
 
 
 def data_names(specification: dict[str, Any]) -> set[str]:
@@ -299,7 +299,7 @@ def test_the_lines_hold_the_statistics() -> None:
     for line, entry in zip(found, summary.entries, strict=True):
         assert len(line.measures) == len(summary.measures)
         for measured, measure in zip(line.measures, summary.measures, strict=True):
-            values = spread(entry.values(measure.name).values(), measure.goal)
+            values = summary.spread(entry, measure)
             assert values is not None
             places = measure_places(summary, measure)
             worst = "diverged" if entry.label == DIVERGING else fixed(values.worst, places)
@@ -307,19 +307,31 @@ def test_the_lines_hold_the_statistics() -> None:
             assert measured.mean == fixed(values.mean, places)
             assert measured.ends == f"[{worst}, {fixed(values.best, places)}]"
             if entry is summary.reference:
-                assert (measured.difference, measured.interval, measured.margin) == ("–", "", "")
-                assert math.isnan(measured.difference_value)
+                assert measured.compared[:4] == ("–", "", "", "")
+                assert math.isnan(measured.compared.value)
                 continue
-            difference = paired_difference(entry.values(measure.name), summary.reference.values(measure.name))
+            difference = paired_difference(
+                entry.values(measure.name), summary.reference.values(measure.name), ratio=measure.goal == "min"
+            )
             assert difference is not None
             assert difference.low is not None
             assert difference.high is not None
-            assert measured.difference_value == difference.mean
+            cell = measured.compared
+            assert cell.value == difference.mean
+            if measure.goal == "min":
+                assert cell.mean == f"{ratio(abs(difference.mean))} {'lower' if difference.mean < 0 else 'higher'}"
+                assert cell.margin == f"{cell.mean} ({cell.interval})"
+                near, far = sorted((abs(difference.low), abs(difference.high)))
+                if difference.low * difference.high > 0:
+                    assert cell.interval == f"{ratio(near)} to {ratio(far)}"
+                else:
+                    assert cell.interval == f"{ratio(-difference.low)} lower to {ratio(difference.high)} higher"
+                continue
             places = difference_places(summary, measure)
-            assert measured.difference == signed(difference.mean, places)
-            assert measured.interval == f"[{signed(difference.low, places)}, {signed(difference.high, places)}]"
+            assert cell.mean == signed(difference.mean, places)
+            assert cell.interval == f"{signed(difference.low, places)} to {signed(difference.high, places)}"
             margin = fixed((difference.high - difference.low) / 2, margin_places(summary, measure))
-            assert measured.margin.endswith(f" ± {margin}")
+            assert cell.margin.endswith(f" ± {margin}")
         assert line.cost.runs == f"{entry.cost.runs:,}"
         assert line.cost.epochs_value == entry.cost.epochs
         assert line.tuned.share_value == entry.near_best / len(entry.tuning)
@@ -346,7 +358,7 @@ def test_the_printed_table_fits_and_cuts_nothing(width: int, make: Any) -> None:
         assert "…" not in shown
     assert "[worst, best]" in shown
     if make is classification_study:
-        values = spread(summarize(study, rows).entries[0].values("train_loss").values(), "min")
+        values = spread(summarize(study, rows).entries[0].values("train_loss").values(), "min", geometric=True)
         assert values is not None
         assert f"{values.mean:.5f} [{values.worst:.5f}, {values.best:.5f}]" in shown
 
@@ -355,7 +367,7 @@ def test_the_printed_table_states_what_is_not_significant() -> None:
     study = classification_study()
     shown = printed(study, rows_of(study, diverging_final=DIVERGING), 300)
     assert f"The difference to SGD in training loss is not significant for {DIVERGING}." in shown
-    assert "± is half a 95\xa0% confidence interval, paired by seed" in shown
+    assert "Intervals: 95\xa0%, paired by seed. Significant (else n.s.): corrected for multiple comparisons." in shown
     assert f"Warning: {DIVERGING}: 1 of 3 final runs diverged" in shown
 
 
@@ -377,9 +389,10 @@ def test_one_seed_gives_no_interval() -> None:
     summary = summarize(study, rows_of(study))
     for line in lines(summary):
         for measured in line.measures:
-            assert measured.interval == ("" if line.label == "SGD" else "one seed")
-            assert "±" not in measured.margin
-            assert not measured.comparison
+            cell = measured.compared
+            assert cell.interval == ("" if line.label == "SGD" else "one seed")
+            assert "±" not in cell.margin
+            assert not cell.comparison
     assert "One seed allows no test of significance" in printed(study, rows_of(study), 300)
 
 

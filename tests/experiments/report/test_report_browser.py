@@ -27,8 +27,10 @@ from browsing import (
     settle,
     visits,
 )
+from inna.experiments.report.results_table import comparisons
 from inna.experiments.report.write import write_report
 from inna.experiments.rows.documents import row_document
+from inna.experiments.statistics.summary import summarize
 from synthetic_study import HOSTILE, classification_study, hostile_study, regression_study, rows_of, save
 
 
@@ -208,3 +210,23 @@ def test_the_four_pictures(browser: Any, reports: dict[str, Path], tmp_path: Pat
         picture = (tmp_path / "shots" / name).read_bytes()
         assert picture.startswith(b"\x89PNG\r\n\x1a\n")
         assert int.from_bytes(picture[16:20], "big") == 2 * int(name.split("-")[2].removesuffix(".png"))
+
+
+def test_another_reference_can_be_chosen(visit: Any) -> None:
+    page = visit().page
+    study = classification_study()
+    summary = summarize(study, rows_of(study, diverging_final="INNA (α=0.5, β=1)"))
+    adam = next(entry for entry in summary.entries if entry.label == "Adam")
+    page.select_option("#reference", "Adam")
+    for measure, place in zip(summary.measures, range(len(summary.measures)), strict=True):
+        expected = comparisons(summary, measure, adam)
+        for label, cell in expected.items():
+            line = page.locator("table.results tbody tr", has=page.locator(f'th[data-value="{label}"]'))
+            shown = line.locator("td.compared").nth(place).inner_text().split("\n")
+            assert [part for part in shown if part] == [
+                part for part in (cell.mean, cell.interval, cell.comparison) if part
+            ]
+    own = page.locator('table.results tbody tr:has(th[data-value="Adam"])')
+    assert own.locator(".badge").inner_text().lower() == "reference"
+    assert page.locator("table.results .badge").count() == 1
+    assert own.locator("td.compared").first.inner_text() == "–"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -12,7 +14,7 @@ from scipy import stats
 
 from inna.experiments.rows.results import Cost
 from inna.experiments.rows.run import Metric, Run
-from inna.experiments.statistics.intervals import Spread, false_alarm_rate, paired_difference, spread
+from inna.experiments.statistics.intervals import Spread, holm, paired_difference, spread
 from inna.experiments.statistics.summary import Entry, Reach, Summary, summarize
 from inna.experiments.study.study import Contender, Study
 from synthetic_study import classification_study, rows_of
@@ -59,7 +61,7 @@ def test_two_seeds_have_the_cauchy_quantile() -> None:
 def test_fewer_than_two_pairs_have_no_interval() -> None:
     assert paired_difference({1: 1.0}, {2: 1.0}) is None
     found = paired_difference({1: 1.0, 2: 5.0}, {1: 3.0, 9: 0.0})
-    assert found == (-2.0, None, None, 1)
+    assert found[:5] == (-2.0, None, None, 1, None)
     assert found is not None
     assert not found.significant
 
@@ -123,10 +125,50 @@ def test_a_spread_of_nothing_is_none() -> None:
     assert spread([], "min") is None
 
 
-@pytest.mark.parametrize(("comparisons", "rate"), [(0, 0.0), (1, 0.05), (2, 0.0975)])
-def test_false_alarms_add_up(comparisons: int, rate: float) -> None:
-    assert false_alarm_rate(comparisons) == pytest.approx(rate)
+@quick
+@given(st.lists(st.tuples(st.floats(1e-6, 1e6), st.floats(1e-6, 1e6)), min_size=2, max_size=9))
+def test_ratios_are_differences_of_logarithms(drawn: list[tuple[float, float]]) -> None:
+    ours, theirs = (by_seed(list(side)) for side in zip(*drawn, strict=True))
+    found = paired_difference(ours, theirs, ratio=True)
+    logs = [{seed: math.log10(value) for seed, value in side.items()} for side in (ours, theirs)]
+    assert found is not None
+    assert found == paired_difference(*logs)._replace(ratio=True)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="ratios need numbers > 0"):
+        paired_difference(ours, {**theirs, 0: 0.0}, ratio=True)
 
+
+@quick
+@given(pairs)
+def test_a_difference_is_significant_where_its_interval_excludes_zero(drawn: list[tuple[float, float]]) -> None:
+    ours, theirs = (by_seed(list(side)) for side in zip(*drawn, strict=True))
+    found = paired_difference(ours, theirs)
+    assert found is not None
+    assert found.p is not None
+    if found.low == found.high:
+        assert found.p == (2.0 ** (1 - found.n) if found.mean else 1.0)
+        return
+    test = stats.ttest_rel(*zip(*drawn, strict=True))
+    assert found.p == pytest.approx(float(test.pvalue), rel=1e-6, abs=1e-9)
+    if abs(found.p - 0.05) > 1e-9:
+        assert found.significant == (found.low > 0 or found.high < 0)
+
+
+@quick
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_rejects_step_by_step(p_values: list[float]) -> None:
+    corrected = holm(p_values)
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    for level in (0.01, 0.05, 0.2):
+        # Holm's own description: from the smallest on, reject while p <= level/(comparisons that remain).
+        rejected = []
+        for rank, place in enumerate(order):
+            if p_values[place] * (len(p_values) - rank) > level:
+                break
+            rejected.append(place)
+        assert sorted(rejected) == [place for place, p in enumerate(corrected) if p <= level]
+
+
+RUN = Run("digits", "small-cnn", "sgd", lr=0.1)
 
 # A study small enough to compute by hand: two contenders, three step sizes, two seeds, three epochs.
 GRID = (0.01, 0.1, 1.0)
@@ -195,13 +237,16 @@ def test_a_study_by_hand() -> None:
     assert sgd.reach == {1: Reach(2, 4.0), 2: Reach(2, 4.0)}
     # Two tuning epochs and one begun, then two final runs of three epochs; three seconds a run.
     assert inna.cost == Cost(5, 9, 15.0)
-    difference = summary.difference(inna, "train_loss")
-    assert difference is not None
-    assert difference.mean == pytest.approx((0.1 - 0.6 + 0.8 - 0.7) / 2)
-    assert summary.winner(LOSS) is inna
-    assert summary.winner(ACCURACY) is sgd
-    # The accuracies differ by .1 on both seeds, so the interval has no width; the losses by -.5 and +.1.
-    assert summary.rivals(ACCURACY) == []
+    # Losses are compared as ratios: log10 of the geometric mean of 1/6 and 8/7.
+    difference = summary.differences(LOSS)["INNA"]
+    assert difference.ratio
+    assert difference.mean == pytest.approx(math.log10(0.1 / 0.6 * 0.8 / 0.7) / 2)
+    assert summary.spread(inna, LOSS) == (pytest.approx(math.sqrt(0.1 * 0.8)), 0.1, 0.8, 2)
+    assert summary.winners(LOSS) == [inna]
+    assert summary.winners(ACCURACY) == [sgd]
+    # The accuracies differ by .1 on both seeds: the interval has no width, and two seeds cannot establish a sign.
+    assert summary.differences(ACCURACY)["INNA"].p == 0.5
+    assert summary.rivals(ACCURACY) == [inna]
     assert summary.rivals(LOSS) == [sgd]
     assert inna.survivors(0.0) == [0.01, 0.1]
 
@@ -213,7 +258,7 @@ def test_a_diverged_final_run_keeps_its_optimizer_from_winning() -> None:
     summary, inna, sgd = entries(rows)
     assert inna.diverged == (2,)
     assert inna.values("train_loss") == {1: 0.1}
-    assert summary.winner(LOSS) is sgd
+    assert summary.winners(LOSS) == [sgd]
     assert inna.reach[2] == Reach(1, 2.0)
     assert inna.cost.epochs == 3 + 3 + 2
 
@@ -225,6 +270,94 @@ def test_a_diverged_reference_leaves_its_seed_without_target() -> None:
     assert set(inna.reach) == {2}
 
 
+def test_equal_means_are_a_tie() -> None:
+    rows = hand_rows()
+    for contender, lr in zip(HAND.contenders, (0.01, 0.1), strict=True):
+        for seed in HAND.seeds:
+            rows[HAND.run(contender, lr, 0.0, seed=seed, epochs=3)]["test_accuracy"] = 0.9 + seed / 100
+    summary, inna, sgd = entries(rows)
+    assert summary.winners(ACCURACY) == [inna, sgd]
+    assert summary.rivals(ACCURACY) == []
+    assert summary.differences(ACCURACY)["INNA"].p == 1.0
+
+
+def test_a_seed_that_did_not_train_is_left_out_and_counted() -> None:
+    rows = hand_rows()
+    run = HAND.run(HAND.contenders[1], 0.1, 0.0, seed=2, epochs=3)
+    rows[run] = row([2.9, 2.31, 2.301, 2.302], 0.1) | {"constant_loss": math.log(10)}
+    summary, inna, sgd = entries(rows)
+    assert (sgd.untrained, sgd.diverged) == ((2,), ())
+    assert sgd.values("train_loss") == {1: 0.6}
+    assert summary.winners(ACCURACY) == [inna]
+    # Without the loss of a constant output, the loss before training decides: here it is well above chance.
+    del rows[run]["constant_loss"]
+    assert entries(rows)[2].untrained == ()
+    rows[run]["history"][0]["train_loss"] = 2.303
+    assert entries(rows)[2].untrained == (2,)
+
+
+def test_seconds_are_a_median_and_uneven_seeds_are_marked() -> None:
+    rows = hand_rows()
+    _, inna, sgd = entries(rows)
+    assert (inna.seconds_per_epoch, inna.uneven_seconds) == (2.0, None)
+    rows[HAND.run(HAND.contenders[0], 0.01, 0.0, seed=1, epochs=3)]["seconds_per_epoch"] = 3.1
+    _, inna, sgd = entries(rows)
+    assert inna.seconds_per_epoch == pytest.approx(2.55)
+    assert inna.uneven_seconds is not None
+    assert (inna.uneven_seconds.best, inna.uneven_seconds.worst) == (2.0, 3.1)
+    assert sgd.uneven_seconds is None
+
+
+LAWS = {
+    "loss": lambda generator, n: 10 ** generator.normal(-3, 0.3, n),
+    "accuracy of 360 images": lambda generator, n: generator.binomial(360, 0.97, n) / 360,
+}
+
+
+@pytest.mark.parametrize(
+    ("law", "seeds", "studies"),
+    [
+        ("loss", 5, 150),
+        ("accuracy of 360 images", 3, 150),
+        *(pytest.param(law, seeds, 2000, marks=pytest.mark.slow) for law in LAWS for seeds in (3, 5, 10)),
+    ],
+)
+def test_equal_optimizers_are_told_apart_in_at_most_one_study_of_twenty(law: str, seeds: int, studies: int) -> None:
+    contenders = tuple(Contender(name, "sgd", grid=(0.1,), qs=(0.0,)) for name in "abcde")
+    measure = LOSS if law == "loss" else ACCURACY
+    generator = np.random.default_rng(1)
+    alarms = dict.fromkeys(("reference", "winner", "another reference"), 0)
+    for _ in range(studies):
+        study = dataclasses.replace(HAND, contenders=contenders, reference="a", seeds=tuple(range(1, seeds + 1)))
+        values = {name: LAWS[law](generator, seeds) for name in "abcde"}
+        summary = Summary(
+            study,
+            tuple(
+                Entry(
+                    contender,
+                    None,
+                    (),
+                    {
+                        seed: (RUN, {"status": "done", "train_loss": 0.0, measure.name: float(value)})
+                        for seed, value in enumerate(values[contender.label], start=1)
+                    },
+                    (),
+                    {},
+                )
+                for contender in contenders
+            ),
+        )
+        winners = summary.winners(measure)
+        beaten = len(contenders) - 1 - len(summary.rivals(measure)) if len(winners) == 1 else 0
+        alarms["winner"] += beaten > 0
+        alarms["reference"] += any(each.significant for each in summary.differences(measure).values())
+        worst = min(summary.entries, key=lambda entry: sum(entry.values(measure.name).values()))
+        chosen = summary.differences(measure, worst) if worst is not summary.reference else {}
+        alarms["another reference"] += any(each.significant for each in chosen.values())
+    # The true rate is at most 5 %; three standard errors of its estimate are allowed beyond.
+    assert max(alarms.values()) <= studies * 0.05 + 3 * math.sqrt(studies * 0.05 * 0.95), alarms
+
+
 def test_missing_runs_are_missing() -> None:
     rows = hand_rows()
     del rows[HAND.run(HAND.contenders[0], 0.01, 0.0, seed=1, epochs=3)]
@@ -232,10 +365,10 @@ def test_missing_runs_are_missing() -> None:
     assert inna.missing == (1,)
     assert inna.pending
     assert not sgd.pending
-    assert summary.winner(LOSS) is None
+    assert not summary.winners(LOSS)
     summary, inna, sgd = entries({})
     assert inna.choice is None
-    assert summary.winner(LOSS) is None
+    assert not summary.winners(LOSS)
     assert math.isnan(inna.sensitivity)
     assert summary.rows() == []
 
@@ -247,7 +380,7 @@ def test_an_optimizer_that_always_diverges_does_not_keep_others_from_winning() -
     summary, lost, sgd = entries(rows)
     assert lost.choice is None
     assert not lost.pending
-    assert summary.winner(LOSS) is sgd
+    assert summary.winners(LOSS) == [sgd]
     assert (lost.near_best, lost.sensitivity) == (0, 0.0)
 
 
@@ -256,7 +389,7 @@ def test_numbers_that_are_not_finite_are_left_out() -> None:
     rows[HAND.run(HAND.contenders[1], 0.1, 0.0, seed=1, epochs=3)]["test_accuracy"] = math.nan
     summary, _, sgd = entries(rows)
     assert sgd.values("test_accuracy") == {2: 0.92}
-    assert summary.winner(ACCURACY) is summary.entries[0]
+    assert summary.winners(ACCURACY) == [summary.entries[0]]
 
 
 def test_rows_of_other_studies_are_left_out() -> None:

@@ -8,7 +8,7 @@ from inna.experiments.charts.curves import curve_panel
 from inna.experiments.charts.drawing import Figure, Rows
 from inna.experiments.charts.themes import Style, assign
 from inna.experiments.report.sentences import measure_name
-from inna.experiments.rows.results import finished, history, number
+from inna.experiments.rows.results import history, number, trained
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import spread
 from inna.experiments.statistics.summary import Summary
@@ -36,18 +36,20 @@ def contender_styles(summary: Summary) -> dict[str, Style]:
 
 
 def curve_points(summary: Summary, measure: Metric) -> tuple[Rows, int]:
-    """Return mean, best and worst per epoch over the finished final runs, of every step-th epoch, and the step."""
+    """Return mean, best and worst per epoch over the final runs that trained, of every step-th epoch, and the step."""
     step = max(1, math.ceil(len(summary.entries) * (summary.study.epochs + 1) / MAX_POINTS))
     rows: Rows = []
+    geometric = summary.ratios(measure)
     for entry in summary.entries:
         by_epoch: dict[int, list[float]] = {}
         for _, result in entry.finals.values():
-            if finished(result):
+            if trained(result):
                 for measured in history(result):
                     by_epoch.setdefault(int(measured["epoch"]), []).append(number(measured.get(measure.name)))
         for epoch, values in sorted(by_epoch.items()):
             on_grid = epoch % step == 0 or epoch == summary.study.epochs
-            values_there = spread((value for value in values if math.isfinite(value)), measure.goal)
+            known = [value for value in values if math.isfinite(value)]
+            values_there = spread(known, measure.goal, geometric=geometric and min(known, default=0.0) > 0)
             if on_grid and values_there is not None:
                 rows.append(
                     {
@@ -80,6 +82,8 @@ def curve_figure(summary: Summary, measure: Metric, points: Rows, step: int, slu
     """Return the figure of the curves that `curve_points` gave."""
     broken, domain = breaks(summary, measure), zoom(measure, points)
     caption = "Line: mean over the final seeds; band: best to worst."
+    if any(entry.untrained for entry in summary.entries):
+        caption += " Seeds that did not train are left out."
     if broken:
         caption += " ×: a seed diverged after this epoch; mean and band are over the other seeds."
     if step > 1:

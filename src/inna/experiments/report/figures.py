@@ -40,7 +40,8 @@ def figures(summary: Summary) -> list[Figure]:
             name=f"final-{_name(measure, position)}",
             section="summary",
             title=f"Final {measure_name(measure)}",
-            caption=f"Each symbol is a seed, the bar their mean, the dashed line {reference}’s mean.",
+            caption=f"Each symbol is a seed, the bar their mean, the dashed line {reference}’s mean."
+            + (" ▷ or ◁ at the edge: diverged or did not train." if _lost(summary) else ""),
             panels=(_final_panel(summary, measure),),
         )
         for position, measure in enumerate(summary.measures[:2])
@@ -57,6 +58,11 @@ def figures(summary: Summary) -> list[Figure]:
     return found
 
 
+def _lost(summary: Summary) -> bool:
+    """Return whether any final run diverged or did not train."""
+    return any(entry.diverged or entry.untrained for entry in summary.entries)
+
+
 def _final_panel(summary: Summary, measure: Metric) -> Panel:
     rows: Rows = [
         {"contender": entry.label, "seed": seed, "value": value}
@@ -66,16 +72,23 @@ def _final_panel(summary: Summary, measure: Metric) -> Panel:
     means: Rows = [
         {"contender": entry.label, "mean": values.mean, "best": values.best, "worst": values.worst}
         for entry in summary.entries
-        if (values := spread(entry.values(measure.name).values(), measure.goal)) is not None
+        if (values := summary.spread(entry, measure)) is not None
     ]
     reference = [row for row in means if row["contender"] == summary.study.reference]
     name = measure_name(measure)
+    edge = _edge(measure, [row["value"] for row in rows])
+    lost: Rows = [
+        {"contender": entry.label, "seed": seed, "value": edge, "reading": reading}
+        for entry in summary.entries
+        for seeds, reading in ((entry.diverged, "diverged"), (entry.untrained, "did not train"))
+        for seed in seeds
+    ]
 
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
         channels = Channels(contender_styles(summary), theme, interactive)
-        scale, kind = value_scale(measure, [row["value"] for row in rows], padding=12)
+        scale, kind = value_scale(measure, [row["value"] for row in (*rows, *lost)], padding=12)
         axis = log_axis() if kind else alt.Axis(tickCount=6)
         x = alt.X("value", type="quantitative", scale=scale, title=name + kind, axis=axis)
         y = alt.Y("contender", type="nominal", sort=channels.labels, title=None, axis=names_axis())
@@ -111,9 +124,34 @@ def _final_panel(summary: Summary, measure: Metric) -> Panel:
             .mark_rule(strokeDash=[3, 3], color=theme.muted, opacity=0.7)
             .encode(x=alt.X("mean", type="quantitative", scale=scale))
         )
-        return channels.finish(rule, mean, seeds)
+        beyond = (
+            channels.data(lost)
+            .mark_point(filled=False, size=70, strokeWidth=1.6)
+            .encode(
+                x=x,
+                y=y,
+                color=channels.color(),
+                shape=alt.ShapeValue("triangle-right" if measure.goal == "min" else "triangle-left"),
+                opacity=channels.opacity(),
+                tooltip=[
+                    alt.Tooltip("contender", type="nominal", title="optimizer"),
+                    alt.Tooltip("seed", type="nominal"),
+                    alt.Tooltip("reading", type="nominal", title=name),
+                ],
+            )
+        )
+        return channels.finish(rule, mean, seeds, *([beyond] if lost else []))
 
     return Panel("", draw, height=30 * len(summary.entries))
+
+
+def _edge(measure: Metric, values: list[float]) -> float:
+    """Return where seeds without a number are drawn: beyond the worst value."""
+    low, high = min(values), max(values)
+    if measure.name.endswith("_loss") and low > 0:
+        return high * max(math.pow(high / low, 0.08), 1.2)
+    margin = 0.08 * (high - low) or 0.01 * abs(high) or 1.0
+    return high + margin if measure.goal == "min" else low - margin
 
 
 def _reach_figure(summary: Summary) -> Figure:

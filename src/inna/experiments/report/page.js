@@ -21,6 +21,33 @@
     });
   }
 
+  // Compare with the optimizer that the reader chooses.
+  const comparisons = JSON.parse(document.getElementById("comparisons").textContent);
+  document.getElementById("reference").addEventListener("change", (event) => {
+    const reference = event.currentTarget.value;
+    for (const line of document.querySelectorAll("table.results tbody tr")) {
+      const cells = comparisons[reference][line.children[0].dataset.value];
+      [...line.querySelectorAll("td.compared")].forEach((cell, place) => {
+        const [mean, interval, comparison, value] = cells ? cells[place] : ["–", "", "", null];
+        cell.dataset.value = value === null ? "" : value;
+        cell.replaceChildren(mean);
+        for (const words of [interval, comparison].filter(Boolean)) {
+          const small = document.createElement("small");
+          if (words === "better" || words === "worse") small.className = words;
+          small.textContent = words;
+          cell.append(small);
+        }
+      });
+      line.querySelector(".badge")?.remove();
+      if (line.children[0].dataset.value === reference) {
+        const badge = document.createElement("span");
+        badge.className = "badge";
+        badge.textContent = "reference";
+        line.querySelector(".name > span").append(" ", badge);
+      }
+    }
+  });
+
   // Download the rows of the page as a file.
   document.getElementById("download").addEventListener("click", (event) => {
     const text = document.getElementById("rows").textContent;

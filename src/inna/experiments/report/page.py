@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 from inna.experiments.charts.page import chart_page, resource
 from inna.experiments.formatting import count, percent
 from inna.experiments.report.curves import contender_styles
 from inna.experiments.report.figures import figures
-from inna.experiments.report.results_table import Line, lines
+from inna.experiments.report.results_table import Line, comparisons, lines
 from inna.experiments.report.sections import (
     cards,
     diverged_runs,
@@ -41,7 +42,10 @@ def build_page(results: Results) -> str:
         styles=contender_styles(summary),
         figures=figures(summary),
         scripts=[resource("experiments/report/page.js")],
-        data={"rows": {"study": dataclasses.asdict(study), "rows": [row_document(*row) for row in rows]}},
+        data={
+            "comparisons": _comparisons(summary),
+            "rows": {"study": dataclasses.asdict(study), "rows": [row_document(*row) for row in rows]},
+        },
         heading=f"{study.dataset}: which optimizer trains best?",
         lead=lead(summary),
         sections={
@@ -56,6 +60,8 @@ def build_page(results: Results) -> str:
         cards=cards(summary),
         warnings=warnings(summary, results.notes),
         reference=study.reference,
+        labels=[entry.label for entry in summary.entries],
+        ratios=any(summary.ratios(measure) for measure in summary.measures),
         confidence=percent(CONFIDENCE),
         heads=_heads(summary),
         lines=_sorted_lines(summary),
@@ -68,6 +74,21 @@ def build_page(results: Results) -> str:
     )
 
 
+def _comparisons(summary: Summary) -> dict[str, dict[str, list[Sequence[str | float | None]]]]:
+    """Return reference -> label -> per measure: mean, interval, comparison, and the number to sort by (None: none)."""
+    return {
+        reference.label: {
+            label: [
+                (cell.mean, cell.interval, cell.comparison, None if math.isnan(cell.value) else cell.value)
+                for cell in (cells[label] for cells in per_measure)
+            ]
+            for label in per_measure[0]
+        }
+        for reference in summary.entries
+        if (per_measure := [comparisons(summary, measure, reference) for measure in summary.measures])
+    }
+
+
 def _heads(summary: Summary) -> list[tuple[str, str]]:
     """Return the heads of the table, each with the direction in which its first click sorts."""
     reference = summary.study.reference
@@ -75,7 +96,7 @@ def _heads(summary: Summary) -> list[tuple[str, str]]:
     for measure in summary.measures:
         first = "ascending" if measure.goal == "min" else "descending"
         heads.append((measure_name(measure).capitalize(), first))
-        heads.append((f"Difference to {reference}", first))
+        heads.append(("Compared with the reference", first))
     return [
         *heads,
         ("Learning rate (γ), schedule", "ascending"),

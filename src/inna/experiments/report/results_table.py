@@ -5,18 +5,14 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from inna.experiments.formatting import DASH, decimals, duration, fixed, percent, schedule, short, signed
-from inna.experiments.report.sentences import (
-    comparison_word,
-    difference_places,
-    margin_places,
-    measure_places,
-)
+from inna.experiments.formatting import DASH, decimals, duration, fixed, percent, schedule, short
+from inna.experiments.report.difference_words import Compared, compared
+from inna.experiments.report.sentences import difference_places, margin_places, measure_places
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import spread
 from inna.experiments.statistics.summary import Entry, Summary
 
-__all__ = ["Cost", "Line", "Measured", "Reached", "Tuned", "lines"]
+__all__ = ["Cost", "Line", "Measured", "Reached", "Tuned", "comparisons", "lines"]
 
 
 class Measured(NamedTuple):
@@ -24,23 +20,16 @@ class Measured(NamedTuple):
 
     Attributes:
         mean, ends: "0.0035", "[0.0037, 0.0031]"; ``ends`` is empty without a mean.
-        best: whether it is the winner's.
+        best: whether it is a winner's.
         value: the mean, NaN without one.
-        difference, interval: to the reference, "+0.5" and "[+0.4, +0.6]", or "one seed"; empty without a difference.
-        margin: the difference in one line, "+0.5 ± 0.1".
-        comparison: "better", "worse", "not significant", or empty without an interval.
-        difference_value: the mean difference, NaN without one.
+        compared: the difference to the study's reference.
     """
 
     mean: str
     ends: str
     best: bool
     value: float
-    difference: str
-    interval: str
-    margin: str
-    comparison: str
-    difference_value: float
+    compared: Compared
 
 
 class Tuned(NamedTuple):
@@ -66,9 +55,10 @@ class Reached(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """The time and memory of one optimizer."""
+    """The time and memory of one optimizer; ``seconds_ends`` are the fastest and slowest seed if they differ."""
 
     seconds_per_epoch: str
+    seconds_ends: str
     state_bytes: str
     runs: str
     epochs: str
@@ -103,28 +93,27 @@ def lines(summary: Summary) -> list[Line]:
     ]
 
 
+def comparisons(summary: Summary, measure: Metric, reference: Entry | None = None) -> dict[str, Compared]:
+    """Return label -> the words of the difference to ``reference`` (default: the study's) of every other optimizer."""
+    base, found = reference or summary.reference, summary.differences(measure, reference)
+    places = difference_places(summary, measure), margin_places(summary, measure)
+    return {
+        entry.label: compared(found.get(entry.label), measure, *places)
+        for entry in summary.entries
+        if entry is not base
+    }
+
+
 def _measured(summary: Summary, entry: Entry, measure: Metric) -> Measured:
-    mean, ends, value = "diverged" if entry.diverged else DASH, "", math.nan
-    values = spread(entry.values(measure.name).values(), measure.goal)
+    lost = "diverged" if entry.diverged else "did not train" if entry.untrained else ""
+    mean, ends, value = lost or DASH, "", math.nan
+    values = summary.spread(entry, measure)
     if values is not None:
         places = measure_places(summary, measure)
-        worst = "diverged" if entry.diverged else fixed(values.worst, places)
+        worst = lost or fixed(values.worst, places)
         mean, ends, value = fixed(values.mean, places), f"[{worst}, {fixed(values.best, places)}]", values.mean
-
-    words, interval, margin, comparison, difference_value = DASH, "", DASH, "", math.nan
-    difference = None if entry is summary.reference else summary.difference(entry, measure.name)
-    if entry is summary.reference:
-        margin = ""
-    if difference is not None:
-        difference_value, comparison = difference.mean, comparison_word(difference, measure)
-        places, narrow = difference_places(summary, measure), margin_places(summary, measure)
-        words, margin = signed(difference.mean, places), signed(difference.mean, narrow)
-        interval = "one seed"
-        if difference.low is not None and difference.high is not None:
-            interval = f"[{signed(difference.low, places)}, {signed(difference.high, places)}]"
-            margin += f" ± {fixed((difference.high - difference.low) / 2, narrow)}"
-    best = entry is summary.winner(measure)
-    return Measured(mean, ends, best, value, words, interval, margin, comparison, difference_value)
+    difference = comparisons(summary, measure).get(entry.label, Compared(DASH, "", "", "", math.nan))
+    return Measured(mean, ends, entry in summary.winners(measure), value, difference)
 
 
 def _tuned(entry: Entry) -> Tuned:
@@ -150,9 +139,10 @@ def _reached(entry: Entry) -> Reached:
 
 
 def _cost(entry: Entry, seconds_places: int) -> Cost:
-    cost = entry.cost
+    cost, uneven = entry.cost, entry.uneven_seconds
     return Cost(
         seconds_per_epoch=fixed(entry.seconds_per_epoch, seconds_places),
+        seconds_ends=f"{short(uneven.best)} to {short(uneven.worst)}" if uneven else "",
         state_bytes=short(entry.state_bytes_per_parameter),
         runs=f"{cost.runs:,}",
         epochs=f"{cost.epochs:,}",

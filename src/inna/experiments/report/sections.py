@@ -14,12 +14,12 @@ from inna.experiments.report.sentences import (
     measure_name,
     measure_places,
     survivors_sentence,
+    timing_warning,
     verdict,
     warnings_of,
 )
 from inna.experiments.rows.results import divergence_sentence, finished
 from inna.experiments.rows.run import Metric
-from inna.experiments.statistics.intervals import spread
 from inna.experiments.statistics.summary import Entry, Summary
 
 __all__ = [
@@ -40,10 +40,10 @@ __all__ = [
 
 
 class Card(NamedTuple):
-    """The winner on one measure; ``label`` and ``value`` are empty without one."""
+    """The winners on one measure; ``labels`` and ``value`` are empty without one."""
 
     what: str
-    label: str
+    labels: tuple[str, ...]
     value: str
     sentences: list[str]
 
@@ -95,10 +95,12 @@ def lead(summary: Summary) -> str:
     study, rows = summary.study, summary.rows()
     lost = sum(not finished(result) for _, result in rows)
     seconds = math.fsum(entry.cost.seconds for entry in summary.entries)
+    untrained = sum(len(entry.untrained) for entry in summary.entries)
+    flat = f", {count(untrained, 'final run')} did not train" if untrained else ""
     return (
         f"{count(len(study.contenders), 'optimizer')}, {plain(study.model)}, {count(study.epochs, 'epoch')}, "
         f"{count(len(study.seeds), 'seed')}. "
-        f"{count(len(rows), 'run')}, {lost or 'none'} of them diverged, {duration(seconds)} of computing."
+        f"{count(len(rows), 'run')}, {lost or 'none'} of them diverged{flat}, {duration(seconds)} of computing."
     )
 
 
@@ -108,16 +110,18 @@ def cards(summary: Summary) -> list[Card]:
 
 
 def _card(summary: Summary, measure: Metric) -> Card:
-    label, sentence = headline(summary, measure)
-    winner = summary.winner(measure)
+    _, sentence = headline(summary, measure)
+    winners = summary.winners(measure)
     value, sentences = "", [sentence]
-    if winner is not None:
-        values, places = spread(winner.values(measure.name).values(), measure.goal), measure_places(summary, measure)
-        if values is not None:
+    for winner in winners:
+        values, places = summary.spread(winner, measure), measure_places(summary, measure)
+        if values is not None and len(winners) == 1:
             value = f"{fixed(values.mean, places)} [{fixed(values.worst, places)}, {fixed(values.best, places)}]"
+        elif values is not None:
+            value = fixed(values.mean, places)
         sentences.append(verdict(summary, winner, measure))
     what = f"{'Lowest' if measure.goal == 'min' else 'Highest'} {measure_name(measure)}"
-    return Card(what, label, value, [each for each in sentences if each])
+    return Card(what, tuple(winner.label for winner in winners), value, [each for each in sentences if each])
 
 
 def warnings(summary: Summary, notes: Sequence[str] = ()) -> list[str]:
@@ -126,6 +130,7 @@ def warnings(summary: Summary, notes: Sequence[str] = ()) -> list[str]:
         *notes,
         *_mixed(summary, "hardware", "their timings cannot be compared"),
         *_mixed(summary, "versions", "their numbers may differ"),
+        *filter(None, [timing_warning(summary)]),
         *(each for entry in summary.entries for each in warnings_of(summary, entry)),
     ]
 

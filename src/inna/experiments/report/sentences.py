@@ -14,15 +14,14 @@ from inna.experiments.formatting import (
     schedule,
     seeds,
     short,
-    signed,
 )
+from inna.experiments.report.difference_words import interval_words, mean_words
 from inna.experiments.rows.results import finished, history, number
 from inna.experiments.rows.run import Metric
-from inna.experiments.statistics.intervals import CONFIDENCE, Difference, false_alarm_rate, spread
-from inna.experiments.statistics.summary import NEAR, Entry, Summary
+from inna.experiments.statistics.intervals import CONFIDENCE
+from inna.experiments.statistics.summary import NEAR, UNEVEN, Entry, Summary
 
 __all__ = [
-    "comparison_word",
     "difference_places",
     "headline",
     "initial_loss",
@@ -31,6 +30,7 @@ __all__ = [
     "measure_places",
     "method_notes",
     "survivors_sentence",
+    "timing_warning",
     "verdict",
     "warnings_of",
 ]
@@ -47,30 +47,32 @@ def measure_name(measure: Metric) -> str:
     return plain(measure.name.replace("_", " "))
 
 
-def headline(summary: Summary, measure: Metric) -> tuple[str, str]:
-    """Return the best optimizer's label ("" if none) and whether its lead on ``measure`` is significant."""
-    winner = summary.winner(measure)
+def headline(summary: Summary, measure: Metric) -> tuple[tuple[str, ...], str]:
+    """Return the labels of the best optimizers (none, one, or several that tie) and whether a lead is significant."""
+    winners = summary.winners(measure)
     name, n = measure_name(measure), len(summary.study.seeds)
-    if winner is None:
+    if not winners:
         if any(entry.pending for entry in summary.entries):
-            return "", f"Final runs are missing: there is no winner on {name} yet."
-        return "", f"No optimizer has a {name} on every seed: there is no winner."
-    label = plain(winner.label)
-    others = [entry for entry in summary.entries if entry is not winner and entry.values(measure.name)]
+            return (), f"Final runs are missing: there is no winner on {name} yet."
+        return (), f"No optimizer has a {name} on every seed: there is no winner."
+    labels = tuple(plain(entry.label) for entry in winners)
+    if len(labels) > 1:
+        return labels, f"They tie: their means are equal ({count(n, 'seed')})."
+    others = [entry for entry in summary.entries if entry is not winners[0] and entry.values(measure.name)]
     if not others:
-        return label, f"No other optimizer has a {name} to compare with."
+        return labels, f"No other optimizer has a {name} to compare with."
     if n < 2:
-        return label, f"One seed allows no test of significance: the order on {name} may differ on another seed."
+        return labels, f"One seed allows no test of significance: the order on {name} may differ on another seed."
     rivals = [plain(entry.label) for entry in summary.rivals(measure)]
     if not rivals:
         beaten = "the other optimizer" if len(others) == 1 else f"all {len(others)} others"
-        return label, f"Its lead over {beaten} is significant ({n} seeds)."
+        return labels, f"Its lead over {beaten} is significant ({n} seeds)."
     if len(rivals) == len(others) > 1:
-        return label, f"Its lead is not significant over any of the others ({n} seeds)."
+        return labels, f"Its lead is not significant over any of the others ({n} seeds)."
     if len(rivals) > 3 and len(rivals) > len(others) / 2:
         beaten = enumerate_words([plain(entry.label) for entry in others if plain(entry.label) not in rivals])
-        return label, f"Its lead is significant over {beaten} only, of the {len(others)} others ({n} seeds)."
-    return label, f"Its lead over {enumerate_words(rivals, 'or')} is not significant ({n} seeds)."
+        return labels, f"Its lead is significant over {beaten} only, of the {len(others)} others ({n} seeds)."
+    return labels, f"Its lead over {enumerate_words(rivals, 'or')} is not significant ({n} seeds)."
 
 
 def verdict(summary: Summary, entry: Entry, measure: Metric) -> str:
@@ -78,34 +80,20 @@ def verdict(summary: Summary, entry: Entry, measure: Metric) -> str:
     if entry is summary.reference:
         return ""
     name, label, reference = measure_name(measure), plain(entry.label), plain(summary.study.reference)
-    difference = summary.difference(entry, measure.name)
+    difference = summary.differences(measure).get(entry.label)
     if difference is None:
-        return f"{label} and {reference} have no finished seed in common to compare their {name}."
+        return f"{label} and {reference} have no trained seed in common to compare their {name}."
     if difference.low is None or difference.high is None:
         return f"{label} and {reference} have one seed in common on {name}, which allows no test of significance."
     places = decimals([difference.mean], [difference.high - difference.low])
-    interval = f"{signed(difference.low, places)} to {signed(difference.high, places)}"
+    interval = f"{difference.n} seeds ({percent(CONFIDENCE)} confidence interval {interval_words(difference, places)})."
+    mean = mean_words(difference, places)
     if not difference.significant:
-        return (
-            f"The difference of {label} to {reference} in {name} is not significant: {signed(difference.mean, places)} "
-            f"over {difference.n} seeds ({percent(CONFIDENCE)} confidence interval {interval})."
-        )
+        return f"The difference of {label} to {reference} in {name} is not significant: {mean} over {interval}"
     better = (difference.mean < 0) == (measure.goal == "min")
-    direction = "lower" if difference.mean < 0 else "higher"
-    return (
-        f"{label} has a {'better' if better else 'worse'} {name} than {reference}: {direction} by "
-        f"{fixed(abs(difference.mean), places)} over {difference.n} seeds "
-        f"({percent(CONFIDENCE)} confidence interval {interval})."
-    )
-
-
-def comparison_word(difference: Difference | None, measure: Metric) -> str:
-    """Return "better", "worse" or "not significant"; "" without an interval."""
-    if difference is None or difference.low is None:
-        return ""
-    if not difference.significant:
-        return "not significant"
-    return "better" if (difference.mean < 0) == (measure.goal == "min") else "worse"
+    if not difference.ratio:
+        mean = f"{'lower' if difference.mean < 0 else 'higher'} by {fixed(abs(difference.mean), places)}"
+    return f"{label} has a {'better' if better else 'worse'} {name} than {reference}: {mean} over {interval}"
 
 
 def warnings_of(summary: Summary, entry: Entry) -> list[str]:
@@ -128,20 +116,35 @@ def warnings_of(summary: Summary, entry: Entry) -> list[str]:
             f"{label}: {len(entry.diverged)} of {count(len(summary.study.seeds), 'final run')} diverged "
             f"({seeds(entry.diverged)}); its means are over the other seeds."
         )
+    if entry.untrained:
+        found.append(
+            f"{label}: {len(entry.untrained)} of {count(len(summary.study.seeds), 'final run')} did not train "
+            f"({seeds(entry.untrained)}): the loss stayed at that of a constant output. Its means are over the other "
+            "seeds."
+        )
     if entry.missing:
         found.append(f"{label}: {count(len(entry.missing), 'final run')} not done yet ({seeds(entry.missing)}).")
     for measure in summary.measures:
-        lost = len(entry.finals) - len(entry.diverged) - len(entry.values(measure.name))
+        lost = len(entry.finals) - len(entry.diverged) - len(entry.untrained) - len(entry.values(measure.name))
         if lost:
             found.append(f"{label}: {count(lost, 'finished run')} without a finite {measure_name(measure)}, skipped.")
     return found
 
 
+def timing_warning(summary: Summary) -> str:
+    """Return which optimizers' seeds differ in time; "" if none's do."""
+    uneven = [plain(entry.label) for entry in summary.entries if entry.uneven_seconds]
+    if not uneven:
+        return ""
+    return (
+        f"The seconds per epoch of {enumerate_words(uneven)} differ by more than {UNEVEN:g} times between seeds (was "
+        "the machine busy?); medians are shown."
+    )
+
+
 def method_notes(summary: Summary) -> list[str]:
     """Return how the numbers are computed and what they assume, as paragraphs."""
     study, reference = summary.study, plain(summary.study.reference)
-    comparisons = max(len(study.contenders) - 1, 1)
-    corrected = 1 - (1 - CONFIDENCE) / comparisons
     tuning = (
         f"On each seed all optimizers start from the same initial weights. Tuning chooses the learning rate (γ) and "
         f"the schedule with the lowest training loss after {count(study.tuning_epochs, 'epoch')} on "
@@ -150,20 +153,21 @@ def method_notes(summary: Summary) -> list[str]:
     )
     numbers = (
         "Training loss is the mean over the whole training set, in evaluation mode, after the epoch. Numbers are mean "
-        "[worst, best] over the final seeds. A diverged run has no number; it is counted and listed, and its optimizer "
-        "cannot win."
+        "[worst, best] over the final seeds; where ratios are compared, the mean is geometric. A diverged run has no "
+        "number. A run did not train if its training loss ends less than 1\N{NO-BREAK SPACE}% below that of the best "
+        "constant output. Both kinds are counted, listed and left out of means, and their optimizer cannot win."
     )
     intervals = (
         f"Differences to {reference} are paired by seed: the mean of the n differences, plus or minus the quantile of "
-        f"Student’s t ({percent(CONFIDENCE)}, two-sided, n − 1 degrees of freedom) times their standard error. This "
-        "assumes that the differences are independent and normally distributed, which a handful of seeds cannot check."
+        f"Student’s t ({percent(CONFIDENCE)}, two-sided, n − 1 degrees of freedom) times their standard error. "
+        "Measures that are better when smaller, such as losses, are compared as ratios if all values are positive: "
+        "their logarithms are subtracted. This assumes that the differences are independent and normally distributed, "
+        "which a handful of seeds cannot check. If they are all equal, the sign test decides."
     )
     chance = (
-        f"Intervals are not corrected for multiple comparisons. With {count(comparisons, 'comparison')} per column, if "
-        f"all optimizers were equal and the comparisons independent, at least one interval would exclude zero in "
-        f"{percent(false_alarm_rate(comparisons))} of studies; to correct for that, require intervals at "
-        f"{100 * corrected:.3g}\N{NO-BREAK SPACE}% (Bonferroni). The winner is chosen after seeing the results, which "
-        "favours it."
+        f"“Significant” is corrected for multiple comparisons (Holm, level {percent(1 - CONFIDENCE)} per measure); "
+        f"intervals are not. The others are compared with {reference}, which was chosen beforehand. The winner, and "
+        "any other reference, is chosen after seeing the results: there all pairs of optimizers count."
     )
     costs = (
         f"“Epochs to {reference}’s best” is the first epoch after which the training loss is at most {reference}’s "
@@ -199,7 +203,7 @@ def initial_loss(summary: Summary) -> float:
 
 def measure_places(summary: Summary, measure: Metric) -> int:
     """Return the decimals of a measure, the same everywhere in a report."""
-    values = [spread(entry.values(measure.name).values(), measure.goal) for entry in summary.entries]
+    values = [summary.spread(entry, measure) for entry in summary.entries]
     return decimals((each.mean for each in values if each), (abs(each.worst - each.best) for each in values if each))
 
 
@@ -217,11 +221,8 @@ def margin_places(summary: Summary, measure: Metric) -> int:
 
 
 def _interval_widths(summary: Summary, measure: Metric) -> list[float]:
-    differences = [
-        summary.difference(entry, measure.name) for entry in summary.entries if entry is not summary.reference
-    ]
     return [
         difference.high - difference.low
-        for difference in differences
-        if difference is not None and difference.low is not None and difference.high is not None
+        for difference in summary.differences(measure).values()
+        if difference.low is not None and difference.high is not None
     ]

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from inna.experiments.formatting import enumerate_words, percent, plain, printable
+from inna.experiments.report.difference_words import Compared
 from inna.experiments.report.results_table import Line, lines
-from inna.experiments.report.sentences import headline, measure_name, warnings_of
+from inna.experiments.report.sentences import headline, measure_name, timing_warning, warnings_of
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import CONFIDENCE
 from inna.experiments.statistics.summary import Summary
@@ -66,10 +67,11 @@ def _columns(summary: Summary) -> list[_Column]:
     measured = []
     for place, measure in enumerate(_shown(summary)):
         cells = [line.measures[place] for line in found]
+        mean = "geometric mean" if summary.ratios(measure) else "mean"
         spreads = [f"{cell.mean} {cell.ends}".rstrip() for cell in cells]
         measured += [
-            _Column(f"{measure_name(measure)}\nmean [worst, best]", spreads),
-            _Column(f"minus\n{_cut(reference, 16)}", [cell.margin for cell in cells]),
+            _Column(f"{measure_name(measure)}\n{mean} [worst, best]", spreads),
+            _Column(f"compared with\n{_cut(reference, 16)}", [_margin(cell.compared) for cell in cells]),
         ]
     return [
         _Column("optimizer", [_cut(plain(line.label), 32) for line in found], "left"),
@@ -86,6 +88,11 @@ def _columns(summary: Summary) -> list[_Column]:
     ]
 
 
+def _margin(cell: Compared) -> str:
+    # The interval of a ratio that is not significant would be the widest text of the table.
+    return f"{cell.mean} (n.s.)" if cell.comparison == "not significant" and "×" in cell.mean else cell.margin
+
+
 def _reached(line: Line) -> str:
     reached = line.reached
     return f"{reached.epochs} ({reached.n}/{reached.seeds})" if 0 < reached.n < reached.seeds else reached.epochs
@@ -98,12 +105,13 @@ def _shown(summary: Summary) -> tuple[Metric, ...]:
 
 def _sentences(summary: Summary) -> Iterator[str]:
     for measure in _shown(summary):
-        label, sentence = headline(summary, measure)
-        lead = f"{label} has the {'lowest' if measure.goal == 'min' else 'highest'} {measure_name(measure)}. "
-        yield f"{lead if label else ''}{sentence}"
+        labels, sentence = headline(summary, measure)
+        have = "have" if len(labels) > 1 else "has"
+        best = f"{have} the {'lowest' if measure.goal == 'min' else 'highest'} {measure_name(measure)}"
+        yield f"{enumerate_words(labels)} {best}. {sentence}" if labels else sentence
     found, reference = lines(summary), plain(summary.study.reference)
     for place, measure in enumerate(_shown(summary)):
-        words = [(plain(line.label), line.measures[place].comparison) for line in found]
+        words = [(plain(line.label), line.measures[place].compared.comparison) for line in found]
         unclear = [label for label, word in words if word == "not significant"]
         clear = [label for label, word in words if word in ("better", "worse")]
         name = measure_name(measure)
@@ -113,14 +121,14 @@ def _sentences(summary: Summary) -> Iterator[str]:
             yield f"The difference to {reference} in {name} is significant for {enumerate_words(clear)} only."
         elif unclear:
             yield f"The difference to {reference} in {name} is not significant for {enumerate_words(unclear, 'or')}."
-    if any(cell.comparison for line in found for cell in line.measures[:2]):
+    cells = [cell.compared for line in found for cell in line.measures[:2]]
+    if any(cell.comparison for cell in cells):
         yield (
-            f"± is half a {percent(CONFIDENCE)} confidence interval, paired by seed, not corrected for multiple "
+            f"Intervals: {percent(CONFIDENCE)}, paired by seed. Significant (else n.s.): corrected for multiple "
             "comparisons."
         )
-    for entry in summary.entries:
-        for warning in warnings_of(summary, entry):
-            yield f"Warning: {warning}"
+    warnings = [timing_warning(summary), *(each for entry in summary.entries for each in warnings_of(summary, entry))]
+    yield from (f"Warning: {warning}" for warning in warnings if warning)
 
 
 def _cut(text: str, length: int) -> str:

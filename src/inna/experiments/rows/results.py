@@ -19,7 +19,11 @@ __all__ = [
     "finished",
     "history",
     "number",
+    "trained",
 ]
+
+# A run whose training loss ends above this share of the loss of the best constant output did not train.
+CHANCE_SHARE = 0.99
 
 
 Result = Mapping[str, Any]
@@ -50,6 +54,18 @@ def number(value: Any) -> float:
 def finished(result: Result) -> bool:
     """Return whether the run completed all its epochs."""
     return result.get("status") == "done"
+
+
+def trained(result: Result) -> bool:
+    """Return whether the run finished and its network learnt anything from its inputs.
+
+    Its training loss must end at least 1 % below the loss of the best constant output, which is chance. Rows from
+    before this was recorded are judged by the loss of their initial weights.
+    """
+    loss, chance = number(result.get("train_loss")), number(result.get("constant_loss"))
+    if math.isnan(chance):
+        chance = number(history(result)[0].get("train_loss")) if history(result) else math.nan
+    return finished(result) and not loss > chance - (1 - CHANCE_SHARE) * abs(chance)
 
 
 def history(result: Result) -> Sequence[Mapping[str, Any]]:

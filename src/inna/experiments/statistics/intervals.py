@@ -1,22 +1,22 @@
-"""Means, spreads and paired differences with confidence intervals."""
+"""Means, spreads, and paired differences and ratios with confidence intervals."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 __all__ = [
     "CONFIDENCE",
     "Difference",
     "Spread",
-    "false_alarm_rate",
+    "holm",
     "paired_difference",
     "spread",
 ]
 
 
-# The level of every interval.
+# The level of every interval; one minus this is the level of every test.
 CONFIDENCE = 0.95
 
 
@@ -30,84 +30,128 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of ``n`` paired differences and its confidence interval, which is None if n < 2."""
+    """Mean of ``n`` paired differences, or of ratios as log10, with its confidence interval and its p-value.
+
+    Attributes:
+        mean: the mean difference; of ratios, log10 of their geometric mean.
+        low, high: the ends of the confidence interval; None if n < 2.
+        n: the number of pairs.
+        p: the p-value of "the true mean is 0", corrected where there are several comparisons; None if n < 2.
+        ratio: whether the three numbers are log10 of ratios.
+    """
 
     mean: float
     low: float | None
     high: float | None
     n: int
+    p: float | None = None
+    ratio: bool = False
 
     @property
     def significant(self) -> bool:
-        """Whether the interval exists and does not contain zero."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        """Whether the p-value is below one minus the confidence level."""
+        return self.p is not None and self.p < 1 - CONFIDENCE
 
 
-def spread(values: Iterable[float], goal: Literal["max", "min"]) -> Spread | None:
+def spread(values: Iterable[float], goal: Literal["max", "min"], *, geometric: bool = False) -> Spread | None:
     """Return mean, best and worst of ``values``; None if there are none.
 
     Args:
         values: finite numbers, one per seed.
         goal: which direction is good.
+        geometric: take the geometric mean; all values are then > 0.
 
     >>> spread([3.0, 1.0, 2.0], "min")
     Spread(mean=2.0, best=1.0, worst=3.0, n=3)
+    >>> spread([1.0, 100.0], "min", geometric=True).mean
+    10.0
     """
     numbers = sorted(values, reverse=goal == "max")
     if not numbers:
         return None
-    mean = math.fsum(numbers) / len(numbers)
+    if geometric:
+        mean = 10 ** (math.fsum(map(math.log10, numbers)) / len(numbers))
+    else:
+        # Divided first, so that the sum of numbers near the largest float does not overflow.
+        mean = math.fsum(value / len(numbers) for value in numbers)
     # A mean is never outside its own values, although its rounding may be.
     return Spread(min(max(mean, min(numbers)), max(numbers)), numbers[0], numbers[-1], len(numbers))
 
 
 def paired_difference(
-    values: Mapping[int, float], reference: Mapping[int, float], confidence: float = CONFIDENCE
+    values: Mapping[int, float],
+    reference: Mapping[int, float],
+    confidence: float = CONFIDENCE,
+    *,
+    ratio: bool = False,
 ) -> Difference | None:
-    """Return the mean difference over the seeds that both have, with Student's t interval.
+    """Return the mean difference over the seeds that both have, with Student's t interval and test.
 
     With n pairs, differences d_s = values_s - reference_s over seeds s, their mean d and their standard deviation sd
     (n - 1 in its denominator), the interval is
 
         d ± t sd/√n,    t the (1 + confidence)/2 quantile of Student's distribution with n - 1 degrees of freedom.
 
-    It assumes that the differences are independent draws of one normal distribution.
+    It assumes that the differences are independent draws of one normal distribution. If all differences are equal they
+    are not, and p is that of the sign test, 2^(1 - n).
 
     Args:
         values, reference: seed -> finite number.
         confidence: in (0, 1).
+        ratio: compare ratios: d_s = log10(values_s / reference_s). All numbers are then > 0.
 
     Returns:
-        None without a common seed; with one, a difference without an interval.
+        None without a common seed; with one, a difference without interval and p-value.
 
     Raises:
-        ValueError: confidence is not in (0, 1).
+        ValueError: confidence is not in (0, 1), or a number is <= 0 where ratios are asked for.
 
     >>> paired_difference({1: 2.0}, {1: 0.5, 2: 9.0})
-    Difference(mean=1.5, low=None, high=None, n=1)
+    Difference(mean=1.5, low=None, high=None, n=1, p=None, ratio=False)
+    >>> paired_difference({1: 1.0, 2: 10.0}, {1: 10.0, 2: 1000.0}, ratio=True).mean
+    -1.5
     """
     if not 0 < confidence < 1:
         raise ValueError(f"confidence must be in (0, 1), got {confidence}")
-    differences = [values[seed] - reference[seed] for seed in sorted(values.keys() & reference.keys())]
+    seeds = sorted(values.keys() & reference.keys())
+    if ratio and not all(numbers[seed] > 0 for numbers in (values, reference) for seed in seeds):
+        raise ValueError("ratios need numbers > 0")
+    differences = [
+        math.log10(values[seed]) - math.log10(reference[seed]) if ratio else values[seed] - reference[seed]
+        for seed in seeds
+    ]
     n = len(differences)
     if n == 0:
         return None
-    mean = math.fsum(differences) / n
+    mean = math.fsum(difference / n for difference in differences)
     if n == 1:
-        return Difference(mean, None, None, n)
-    from scipy.special import stdtrit  # the quantile of scipy.stats.t, without the second that stats takes to import
+        return Difference(mean, None, None, n, ratio=ratio)
+    from scipy.special import stdtr, stdtrit  # the functions of scipy.stats.t, without the second that stats takes
 
-    deviation = math.sqrt(math.fsum((d - mean) ** 2 for d in differences) / (n - 1))
-    margin = float(stdtrit(n - 1, (1 + confidence) / 2)) * deviation / math.sqrt(n)
-    return Difference(mean, mean - margin, mean + margin, n)
+    largest = max(abs(d - mean) for d in differences)
+    if largest <= 1e-12 * abs(mean):
+        return Difference(mean, mean, mean, n, 2.0 ** (1 - n) if mean else 1.0, ratio)
+    deviation = largest * math.sqrt(math.fsum(((d - mean) / largest) ** 2 for d in differences) / (n - 1))
+    error = deviation / math.sqrt(n)
+    margin = float(stdtrit(n - 1, (1 + confidence) / 2)) * error
+    p = 2 * float(stdtr(n - 1, -abs(mean / error)))
+    return Difference(mean, mean - margin, mean + margin, n, p, ratio)
 
 
-def false_alarm_rate(comparisons: int, confidence: float = CONFIDENCE) -> float:
-    """Return the probability that at least one of c independent intervals misses a true difference of zero.
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for multiple comparisons by Holm's method.
 
-    It is 1 - confidence^c.
+    The i-th smallest of c p-values (i = 0, 1, ...) is multiplied by c - i; none becomes smaller than one before it,
+    none larger than 1. If all c true differences are 0, at least one corrected p-value is below 0.05 in at most 5 % of
+    cases, whatever the dependence between the comparisons.
 
-    >>> round(false_alarm_rate(7), 2)
-    0.3
+    Source: S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6, 1979.
+
+    >>> holm([0.04, 0.01, 0.03])
+    [0.06, 0.03, 0.06]
     """
-    return 1 - confidence**comparisons
+    corrected, smallest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        smallest = max(smallest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = smallest
+    return corrected

@@ -7,22 +7,25 @@ better; each metric of the test set has its own good direction. Test data are no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from inna.experiments.rows.results import Cost, Result, Rows, cost, finished, history, number
+from inna.experiments.rows.results import Cost, Result, Rows, cost, finished, history, number, trained
 from inna.experiments.rows.run import Metric, Run
-from inna.experiments.statistics.intervals import Difference, paired_difference, spread
+from inna.experiments.statistics.intervals import CONFIDENCE, Difference, Spread, holm, paired_difference, spread
 from inna.experiments.study.study import Choice, Contender, Study
 from inna.experiments.study.tuning import state
 
-__all__ = ["NEAR", "Entry", "Reach", "Summary", "summarize"]
+__all__ = ["NEAR", "UNEVEN", "Entry", "Reach", "Summary", "summarize"]
 
 
 # A tuning run is near the best if its loss is larger by at most this share.
 NEAR = 0.10
+# Seeds differ in time if the slowest takes more than this many times the fastest.
+UNEVEN = 1.5
 
 TRAIN_LOSS = Metric("train_loss", "min")
 
@@ -68,13 +71,18 @@ class Entry:
         return tuple(seed for seed, (_, result) in self.finals.items() if result.get("status") == "diverged")
 
     @property
+    def untrained(self) -> tuple[int, ...]:
+        """The seeds whose final run finished at the loss of a constant output."""
+        return tuple(seed for seed, (_, result) in self.finals.items() if finished(result) and not trained(result))
+
+    @property
     def pending(self) -> bool:
         """Whether final runs remain; False if every tuning run diverged."""
         return bool(self.missing) and (self.choice is not None or not self.tuning)
 
     def values(self, key: str) -> dict[int, float]:
-        """Return seed -> the number under ``key``, such as train_loss, of each final run where it is finite."""
-        values = {seed: number(result.get(key)) for seed, (_, result) in self.finals.items() if finished(result)}
+        """Return seed -> the number under ``key``, such as train_loss, of each final run that trained, where finite."""
+        values = {seed: number(result.get(key)) for seed, (_, result) in self.finals.items() if trained(result)}
         return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
     @cached_property
@@ -92,9 +100,15 @@ class Entry:
 
     @property
     def seconds_per_epoch(self) -> float:
-        """Mean over the final runs that finished; NaN without any."""
+        """Median over the final runs that trained; NaN without any."""
+        seconds = self.values("seconds_per_epoch").values()
+        return statistics.median(seconds) if seconds else math.nan
+
+    @property
+    def uneven_seconds(self) -> Spread | None:
+        """The spread of the seconds per epoch if the slowest seed takes over 1.5 times the fastest; else None."""
         seconds = spread(self.values("seconds_per_epoch").values(), "min")
-        return seconds.mean if seconds else math.nan
+        return seconds if seconds and seconds.worst > UNEVEN * seconds.best else None
 
     @property
     def state_bytes_per_parameter(self) -> float:
@@ -138,31 +152,77 @@ class Summary:
         """Return every row of the summary, once."""
         return list({run.key: (run, result) for entry in self.entries for run, result in entry.runs()}.values())
 
-    def difference(self, entry: Entry, key: str, reference: Entry | None = None) -> Difference | None:
-        """Return the `paired_difference` of ``key`` between ``entry`` and ``reference`` (default: the study's)."""
-        return paired_difference(entry.values(key), (reference or self.reference).values(key))
+    def ratios(self, measure: Metric) -> bool:
+        """Whether ``measure`` is compared as ratios: smaller is better, and every optimizer's values are all > 0."""
+        values = [value for entry in self.entries for value in entry.values(measure.name).values()]
+        return measure.goal == "min" and min(values, default=0.0) > 0
 
-    def winner(self, measure: Metric) -> Entry | None:
-        """Return the optimizer with the best mean of ``measure`` among those with a value on every seed.
+    def spread(self, entry: Entry, measure: Metric) -> Spread | None:
+        """Return mean, best and worst of ``entry``; the mean is geometric where ratios are compared."""
+        return spread(entry.values(measure.name).values(), measure.goal, geometric=self.ratios(measure))
 
-        None if there is none, or if final runs remain.
+    def difference(self, entry: Entry, measure: Metric, reference: Entry) -> Difference | None:
+        """Return the `paired_difference` between ``entry`` and ``reference``, its p-value not corrected."""
+        return paired_difference(entry.values(measure.name), reference.values(measure.name), ratio=self.ratios(measure))
+
+    def differences(self, measure: Metric, reference: Entry | None = None) -> dict[str, Difference]:
+        """Return label -> difference to ``reference``, with p-values corrected for multiple comparisons by `holm`.
+
+        Against the study's reference, which was chosen before the runs, the comparisons are the others' with it.
+        Another ``reference`` is chosen after seeing the results: then all pairs of optimizers count.
+        """
+        base = reference or self.reference
+        pairs = {entry.label: self.difference(entry, measure, base) for entry in self.entries if entry is not base}
+        known = {label: difference for label, difference in pairs.items() if difference is not None}
+        tested = [label for label, difference in known.items() if difference.p is not None]
+        if base is self.reference:
+            corrected = dict(zip(tested, holm([known[label].p or 0.0 for label in tested]), strict=True))
+        else:
+            of_pairs = self._corrected_pairs(measure)
+            corrected = {label: of_pairs[frozenset((label, base.label))] for label in tested}
+        return {label: difference._replace(p=corrected.get(label)) for label, difference in known.items()}
+
+    def _corrected_pairs(self, measure: Metric) -> dict[frozenset[str], float]:
+        """Return the p-values of all pairs of optimizers, corrected together."""
+        found: dict[frozenset[str], float] = {}
+        for place, entry in enumerate(self.entries):
+            for other in self.entries[:place]:
+                difference = self.difference(entry, measure, other)
+                if difference is not None and difference.p is not None:
+                    found[frozenset((entry.label, other.label))] = difference.p
+        return dict(zip(found, holm(list(found.values())), strict=True))
+
+    def winners(self, measure: Metric) -> Sequence[Entry]:
+        """Return the optimizers with the best mean of ``measure`` among those with a value on every seed.
+
+        Several if their means are equal; none if none has all values, or if final runs remain.
         """
         if any(entry.pending for entry in self.entries):
-            return None
-        ranked = []
-        for entry in self.entries:
-            values = spread(entry.values(measure.name).values(), measure.goal)
-            if values is not None and values.n == len(self.study.seeds):
-                ranked.append((values.mean if measure.goal == "min" else -values.mean, entry))
-        return min(ranked, key=lambda pair: pair[0])[1] if ranked else None
+            return ()
+        spreads = [(entry, self.spread(entry, measure)) for entry in self.entries]
+        means = [(entry, each.mean) for entry, each in spreads if each and each.n == len(self.study.seeds)]
+        if not means:
+            return ()
+        best = (min if measure.goal == "min" else max)(mean for _, mean in means)
+        return [entry for entry, mean in means if math.isclose(mean, best, rel_tol=1e-12)]
 
     def rivals(self, measure: Metric) -> list[Entry]:
-        """Return the optimizers without a significant difference to the winner of ``measure``."""
-        winner = self.winner(measure)
-        if winner is None:
+        """Return the optimizers without a significant difference to the winner of ``measure``, if it is one.
+
+        The winner is chosen after seeing the results, so all pairs of optimizers count as comparisons.
+        """
+        winners = self.winners(measure)
+        if len(winners) != 1:
             return []
-        pairs = ((entry, self.difference(entry, measure.name, winner)) for entry in self.entries if entry != winner)
-        return [entry for entry, difference in pairs if difference is not None and not difference.significant]
+        corrected = self._corrected_pairs(measure)
+        level = 1 - CONFIDENCE
+        return [
+            entry
+            for entry in self.entries
+            if entry is not winners[0]
+            and entry.values(measure.name)
+            and not corrected.get(frozenset((entry.label, winners[0].label)), 1.0) < level
+        ]
 
 
 def summarize(study: Study, rows: Rows) -> Summary:

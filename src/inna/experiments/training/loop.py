@@ -28,6 +28,7 @@ from inna.experiments.training.devices import PRECISIONS, THREADS
 from inna.experiments.training.divergence import (
     DivergedError,
     check_epoch,
+    constant_loss,
     diverged_in_batch,
     diverged_in_replayed_batch,
 )
@@ -294,6 +295,16 @@ class Training:
                 scores[f"test_{name}"] = float(function(output, target))
         return total / count, scores
 
+    def _constant_loss(self) -> float | None:
+        """Return `constant_loss` of the training set; None where a DataLoader yields it."""
+        data = self.train_set.data
+        if isinstance(data, DataLoader):
+            return None
+        self.network.eval()
+        with torch.no_grad():
+            output = self._outputs(data[0][:1])
+        return constant_loss(output, data[1], self.task.loss)
+
     def _now(self) -> float:
         self._synchronize()
         return time.perf_counter()
@@ -346,6 +357,7 @@ class Training:
             "state_bytes_per_parameter": _state_bytes(self.optimizer) / max(1, parameters),
             "parameters": parameters,
             "iterations": self.iteration,
+            "constant_loss": self._constant_loss() if divergence is None else None,
             "threads": THREADS,
             "cuda_graph": self.graphed is not None,
             "versions": versions(),
