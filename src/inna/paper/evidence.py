@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from typing import Literal, NamedTuple
 
 from inna.experiments.rows.results import history, number
+from inna.experiments.statistics.intervals import mean_of
 from inna.experiments.statistics.summary import Entry, Summary
 from inna.experiments.tasks.catalogue import CATALOGUE
 from inna.experiments.tasks.subsets import split_subset
@@ -108,7 +109,7 @@ def our_value(entry: Entry, seeds: Collection[int], quantity: Quantity, epoch: i
     """Read one quantity of one optimizer after ``epoch``, over ``seeds``."""
     key = "train_loss" if quantity == LOSS else quantity
     raw = {seed: _at(entry, seed, key, epoch) for seed in seeds}
-    mean = math.fsum(raw.values()) / len(raw)
+    mean = mean_of(list(raw.values()))
     if quantity == ACCURACY:
         return Value(entry.label, mean, min(raw.values()), max(raw.values()), raw)
     logs = {seed: log10_loss(loss) for seed, loss in raw.items()}

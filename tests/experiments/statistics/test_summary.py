@@ -48,6 +48,68 @@ def test_the_interval_is_that_of_scipys_paired_t_test(drawn: list[tuple[float, f
     assert found.high == pytest.approx(interval.high, rel=1e-7, abs=1e-7 * scale)
 
 
+anything = st.floats(allow_nan=False, allow_infinity=False)
+extreme = st.sampled_from([1.7e308, -1.7e308, 1e308, 5e-324, -5e-324, 0.0, 1.0, 1e-200, 2.2e-308]) | anything
+
+
+@quick
+@given(st.lists(st.tuples(extreme, extreme), min_size=1, max_size=9))
+def test_differences_of_any_numbers_are_numbers(drawn: list[tuple[float, float]]) -> None:
+    ours, theirs = (by_seed(list(each)) for each in zip(*drawn, strict=True))
+    found = paired_difference(ours, theirs)
+    assert found is not None
+    assert not math.isnan(found.mean)
+    back = paired_difference(theirs, ours)
+    assert back is not None
+    assert back.mean == -found.mean
+    if found.low is None or found.high is None or found.p is None:
+        assert len(drawn) == 1
+        return
+    assert found.low <= found.mean <= found.high
+    assert 0 <= found.p <= 1
+    assert (back.low, back.high, back.p) == (-found.high, -found.low, found.p)
+    smallest, largest = min(a - b for a, b in drawn), max(a - b for a, b in drawn)
+    slack = 1e-12 * max(abs(number) for pair in drawn for number in pair)
+    assert smallest - slack <= found.mean <= largest + slack
+
+
+@quick
+@given(pairs, st.integers(-900, 900))
+def test_the_verdict_does_not_depend_on_the_unit(drawn: list[tuple[float, float]], power: int) -> None:
+    """Powers of two change no digit, so that p is the same, up to where a squared deviation over- or underflows."""
+
+    def in_unit(factor: float) -> Any:
+        ours, theirs = zip(*drawn, strict=True)
+        return paired_difference(
+            by_seed([factor * value for value in ours]), by_seed([factor * value for value in theirs])
+        )
+
+    assert in_unit(2.0**power).p == in_unit(1.0).p
+
+
+@quick
+@given(st.lists(extreme, min_size=1, max_size=9), st.sampled_from(["min", "max"]), st.booleans())
+def test_spreads_of_any_numbers_are_numbers(drawn: list[float], goal: Any, geometric: bool) -> None:
+    if geometric:
+        drawn = [abs(value) or 1.0 for value in drawn]
+    found = spread(drawn, goal, geometric=geometric)
+    assert found is not None
+    assert min(drawn) <= found.mean <= max(drawn)
+
+
+@quick
+@given(st.lists(extreme.map(lambda value: abs(value) or 1.0), min_size=2, max_size=9), st.randoms())
+def test_ratios_of_any_positive_numbers_are_numbers(drawn: list[float], random_numbers: Any) -> None:
+    ours, theirs = by_seed(drawn), by_seed(random_numbers.sample(drawn, len(drawn)))
+    found = paired_difference(ours, theirs, ratio=True)
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    assert math.isfinite(found.low)
+    assert math.isfinite(found.high)
+    assert found.low <= found.mean <= found.high
+
+
 def test_two_seeds_have_the_cauchy_quantile() -> None:
     # With one degree of freedom Student's t is Cauchy's law, whose 97.5 % quantile is tan(0.475 pi).
     found = paired_difference({1: 1.0, 2: 3.0}, {1: 0.0, 2: 0.0})

@@ -41,7 +41,7 @@ def compared(difference: Difference | None, measure: Metric, places: int, margin
     margin = mean if difference.ratio else signed(difference.mean, margin_places)
     if difference.low is not None and difference.high is not None:
         interval = interval_words(difference, places)
-        half = (difference.high - difference.low) / 2
+        half = difference.high / 2 - difference.low / 2
         margin = f"{mean} ({interval})" if difference.ratio else f"{margin} ± {fixed(half, margin_places)}"
     return Compared(mean, interval, margin, comparison_word(difference, measure), difference.mean)
 

@@ -128,6 +128,12 @@ def warnings_of(summary: Summary, entry: Entry) -> list[str]:
         lost = len(entry.finals) - len(entry.diverged) - len(entry.untrained) - len(entry.values(measure.name))
         if lost:
             found.append(f"{label}: {count(lost, 'finished run')} without a finite {measure_name(measure)}, skipped.")
+        difference = summary.differences(measure).get(entry.label)
+        if difference is not None and not math.isfinite(difference.mean):
+            reference = plain(summary.study.reference)
+            found.append(
+                f"{label}: the difference to {reference} in {measure_name(measure)} is too large for a number."
+            )
     return found
 
 
@@ -209,7 +215,7 @@ def measure_places(summary: Summary, measure: Metric) -> int:
 
 def difference_places(summary: Summary, measure: Metric) -> int:
     """Return the decimals of a measure's differences: two digits of their middle interval, at most the measure's."""
-    widths = sorted(width for width in _interval_widths(summary, measure) if width > 0)
+    widths = sorted(width for width in _interval_widths(summary, measure) if 0 < width < math.inf)
     if not widths:
         return measure_places(summary, measure)
     return min(max(1 - math.floor(math.log10(widths[len(widths) // 2])), 0), measure_places(summary, measure))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,11 +60,13 @@ def _tuning_panel(
     low, ceiling = domain
     log = low > 0
     # Each optimizer has its own line in the strip above the axis: marks do not cover each other.
-    height = math.log(ceiling / low) if log and ceiling > low else 1.0
-    strip = {
-        entry.label: ceiling * math.exp(height * 0.028 * (position + 1.5)) if log else ceiling
-        for position, entry in enumerate(summary.entries)
-    }
+    height = math.log(ceiling) - math.log(low) if log and ceiling > low else 1.0
+
+    def above(share: float) -> float:
+        """Return the value at this share of the axis above its ceiling, at most the largest float."""
+        return min(ceiling * math.exp(min(height * share, 700.0)), sys.float_info.max) if log else ceiling
+
+    strip = {entry.label: above(0.028 * (position + 1.5)) for position, entry in enumerate(summary.entries)}
     rows: Rows = []
     for entry in summary.entries:
         for run, result in entry.tuning:
@@ -75,12 +78,13 @@ def _tuning_panel(
     rates = [run.lr for entry in summary.entries for run, _ in entry.tuning]
     title = f"Schedule: {schedule(q)}" if len(qs) > 1 else ""
     top = max(strip.values()) if with_strip else ceiling
+    ends = [low * 0.8, min(top * 1.05, sys.float_info.max)] if log else [low, top]
 
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
         channels = Channels(contender_styles(summary), theme, interactive)
-        scale, kind = log_scale([low], domain=[low * 0.8 if log else low, top * 1.05 if log else top], nice=False)
+        scale, kind = log_scale([low], domain=ends, nice=False)
         x = alt.X(
             "lr",
             type="quantitative",
@@ -125,7 +129,7 @@ def _tuning_panel(
                 .encode(x=x, y=y, color=channels.color("shape"), opacity=channels.opacity(), tooltip=tooltip)
             )
         rule = (
-            channels.fixed([{"shown": ceiling * (math.exp(height * 0.02) if log else 1)}])
+            channels.fixed([{"shown": above(0.02)}])
             .mark_rule(color=theme.muted, opacity=0.5 if lost else 0)
             .encode(y=y)
         )

@@ -11,6 +11,7 @@ __all__ = [
     "Difference",
     "Spread",
     "holm",
+    "mean_of",
     "paired_difference",
     "spread",
 ]
@@ -69,11 +70,7 @@ def spread(values: Iterable[float], goal: Literal["max", "min"], *, geometric: b
     numbers = sorted(values, reverse=goal == "max")
     if not numbers:
         return None
-    if geometric:
-        mean = 10 ** (math.fsum(map(math.log10, numbers)) / len(numbers))
-    else:
-        # Divided first, so that the sum of numbers near the largest float does not overflow.
-        mean = math.fsum(value / len(numbers) for value in numbers)
+    mean = _geometric_mean(numbers) if geometric else mean_of(numbers)
     # A mean is never outside its own values, although its rounding may be.
     return Spread(min(max(mean, min(numbers)), max(numbers)), numbers[0], numbers[-1], len(numbers))
 
@@ -101,7 +98,8 @@ def paired_difference(
         ratio: compare ratios: d_s = log10(values_s / reference_s). All numbers are then > 0.
 
     Returns:
-        None without a common seed; with one, a difference without interval and p-value.
+        None without a common seed; with one, a difference without interval and p-value. Numbers that no float can
+        hold, as 1e308 - (-1e308), are infinities.
 
     Raises:
         ValueError: confidence is not in (0, 1), or a number is <= 0 where ratios are asked for.
@@ -116,26 +114,59 @@ def paired_difference(
     seeds = sorted(values.keys() & reference.keys())
     if ratio and not all(numbers[seed] > 0 for numbers in (values, reference) for seed in seeds):
         raise ValueError("ratios need numbers > 0")
-    differences = [
-        math.log10(values[seed]) - math.log10(reference[seed]) if ratio else values[seed] - reference[seed]
-        for seed in seeds
-    ]
-    n = len(differences)
+    n = len(seeds)
     if n == 0:
         return None
-    mean = math.fsum(difference / n for difference in differences)
+    pairs = [(values[seed], reference[seed]) for seed in seeds]
+    if ratio:
+        pairs = [(math.log10(value), math.log10(other)) for value, other in pairs]
+    exponent = _exponent(number for pair in pairs for number in pair)
+    differences = [math.ldexp(value, -exponent) - math.ldexp(other, -exponent) for value, other in pairs]
+    mean = math.fsum(differences) / n
     if n == 1:
-        return Difference(mean, None, None, n, ratio=ratio)
+        return Difference(_times_power(mean, exponent), None, None, n, ratio=ratio)
     from scipy.special import stdtr, stdtrit  # the functions of scipy.stats.t, without the second that stats takes
 
     largest = max(abs(d - mean) for d in differences)
     if largest <= 1e-12 * abs(mean):
-        return Difference(mean, mean, mean, n, 2.0 ** (1 - n) if mean else 1.0, ratio)
-    deviation = largest * math.sqrt(math.fsum(((d - mean) / largest) ** 2 for d in differences) / (n - 1))
-    error = deviation / math.sqrt(n)
-    margin = float(stdtrit(n - 1, (1 + confidence) / 2)) * error
-    p = 2 * float(stdtr(n - 1, -abs(mean / error)))
-    return Difference(mean, mean - margin, mean + margin, n, p, ratio)
+        margin, p = 0.0, 2.0 ** (1 - n) if mean else 1.0
+    else:
+        deviation = largest * math.sqrt(math.fsum(((d - mean) / largest) ** 2 for d in differences) / (n - 1))
+        error = deviation / math.sqrt(n)
+        margin = float(stdtrit(n - 1, (1 + confidence) / 2)) * error
+        p = 2 * float(stdtr(n - 1, -abs(mean / error)))
+    mean, low, high = (_times_power(number, exponent) for number in (mean, mean - margin, mean + margin))
+    return Difference(mean, low, high, n, p, ratio)
+
+
+def mean_of(numbers: Sequence[float]) -> float:
+    """Return the mean of finite numbers, also where their sum would overflow.
+
+    >>> mean_of([1.5e308, 1.7e308])
+    1.6e+308
+    """
+    exponent = _exponent(numbers)
+    return math.ldexp(math.fsum(math.ldexp(number, -exponent) for number in numbers) / len(numbers), exponent)
+
+
+def _geometric_mean(numbers: Sequence[float]) -> float:
+    try:
+        return math.pow(10.0, mean_of([math.log10(number) for number in numbers]))
+    except OverflowError:  # the largest float is a little less than 10 to its own logarithm
+        return max(numbers)
+
+
+def _exponent(numbers: Iterable[float]) -> int:
+    """Return the power of two that takes the largest of ``numbers`` below 1, where sums and squares are harmless."""
+    return math.frexp(max(map(abs, numbers)))[1]
+
+
+def _times_power(number: float, exponent: int) -> float:
+    """Return ``number`` times two to the ``exponent``; an infinity if it is too large."""
+    try:
+        return math.ldexp(number, exponent)
+    except OverflowError:
+        return math.copysign(math.inf, number)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
