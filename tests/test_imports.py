@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pkgutil
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -242,3 +243,12 @@ def test_the_optimizers_are_found_lazily_in_the_package():
 def test_names_that_promise_nothing_are_not_used():
     drawers = {"utils", "helpers", "common", "misc", "manager"}
     assert not drawers & {part for module in MODULES for part in module.split(".")}
+
+
+def test_tests_skip_without_pytorch():
+    """The folder tests/torch is importable as torch: only a submodule shows whether PyTorch is installed."""
+    tests = Path(__file__).parent
+    found = [
+        path for path in tests.rglob("*.py") if re.search(r"importorskip\([\"']torch[\"']", path.read_text("utf-8"))
+    ]
+    assert found == []

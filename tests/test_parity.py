@@ -34,7 +34,9 @@ def rule(case: Case) -> Iterates:
 
 
 def torch(case: Case, *, foreach: bool) -> Iterates:
-    torch = pytest.importorskip("torch")
+    pytest.importorskip("torch.nn")
+    import torch
+
     from inna.torch import INNA, INNAprop
 
     theta = torch.nn.Parameter(torch.from_numpy(theta0()))
@@ -156,7 +158,7 @@ def test_the_recorded_iterates_in_keras(keras_iterates, case):
 
 
 def test_the_defaults_are_those_of_the_rule():
-    pytest.importorskip("torch")
+    pytest.importorskip("torch.nn")
     pytest.importorskip("optax")
     from inna import optax, torch
 

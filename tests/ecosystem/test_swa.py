@@ -2,13 +2,16 @@
 
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch.nn")  # without PyTorch, torch alone is the folder tests/torch
+
+import torch
+
 pytest.importorskip("sklearn")
 
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn  # noqa: E402
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from example_programs import load_example  # noqa: E402
-from inna.torch import INNA  # noqa: E402
+from example_programs import load_example
+from inna.torch import INNA
 
 
 def test_averages_and_resumption(tmp_path, capsys):

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-pytest.importorskip("torch")
+pytest.importorskip("torch.nn")  # without PyTorch, torch alone is the folder tests/torch
 
 from inna.cli import run
 from inna.theory.demonstrations import names, registry, run_demonstrations

@@ -7,14 +7,16 @@ import copy
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch.nn")  # without PyTorch, torch alone is the folder tests/torch
 
-from inna.dynamics import step  # noqa: E402
-from inna.theory.criticality import criticality  # noqa: E402
-from inna.theory.curvature import suggest_lr, top_curvature  # noqa: E402
-from inna.theory.flow import solve  # noqa: E402
-from inna.theory.modules import module_gradient, relu_sensitivity, sample_gradients  # noqa: E402
-from inna.theory.stability import StepSizeWarning, is_stable, max_lr, roots  # noqa: E402
+import torch
+
+from inna.dynamics import step
+from inna.theory.criticality import criticality
+from inna.theory.curvature import suggest_lr, top_curvature
+from inna.theory.flow import solve
+from inna.theory.modules import module_gradient, relu_sensitivity, sample_gradients
+from inna.theory.stability import StepSizeWarning, is_stable, max_lr, roots
 
 mse = torch.nn.functional.mse_loss
 
