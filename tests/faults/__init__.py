@@ -1,4 +1,4 @@
-"""Faults on purpose, counted: kills, full disks, damaged files, dead clusters, races, a bad clock (docs/reliability.md).
+"""Faults on purpose, counted: kills, full disks, damage, dead clusters, races, a bad clock (docs/reliability.md).
 
 PYTHONPATH=tests python -m faults                                    all of it, about 80 minutes
 PYTHONPATH=tests python -m faults --kills 8 --corruptions 60 --trials 2          a taste
