@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from faults.account import Account, complaint
-from faults.commands import Command, sweep_command_line, training
-from faults.contents import contents, differences
+from faults.kills import Command, contents, differences, sweep_command_line, training
 
 __all__ = ["Way", "fill_the_disk", "way_here"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -19,8 +18,10 @@ from inna.cli.options import (
     Sweep,
     Task,
     TaskOptions,
+    arguments,
     checking,
     default_folder,
+    folder_for,
 )
 from inna.cli.run_study import conclude, run_study
 from inna.experiments.study.optimizer_names import DEFAULT_OPTIMIZERS
@@ -40,7 +41,13 @@ def compare(
             "at (.1,.1), (.5,.1), (.5,.5), (.5,1), SGD, heavy ball, AdaGrad, Adam]"
         ),
     ] = (),
-    out: Annotated[Path | None, Parameter(help="Folder of the results and the report. [default: runs/NAME]")] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="Folder of the results and the report. [default: runs/NAME, or runs/NAME-DIGEST if runs/NAME contains "
+            "another study]"
+        ),
+    ] = None,
     task: Task = TaskOptions(),
     data: DataFolder = DataFolderOptions(),
     protocol: Protocol = ProtocolArguments(),
@@ -66,10 +73,11 @@ def compare(
             name,
             optimizers,
             model=task.model,
-            command=shlex.join(["inna", *sys.argv[1:]]),
+            command=shlex.join(arguments()),
             **vars(protocol),
             **vars(compute),
         )
     console = Console()
-    pages, failures = run_study(study, out or default_folder(name, task.model), console, sweep)
+    folder = out or folder_for(study, default_folder(name, task.model), console)
+    pages, failures = run_study(study, folder, console, sweep)
     return conclude(console, pages, failures)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import webbrowser
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import checking, listed
+from inna.cli.options import arguments, checking, listed
 from inna.dynamics import INNA_DEFAULTS
 from inna.experiments.formatting import print_line
 
@@ -118,7 +117,7 @@ def landscape(
     picture = Picture(scene, shown, paths, total, q)
     for label, settings, end in path_summaries(picture):
         print_line(console, f"{label}, {settings}: {end}")
-    files = write_picture(picture, folder, wanted, ["inna", *sys.argv[1:]])
+    files = write_picture(picture, folder, wanted, arguments())
     for path in files:
         print_line(console, f"{path.suffix[1:]}: {path}")
     return _open([path for path in files if path.suffix == ".html"], show)

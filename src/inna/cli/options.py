@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 from cyclopts import Group, Parameter
 
+from inna.experiments.formatting import enumerate_words, print_line
 from inna.experiments.study.options import ComputeOptions, ProtocolOptions
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.tasks.subsets import split_subset
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from inna.experiments.study.study import Study
 
 __all__ = [
     "BuiltinTask",
@@ -28,8 +35,10 @@ __all__ = [
     "Task",
     "TaskOptions",
     "UsageError",
+    "arguments",
     "checking",
     "default_folder",
+    "folder_for",
     "format_default",
     "listed",
 ]
@@ -147,6 +156,8 @@ class TaskOptions(BuiltinTaskOptions):
             raise ValueError(
                 f"--task must be written my_task.py:make_task or package.module:make_task, got {self.task!r}"
             )
+        if self.task is not None and any("\ud800" <= letter <= "\udfff" for letter in self.task):
+            raise ValueError("--task: this locale cannot read the name; set the environment variable PYTHONUTF8=1")
         return self.task or super().name
 
 
@@ -168,15 +179,49 @@ Compute = Annotated[ComputeOptions, Parameter(name="*", group=Group("Computation
 Sweep = Annotated[SweepOptions, Parameter(name="*", group=Group("Sweep", sort_key=4))]
 
 
+def arguments() -> list[str]:
+    """Return the command line as text, also where the locale cannot read it."""
+    return ["inna", *(os.fsencode(argument).decode(errors="replace") for argument in sys.argv[1:])]
+
+
+def folder_for(study: Study, usual: Path, console: Console) -> Path:
+    """Return the folder of ``study``: ``usual``, or one named by its digest where ``usual`` contains another study.
+
+    So a study that is made again is found again, and none replaces another.
+    """
+    from inna.experiments.rows.row_files import DamagedRowError
+    from inna.experiments.study.study import Study
+
+    own = usual.with_name(f"{usual.name}-{study.digest}")
+    if own.is_dir():
+        return own
+    try:
+        differences = enumerate_words(study.differences(Study.load(usual)))
+    except FileNotFoundError:
+        return usual
+    except DamagedRowError as error:
+        print_line(console, f"{error}; the results are in {own}")
+        return own
+    if not differences:
+        return usual
+    print_line(
+        console,
+        f"{usual} contains another study (other {differences}); the results are in {own}. To share runs: --out {usual}",
+    )
+    return own
+
+
 def default_folder(name: str, *endings: str) -> Path:
-    """Return the folder for the results of the task ``name``, ``runs/NAME-ENDING-...``.
+    """Return the usual folder for the results of the task ``name``, ``runs/NAME-ENDING-...``.
 
     >>> str(default_folder("mnist[:1000]", "nin")), str(default_folder("tasks/sine.py:make", "", "train"))
     ('runs/mnist-1000-nin', 'runs/sine-make-train')
+    >>> str(default_folder("package.module:make"))
+    'runs/package.module-make'
     """
     whole, images = split_subset(name)
     if images is not None:
         return default_folder(f"{whole}-{images}", *endings)
     place, _, function = name.partition(":")
-    parts = [Path(place).stem, function] if function else [place]
+    parts = [Path(place).stem if place.endswith(".py") else place, function] if function else [place]
     return Path("runs") / "-".join([*parts, *filter(None, endings)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,6 +16,7 @@ from inna.cli.options import (
     DataFolder,
     DataFolderOptions,
     Sweep,
+    arguments,
     checking,
     default_folder,
 )
@@ -82,7 +82,7 @@ def reproduce(
 
         data.use()
         figures = FIGURES if figure == "all" else (figure,)
-        command = shlex.join(["inna", *sys.argv[1:]])
+        command = shlex.join(arguments())
         study = study_of(
             figures, task.name, task.model, scale, device=compute.device, command=command, load=not dry_run
         )

@@ -10,7 +10,7 @@ from inna.experiments.charts.drawing import vega_lite_version
 from inna.experiments.charts.page import chart_page
 from inna.experiments.charts.themes import LIGHT
 from inna.experiments.formatting import count, enumerate_words
-from inna.files import write_whole
+from inna.files import remove_abandoned, write_whole
 from inna.landscape.picture import Picture, figure, path_summaries, still
 
 __all__ = ["FORMATS", "check_formats", "write_picture"]
@@ -54,6 +54,7 @@ def write_picture(picture: Picture, folder: Path, formats: Sequence[str], comman
     """
     import vl_convert
 
+    remove_abandoned(folder)
     panels = figure(picture)
     paths = []
     for format_ in check_formats(formats):

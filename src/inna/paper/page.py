@@ -13,7 +13,7 @@ from inna.experiments.formatting import slug
 from inna.experiments.report.sections import footer, run_facts, warnings
 from inna.experiments.rows.documents import row_document
 from inna.experiments.statistics.summary import Summary
-from inna.files import write_whole
+from inna.files import remove_abandoned, write_whole
 from inna.paper.figures import protocol_styles
 from inna.paper.reproduction import Reproduction, read_reproduction
 from inna.paper.verdicts import Verdict
@@ -108,6 +108,7 @@ def write_reproduction(reproduction: Reproduction | str | Path) -> Path:
     """
     if not isinstance(reproduction, Reproduction):
         reproduction = read_reproduction(reproduction)
+    remove_abandoned(reproduction.folder)
     path = reproduction.folder / PAGE
     write_whole(path, build_reproduction_page(reproduction, has_report=reproduction.summary is not None).encode())
     return path

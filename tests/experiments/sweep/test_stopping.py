@@ -19,6 +19,7 @@ import tiny_task
 from inna.cli import run as run_command
 from inna.experiments import Task
 from inna.experiments.comparison import make_study
+from inna.experiments.rows.pack import pack
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.rows.run import Run
 from inna.experiments.study.remaining import outlook
@@ -29,7 +30,7 @@ from inna.experiments.sweep.sweep import SweepError, sweep
 from inna.experiments.tasks.networks import network_in_network
 from inna.experiments.training.checkpoint import load_checkpoint
 from inna.experiments.training.loop import StoppedError
-from inna.experiments.training.train import measure
+from inna.experiments.training.train import checkpoint_path, measure, train
 from timeless import without_times
 
 SMALL = {"epochs": 3, "tuning_epochs": 2, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.5,)}
@@ -213,6 +214,22 @@ def test_a_full_disk_is_one_line_and_the_rows_before_it_stay(tmp_path, monkeypat
     assert read_rows(tmp_path).keys() == set(written[:2])
 
 
+def test_a_checkpoint_that_a_kill_left_beside_its_row_is_removed(tmp_path):
+    study = small_study("sgd")
+    rows, _ = sweep(study, tmp_path)
+    weights, left, damaged, *_ = rows
+    train(weights, folder=tmp_path)  # keeps the weights of the last epoch, as `inna train` does
+    with pytest.raises(StoppedError):
+        measure(left, tiny_task.make_task(), checkpoint=checkpoint_path(tmp_path, left), stop=lambda: True)
+    checkpoint_path(tmp_path, damaged).write_bytes(b"half")
+    pack(tmp_path)
+    missing = study.run(study.contenders[0], 0.7, 0.0, seed=1, epochs=3)
+    with pytest.raises(StoppedError):
+        measure(missing, tiny_task.make_task(), checkpoint=checkpoint_path(tmp_path, missing), stop=lambda: True)
+    sweep(study, tmp_path)
+    assert set(tmp_path.glob("*.checkpoint")) == {checkpoint_path(tmp_path, run) for run in (weights, missing)}
+
+
 def out_of_memory():
     raise MemoryError
 
@@ -229,7 +246,7 @@ def test_memory_that_runs_out_is_one_line(tmp_path, model):
 def test_a_killed_worker_is_one_line_and_the_next_start_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("MARK", str(tmp_path / "mark"))
     study = small_study("tiny_task:Deadly", "sgd", grid=(0.1, 0.5))
-    with pytest.raises(SweepError, match="a worker process was killed"):
+    with pytest.raises(SweepError, match=r"a worker process was killed .*  \[tiny_task:Deadly, γ 0.5, q 0.5, seed 0\]"):
         sweep(study, tmp_path / "rows", SweepOptions(jobs=2))
     before = read_rows(tmp_path / "rows", on_damage=pytest.fail)
     rows, failures = sweep(study, tmp_path / "rows")

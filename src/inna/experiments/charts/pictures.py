@@ -8,7 +8,7 @@ from pathlib import Path
 from inna.experiments.charts.drawing import Figure, still, vega_lite_version
 from inna.experiments.charts.themes import LIGHT
 from inna.experiments.formatting import enumerate_words
-from inna.files import write_whole
+from inna.files import remove_abandoned, write_whole
 
 __all__ = ["FORMATS", "check_formats", "write_pictures"]
 
@@ -45,6 +45,7 @@ def write_pictures(
     """
     import vl_convert
 
+    remove_abandoned(folder)
     paths = []
     for figure in figures:
         specification = still(figure, LIGHT)

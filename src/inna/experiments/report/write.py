@@ -14,7 +14,7 @@ from inna.experiments.report.figures import figures
 from inna.experiments.report.page import build_page
 from inna.experiments.report.terminal import print_table
 from inna.experiments.statistics.read import Results, open_results
-from inna.files import write_whole
+from inna.files import remove_abandoned, write_whole
 
 __all__ = ["FIGURES", "print_table", "write_figures", "write_report"]
 
@@ -40,6 +40,7 @@ def write_report(results: Results | str | Path) -> Path:
         DamagedRowError: study.json is damaged.
     """
     results = _opened(results)
+    remove_abandoned(results.folder)
     path = results.folder / PAGE
     write_whole(path, build_page(results).encode())
     return path

@@ -7,6 +7,7 @@ purpose of each row. The description is in ``study.json`` beside the rows. No fr
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +16,7 @@ from inna.checks import check_range, check_text, check_whole
 from inna.experiments.rows.row_files import DamagedRowError, read_document
 from inna.experiments.rows.run import Metric, Run, check_settings
 from inna.experiments.study.budget import parse_budget
-from inna.files import write_document
+from inna.files import canonical, write_document
 
 __all__ = [
     "HALF_DECADES",
@@ -27,6 +28,14 @@ __all__ = [
 ]
 
 MANIFEST = "study.json"
+_WORDS = {
+    "dataset": "task",
+    "source": "version of the task",
+    "contenders": "optimizers",
+    "tuning_epochs": "tuning epochs",
+    "tuning_seed": "tuning seed",
+    "batch_size": "batch size",
+}
 # Nine half-decades, 1e-4 to 1: the default grid of learning rates.
 HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 1))
 # The default powers q of the decay, and the seed of the tuning runs.
@@ -59,6 +68,9 @@ class Contender:
     def __post_init__(self) -> None:
         check_text("label", self.label)
         check_text("optimizer", self.optimizer)
+        for name in ("alpha", "beta"):
+            if (damping := getattr(self, name)) is not None:
+                object.__setattr__(self, name, check_range(name, damping, minimum=0.0))
         for name, values, exclusive in (("grid", self.grid, True), ("schedules", self.qs, False)):
             numbers = tuple(check_range(name, value, minimum=0.0, exclusive=exclusive) for value in values)
             if not numbers or list(numbers) != sorted(set(numbers)):
@@ -155,6 +167,26 @@ class Study:
         if unit == "epochs":
             return int((share - len(self.seeds) * self.epochs) // self.tuning_epochs)
         return None
+
+    @property
+    def digest(self) -> str:
+        """Eight hexadecimal digits that name the study; the command that made it does not matter."""
+        fields = dataclasses.asdict(self) | {"command": ""}
+        return hashlib.sha256(canonical(fields).encode()).hexdigest()[:8]
+
+    def differences(self, other: Study) -> list[str]:
+        """Name what differs between two studies, apart from the commands that made them."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "command"]
+        return [_WORDS.get(name, name) for name in names if getattr(self, name) != getattr(other, name)]
+
+    def contains(self, other: Study) -> bool:
+        """Return whether ``other`` is this study, or one with fewer of its optimizers and seeds."""
+        alike = dataclasses.replace(self, contenders=other.contenders, seeds=other.seeds, reference=other.reference)
+        return (
+            not alike.differences(other)
+            and set(other.contenders) <= set(self.contenders)
+            and set(other.seeds) <= set(self.seeds)
+        )
 
     def run(self, contender: Contender, lr: float, q: float, *, seed: int, epochs: int) -> Run:
         """Return a run of ``contender`` with learning rate ``lr`` and decay ``q``."""

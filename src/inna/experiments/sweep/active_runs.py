@@ -141,8 +141,8 @@ def read_active_sweep(folder: Path, on_damage: Callable[[str], object] = lambda 
     """Return the active sweep of ``folder``; None if there is none."""
     path = folder / FOLDER / SWEEP
     with _odd_ones_named(path, on_damage):
-        if is_locked(path):
-            return _active_sweep(json.loads(read_file(path)))
+        sweep = _active_sweep(json.loads(read_file(path)))
+        return sweep if is_locked(path) else None
     return None
 
 

@@ -12,14 +12,14 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from inna.experiments.formatting import count
-from inna.experiments.rows.lock import FolderGoneError, FolderInUseError, lock
+from inna.experiments.formatting import count, enumerate_words
+from inna.experiments.rows.lock import FolderInUseError, lock
 from inna.experiments.rows.results import Result, Rows, cost
-from inna.experiments.rows.row_files import read_rows
+from inna.experiments.rows.row_files import DamagedRowError, read_rows
 from inna.experiments.rows.run import Run, describe
 from inna.experiments.study.budget import parse_budget
 from inna.experiments.study.remaining import Outlook, outlook
-from inna.experiments.study.study import Contender, Study
+from inna.experiments.study.study import MANIFEST, Contender, Study
 from inna.experiments.study.tuning import Tuning, state
 from inna.experiments.sweep.active_runs import announce_sweep, read_active_sweep, remove_leftovers, write_failures
 from inna.experiments.sweep.options import SweepOptions
@@ -27,6 +27,8 @@ from inna.experiments.sweep.stopping import Stopping
 from inna.experiments.sweep.workers import Context, Failure, Processes, SweepError, explain
 from inna.experiments.tasks.load import load_task
 from inna.experiments.tasks.task import Task
+from inna.experiments.training.train import remove_finished_checkpoints
+from inna.files import read_file, write_whole
 
 if TYPE_CHECKING:
     from inna.experiments.sweep.dask import Cluster
@@ -95,7 +97,7 @@ def sweep(
 
     Raises:
         SweepError: a worker process was killed, no scheduler answers, disk or memory are full, another sweep uses the
-            folder, the folder was deleted, or the time budget is too small for the final runs. The rows are intact.
+            folder, or the time budget is too small for the final runs. The rows are intact.
         KeyboardInterrupt: Ctrl-C was pressed. The first requests a stop after the current epoch, of which checkpoints
             are left; the second interrupts at once. The workers are gone, the rows intact.
         ValueError: an option is out of range, or one is missing.
@@ -108,14 +110,15 @@ def sweep(
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         enter(_machine_errors_explained())
-        check_lock = enter(_locked(folder))
+        enter(_locked(folder))
         remove_leftovers(folder)
         stopping = enter(Stopping(folder, seconds, progress.note))
         workers = enter(_workers(study, Context(folder, task, options, stopping, progress.note)))
         enter(announce_sweep(folder, workers.jobs))
-        (description or study).save(folder)
+        _save(description or study, folder, progress.note)
         rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
-        failures = _run_rounds(study, folder, rows, workers, stopping, progress, check_lock)
+        remove_finished_checkpoints(folder, rows)
+        failures = _run_rounds(study, folder, rows, workers, stopping, progress)
         if stopping.presses:
             stopping.leave()
     return rows, list(failures.values())
@@ -138,7 +141,6 @@ def _run_rounds(
     workers: Processes | Cluster,
     stopping: Stopping,
     progress: Progress,
-    check_lock: Callable[[], None],
 ) -> dict[Run, Failure]:
     """Add the missing runs to ``rows``, until a stop; return those that failed."""
     failures: dict[Run, Failure] = {}
@@ -147,7 +149,6 @@ def _run_rounds(
     while not stopping.requested() and (due := _due(study, rows, failures, workers.jobs)):
         with contextlib.closing(workers.execute(list(due))) as ends:
             for ended in ends:
-                check_lock()
                 for text in ended.notes:
                     progress.note(text)
                 if ended.fatal and ended.failure is not None:
@@ -162,15 +163,33 @@ def _run_rounds(
     return failures
 
 
+def _save(study: Study, folder: Path, note: Callable[[str], object]) -> None:
+    """Write the description of ``study``; one of another study is kept beside it, and reported."""
+    try:
+        before = Study.load(folder)
+    except FileNotFoundError:
+        before = study
+    except DamagedRowError as error:
+        note(f"{error}; it is written again")
+        before = study
+    if others := study.differences(before):
+        where = f"{folder} contained another study (other {enumerate_words(others)})"
+        if study.contains(before):
+            note(f"{where}, which is part of this one")
+        else:
+            kept = folder / f"study-{before.digest}.json"
+            write_whole(kept, read_file(folder / MANIFEST))
+            note(f"{where}; its rows stay, its description is kept as {kept.name}")
+    study.save(folder)
+
+
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[Callable[[], None]]:
-    """Hold the lock of the folder, which is made if missing; provide the check of it."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder, which is made if missing."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with lock(folder) as check:
-            yield check
-    except FolderGoneError as error:
-        raise SweepError(f"{error} during the sweep, which ended; run the same command to begin again") from None
+        with lock(folder):
+            yield
     except FolderInUseError as error:
         other = read_active_sweep(folder)
         raise SweepError(f"{error}" + (f"; it is process {other.pid} on {other.host}" if other else "")) from None

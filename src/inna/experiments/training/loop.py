@@ -103,7 +103,9 @@ class Training:
                 now = time.perf_counter()
                 self.seconds = before + now - started
                 stopping = epoch < self.run.epochs and stop()
-                if checkpoint is not None and (stopping or now - saved >= checkpoint_seconds):
+                last = epoch == self.run.epochs  # a result follows
+                due = now - saved >= checkpoint_seconds and not (last and checkpoint_seconds)
+                if checkpoint is not None and (stopping or due):
                     saved = now
                     with self._code_of("model"):
                         state = self._state()

@@ -17,11 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from inna.experiments.rows.results import Rows
 from inna.experiments.rows.row_files import row_path, write_row
 from inna.experiments.rows.run import Run
 from inna.experiments.tasks.load import load_task
 from inna.experiments.tasks.seeds import derive, isolated
 from inna.experiments.tasks.task import Task
+from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint
 from inna.experiments.training.devices import THREADS, resolve_device, threads
 from inna.experiments.training.loop import OnEpoch, OnNote, Pace, Training
 from inna.files import remove_abandoned
@@ -30,6 +32,7 @@ __all__ = [
     "checkpoint_path",
     "measure",
     "pace",
+    "remove_finished_checkpoints",
     "train",
 ]
 
@@ -92,6 +95,26 @@ def checkpoint_path(folder: Path, run: Run) -> Path:
     return row.with_name(row.name.removesuffix(".row.json") + ".checkpoint")
 
 
+def remove_finished_checkpoints(folder: Path, rows: Rows) -> None:
+    """Remove the checkpoints of runs that have rows, which a kill between the two left.
+
+    A checkpoint after the last epoch stays: it contains the weights that `train` keeps.
+    """
+    if next(folder.glob("*.checkpoint"), None) is None:
+        return
+    for run in rows:
+        path = checkpoint_path(folder, run)
+        if path.exists() and not _is_complete(path, run):
+            path.unlink(missing_ok=True)
+
+
+def _is_complete(path: Path, run: Run) -> bool:
+    try:
+        return len(load_checkpoint(path)["history"]) > run.epochs
+    except (DamagedCheckpointError, KeyError, TypeError):
+        return False
+
+
 def measure(
     run: Run,
     task: Task,
@@ -109,7 +132,7 @@ def measure(
         task: its task.
         checkpoint: where the state is kept after an epoch; an existing checkpoint is resumed. A damaged one is reported
             to ``on_note``, and training restarts.
-        checkpoint_seconds: the least time between two checkpoints.
+        checkpoint_seconds: the least time between two checkpoints. At 0 there is also one after the last epoch.
         on_epoch: as in `train`.
         on_note: as in `train`.
         stop: called after each epoch but the last; if it returns true, a checkpoint is left and training ends.

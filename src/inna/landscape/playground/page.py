@@ -11,7 +11,7 @@ from inna.checks import check_range
 from inna.dynamics import INNA_DEFAULTS
 from inna.experiments.charts.page import key_style, page, resource, theme_style
 from inna.experiments.charts.themes import assign
-from inna.files import write_whole
+from inna.files import remove_abandoned, write_whole
 from inna.landscape.optimizers import ADAM_DEFAULTS, KINDS, LABELS, make_optimizer
 from inna.landscape.scenes import SCENES, Scene
 from inna.theory.figure1 import RECOVERED
@@ -75,6 +75,7 @@ def write_playground(path: Path, opening: Opening) -> Path:
     Returns:
         ``path``.
     """
+    remove_abandoned(path.parent)
     write_whole(path, _page(opening).encode())
     return path
 
