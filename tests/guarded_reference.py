@@ -82,6 +82,7 @@ class FreeGroup:
     lr: float = 1.0
     time_step: float = 1.0
     slice_every: int = 1
+    weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
         """Start at rest."""
@@ -116,8 +117,9 @@ def free_steps(
             rescaled, group.exp_avg_sq = dynamics.rescale(grad, group.exp_avg_sq, k + 1, group.sigma, group.eps)
             length = distance * group.lr / (group.weight + group.beta)
             setting = group.alpha, group.beta
+            shrunk = (1 - distance * group.lr * group.weight_decay) * group.theta
             group.theta, group.momentum = dynamics.step(
-                group.theta, group.momentum, rescaled, length, *setting, group.time_step
+                shrunk, group.momentum, rescaled, length, *setting, group.time_step
             )
             group.weight = dynamics.update_average(group.weight, 1.0, group.time_step, *setting)
         distances.append(float(distance))

@@ -21,11 +21,11 @@ def test_help_describes_every_argument_of_the_torch_optimizers(name):
     assert {"kahan", "maximize", "foreach", "capturable", "differentiable", "fused"} <= described
 
 
-@pytest.mark.parametrize("name", ["inna", "innaprop"])
+@pytest.mark.parametrize("name", ["inna", "innaprop", "inna_lr_free", "innaprop_lr_free"])
 def test_help_describes_every_argument_of_the_optax_transformations(name):
     transformations = pytest.importorskip("inna.optax")
     described = documented_arguments(getattr(transformations, name))
-    assert {"initial_speed", "mask", "momentum_dtype", "max_learning_rate"} <= described
+    assert {"alpha", "beta", "mask", "momentum_dtype"} <= described
 
 
 def documented_arguments(documented: object) -> set[str]:

@@ -1,4 +1,4 @@
-"""The short version of `make faults`: a few kills, a full disk, and damaged files, none of which may lose anything."""
+"""The short version of `make faults`: a few trials of each kind of fault, none of which may lose anything."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Callable
 import pytest
 
 from faults.account import Account
+from faults.clock import set_back_often, unavailable
+from faults.cluster import Target, kill_in_clusters
+from faults.commands import Command, short_sweep, sweep_in_one_process, training
 from faults.corruption import damage, damage_files
 from faults.full_disk import fill_the_disk
-from faults.kills import Command, kill_often, sweep_in_one_process, training
+from faults.kills import kill_often
+from faults.races import delete_often, start_twice_often
 
 
 @pytest.mark.parametrize("command", [training, pytest.param(sweep_in_one_process, marks=pytest.mark.slow)])
@@ -20,6 +24,44 @@ def test_kills_lose_nothing(command: Callable[[], Command]) -> None:
     assert account.trials == 4
     assert sum(account.extra["moments"]) == 4
     assert account.outcomes["write: a write was cut off"] == 2
+
+
+def test_sigterm_ends_a_command_in_one_line_and_loses_nothing() -> None:
+    account = kill_often(training(("terminate",)), kills=4, seed=1, attempts=1)
+    assert account.losses == []
+    assert account.trials == 4
+
+
+@pytest.mark.slow
+def test_sigterm_and_killed_workers_lose_nothing_of_a_sweep() -> None:
+    for kinds in (("terminate", "terminate all"), ("worker",)):
+        assert kill_often(short_sweep(2, kinds), kills=4, seed=1, attempts=1).losses == []
+
+
+def test_two_sweeps_at_once_do_not_meet() -> None:
+    account = start_twice_often(3)
+    assert account.losses == []
+    assert account.trials == 3
+
+
+@pytest.mark.slow
+def test_a_deleted_folder_is_named() -> None:
+    account = delete_often(2, seed=1)
+    assert account.losses == []
+    assert account.trials == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "no reason")
+def test_a_clock_that_jumps_back_changes_no_row() -> None:
+    assert set_back_often(2, seed=1).losses == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["worker", "scheduler"])
+def test_a_cluster_that_dies_loses_nothing(target: Target) -> None:
+    pytest.importorskip("distributed", reason="the extra dask is not installed")
+    assert kill_in_clusters(target, 2, seed=1).losses == []
 
 
 def test_a_full_disk_loses_nothing() -> None:

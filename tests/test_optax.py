@@ -439,14 +439,25 @@ def test_state_and_updates_take_the_sharding_of_the_parameters():
     code = """
 import jax, jax.numpy as jnp, numpy as np, optax
 from jax.sharding import NamedSharding, PartitionSpec
-from inna.optax import inna, innaprop
+from inna.optax import inna, inna_lr_free, innaprop, innaprop_lr_free
 mesh = jax.make_mesh((4,), ("data",))
 sharding = NamedSharding(mesh, PartitionSpec("data"))
+automatic = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
 whole = jnp.arange(8.0)
-for optimizer in (inna(), innaprop(), inna(lambda k: 0.1 / (k + 1), weight_decay=0.1, initial_speed=1.0)):
+for optimizer in (
+    inna(),
+    innaprop(),
+    inna(lambda k: 0.1 / (k + 1), weight_decay=0.1, initial_speed=1.0),
+    inna_lr_free(weight_decay=0.1),
+    innaprop_lr_free(weight_decay=0.1, initial_distance=0.1),
+    slicing := innaprop_lr_free(slice_every=3, initial_distance=0.1),
+):
     def step(params, state):
-        updates, state = optimizer.update(jnp.sin(params), state, params)
+        grads, loss = jnp.sin(params), jnp.sum(1 - jnp.cos(params))
+        updates, state = optimizer.update(grads, state, params, value=loss)
         return optax.apply_updates(params, updates), state
+    if optimizer is slicing:  # JAX slices no array that is sharded over an explicit axis
+        sharding = NamedSharding(automatic, PartitionSpec("data"))
     split = jax.device_put(whole, sharding)
     state = optimizer.init(split)
     assert state.momentum.sharding == sharding, state.momentum.sharding

@@ -23,6 +23,8 @@ from inna.checks import check_range
 __all__ = [
     "INNAPROP_DEFAULTS",
     "INNA_DEFAULTS",
+    "INNA_LR_FREE_DEFAULTS",
+    "LR_FREE_TIME_STEP",
     "NO_MEMORY",
     "GuardMemory",
     "GuardTerms",
@@ -41,6 +43,7 @@ __all__ = [
     "initial_memory",
     "initial_momentum",
     "momentum_from_phase",
+    "move_memory",
     "phase_from_momentum",
     "rescale",
     "step",
@@ -82,6 +85,12 @@ INNA_DEFAULTS = Hyperparameters(lr=0.1, alpha=0.5, beta=0.1)
 
 INNAPROP_DEFAULTS = PropHyperparameters(lr=1e-3, alpha=0.1, beta=0.9, sigma=0.999, eps=1e-8, weight_decay=0.01)
 """Defaults of every INNAprop in this package, as published."""
+
+LR_FREE_TIME_STEP = 0.1
+"""Without a learning rate, the time step h is this over alpha: an average over ten steps, whatever alpha is."""
+
+INNA_LR_FREE_DEFAULTS = Hyperparameters(lr=0.5, alpha=0.5, beta=0.5)
+"""Defaults of the INNA without a learning rate, where lr = alpha is a cap."""
 
 
 def field(
@@ -503,6 +512,26 @@ def initial_memory(
     GuardMemory(weight=0.5, loss=1.5, offset=-1.0)
     """
     return GuardMemory(*(initial_momentum(value, beta, initial_speed) for value in (1.0, loss, -grad_theta)))
+
+
+def move_memory(
+    memory: GuardMemory,
+    momentum_moved: Array,  # ()
+) -> GuardMemory:
+    """Let theta be measured from the new theta' instead of the old one.
+
+    The models are the same wherever theta is measured from. Measured from itself, theta is 0, and so are <m, theta> in
+    `guard_terms` and <g, theta> in `update_memory`. Then ``offset`` is the average slope itself, and nothing cancels:
+    float32 suffices.
+
+    Args:
+        memory: after `update_memory`.
+        momentum_moved: the inner product <m', theta' - theta> with the updated momentum.
+
+    >>> move_memory(GuardMemory(weight=0.5, loss=1.5, offset=-1.0), -0.25)
+    GuardMemory(weight=0.5, loss=1.5, offset=-1.25)
+    """
+    return memory._replace(offset=memory.offset + momentum_moved)
 
 
 def accumulate(

@@ -279,7 +279,7 @@ def test_wrong_usage_and_help_import_no_framework():
         import contextlib, io, json, sys
         from inna.cli import run
 
-        heavy = {"torch", "pandas", "altair", "sklearn", "joblib", "distributed", "vl_convert"}
+        heavy = {"torch", "pandas", "altair", "scipy", "sklearn", "joblib", "distributed", "vl_convert"}
         for line in json.load(sys.stdin):
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 status = run(line)

@@ -52,9 +52,9 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": source, "COLUMNS": "200"}
 
 
-def complaint(status: int, errors: str) -> str | None:
-    """What is unclear about how a failed command ended; None if it was one line and status 1."""
+def complaint(status: int, errors: str, expected: int = 1) -> str | None:
+    """What is unclear about how a failed command ended; None if it was one line and status ``expected``."""
     lines = errors.splitlines()
-    if status == 1 and len(lines) == 1 and lines[0].startswith("inna: "):
+    if status == expected and len(lines) == 1 and lines[0].startswith("inna: "):
         return None
     return f"exit status {status}, {len(lines)} lines of errors, the last: {lines[-1] if lines else 'none'}"

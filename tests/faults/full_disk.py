@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Literal
 
 from faults.account import Account, complaint
-from faults.kills import Command, contents, differences, sweep_command_line, training
+from faults.commands import Command, sweep_command_line, training
+from faults.contents import contents, differences
 
 __all__ = ["Way", "fill_the_disk", "way_here"]
 

@@ -20,15 +20,16 @@ import reprlib
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.integrate import OdeSolution, solve_ivp
-from scipy.optimize import brentq
 
 from inna.checks import check_range
 from inna.dynamics import initial_momentum, phase_from_momentum, step
+
+if TYPE_CHECKING:
+    from scipy.integrate import OdeSolution
 
 __all__ = ["FlowError", "Trajectory", "momentum_field", "solve"]
 
@@ -186,6 +187,8 @@ def solve(
         dtheta, dmomentum = momentum_field(state[size:], smooth(state[:size]), viscous, newtonian)
         return np.concatenate([dtheta, dmomentum])
 
+    from scipy.integrate import solve_ivp  # takes a second to import
+
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
         warnings.simplefilter("ignore")  # a failure is raised below, with the solver's own message
         solution = solve_ivp(
@@ -275,6 +278,7 @@ def _crossings(
     kinks: Callable[[Floats], ArrayLike], path: OdeSolution[Any], size: int, width: float
 ) -> tuple[Floats, ...]:
     """Return for each kink the times at which the flow crossed its layer."""
+    from scipy.optimize import brentq
 
     def height(t: float, index: int) -> float:
         return float(np.atleast_1d(np.asarray(kinks(path(t)[:size]), dtype=float))[index])

@@ -6,6 +6,7 @@ import contextlib
 import os
 import pickle
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -159,6 +160,29 @@ def test_progress_foresees_what_is_left(tmp_path):
     assert [now.done for now in watch.outlooks] == list(range(9))
     assert all(now.done + now.left == 8 for now in watch.outlooks)
     assert len(rows) == 8
+
+
+@pytest.mark.parametrize(("jobs", "replaced"), [(1, False), (1, True), (2, False)])
+def test_a_folder_that_is_deleted_ends_the_sweep_at_the_next_run(done, tmp_path, jobs, replaced):
+    folder = tmp_path / "rows"
+
+    class Deleting(Watch):
+        def finished(self, label, run, result, outlook):
+            super().finished(label, run, result, outlook)
+            shutil.rmtree(folder, ignore_errors=True)
+            if replaced:
+                folder.mkdir(exist_ok=True)
+                (folder / LOCK).touch()
+
+    watch = Deleting()
+    with pytest.raises(SweepError, match=r"rows was deleted or replaced by another folder during the sweep"):
+        sweep(small_study(), folder, SweepOptions(jobs=jobs), progress=watch)
+    assert len(watch.outlooks) == 2
+    rows, _ = sweep(small_study(), folder)
+    _, expected = done
+    assert {run: without_times(result) for run, result in rows.items()} == {
+        run: without_times(result) for run, result in expected.items()
+    }
 
 
 def test_ctrl_c_keeps_the_rows(tmp_path):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["LOCK", "FolderInUseError", "lock"]
+__all__ = ["LOCK", "FolderGoneError", "FolderInUseError", "lock"]
 
 LOCK = ".sweep.lock"
 
@@ -15,9 +16,16 @@ class FolderInUseError(RuntimeError):
     """Another process writes rows into the folder."""
 
 
+class FolderGoneError(RuntimeError):
+    """The folder was deleted or replaced; its lock is held no longer."""
+
+
 @contextmanager
-def lock(folder: Path) -> Iterator[None]:
+def lock(folder: Path) -> Iterator[Callable[[], None]]:
     """Hold the lock of ``folder``. The system releases it when the process ends, however that happens.
+
+    The block gets a function that raises a `FolderGoneError` once the locked file is not that of ``folder`` any more:
+    then another process can lock the folder, too.
 
     Raises:
         FolderInUseError: another process holds it.
@@ -31,7 +39,18 @@ def lock(folder: Path) -> Iterator[None]:
         raise FolderInUseError(
             f"a sweep is running on {folder}; wait for it, or stop it (`inna status {folder}` shows its progress)"
         ) from None
+    path = folder / LOCK
+    locked = path.stat()
+
+    def check() -> None:
+        try:
+            gone = not os.path.samestat(path.stat(), locked)
+        except FileNotFoundError:
+            gone = True
+        if gone:
+            raise FolderGoneError(f"{folder} was deleted or replaced by another folder")
+
     try:
-        yield
+        yield check
     finally:
         held.release()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from inna.experiments.formatting import count, enumerate_words
-from inna.experiments.rows.lock import FolderInUseError, lock
+from inna.experiments.rows.lock import FolderGoneError, FolderInUseError, lock
 from inna.experiments.rows.results import Result, Rows, cost
 from inna.experiments.rows.row_files import DamagedRowError, read_rows
 from inna.experiments.rows.run import Run, describe
@@ -97,7 +97,7 @@ def sweep(
 
     Raises:
         SweepError: a worker process was killed, no scheduler answers, disk or memory are full, another sweep uses the
-            folder, or the time budget is too small for the final runs. The rows are intact.
+            folder, the folder was deleted, or the time budget is too small for the final runs. The rows are intact.
         KeyboardInterrupt: Ctrl-C was pressed. The first requests a stop after the current epoch, of which checkpoints
             are left; the second interrupts at once. The workers are gone, the rows intact.
         ValueError: an option is out of range, or one is missing.
@@ -110,7 +110,7 @@ def sweep(
     with contextlib.ExitStack() as stack:
         enter = stack.enter_context
         enter(_machine_errors_explained())
-        enter(_locked(folder))
+        check_lock = enter(_locked(folder))
         remove_leftovers(folder)
         stopping = enter(Stopping(folder, seconds, progress.note))
         workers = enter(_workers(study, Context(folder, task, options, stopping, progress.note)))
@@ -118,7 +118,7 @@ def sweep(
         _save(description or study, folder, progress.note)
         rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
         remove_finished_checkpoints(folder, rows)
-        failures = _run_rounds(study, folder, rows, workers, stopping, progress)
+        failures = _run_rounds(study, folder, rows, workers, stopping, progress, check_lock)
         if stopping.presses:
             stopping.leave()
     return rows, list(failures.values())
@@ -141,6 +141,7 @@ def _run_rounds(
     workers: Processes | Cluster,
     stopping: Stopping,
     progress: Progress,
+    check_lock: Callable[[], None],
 ) -> dict[Run, Failure]:
     """Add the missing runs to ``rows``, until a stop; return those that failed."""
     failures: dict[Run, Failure] = {}
@@ -149,6 +150,7 @@ def _run_rounds(
     while not stopping.requested() and (due := _due(study, rows, failures, workers.jobs)):
         with contextlib.closing(workers.execute(list(due))) as ends:
             for ended in ends:
+                check_lock()
                 for text in ended.notes:
                     progress.note(text)
                 if ended.fatal and ended.failure is not None:
@@ -184,12 +186,14 @@ def _save(study: Study, folder: Path, note: Callable[[str], object]) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the lock of the folder, which is made if missing."""
+def _locked(folder: Path) -> Iterator[Callable[[], None]]:
+    """Hold the lock of the folder, which is made if missing; provide the check of it."""
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with lock(folder):
-            yield
+        with lock(folder) as check:
+            yield check
+    except FolderGoneError as error:
+        raise SweepError(f"{error} during the sweep, which ended; run the same command to begin again") from None
     except FolderInUseError as error:
         other = read_active_sweep(folder)
         raise SweepError(f"{error}" + (f"; it is process {other.pid} on {other.host}" if other else "")) from None
