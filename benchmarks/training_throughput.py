@@ -34,7 +34,8 @@ from inna.experiments import Run, Task
 from inna.experiments.tasks.catalogue import CATALOGUE
 from inna.experiments.tasks.load import BUILTIN_TASKS
 from inna.experiments.tasks.local_files import file_states
-from inna.experiments.training.devices import PRECISIONS, threads
+from inna.experiments.tasks.seeds import threads
+from inna.experiments.training.devices import PRECISIONS
 from inna.experiments.training.hardware import cores, hardware
 from inna.experiments.training.optimizers import build
 from inna.experiments.training.train import measure

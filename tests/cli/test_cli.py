@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ import inna
 import tiny_task
 from inna.cli import app, run
 from inna.cli.options import BuiltinTaskOptions
-from inna.experiments.rows.row_files import load_rows
+from inna.experiments.rows.row_files import load_rows, read_row, write_row
 from inna.experiments.tasks.load import BUILTIN_TASKS
+from timeless import without_times
 
 FEW = [
     "--epochs",
@@ -161,6 +163,27 @@ def test_train_writes_row_and_checkpoint_and_does_not_train_twice(capsys, tmp_pa
     assert str(checkpoint.relative_to(tmp_path)) in out
     assert run(arguments) == 0
     assert "This run is finished." in capsys.readouterr().out
+
+
+def test_train_believes_no_file_name(capsys, tmp_path):
+    arguments = ["train", "sgd", "--task", tiny_task.PATH, "--epochs", "1", "--out", "there"]
+    assert run([*arguments, "--lr", "0.1"]) == 0
+    (first,) = tmp_path.glob("there/*.row.json")
+    assert run([*arguments, "--lr", "0.01"]) == 0
+    (second,) = {*tmp_path.glob("there/*.row.json")} - {first}
+    wanted = read_row(second)
+    shutil.copy(first, second)
+    capsys.readouterr()
+    assert run([*arguments, "--lr", "0.01"]) == 0
+    assert "This run is finished." not in capsys.readouterr().out
+    assert read_row(second)[0] == wanted[0]
+    assert without_times(read_row(second)[1]) == without_times(wanted[1])
+    # A packed row and a row of an older version count, and the version is named.
+    _, result = read_row(second)
+    write_row(second.parent, wanted[0], {**result, "versions": {"inna": "0.0.1"}})
+    assert run(["pack", "there"]) == 0
+    assert run([*arguments, "--lr", "0.01"]) == 0
+    assert "1 result is from inna 0.0.1" in capsys.readouterr().out
 
 
 def test_train_explains_divergence(capsys):

@@ -44,7 +44,8 @@ def train(
         compute.check_batch_size()
         log.check()
         from inna.experiments.comparison import make_run
-        from inna.experiments.rows.row_files import DamagedRowError, read_row, row_path
+        from inna.experiments.rows.origins import versions_note
+        from inna.experiments.rows.row_files import find_result, row_path
         from inna.experiments.sweep.progress import TrainingProgress, outcome
         from inna.experiments.training.tensorboard import EventLog
         from inna.experiments.training.train import checkpoint_path
@@ -53,16 +54,12 @@ def train(
         data.use()
         run = make_run(optimizer, name, model=task.model, **vars(training), **vars(compute))
     folder = out or default_folder(name, task.model, "train")
-    path = row_path(folder, run)
-    try:
-        _, result = read_row(path)
+    result = find_result(folder, run, lambda text: print_line(console, f"{text}; it is run again if it is needed"))
+    if result is not None:
         print_line(console, "This run is finished.")
-    except FileNotFoundError:
-        result = None
-    except DamagedRowError as error:
-        print_line(console, f"{error}; the run is repeated")
-        result = None
-    if result is None:
+        if note := versions_note([result]):
+            print_line(console, note)
+    else:
         with TrainingProgress(console, run) as progress, EventLog(log.tensorboard, run) as events:
 
             def watch(entry: dict[str, Any]) -> None:
@@ -72,7 +69,8 @@ def train(
             result = train_run(run, folder=folder, on_epoch=watch, on_note=progress.note)
     for line in outcome(result):
         print_line(console, line)
-    print_line(console, f"row: {path}")
+    if (path := row_path(folder, run)).exists():
+        print_line(console, f"row: {path}")
     if checkpoint_path(folder, run).exists():
         print_line(console, f"checkpoint: {checkpoint_path(folder, run)}")
     return 0

@@ -165,6 +165,7 @@ def make_run(optimizer: str = "inna", task: str = "digits", *, model: str = "", 
         device=str(resolve_device(chosen.device)),
         precision=_precision(chosen.precision),
         source=source,
+        optimizer_source=specification.source,
     )
     found.check()
     _try(run, found, specification.label)
@@ -179,7 +180,14 @@ def contender(text: str, grid: Iterable[float] = HALF_DECADES, schedules: Iterab
     """
     spec = named.parse(text)
     return Contender(
-        spec.label, spec.name, spec.alpha, spec.beta, spec.settings, tuple(sorted(grid)), tuple(sorted(schedules))
+        spec.label,
+        spec.name,
+        spec.alpha,
+        spec.beta,
+        spec.settings,
+        tuple(sorted(grid)),
+        tuple(sorted(schedules)),
+        spec.source,
     )
 
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import inna
 from inna.experiments.rows.documents import row_document
+from inna.experiments.rows.origins import unused_sources_note, versions_note
 from inna.experiments.rows.pack import pack
-from inna.experiments.rows.row_files import load_rows, read_row, read_rows, row_path, write_row
-from inna.experiments.rows.run import Run
+from inna.experiments.rows.row_files import find_result, load_rows, read_row, read_rows, row_path, write_row
+from inna.experiments.rows.run import Run, as_json
 
 RUN = Run("digits", "cnn", "adam", 0.1, settings=(("betas", (0.9, 0.99)), ("amsgrad", True), ("eps", None)))
 RESULT = {"status": "diverged", "train_loss": math.nan, "history": [{"epoch": 0, "lr": 0.1, "train_loss": math.inf}]}
@@ -54,6 +58,55 @@ def test_a_row_that_was_cut_short_is_left_out_and_named(tmp_path, length):
     cut.write_bytes(cut.read_bytes()[:length])
     with pytest.warns(UserWarning, match=cut.name):
         assert [row_path(tmp_path, run) for run in read_rows(tmp_path)] == [whole]
+
+
+def test_the_run_inside_decides_whose_row_a_file_is(tmp_path):
+    first, second = RUN, Run("digits", "cnn", "sgd", 0.1)
+    own = write_row(tmp_path, first, RESULT)
+    copy = row_path(tmp_path, second)
+    shutil.copy(own, copy)
+    assert [*read_rows(tmp_path)] == [first]
+    assert find_result(tmp_path, second, pytest.fail) is None
+    write_row(tmp_path, second, {"status": "done"})
+    assert {**read_rows(tmp_path)}[second] == {"status": "done"}
+    assert find_result(tmp_path, second, pytest.fail) == {"status": "done"}
+    # Where the only row of a run has another's name, it is found, and gets its own before the other is written.
+    own.rename(copy)
+    assert find_result(tmp_path, first, pytest.fail)["status"] == "diverged"
+    write_row(tmp_path, second, {"status": "done"})
+    assert {*read_rows(tmp_path)} == {first, second}
+    assert own.exists()
+
+
+def test_of_two_files_of_a_run_that_with_its_name_counts(tmp_path):
+    own = write_row(tmp_path, RUN, {"status": "old"})
+    for name in ("a.row.json", "z.row.json"):
+        shutil.copy(own, tmp_path / name)
+    write_row(tmp_path, RUN, {"status": "new"})
+    assert read_rows(tmp_path)[RUN]["status"] == "new"
+    assert pack(tmp_path).rows == 1
+    assert read_rows(tmp_path)[RUN]["status"] == "new"
+
+
+def test_keys_of_runs_without_an_optimizer_of_ones_own_are_those_of_the_first_version():
+    assert "optimizer_source" not in as_json(RUN)
+    assert replace(RUN, optimizer_source="v2:1").key != RUN.key
+
+
+def test_results_of_other_versions_are_counted():
+    other = {"versions": {"inna": "0.0.1"}}
+    assert versions_note([{}, {"versions": {"inna": inna.__version__}}]) == ""
+    assert versions_note([other, other, {}]).startswith(
+        f"2 results are from inna 0.0.1; this is inna {inna.__version__}."
+    )
+
+
+def test_rows_of_another_task_or_optimizer_of_the_same_name_are_counted():
+    used = [replace(RUN, source="v2:a", optimizer_source="v2:b")]
+    others = [RUN, replace(used[0], source="0" * 64), replace(used[0], optimizer_source="v2:c")]
+    assert unused_sources_note(used, used) == ""
+    assert unused_sources_note([*used, replace(RUN, dataset="mnist"), replace(RUN, optimizer="sgd")], used) == ""
+    assert unused_sources_note([*used, *others], used).startswith("3 results of the folder are not used")
 
 
 def test_load_rows_has_a_line_per_run(tmp_path):

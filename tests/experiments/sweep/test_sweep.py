@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import pickle
 import random
@@ -21,7 +22,7 @@ from inna.experiments import compare
 from inna.experiments.comparison import DEFAULT_OPTIMIZERS, contender, make_run, make_study
 from inna.experiments.rows.lock import LOCK
 from inna.experiments.rows.results import cost
-from inna.experiments.rows.row_files import read_rows, row_path
+from inna.experiments.rows.row_files import read_rows, row_path, write_row
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Study
 from inna.experiments.study.tuning import state
@@ -350,6 +351,18 @@ def test_a_loader_brings_its_batch_size():
     assert make_study(name, ["sgd"]).batch_size == 16
     with pytest.raises(ValueError, match="has its own, 16; got 8"):
         make_study(name, ["sgd"], batch_size=8)
+
+
+def test_rows_of_other_versions_are_named(tmp_path):
+    study = small_study("sgd", grid=(0.1,), schedules=(0,))
+    rows, _ = sweep(study, tmp_path)
+    run, result = next(iter(rows.items()))
+    write_row(tmp_path, run, {**result, "versions": {**result["versions"], "inna": "0.0.1"}})
+    write_row(tmp_path, dataclasses.replace(run, source="0" * 64), result)
+    watch = Watch()
+    sweep(study, tmp_path, progress=watch)
+    assert watch.notes[0].startswith("1 result is from inna 0.0.1; this is inna ")
+    assert watch.notes[1].startswith("1 result of the folder is not used")
 
 
 def test_an_own_task_keeps_versions_apart(tmp_path):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
+import py_compile
 import random
-import subprocess
 import sys
+import traceback
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,8 +18,10 @@ from torch import nn
 
 import tiny_task
 from inna.experiments import Run, Task, train
+from inna.experiments.sweep.workers import decode_task, encode_task
+from inna.experiments.tasks import load
 from inna.experiments.tasks.catalogue import CATALOGUE
-from inna.experiments.tasks.fingerprint import fingerprint
+from inna.experiments.tasks.fingerprint import SCHEME, fingerprint
 from inna.experiments.tasks.load import BUILTIN_TASKS, load_task
 from inna.experiments.tasks.local_files import file_states
 from inna.experiments.tasks.seeds import isolated
@@ -102,7 +106,7 @@ def test_own_tasks_by_file_and_by_module(function):
     by_file, digest = load_task(f"tiny_task.py:{function}", HERE.parent)
     by_module, again = load_task(f"tiny_task:{function}")
     assert digest == again
-    assert len(digest) == 64
+    assert digest.startswith(SCHEME)
     assert by_file.name == by_module.name
     by_file.check()
 
@@ -142,25 +146,6 @@ def test_the_example_in_the_documentation_works(tmp_path):
     task.check()
     assert (task.name, [*task.metrics]) == ("sine", ["worst_error"])
     assert len([line for line in code if line.strip()]) <= 10
-
-
-FINGERPRINT = """
-import torch
-from inna.experiments.tasks.fingerprint import fingerprint
-from inna.experiments.tasks.task import Task
-ones = torch.ones(3, 1)
-error = lambda outputs, targets: max((lambda: 1)(), 2)
-metrics = {"error": (error, "min")}
-made = fingerprint(Task("t", lambda: torch.nn.Linear(1, 1), (ones, ones), (ones, ones), torch.nn.MSELoss(), metrics))
-"""
-
-
-def test_fingerprints_are_the_same_in_every_process():
-    here = {}
-    exec(FINGERPRINT, here)
-    code = f"{FINGERPRINT}\nprint(made)"
-    there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert there.strip() == here["made"]
 
 
 def test_fingerprints_tell_tasks_apart():
@@ -211,6 +196,89 @@ def test_names_that_are_refused(name, words):
     with pytest.raises(ValueError, match=words) as caught:
         load_task(name)
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+    """A folder in which modules of one's own are; they are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = {*sys.modules}
+    yield tmp_path
+    for name in {*sys.modules} - before:
+        del sys.modules[name]
+
+
+TASK = """
+import torch
+from torch import nn
+from inna.experiments import Task
+from own_helper import SCALE, error
+DATA = (torch.ones(4, 3), torch.ones(4, 1))
+def loss(o, t):
+    return 1 * SCALE * error(o, t)
+def make():
+    return Task("mine", lambda: nn.Linear(3, 1), DATA, DATA, loss)
+"""
+HELPER = "SCALE = 1\ndef error(o, t):\n    return (o - t).abs().mean()\n"
+
+
+def with_stale_cache(path, before, after):
+    """Write ``after`` where Python has a cache of ``before`` and cannot notice: as large, and as old."""
+    assert len(before) == len(after)
+    path.write_text(before)
+    os.utime(path, (1e9, 1e9))
+    py_compile.compile(str(path))
+    path.write_text(after)
+    os.utime(path, (1e9, 1e9))
+
+
+@pytest.mark.parametrize("name", ["own_task.py:make", "own_task:make"])
+def test_the_bytes_that_are_hashed_are_the_bytes_that_run(own_folder, name):
+    with_stale_cache(own_folder / "own_task.py", TASK, TASK.replace("1 * SCALE", "5 * SCALE"))
+    with_stale_cache(own_folder / "own_helper.py", HELPER, HELPER.replace("SCALE = 1", "SCALE = 7"))
+    task, _ = load_task(name)
+    assert task.loss(torch.ones(2, 1), torch.zeros(2, 1)) == 35
+    with pytest.raises(AttributeError) as caught:
+        task.loss(1, 1)
+    assert "return 1 * SCALE" not in "".join(traceback.format_exception(caught.value))
+    assert "return 5 * SCALE" in "".join(traceback.format_exception(caught.value))
+
+
+def test_tasks_are_pickled_with_the_modules_that_they_use_as_these_are_here(own_folder):
+    (own_folder / "own_task.py").write_text(TASK)
+    (own_folder / "own_helper.py").write_text(HELPER)
+    task, _ = load_task("own_task.py:make")
+    parcel = encode_task(task)
+    (own_folder / "own_helper.py").write_text(HELPER.replace("SCALE = 1", "SCALE = 7"))
+    for module in ("own_helper", next(name for name in sys.modules if name.startswith("inna_task_"))):
+        sys.modules.pop(module)
+    assert decode_task(*parcel).loss(torch.ones(2, 1), torch.zeros(2, 1)) == 1
+
+
+def test_a_module_that_changed_since_it_was_imported_is_named(own_folder):
+    (own_folder / "own_task.py").write_text(TASK)
+    (own_folder / "own_helper.py").write_text(HELPER)
+    load_task("own_task.py:make")
+    (own_folder / "own_helper.py").write_text(HELPER.replace("SCALE = 1", "SCALE = 7"))
+    with pytest.raises(
+        ValueError, match=r"own_helper\.py has changed since this process imported it; start Python again"
+    ):
+        load_task("own_task.py:make")
+
+
+def test_data_that_a_task_reads_are_part_of_it(own_folder):
+    (own_folder / "own_helper.py").write_text(HELPER)
+    code = TASK.replace(
+        "torch.ones(4, 3)", "torch.full((4, 3), float(__import__('pathlib').Path('number.txt').read_text()))"
+    )
+    sources = []
+    for number in (1, 2):
+        (own_folder / "number.txt").write_text(str(number))
+        (own_folder / "own_task.py").write_text(code)
+        load._own.cache_clear()
+        sources.append(load_task("own_task.py:make")[1])
+    assert sources[0] != sources[1]
 
 
 def test_a_file_that_cannot_be_imported_says_why(tmp_path):

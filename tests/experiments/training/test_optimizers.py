@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from inna.dynamics import INNA_DEFAULTS
 from inna.experiments import Run
 from inna.experiments.comparison import contender
 from inna.experiments.study.optimizer_names import NAMED
+from inna.experiments.tasks.fingerprint import SCHEME
 from inna.experiments.training.optimizers import build, default_lr, names, parse
 from inna.torch import INNA, INNAprop
 
@@ -48,6 +50,25 @@ def test_specifications(text, kind, values):
     group = optimizer.param_groups[0]
     assert group["lr"] == 0.25
     assert {name: group[name] for name in values} == values
+
+
+def test_the_code_of_an_optimizer_of_ones_own_is_part_of_its_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    path = tmp_path / "own_optimizers.py"
+    path.write_text("import torch\nclass Mine(torch.optim.SGD):\n    factor = 1\n")
+    first = contender("own_optimizers:Mine")
+    assert first.source.startswith(SCHEME)
+    assert contender("sgd").source == contender("torch.optim:SGD").source == contender("inna.torch:INNA").source == ""
+    path.write_text(path.read_text().replace("factor = 1", "factor = 2"))
+    with pytest.raises(ValueError, match=r"own_optimizers\.py has changed since this process imported it"):
+        parse("own_optimizers:Mine")
+    del sys.modules["own_optimizers"]
+    assert contender("own_optimizers:Mine").source != first.source
+    run = Run("d", "m", "own_optimizers:Mine", 0.1, optimizer_source=first.source)
+    with pytest.raises(ValueError, match="its code was changed"):
+        build(run, nn.Linear(2, 2))
+    del sys.modules["own_optimizers"]
 
 
 def test_every_name_of_torch_is_a_name():

@@ -325,7 +325,7 @@ def test_a_loader_without_data_and_a_source_that_changed_are_refused():
     task = Task("t", tiny_task.network, empty, TINY.test, nn.functional.mse_loss)
     with pytest.raises(ValueError, match="yields no data"):
         measure(a_run(), task)
-    with pytest.raises(ValueError, match="source differs"):
+    with pytest.raises(ValueError, match="is not the task of the run"):
         train(Run(tiny_task.PATH, "network", "sgd", 0.1, source="0" * 64))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from inna.experiments.rows.lock import lock
 from inna.experiments.rows.packed import PACKED, packed_line, read_lines
-from inna.experiments.rows.row_files import SUFFIX, DamagedRowError, read_row
+from inna.experiments.rows.row_files import SUFFIX, DamagedRowError, read_row, row_path
 from inna.files import describe_damage, read_file, remove_abandoned, replacing
 
 __all__ = ["Packed", "pack"]
@@ -62,13 +62,16 @@ def _pack(folder: Path) -> Packed:
         else:
             lines[row[0].key] = line
     single: list[Path] = []
+    packed: set[str] = set()
     for file in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             run, result = read_row(file)
         except (DamagedRowError, OSError) as error:
             damaged.append(describe_damage(file, error))
         else:
-            lines[run.key] = packed_line(run, result)
+            if run.key not in packed or file == row_path(folder, run):
+                lines[run.key] = packed_line(run, result)
+            packed.add(run.key)
             single.append(file)
     content = b"".join(line + b"\n" for line in (*(lines[key] for key in sorted(lines)), *kept))
     if content != before:

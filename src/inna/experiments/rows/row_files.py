@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DamagedRowError",
+    "find_result",
     "load_rows",
     "read_document",
     "read_row",
@@ -51,10 +52,13 @@ def row_path(folder: Path, run: Run) -> Path:
 def write_row(folder: Path, run: Run, result: Result) -> Path:
     """Write the row of ``run`` into ``folder`` (made if missing), under a temporary name first, then renamed.
 
+    A row of another run under this name gets its own name first, unless that is taken.
+
     Raises:
         OSError: the folder cannot be written, or the disk is full; no half-written row is left behind.
     """
     path = row_path(folder, run)
+    _give_back(path, run)
     write_document(path, row_document(run, result))
     return path
 
@@ -70,6 +74,17 @@ def read_row(path: Path) -> tuple[Run, Result]:
         return row_from_document(read_document(path))
     except ValueError as error:
         raise DamagedRowError(str(error) if isinstance(error, DamagedRowError) else f"{path}: {error}") from None
+
+
+def _give_back(path: Path, run: Run) -> None:
+    """Rename the row at ``path`` if it is of another run than ``run``."""
+    try:
+        inside, _ = read_row(path)
+    except (FileNotFoundError, DamagedRowError):
+        return
+    proper = row_path(path.parent, inside)
+    if inside != run and not proper.exists():
+        path.rename(proper)
 
 
 def read_document(path: Path) -> dict[str, Any]:
@@ -91,7 +106,8 @@ def read_rows(
     """Read every intact row of ``folder``: run -> result, in the order of the row files' names.
 
     Rows are read from rows.jsonl and from row files, whichever are there. Of a run that is in both, the row file
-    counts: it was written after packing.
+    counts: it was written after packing. The run inside decides whose row a file is, not its name. Of two row files
+    of a run, that with the run's name counts.
 
     Args:
         folder: where the rows are; an empty one gives an empty dictionary.
@@ -104,15 +120,33 @@ def read_rows(
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    rows = dict(read_packed(folder / PACKED, on_damage))
+    single: dict[Run, Result] = {}
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:
             run, result = read_row(path)
         except (DamagedRowError, OSError) as error:
             on_damage(describe_damage(path, error))
         else:
-            rows[run] = result
-    return _in_order_of_names(rows)
+            if run not in single or path == row_path(folder, run):
+                single[run] = result
+    return _in_order_of_names(dict(read_packed(folder / PACKED, on_damage)) | single)
+
+
+def find_result(folder: Path, run: Run, on_damage: Callable[[str], object]) -> Result | None:
+    """Return the result of ``run`` in ``folder``, None if there is none.
+
+    Args:
+        folder: may be missing.
+        run: the run.
+        on_damage: as in `read_rows`.
+    """
+    try:
+        inside, result = read_row(row_path(folder, run))
+    except (FileNotFoundError, DamagedRowError):
+        inside = None
+    if inside == run:
+        return result
+    return read_rows(folder, on_damage).get(run) if folder.is_dir() else None
 
 
 def load_rows(folder: str | Path) -> pd.DataFrame:

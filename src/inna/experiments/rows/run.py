@@ -39,7 +39,8 @@ class Run:
         epochs: passes over the training data, >= 1.
         seed: decides the initial weights and the order of the data.
         device, precision: where and in which arithmetic.
-        source: digest of the task that ``dataset`` names, if that is a file of one's own; else empty.
+        source: fingerprint of the task that ``dataset`` names, if it is one's own; else empty.
+        optimizer_source: fingerprint of the optimizer's class; empty for those of torch and inna.
 
     Raises:
         ValueError: a number is out of range.
@@ -59,6 +60,7 @@ class Run:
     device: str = "cpu"
     precision: str = "float32"
     source: str = ""
+    optimizer_source: str = ""
 
     def __post_init__(self) -> None:
         for name in ("dataset", "model", "optimizer", "device", "precision", "source"):
@@ -111,8 +113,10 @@ def _setting(name: str, value: Any, depth: int = 0) -> Any:
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """Return the fields of ``run`` as plain JSON."""
+    """Return the fields of ``run`` as plain JSON; without ``optimizer_source``, which is younger, if it is empty."""
     encoded: dict[str, Any] = encode(vars(run))
+    if not run.optimizer_source:
+        del encoded["optimizer_source"]
     return encoded
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inna.experiments.formatting import count, plain
+from inna.experiments.rows.origins import versions_note
 from inna.experiments.rows.results import Rows
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.statistics.summary import Summary, summarize
@@ -23,7 +24,7 @@ class Results:
         folder: where they are.
         study: its description; labels are on one line and without control characters.
         rows: every intact row of the folder.
-        notes: warnings about skipped rows.
+        notes: warnings about skipped rows, and about rows of other versions of inna.
         summary: the statistics of the study's rows.
     """
 
@@ -64,4 +65,6 @@ def open_results(folder: str | Path) -> Results:
         notes.append(
             f"Skipped: {count(len(rows) - used, 'row')} of the folder, with other settings or of another study."
         )
+    if note := versions_note(result for _, result in summary.rows()):
+        notes.append(note)
     return Results(folder, study, rows, tuple(notes), summary)

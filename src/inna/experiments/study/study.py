@@ -50,6 +50,7 @@ class Contender:
     Attributes:
         label: its name in tables and legends, unique within the study.
         optimizer, alpha, beta, settings: as in `Run`.
+        source: ``optimizer_source`` of `Run`.
         grid: the learning rates (γ) to try, ascending.
         qs: the powers q of the decay γ (k + 1)^-q to try.
 
@@ -64,6 +65,7 @@ class Contender:
     settings: tuple[tuple[str, Any], ...] = ()
     grid: tuple[float, ...] = HALF_DECADES
     qs: tuple[float, ...] = SCHEDULES
+    source: str = ""
 
     def __post_init__(self) -> None:
         check_text("label", self.label)
@@ -205,6 +207,7 @@ class Study:
             device=self.device,
             precision=self.precision,
             source=self.source,
+            optimizer_source=contender.source,
         )
 
     def tuning_run(self, contender: Contender, lr: float, q: float) -> Run:

@@ -15,7 +15,7 @@ from typing import Any
 
 from inna.experiments.rows.run import Run
 from inna.experiments.sweep.workers import Ended, attempt, store
-from inna.experiments.tasks.load import load_task
+from inna.experiments.tasks.load import task_of
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.tensorboard import EventLog
 from inna.experiments.training.train import checkpoint_path
@@ -58,7 +58,7 @@ def attempt_remotely(
             path.write_bytes(checkpoint)
         ended = attempt(
             run,
-            lambda: task or load_task(run.dataset, model=run.model)[0],
+            lambda: task or task_of(run),
             checkpoint=path,
             checkpoint_seconds=math.inf,
             stop=stop,

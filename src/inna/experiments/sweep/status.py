@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inna.experiments.formatting import count, duration, print_line, printable
+from inna.experiments.rows.origins import versions_note
 from inna.experiments.rows.results import Rows, number
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.study.remaining import Outlook, outlook
@@ -44,6 +45,7 @@ class Status:
         sweep: the active sweep; None if there is none.
         seconds: estimated computing time left, in one process; NaN before the first row.
         damaged: a line for each file that was skipped.
+        origins: a line about results of other versions of inna; empty if there are none.
     """
 
     study: Study
@@ -55,6 +57,7 @@ class Status:
     sweep: ActiveSweep | None
     seconds: float
     damaged: tuple[str, ...]
+    origins: str
 
 
 def read_status(folder: Path) -> Status:
@@ -90,6 +93,7 @@ def read_status(folder: Path) -> Status:
         sweep=sweep,
         seconds=_seconds_left(study, rows, parts, running),
         damaged=tuple(damaged),
+        origins=versions_note(rows.values()),
     )
 
 
@@ -111,6 +115,7 @@ def print_status(status: Status, folder: Path, console: Console) -> None:
     lines += [f"running: {state.text}, epoch {state.epoch}/{state.epochs}{_loss(state)}" for state in status.running]
     lines += [f"failed: {text}: {error}" for text, error in status.failed.values()]
     lines += [f"damaged: {line}" for line in status.damaged]
+    lines += filter(None, [status.origins])
     if status.sweep is not None:
         since = duration(max(0.0, time.time() - status.sweep.started))
         lines.append(

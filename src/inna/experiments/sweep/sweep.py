@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from inna.experiments.formatting import count, enumerate_words
 from inna.experiments.rows.lock import FolderGoneError, FolderInUseError, lock
+from inna.experiments.rows.origins import unused_sources_note, versions_note
 from inna.experiments.rows.results import Result, Rows, cost
 from inna.experiments.rows.row_files import DamagedRowError, read_rows
 from inna.experiments.rows.run import Run, describe
@@ -25,7 +26,7 @@ from inna.experiments.sweep.active_runs import announce_sweep, read_active_sweep
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.stopping import Stopping
 from inna.experiments.sweep.workers import Context, Failure, Processes, SweepError, explain
-from inna.experiments.tasks.load import load_task
+from inna.experiments.tasks.load import task_of
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.train import remove_finished_checkpoints
 from inna.files import read_file, write_whole
@@ -130,7 +131,10 @@ def _workers(study: Study, context: Context) -> contextlib.AbstractContextManage
     from inna.experiments.sweep.dask import connect
 
     if context.task is None and study.source:  # its file exists on this machine only
-        context = dataclasses.replace(context, task=load_task(study.dataset, model=study.model)[0])
+        contender = study.contenders[0]
+        context = dataclasses.replace(
+            context, task=task_of(study.tuning_run(contender, contender.grid[0], contender.qs[0]))
+        )
     return connect(context)
 
 
@@ -146,6 +150,8 @@ def _run_rounds(
     """Add the missing runs to ``rows``, until a stop; return those that failed."""
     failures: dict[Run, Failure] = {}
     write_failures(folder, {})
+    for note in filter(None, _origin_notes(study, rows)):
+        progress.note(note)
     progress.begin(study, folder, outlook(study, rows, failures))
     while not stopping.requested() and (due := _due(study, rows, failures, workers.jobs)):
         with contextlib.closing(workers.execute(list(due))) as ends:
@@ -183,6 +189,12 @@ def _save(study: Study, folder: Path, note: Callable[[str], object]) -> None:
             write_whole(kept, read_file(folder / MANIFEST))
             note(f"{where}; its rows stay, its description is kept as {kept.name}")
     study.save(folder)
+
+
+def _origin_notes(study: Study, rows: Rows) -> tuple[str, str]:
+    tunings = [state(study, contender, rows) for contender in study.contenders]
+    used = [run for tuning in tunings for run in (*tuning.plan, *tuning.finals)]
+    return versions_note(rows[run] for run in used if run in rows), unused_sources_note(rows, used)
 
 
 @contextlib.contextmanager

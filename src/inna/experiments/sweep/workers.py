@@ -11,7 +11,6 @@ import itertools
 import os
 import pickle
 import signal
-import sys
 import tempfile
 import time
 import traceback
@@ -33,7 +32,8 @@ from inna.experiments.sweep.active_runs import Heartbeat, read_ended_runs, remov
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.stopping import StopFlag, Stopping
 from inna.experiments.tasks.exits import ExitGuard, raised_by_code
-from inna.experiments.tasks.load import load_task
+from inna.experiments.tasks.load import task_of
+from inna.experiments.tasks.own_code import own_modules
 from inna.experiments.tasks.task import Task, describe_error
 from inna.experiments.training.loop import StoppedError
 from inna.experiments.training.tensorboard import EventLog
@@ -161,20 +161,17 @@ def explain(error: BaseException) -> tuple[str, bool]:
 
 
 def encode_task(task: Task) -> tuple[bytes, str]:
-    """Return ``task`` as bytes, its file's functions by value, and their SHA-256.
+    """Return ``task`` as bytes and their SHA-256; the user's own modules are in it by value, as they are here.
 
     Raises:
         ValueError: it contains something that cannot be sent to another process.
     """
     import cloudpickle
 
-    functions = (task.model, task.loss, *(function for function, _ in task.metrics.values()))
-    modules = {sys.modules.get(getattr(function, "__module__", None) or "") for function in functions}
     with contextlib.ExitStack() as stack:
-        for module in modules:
-            if module is not None and module.__name__.startswith("inna_task_"):
-                cloudpickle.register_pickle_by_value(module)
-                stack.callback(cloudpickle.unregister_pickle_by_value, module)
+        for module in own_modules():
+            cloudpickle.register_pickle_by_value(module)
+            stack.callback(cloudpickle.unregister_pickle_by_value, module)
         try:
             with ExitGuard():
                 content: bytes = cloudpickle.dumps(task)
@@ -390,10 +387,7 @@ def _work(run: Run, delivery: _Delivery) -> Ended:
 def _task(run: Run, delivery: _Delivery) -> Task:
     if delivery.pickled is not None:
         return _read_task(delivery.pickled, delivery.sha256)
-    task, source = load_task(run.dataset, delivery.directory, model=run.model)
-    if source != run.source:
-        raise ValueError(f"{run.dataset} was changed during the sweep")
-    return task
+    return task_of(run, delivery.directory)
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,16 +7,26 @@ import inspect
 from collections.abc import Callable, Mapping
 from functools import cache, lru_cache, partial
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from inna.experiments.rows.run import Run
 from inna.experiments.tasks import datasets, networks
 from inna.experiments.tasks.catalogue import DatasetEntry, builtin_model, entry
 from inna.experiments.tasks.exits import ExitGuard
-from inna.experiments.tasks.own_code import find_module, import_file, import_module, task_file
-from inna.experiments.tasks.seeds import derive, isolated
+from inna.experiments.tasks.fingerprint.digests import fingerprint_and_modules
+from inna.experiments.tasks.own_code import (
+    changed_file,
+    find_module,
+    import_file,
+    import_module,
+    source_digest,
+    task_file,
+)
+from inna.experiments.tasks.seeds import THREADS, derive, isolated, threads
 from inna.experiments.tasks.subsets import split_subset
 from inna.experiments.tasks.task import Task, accuracy, describe_error, describe_type
 
@@ -25,6 +35,7 @@ __all__ = [
     "BuiltinTask",
     "check_model",
     "load_task",
+    "task_of",
 ]
 
 
@@ -61,7 +72,7 @@ BUILTIN_TASKS: Mapping[str, BuiltinTask] = {
 
 
 def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tuple[Task, str]:
-    """Load a task by its name; return it with the digest of its source.
+    """Load a task by its name; return it with its fingerprint.
 
     Args:
         name: a built-in task; with ``[:N]`` only its first N training images and test images in proportion. Or a
@@ -71,21 +82,42 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
         model: which of a built-in task's networks; "" for its first. Your own task has one network only.
 
     Returns:
-        The task, and the SHA-256 of the file that defines it ("" for a built-in task). Files that it imports are not
-        part of the digest.
+        The task, and its `fingerprint`, of which the bytes of the file that defines it are a part ("" for a built-in
+        task).
 
     Raises:
-        ValueError: the task, network, file or function does not exist; the function raises, or returns no `Task`.
+        ValueError: the task, network, file or function does not exist; the function raises, or returns no `Task`; a
+            part of the task has no fingerprint; a module that it uses has changed since this process imported it.
         DataError: a built-in task's data are missing and cannot be downloaded.
     """
     if ":" not in split_subset(name)[0]:
         return _builtin(name, builtin_model(name, model)), ""
     place, _, function = name.rpartition(":")
     path = task_file(name, folder) if place.endswith(".py") else _module_file(place)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    task = _own(name, place, path.resolve(), digest, function)
-    check_model(task, model)
-    return task, digest
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"task {name}: {path} cannot be read: {error.strerror}") from error
+    own = _own(name, place, path.resolve(), content, function)
+    for module in own.modules:
+        if changed := changed_file(module):
+            raise ValueError(f"task {name}: {changed} has changed since this process imported it; start Python again")
+    check_model(own.task, model)
+    return own.task, own.source
+
+
+def task_of(run: Run, folder: Path | None = None) -> Task:
+    """Load the task of ``run``, as `load_task` does.
+
+    Raises:
+        ValueError: the task is another one than the run's; or as in `load_task`.
+    """
+    task, source = load_task(run.dataset, folder, model=run.model)
+    if source != run.source:
+        raise ValueError(
+            f"{run.dataset} is not the task of the run: it was changed, or is made differently in each process"
+        )
+    return task
 
 
 def check_model(task: Task, model: str) -> None:
@@ -125,11 +157,20 @@ def _builtin_data(name: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tenso
     return BUILTIN_TASKS[name].data()
 
 
+class _Own(NamedTuple):
+    """A task of one's own, its fingerprint, and the modules of one's own in it."""
+
+    task: Task
+    source: str
+    modules: list[ModuleType]
+
+
 @lru_cache(maxsize=8)
-def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
+def _own(name: str, place: str, path: Path, content: bytes, function: str) -> _Own:
+    digest = hashlib.sha256(content).hexdigest()
     try:
         with ExitGuard():
-            module = import_file(path, digest) if place.endswith(".py") else import_module(place)
+            module = import_file(path, content, digest) if place.endswith(".py") else import_module(place)
     except Exception as error:
         raise ValueError(f"task {name}: importing {path} failed: {describe_error(error)}") from error
     make = getattr(module, function, None)
@@ -137,13 +178,14 @@ def _own(name: str, place: str, path: Path, digest: str, function: str) -> Task:
         own = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
         raise ValueError(f"task {name}: {path} has no function {function!r}; it has {', '.join(own) or 'none'}")
     try:
-        with ExitGuard(), isolated(derive(0, "task")):
+        with ExitGuard(), threads(THREADS), isolated(derive(0, "task")):
             task = make()
     except Exception as error:
         raise ValueError(f"task {name}: {function}() failed: {describe_error(error)}") from error
     if not isinstance(task, Task):
         raise ValueError(f"task {name}: {function}() must return an inna.experiments.Task, got {describe_type(task)}")
-    return task
+    source, modules = fingerprint_and_modules(task, source_digest(module))
+    return _Own(task, source, modules)
 
 
 def _module_file(module: str) -> Path:

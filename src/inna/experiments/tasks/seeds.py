@@ -1,4 +1,4 @@
-"""Derive every random choice of a run from its seed, without changing the caller's random state."""
+"""Derive every random choice of a run from its seed, and compute in one thread, without changing the caller's state."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 
-__all__ = ["derive", "isolated", "reseed"]
+__all__ = ["THREADS", "derive", "isolated", "reseed", "threads"]
+
+THREADS = 1  # of every run and of the making of tasks: how sums round depends on it
 
 
 def derive(seed: int, *purpose: str | int) -> int:
@@ -47,3 +49,14 @@ def isolated(seed: int, device: torch.device | None = None) -> Iterator[None]:
         finally:
             np.random.set_state(numpy_state)
             random.setstate(python_state)
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Run a block with ``count`` threads of torch, then restore their number."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -49,6 +49,8 @@ class Task:
         model_name: the network's name in results; by default the name of the function ``model``, if it has one.
         channels_last: whether the network and its inputs use torch's channels-last memory layout, in which convolutions
             over images are faster. It rounds differently, so it is one of the settings of a run.
+        version: any text. It is part of the task's fingerprint, and takes the place of the parts that have none, such
+            as an open file; without it they are refused. Change it whenever such a part changes.
 
     Raises:
         TypeError: an attribute is of the wrong type.
@@ -63,9 +65,10 @@ class Task:
     metrics: Mapping[str, tuple[Callable[[Tensor, Tensor], Any], Literal["max", "min"]]] = field(default_factory=dict)
     model_name: str = ""
     channels_last: bool = False
+    version: str = ""
 
     def __post_init__(self) -> None:
-        for attribute, least in (("name", 1), ("model_name", 0)):
+        for attribute, least in (("name", 1), ("model_name", 0), ("version", 0)):
             text = getattr(self, attribute)
             if not isinstance(text, str) or len(text) < least or not text.isprintable():
                 given = repr(text) if isinstance(text, str) else describe_type(text)

@@ -1,16 +1,12 @@
-"""The device, the precision and the threads of a run."""
+"""The device and the precision of a run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 
-__all__ = ["PRECISIONS", "THREADS", "Precision", "resolve_device", "threads"]
-
-THREADS = 1  # of every run, so that its row does not depend on what runs beside it
+__all__ = ["PRECISIONS", "Precision", "resolve_device"]
 
 
 class Precision(NamedTuple):
@@ -42,14 +38,3 @@ def resolve_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device {name!r} is not usable here: {next(iter(str(error).splitlines()), '')}") from None
     return device
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Run a block with ``count`` threads of torch, then restore their number."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -18,13 +18,13 @@ from torch.utils.data import DataLoader
 
 from inna.experiments.rows.run import Run
 from inna.experiments.tasks.exits import ExitGuard
-from inna.experiments.tasks.seeds import derive, reseed
+from inna.experiments.tasks.seeds import THREADS, derive, reseed
 from inna.experiments.tasks.task import Task
 from inna.experiments.training import optimizers
 from inna.experiments.training.batches import EVALUATION_BATCH, Batches
 from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from inna.experiments.training.cuda_graph import GraphedEpochs, graph_settings
-from inna.experiments.training.devices import PRECISIONS, THREADS
+from inna.experiments.training.devices import PRECISIONS
 from inna.experiments.training.divergence import (
     DivergedError,
     check_epoch,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -19,7 +20,8 @@ from torch import nn
 from inna.experiments.rows.run import Run
 from inna.experiments.study.optimizer_names import NAMED, check_setting, split, unknown_name
 from inna.experiments.tasks.exits import ExitGuard
-from inna.experiments.tasks.own_code import import_module
+from inna.experiments.tasks.fingerprint import fingerprint_class
+from inna.experiments.tasks.own_code import changed_file, import_module
 from inna.experiments.tasks.task import describe_error
 
 __all__ = [
@@ -35,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Specification:
-    """A parsed specification; the dampings are None for optimizers without them."""
+    """A parsed specification; the dampings are None for optimizers without them, ``source`` is as in `Run`."""
 
     name: str
     optimizer: type[torch.optim.Optimizer]
@@ -43,6 +45,7 @@ class Specification:
     alpha: float | None
     beta: float | None
     settings: tuple[tuple[str, Any], ...]
+    source: str
 
 
 def names() -> list[str]:
@@ -61,6 +64,8 @@ def parse(text: str) -> Specification:
     name, given = split(text)
     named = NAMED.get(name)
     optimizer = _class(named.target if named else name)
+    if changed := changed_file(sys.modules[optimizer.__module__]):
+        raise ValueError(f"optimizer {name}: {changed} has changed since this process imported it; start Python again")
     accepted = _accepted(optimizer)
     settings: dict[str, Any] = {}
     for key, value in given.items():
@@ -81,6 +86,7 @@ def parse(text: str) -> Specification:
         alpha=alpha,
         beta=beta,
         settings=tuple(sorted(deviations.items())),
+        source=fingerprint_class(optimizer),
     )
 
 
@@ -93,13 +99,16 @@ def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyT
         extra: settings that do not change what is computed, such as those of `graph_settings`.
 
     Raises:
-        ValueError: there is no such optimizer, or a setting is out of range.
+        ValueError: there is no such optimizer, its class is another one than the run's, or a setting is out of range.
         TypeError: a setting that it does not have.
     """
     named = NAMED.get(run.optimizer)
     settings: dict[str, Any] = dict(named.settings) if named else {}
     settings |= dict(extra) | run.arguments
-    optimizer: Callable[..., torch.optim.Optimizer] = class_of(run)
+    kind = class_of(run)
+    if run.optimizer_source and run.optimizer_source != fingerprint_class(kind):
+        raise ValueError(f"{run.optimizer} is not the optimizer of the run: its code was changed")
+    optimizer: Callable[..., torch.optim.Optimizer] = kind
     return optimizer(network.parameters(), lr=run.lr, **settings)
 
 

@@ -20,11 +20,11 @@ from typing import Any
 from inna.experiments.rows.results import Rows
 from inna.experiments.rows.row_files import row_path, write_row
 from inna.experiments.rows.run import Run
-from inna.experiments.tasks.load import load_task
-from inna.experiments.tasks.seeds import derive, isolated
+from inna.experiments.tasks.load import task_of
+from inna.experiments.tasks.seeds import THREADS, derive, isolated, threads
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint
-from inna.experiments.training.devices import THREADS, resolve_device, threads
+from inna.experiments.training.devices import resolve_device
 from inna.experiments.training.loop import OnEpoch, OnNote, Pace, Training
 from inna.files import remove_abandoned
 
@@ -76,9 +76,7 @@ def train(
     ('done', 8714, 45)
     """
     if task is None:
-        task, source = load_task(run.dataset, model=run.model)
-        if source != run.source:
-            raise ValueError(f"{run.dataset} is not the version of the run: its source differs")
+        task = task_of(run)
     checkpoint = None
     if folder is not None:
         checkpoint = checkpoint_path(Path(folder), run)
