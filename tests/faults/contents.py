@@ -69,9 +69,17 @@ def differences(expected: dict[str, Any], found: dict[str, Any]) -> list[str]:
 
 
 def lost(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Rows and checkpoints that were whole before a kill and are gone or damaged after it."""
+    """Rows and checkpoints that were whole before a kill and are gone or damaged after it.
+
+    A checkpoint goes when the row of its run has been written.
+    """
     return [
         name
         for name, content in before.items()
-        if content is not None and name.endswith((".row.json", ".checkpoint")) and after.get(name) is None
+        if content is not None
+        and after.get(name) is None
+        and (
+            name.endswith(".row.json")
+            or (name.endswith(".checkpoint") and after.get(name.replace(".checkpoint", ".row.json")) is None)
+        )
     ]
