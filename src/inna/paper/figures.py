@@ -124,7 +124,7 @@ def _all_diverged(entry: Entry) -> bool:
 def _panel(summary: Summary, figure: int, side: _Side, members: set[str]) -> _Drawn | None:
     """Return the panel, if any of its optimizers has a curve."""
     measure = TRAIN_LOSS if side.quantity == LOSS else Metric(ACCURACY, "max")
-    known, _ = curve_points(summary, measure)
+    known, _ = curve_points(summary, measure, as_compared=False)
     points = [_scaled(row, side.quantity) for row in known if row["contender"] in side.labels]
     if not points:
         return None

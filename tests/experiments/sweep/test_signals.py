@@ -120,6 +120,8 @@ def test_the_group_of_a_sweep_with_workers_is_asked_to_end(tmp_path):
     }
 
 
+# JAX warns of forks once it is imported, as other tests of the process may do.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_a_terminal_that_closes_leaves_a_checkpoint(tmp_path):
     """The display cannot be written to any more, which must not end the sweep before its checkpoint is there."""
     arguments = ["compare", "--task", tiny_task.PATH, *LONG, "--jobs", "1", "--out", str(tmp_path)]

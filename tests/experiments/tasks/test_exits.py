@@ -188,6 +188,8 @@ def test_what_passes_a_guard(monkeypatch):
     assert os._exit is before
 
 
+# JAX warns of forks once it is imported, as other tests of the process may do.
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
 def test_children_and_other_threads_end_as_they_wish():
     with ExitGuard():
         child = multiprocessing.get_context("fork").Process(target=os._exit, args=(7,))

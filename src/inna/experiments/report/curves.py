@@ -8,7 +8,7 @@ from inna.experiments.charts.curves import curve_panel
 from inna.experiments.charts.drawing import Figure, Rows
 from inna.experiments.charts.themes import Style, assign
 from inna.experiments.report.sentences import measure_name
-from inna.experiments.rows.results import history, number, trained
+from inna.experiments.rows.results import finished, history, number, trained
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import spread
 from inna.experiments.statistics.summary import Summary
@@ -35,15 +35,23 @@ def contender_styles(summary: Summary) -> dict[str, Style]:
     return {entry.label: chosen[entry.label] for entry in summary.entries}
 
 
-def curve_points(summary: Summary, measure: Metric) -> tuple[Rows, int]:
-    """Return mean, best and worst per epoch over the final runs that trained, of every step-th epoch, and the step."""
+def curve_points(summary: Summary, measure: Metric, *, as_compared: bool = True) -> tuple[Rows, int]:
+    """Return mean, best and worst per epoch over final runs, of every step-th epoch, and the step.
+
+    Args:
+        summary: of the study.
+        measure: what is drawn.
+        as_compared: over the runs that trained, the mean geometric where ratios are compared. Else over all that
+            finished, the mean arithmetic.
+    """
     step = max(1, math.ceil(len(summary.entries) * (summary.study.epochs + 1) / MAX_POINTS))
     rows: Rows = []
-    geometric = summary.ratios(measure)
+    geometric = as_compared and summary.ratios(measure)
+    counts = trained if as_compared else finished
     for entry in summary.entries:
         by_epoch: dict[int, list[float]] = {}
         for _, result in entry.finals.values():
-            if trained(result):
+            if counts(result):
                 for measured in history(result):
                     by_epoch.setdefault(int(measured["epoch"]), []).append(number(measured.get(measure.name)))
         for epoch, values in sorted(by_epoch.items()):

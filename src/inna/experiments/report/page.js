@@ -21,9 +21,9 @@
     });
   }
 
-  // Compare with the optimizer that the reader chooses.
-  const comparisons = JSON.parse(document.getElementById("comparisons").textContent);
-  document.getElementById("reference").addEventListener("change", (event) => {
+  // Compare with the optimizer that the reader chooses; the page of a reproduction has no such choice.
+  document.getElementById("reference")?.addEventListener("change", (event) => {
+    const comparisons = JSON.parse(document.getElementById("comparisons").textContent);
     const reference = event.currentTarget.value;
     for (const line of document.querySelectorAll("table.results tbody tr")) {
       const cells = comparisons[reference][line.children[0].dataset.value];
