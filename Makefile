@@ -26,7 +26,7 @@ test-ecosystem: .venv/ecosystem/.ready .venv/timm/.ready .venv/tensorflow/.ready
 	.venv/timm/bin/python -m pytest tests/ecosystem/test_timm.py
 	.venv/tensorflow/bin/python -m pytest -k tensorflow tests/test_keras_backends.py tests/test_parity.py
 
-# Injected faults: kills, signals, full disks, damaged files, clusters, races. About 80 minutes; the tests have short versions.
+# Injected faults: kills, signals, full disks, damaged files, clusters, races. Over an hour; the tests have short versions.
 faults: .venv/.dev
 	PYTHONPATH=tests $(BIN)/python -m faults --json results/cpu/faults.json --docs docs/reliability.md
 
