@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import inna
+from inna.experiments.rows.check_result import check_result
 from inna.experiments.rows.documents import row_document
 from inna.experiments.rows.origins import unused_sources_note, versions_note
 from inna.experiments.rows.pack import pack
@@ -133,3 +134,11 @@ def test_load_rows_gives_histories_as_lists_of_dictionaries(tmp_path, packed):
 def test_runs_out_of_range_are_refused(changes):
     with pytest.raises(ValueError, match=f"{next(iter(changes))} must be"):
         Run(**{"dataset": "d", "model": "m", "optimizer": "sgd", "lr": 0.1} | changes)
+
+
+def test_the_loss_of_a_constant_output_may_be_unknown_but_is_a_number():
+    for value in (None, 2.3, -1):
+        check_result({"constant_loss": value})
+    for value in ("2.3", True, 10**400, [2.3]):
+        with pytest.raises(ValueError, match="constant_loss must be a number"):
+            check_result({"constant_loss": value})

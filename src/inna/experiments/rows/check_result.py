@@ -37,6 +37,11 @@ def _number(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a number")
 
 
+def _number_or_none(name: str, value: Any) -> None:
+    if value is not None:
+        _number(name, value)
+
+
 def _huge(value: int) -> bool:
     return not -LARGEST <= value <= LARGEST
 
@@ -111,6 +116,7 @@ _MEMBERS: dict[str, _Check] = {
     "state_bytes_per_parameter": _number,
     "parameters": _count,
     "iterations": _count,
+    "constant_loss": _number_or_none,
     "threads": _count,
     "cuda_graph": _flag,
     "versions": _facts,

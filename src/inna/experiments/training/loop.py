@@ -298,14 +298,18 @@ class Training:
         return total / count, scores
 
     def _constant_loss(self) -> float | None:
-        """Return `constant_loss` of the training set; None where a DataLoader yields it."""
+        """Return `constant_loss` of the training set; None where a DataLoader yields it, or the task's code fails."""
         data = self.train_set.data
         if isinstance(data, DataLoader):
             return None
-        self.network.eval()
-        with torch.no_grad():
-            output = self._outputs(data[0][:1])
-        return constant_loss(output, data[1], self.task.loss)
+        # Training is over: what the network says of one sample, or the loss of a constant, must not lose its result.
+        with contextlib.suppress(Exception), self._code_of("model"):
+            self.network.eval()
+            with torch.no_grad():
+                output = self._outputs(data[0][:1])
+            self._code_of("loss")
+            return constant_loss(output, data[1], self.task.loss)
+        return None
 
     def _now(self) -> float:
         self._synchronize()
