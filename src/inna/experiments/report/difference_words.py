@@ -9,7 +9,7 @@ from inna.experiments.formatting import DASH, fixed, signed
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import Difference
 
-__all__ = ["Compared", "compared", "comparison_word", "interval_words", "mean_words", "ratio"]
+__all__ = ["NOTHING", "Compared", "compared", "comparison_word", "interval_words", "mean_words", "ratio"]
 
 
 class Compared(NamedTuple):

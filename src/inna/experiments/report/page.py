@@ -76,16 +76,17 @@ def build_page(results: Results) -> str:
 
 def _comparisons(summary: Summary) -> dict[str, dict[str, list[Sequence[str | float | None]]]]:
     """Return reference -> label -> per measure: mean, interval, comparison, and the number to sort by (None: none)."""
+    chosen = {entry.label: None if entry is summary.reference else entry for entry in summary.entries}
     return {
-        reference.label: {
+        reference: {
             label: [
                 (cell.mean, cell.interval, cell.comparison, None if math.isnan(cell.value) else cell.value)
                 for cell in (cells[label] for cells in per_measure)
             ]
             for label in per_measure[0]
         }
-        for reference in summary.entries
-        if (per_measure := [comparisons(summary, measure, reference) for measure in summary.measures])
+        for reference, entry in chosen.items()
+        if (per_measure := [comparisons(summary, measure, entry) for measure in summary.measures])
     }
 
 

@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from inna.experiments.formatting import DASH, decimals, duration, fixed, percent, schedule, short
-from inna.experiments.report.difference_words import Compared, compared
+from inna.experiments.report.difference_words import NOTHING, Compared, compared
 from inna.experiments.report.sentences import difference_places, margin_places, measure_places
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import spread
@@ -81,15 +81,16 @@ class Line(NamedTuple):
 def lines(summary: Summary) -> list[Line]:
     """Return a line per optimizer, in the study's order."""
     seconds_places = decimals(entry.seconds_per_epoch for entry in summary.entries)
+    columns = [_measured(summary, measure) for measure in summary.measures]
     return [
         Line(
             label=entry.label,
-            measures=tuple(_measured(summary, entry, measure) for measure in summary.measures),
+            measures=cells,
             tuned=_tuned(entry),
             reached=_reached(entry),
             cost=_cost(entry, seconds_places),
         )
-        for entry in summary.entries
+        for entry, cells in zip(summary.entries, zip(*columns, strict=True), strict=True)
     ]
 
 
@@ -104,16 +105,20 @@ def comparisons(summary: Summary, measure: Metric, reference: Entry | None = Non
     }
 
 
-def _measured(summary: Summary, entry: Entry, measure: Metric) -> Measured:
-    lost = "diverged" if entry.diverged else "did not train" if entry.untrained else ""
-    mean, ends, value = lost or DASH, "", math.nan
-    values = summary.spread(entry, measure)
-    if values is not None:
-        places = measure_places(summary, measure)
-        worst = lost or fixed(values.worst, places)
-        mean, ends, value = fixed(values.mean, places), f"[{worst}, {fixed(values.best, places)}]", values.mean
-    difference = comparisons(summary, measure).get(entry.label, Compared(DASH, "", "", "", math.nan))
-    return Measured(mean, ends, entry in summary.winners(measure), value, difference)
+def _measured(summary: Summary, measure: Metric) -> list[Measured]:
+    """Return the cells of a measure, one per optimizer."""
+    found, winners, places = comparisons(summary, measure), summary.winners(measure), measure_places(summary, measure)
+    cells = []
+    for entry in summary.entries:
+        lost = "diverged" if entry.diverged else "did not train" if entry.untrained else ""
+        mean, ends, value = lost or DASH, "", math.nan
+        values = summary.spread(entry, measure)
+        if values is not None:
+            worst = lost or fixed(values.worst, places)
+            mean, ends, value = fixed(values.mean, places), f"[{worst}, {fixed(values.best, places)}]", values.mean
+        difference = found.get(entry.label, NOTHING._replace(margin=""))
+        cells.append(Measured(mean, ends, entry in winners, value, difference))
+    return cells
 
 
 def _tuned(entry: Entry) -> Tuned:

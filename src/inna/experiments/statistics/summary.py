@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from inna.experiments.rows.results import Cost, Result, Rows, cost, finished, history, number, trained
 from inna.experiments.rows.run import Metric, Run
-from inna.experiments.statistics.intervals import CONFIDENCE, Difference, Spread, holm, paired_difference, spread
+from inna.experiments.statistics.intervals import Difference, Spread, holm, paired_difference, spread
 from inna.experiments.study.study import Choice, Contender, Study
 from inna.experiments.study.tuning import state
 
@@ -73,7 +73,14 @@ class Entry:
     @property
     def untrained(self) -> tuple[int, ...]:
         """The seeds whose final run finished at the loss of a constant output."""
-        return tuple(seed for seed, (_, result) in self.finals.items() if finished(result) and not trained(result))
+        return tuple(
+            seed for seed, (_, result) in self.finals.items() if finished(result) and seed not in self._trained
+        )
+
+    @cached_property
+    def _trained(self) -> Mapping[int, Result]:
+        """Seed -> result of the final runs that trained; every number of a report is read from these."""
+        return {seed: result for seed, (_, result) in self.finals.items() if trained(result)}
 
     @property
     def pending(self) -> bool:
@@ -82,7 +89,7 @@ class Entry:
 
     def values(self, key: str) -> dict[int, float]:
         """Return seed -> the number under ``key``, such as train_loss, of each final run that trained, where finite."""
-        values = {seed: number(result.get(key)) for seed, (_, result) in self.finals.items() if trained(result)}
+        values = {seed: number(result.get(key)) for seed, result in self._trained.items()}
         return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
     @cached_property
@@ -168,14 +175,14 @@ class Summary:
     def differences(self, measure: Metric, reference: Entry | None = None) -> dict[str, Difference]:
         """Return label -> difference to ``reference``, with p-values corrected for multiple comparisons by `holm`.
 
-        Against the study's reference, which was chosen before the runs, the comparisons are the others' with it.
-        Another ``reference`` is chosen after seeing the results: then all pairs of optimizers count.
+        Without ``reference`` it is the study's, which was chosen before the runs: the comparisons are the others' with
+        it. A ``reference`` is chosen after seeing the results: then all pairs of optimizers count.
         """
         base = reference or self.reference
         pairs = {entry.label: self.difference(entry, measure, base) for entry in self.entries if entry is not base}
         known = {label: difference for label, difference in pairs.items() if difference is not None}
         tested = [label for label, difference in known.items() if difference.p is not None]
-        if base is self.reference:
+        if reference is None:
             corrected = dict(zip(tested, holm([known[label].p or 0.0 for label in tested]), strict=True))
         else:
             of_pairs = self._corrected_pairs(measure)
@@ -214,15 +221,8 @@ class Summary:
         winners = self.winners(measure)
         if len(winners) != 1:
             return []
-        corrected = self._corrected_pairs(measure)
-        level = 1 - CONFIDENCE
-        return [
-            entry
-            for entry in self.entries
-            if entry is not winners[0]
-            and entry.values(measure.name)
-            and not corrected.get(frozenset((entry.label, winners[0].label)), 1.0) < level
-        ]
+        found = self.differences(measure, winners[0])
+        return [entry for entry in self.entries if entry.label in found and not found[entry.label].significant]
 
 
 def summarize(study: Study, rows: Rows) -> Summary:
