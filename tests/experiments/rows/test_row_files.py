@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 import inna
 from inna.experiments.rows.check_result import check_result
 from inna.experiments.rows.documents import row_document
+from inna.experiments.rows.history import by_column
 from inna.experiments.rows.origins import unused_sources_note, versions_note
 from inna.experiments.rows.pack import pack
+from inna.experiments.rows.results import history
 from inna.experiments.rows.row_files import find_result, load_rows, read_row, read_rows, row_path, write_row
 from inna.experiments.rows.run import Run, as_json
 
+RESULTS = Path(__file__).parents[3] / "results"
 RUN = Run("digits", "cnn", "adam", 0.1, settings=(("betas", (0.9, 0.99)), ("amsgrad", True), ("eps", None)))
 RESULT = {"status": "diverged", "train_loss": math.nan, "history": [{"epoch": 0, "lr": 0.1, "train_loss": math.inf}]}
 
@@ -142,3 +146,20 @@ def test_the_loss_of_a_constant_output_may_be_unknown_but_is_a_number():
     for value in ("2.3", True, 10**400, [2.3]):
         with pytest.raises(ValueError, match="constant_loss must be a number"):
             check_result({"constant_loss": value})
+
+
+def test_a_history_is_counted_by_epochs_or_iterations():
+    by_step = [{"step": 100, "train_loss": 2.0}, {"step": 200, "train_loss": 1.0}]
+    check_result({"history": by_step})
+    check_result({"history": by_column(by_step)})
+    assert history({"history": by_step}) == ()
+    for entries in ([{"train_loss": 2.0}], [{"step": 0.5}], [{"epoch": 0.5}], [7]):
+        with pytest.raises(ValueError, match="history must have epoch or step in each entry|must be a whole number"):
+            check_result({"history": entries})
+
+
+def test_the_committed_rows_are_read():
+    folders = [path.parent for path in RESULTS.glob("*/rows.jsonl")]
+    assert len(folders) >= 8
+    for folder in folders:
+        assert read_rows(folder, on_damage=pytest.fail)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from inna.checks import LARGEST, check_text, check_whole
@@ -10,6 +10,8 @@ from inna.experiments.rows.history import History
 
 __all__ = ["check_result"]
 
+# What counts the entries of a history: epochs, or iterations where there are none, as in a language model's training.
+INDICES = ("epoch", "step")
 DEEPEST = 8  # levels of lists and objects within a member that is not known here
 
 
@@ -63,21 +65,25 @@ def _facts(name: str, value: Any) -> None:
 def _history(name: str, value: Any) -> None:
     if isinstance(value, History):
         columns = value.columns_as_stored
-        if columns and "epoch" not in columns:
-            raise ValueError(f"{name} must have an epoch in each entry")
+        if columns:
+            _check_index(name, columns)
         for column, values in columns.items():
             for entry in values if isinstance(values, list) else ():  # others are arrays of floats
-                (_count if column == "epoch" else _number)(column, entry)
-            if column == "epoch" and not isinstance(values, list):
-                raise ValueError("epoch must be a whole number")
+                (_count if column in INDICES else _number)(column, entry)
+            if column in INDICES and not isinstance(values, list):
+                raise ValueError(f"{column} must be a whole number")
         return
     if not isinstance(value, list):
         raise ValueError(f"{name} must be a list")
     for entry in value:
-        if not isinstance(entry, Mapping) or "epoch" not in entry:
-            raise ValueError(f"{name} must have an epoch in each entry")
+        _check_index(name, entry if isinstance(entry, Mapping) else ())
         for column, number in entry.items():
-            (_count if column == "epoch" else _number)(column, number)
+            (_count if column in INDICES else _number)(column, number)
+
+
+def _check_index(name: str, columns: Collection[str]) -> None:
+    if not any(index in columns for index in INDICES):
+        raise ValueError(f"{name} must have {' or '.join(INDICES)} in each entry")
 
 
 def _divergence(name: str, value: Any) -> None:

@@ -69,8 +69,9 @@ def trained(result: Result) -> bool:
 
 
 def history(result: Result) -> Sequence[Mapping[str, Any]]:
-    """Return the measurements after each epoch; epoch 0 is before training."""
-    return result.get("history") or ()
+    """Return the measurements after each epoch; epoch 0 is before training. Those by iteration are none."""
+    entries: Sequence[Mapping[str, Any]] = result.get("history") or ()
+    return entries if entries and "epoch" in entries[0] else ()
 
 
 def epochs_begun(run: Run, result: Result) -> int:
