@@ -84,6 +84,7 @@ class Command:
 
     def start(self, folder: Path) -> Started:
         errors = folder.with_name(f"{folder.name}.errors")
+        errors.unlink(missing_ok=True)  # a process that is killed at once leaves those of the one before
         if callable(self.work):
             context = multiprocessing.get_context("forkserver")
             context.set_forkserver_preload([__name__])
