@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from waiting import PATIENCE
+
 SCREENSHOTS = Path(__file__).parent.parent / "docs" / "screenshots.py"
 SIZES = [(1280, 800), (390, 844)]
 SCHEMES = ["light", "dark"]
@@ -89,15 +91,21 @@ def visits(browser: Any) -> Iterator[Any]:
 
 
 def drawn(seen: Visit, scheme: str) -> None:
-    seen.page.wait_for_selector(f"html[data-drawn={scheme}]", timeout=30_000)
+    seen.page.wait_for_selector(f"html[data-drawn={scheme}]", timeout=1000 * PATIENCE)
 
 
 def settle(seen: Visit) -> None:
-    seen.page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done())))")
-    seen.page.wait_for_timeout(150)
+    """Wait until nothing of the page has changed for twenty frames."""
+    seen.page.evaluate(
+        """new Promise((done) => { let quiet = 0;
+        const observer = new MutationObserver(() => { quiet = 0; });
+        observer.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
+        const look = () => { quiet += 1; if (quiet > 20) { observer.disconnect(); done(); }
+        else requestAnimationFrame(look); }; look(); })"""
+    )
 
 
-def until(seen: Visit, condition: str, seconds: float = 30) -> None:
+def until(seen: Visit, condition: str, seconds: float = PATIENCE) -> None:
     """Wait for a condition of the page, looked at once a frame. Playwright's own wait_for_function evaluates text
     inside the page from its second look on, which the pages' policy refuses: it works only if the first look succeeds.
     """

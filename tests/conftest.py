@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("browsing")  # its checks then show what they compared, as those of a test do
-settings.register_profile("fixed", derandomize=True, deadline=None)
+# That data are made slowly says something of the machine, not of the test.
+settings.register_profile("fixed", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("fixed")
 
 

@@ -83,10 +83,10 @@ def make_trouble() -> Task:
 
 
 class Endless(torch.optim.SGD):
-    """Takes a minute for each step; for a process that will be killed."""
+    """Takes an hour for each step; for a process that will be killed."""
 
     def step(self, closure=None):
-        time.sleep(60)
+        time.sleep(3600)
 
 
 class Counted(torch.optim.SGD):

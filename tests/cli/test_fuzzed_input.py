@@ -96,7 +96,7 @@ def test_any_command_line_is_answered_in_one_line(command, arguments):
     check_answer(*carry_out([command, *arguments]))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.sampled_from(OPTIONS[:17]), TEXTS)
 def test_any_value_of_an_option_is_answered_in_one_line(option, value):
     command = "train" if option in ("--lr", "--q", "--seed") else "compare"
@@ -156,7 +156,7 @@ LINES = [
 ]
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.sampled_from(LINES), max_size=7), st.booleans())
 def test_any_task_file_is_a_task_or_an_error_of_one_line(tmp_path, lines, in_order):
     path = tmp_path / "task.py"

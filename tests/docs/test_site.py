@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from browsing import SCHEMES, SIZES, Visit, scrolls_sideways, settle, visits
+from waiting import PATIENCE
 
 DOCS = Path(__file__).parents[2] / "docs"
 SITE = DOCS / "_build" / "html"
@@ -177,7 +178,7 @@ def test_the_first_screen_says_what_how_ten_lines_and_a_picture(go: Any) -> None
 def test_the_search_finds(go: Any) -> None:
     seen = go("search.html?q=suggest_lr")
     results = seen.page.locator("#search-results ul.search li a")
-    results.first.wait_for(timeout=20_000)
+    results.first.wait_for(timeout=1000 * PATIENCE)
     found = results.evaluate_all("all => all.map(each => each.getAttribute('href'))")
     assert any("inna.theory.curvature.suggest_lr" in link for link in found)
     assert any(link.startswith(("theory.html", "choosing.html")) for link in found)
@@ -185,7 +186,7 @@ def test_the_search_finds(go: Any) -> None:
     seen.page.locator(".sidebar-search").fill("heavy ball")
     seen.page.keyboard.press("Enter")
     seen.page.wait_for_url("**/search.html?q=heavy+ball*")
-    seen.page.locator("#search-results ul.search li a").first.wait_for(timeout=20_000)
+    seen.page.locator("#search-results ul.search li a").first.wait_for(timeout=1000 * PATIENCE)
 
 
 def test_code_can_be_copied(go: Any, address: str) -> None:
@@ -204,7 +205,7 @@ def test_code_can_be_copied(go: Any, address: str) -> None:
 def test_the_interactive_page_is_inside(go: Any) -> None:
     seen = go("play.html")
     frame = seen.page.frame_locator("iframe.play")
-    frame.locator("html[data-done]").wait_for(timeout=60_000)
+    frame.locator("html[data-done]").wait_for(timeout=1000 * PATIENCE)
     assert frame.locator("#standing tr").count() >= 3
     assert seen.said == []
 

@@ -32,6 +32,7 @@ from inna.landscape.write import write_picture
 from inna.schedules import power_decay
 from inna.theory import stability
 from inna.theory.energy import energy
+from waiting import PATIENCE
 
 RANDOM = np.random.default_rng(0)
 
@@ -59,7 +60,7 @@ def go(browser: Any) -> Iterator[Any]:
 
 def finished(seen: Visit) -> None:
     """Wait until the race is over and drawn."""
-    seen.page.wait_for_selector("html[data-done]", timeout=30_000)
+    seen.page.wait_for_selector("html[data-done]", timeout=1000 * PATIENCE)
 
 
 def evaluate(seen: Visit, function: str, cases: np.ndarray) -> np.ndarray:

@@ -32,6 +32,7 @@ from inna.experiments.report.write import write_report
 from inna.experiments.rows.documents import row_document
 from inna.experiments.statistics.summary import summarize
 from synthetic_study import HOSTILE, classification_study, hostile_study, regression_study, rows_of, save
+from waiting import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -118,9 +119,14 @@ def test_hovering_over_a_curve_shows_its_numbers(visit: Any) -> None:
     chart = seen.page.locator("#chart-curves-training-loss-0 svg")
     chart.scroll_into_view_if_needed()
     box = chart.bounding_box()
-    seen.page.mouse.move(box["x"] + 0.5 * box["width"], box["y"] + 0.5 * box["height"])
     tooltip = seen.page.locator("#vg-tooltip-element.visible")
-    tooltip.wait_for(timeout=5000)
+
+    def hovered() -> bool:
+        for share in (0.49, 0.5):  # the chart may not listen yet
+            seen.page.mouse.move(box["x"] + share * box["width"], box["y"] + 0.5 * box["height"])
+        return bool(tooltip.is_visible())
+
+    wait_until(hovered)
     assert "training loss, mean" in tooltip.inner_text()
     assert tooltip.locator("img, script, b").count() == 0
     assert seen.said == []

@@ -181,10 +181,12 @@ def test_nothing_is_removed_when_the_file_read_back_differs(folder, monkeypatch)
 
 def test_a_sweep_on_the_folder_is_not_disturbed(folder):
     code = (
-        "import sys, time; from pathlib import Path; from inna.experiments.rows.lock import lock\n"
-        "with lock(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "import sys; from pathlib import Path; from inna.experiments.rows.lock import lock\n"
+        "with lock(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
-    with subprocess.Popen([sys.executable, "-c", code, str(folder)], stdout=subprocess.PIPE, text=True) as holder:
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         before = set(folder.iterdir())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from inna.experiments.sweep.active_runs import read_active_runs
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.sweep import SweepError, sweep
 from timeless import without_times
+from waiting import wait_until
 
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
 
@@ -40,12 +40,8 @@ def when_two_are_active(folder, then):
     """A thread that calls ``then`` as soon as two runs are under way in ``folder``."""
 
     def look():
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            if len(read_active_runs(folder)) == 2:
-                then()
-                return
-            time.sleep(0.05)
+        wait_until(lambda: len(read_active_runs(folder)) == 2)
+        then()
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()

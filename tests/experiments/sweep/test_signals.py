@@ -21,6 +21,7 @@ from inna.experiments.study.remaining import outlook
 from inna.experiments.sweep.sweep import sweep
 from inna.experiments.training.checkpoint import load_checkpoint
 from inna.interrupts import STOPPED, Interrupt, exit_status
+from waiting import wait_until
 
 SMALL = {"epochs": 3, "tuning_epochs": 9, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.5,)}
 LONG = ["--epochs", "9999", "--tuning-epochs", "9999", "--grid", "0.1"]
@@ -77,12 +78,6 @@ def test_signals_that_are_ignored_or_handled_by_the_program_stay_so(tmp_path):
         for signum, handler in before.items():
             signal.signal(signum, handler)
     assert (told, failures) == ([signal.SIGTERM], [])
-
-
-def wait_until(condition, process):
-    while not condition():
-        assert process.poll() is None, "it ended before"
-        time.sleep(0.01)
 
 
 def wait_for_the_group(leader):

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -32,6 +31,7 @@ from inna.experiments.training.checkpoint import load_checkpoint
 from inna.experiments.training.loop import StoppedError
 from inna.experiments.training.train import checkpoint_path, measure, train
 from timeless import without_times
+from waiting import wait_until
 
 SMALL = {"epochs": 3, "tuning_epochs": 2, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.5,)}
 
@@ -138,10 +138,7 @@ def test_a_second_sweep_on_a_folder_says_so_and_status_shows_the_first(tmp_path,
     )
     process = subprocess.Popen([sys.executable, "-c", code])
     try:
-        deadline = time.monotonic() + 120
-        while not list((tmp_path / ".running").glob("*.json")) and time.monotonic() < deadline:
-            assert process.poll() is None
-            time.sleep(0.02)
+        wait_until(lambda: any((tmp_path / ".running").glob("*.json")), process)
         assert read_active_sweep(tmp_path).pid == process.pid
         with pytest.raises(SweepError, match=rf"a sweep is running on .*; it is process {process.pid} on "):
             sweep(study, tmp_path)

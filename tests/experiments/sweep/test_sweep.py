@@ -31,6 +31,7 @@ from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.sweep import SilentProgress, SweepError, sweep
 from inna.experiments.sweep.workers import _signals_blocked
 from timeless import without_times
+from waiting import PATIENCE, wait_until
 
 SMALL = {"epochs": 3, "tuning_epochs": 2, "seeds": (1, 2), "grid": (0.01, 0.1), "schedules": (0.0, 0.5)}
 
@@ -200,18 +201,18 @@ def test_ctrl_c_keeps_the_rows(tmp_path):
 
 def test_kill_minus_nine_loses_at_most_the_runs_in_progress(done, tmp_path):
     _, whole = done
-    study = f"inna.experiments.comparison.make_study({tiny_task.PATH!r}, ('sgd', 'inna'), **{SMALL!r})"
+    # Endless runs keep the sweep from ending before it is killed.
+    optimizers = ("sgd", "inna", "tiny_task:Endless")
+    study = f"inna.experiments.comparison.make_study({tiny_task.PATH!r}, {optimizers!r}, **{SMALL!r})"
     imports = (
         "import inna.experiments.comparison; from inna.experiments.sweep.options import SweepOptions; "
         "from inna.experiments.sweep.sweep import sweep"
     )
     code = f"{imports}; sweep({study}, {str(tmp_path)!r}, SweepOptions(jobs=2))"
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.glob("*.row.json"))) < 3 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_until(lambda: len(list(tmp_path.glob("*.row.json"))) >= 3, process)
     os.killpg(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL, "the sweep was over before it could be killed"
+    assert process.wait() == -signal.SIGKILL
     damaged = []
     kept = read_rows(tmp_path, on_damage=damaged.append)
     assert damaged == []
@@ -253,15 +254,13 @@ def impatient(folder, seed):
     assert process.stdout.readline() == "ready\n"
     choice, started = random.Random(seed), time.monotonic()
     if seed % 2:  # as soon as there is a worker, rather than from the beginning
-        while not any((folder / ".running").glob("*.json")):
-            assert process.poll() is None
-            time.sleep(0.005)
+        wait_until(lambda: any((folder / ".running").glob("*.json")), process)
         started = time.monotonic()
     for moment in sorted(choice.uniform(0, 2) for _ in range(3)):
         time.sleep(max(0.0, started + moment - time.monotonic()))
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=PATIENCE)
     with contextlib.suppress(ProcessLookupError):
         while True:  # until the last process of the group has gone
             os.killpg(process.pid, 0)
