@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from waiting import PATIENCE
+
 __all__ = ["BACKENDS", "QUICK_AND_SLOW", "in_a_process"]
 
 ROOT = Path(__file__).parents[1]
@@ -34,5 +36,5 @@ def in_a_process(backend: str, *arguments: str) -> subprocess.CompletedProcess[s
     env = os.environ | {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT / "src"), env.get("PYTHONPATH")]))
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=600
+        [sys.executable, *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=PATIENCE
     )

@@ -20,6 +20,7 @@ from jax.test_util import check_grads  # noqa: E402
 from inna import dynamics  # noqa: E402
 from inna.optax import inna, innaprop  # noqa: E402
 from inna.schedules import power_decay  # noqa: E402
+from waiting import PATIENCE  # noqa: E402
 
 PARAMS = {"weight": np.linspace(-1.5, 2.0, 6).reshape(2, 3), "bias": np.array([0.3, -0.2])}
 
@@ -474,7 +475,7 @@ print("equal")
     env = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     env["PYTHONPATH"] = os.pathsep.join(filter(None, [str(source), env.get("PYTHONPATH")]))
     done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=False, timeout=PATIENCE
     )
     assert done.stdout == "equal\n", done.stderr
 

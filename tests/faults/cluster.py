@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from faults.account import Account, complaint, environment
-from faults.commands import PATIENCE, SHORT_SWEEP, Command, compare_arguments
+from faults.commands import SHORT_SWEEP, Command, compare_arguments
 from faults.contents import contents, differences
+from waiting import PATIENCE
 
 __all__ = ["Target", "kill_in_clusters"]
 

@@ -18,9 +18,9 @@ from typing import Any, Literal
 from faults.account import TASK, environment, inna_command
 from inna.__main__ import main
 from inna.experiments import compare
+from waiting import PATIENCE
 
 __all__ = [
-    "PATIENCE",
     "SHORT_SWEEP",
     "Command",
     "Kind",
@@ -34,7 +34,6 @@ __all__ = [
     "training",
 ]
 
-PATIENCE = 300.0  # seconds after which a command hangs
 # The last two are SIGTERM, to the command alone and to its workers too; the others are SIGKILL.
 Kind = Literal["moment", "write", "worker", "terminate", "terminate all"]
 

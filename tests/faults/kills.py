@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from faults.account import Account, complaint
-from faults.commands import PATIENCE, Command, Kind, Started
+from faults.commands import Command, Kind, Started
 from faults.contents import contents, differences, lost
+from waiting import PATIENCE
 
 __all__ = ["BINS", "kill_often"]
 

@@ -10,8 +10,9 @@ import traceback
 import warnings
 from multiprocessing.connection import wait
 
+from waiting import PATIENCE
+
 PRELOADED = ["torch.distributed.fsdp", "torch.distributed.checkpoint", "torch.distributed.tensor.parallel"]
-PATIENCE = 240.0  # seconds that one task may take on a crowded machine
 
 
 class TaskFailedError(AssertionError):

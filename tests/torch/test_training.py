@@ -14,6 +14,7 @@ import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from inna.torch import INNA, INNAprop, param_groups
+from waiting import PATIENCE
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 KINDS = pytest.mark.parametrize("kind", [INNA, INNAprop])
@@ -198,7 +199,7 @@ def test_gradient_release_trains_alike_and_leaves_no_gradients(kind):
 def test_the_example_of_gradient_release_saves_the_memory_of_the_gradients():
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, EXAMPLES / "gradient_release.py", "--width", "1024", "--layers", "20", "--steps", "2"]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=300)
+    result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False, timeout=PATIENCE)
     assert result.returncode == 0, result.stderr
     gradients, saved = (
         float(re.search(rf"^{name} +([\d.]+) MB", result.stdout, re.MULTILINE)[1])

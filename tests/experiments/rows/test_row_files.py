@@ -154,7 +154,7 @@ def test_a_history_is_counted_by_epochs_or_iterations():
     check_result({"history": by_column(by_step)})
     assert history({"history": by_step}) == ()
     for entries in ([{"train_loss": 2.0}], [{"step": 0.5}], [{"epoch": 0.5}], [7]):
-        with pytest.raises(ValueError, match="history must have epoch or step in each entry|must be a whole number"):
+        with pytest.raises(ValueError, match=r"history must have epoch or step in each entry|must be a whole number"):
             check_result({"history": entries})
 
 
