@@ -236,7 +236,7 @@ def test_an_interruption_leaves_nothing(server, folder, monkeypatch):
 def test_what_a_killed_download_left_is_cleared_up_by_the_next(server, folder):
     code = f"""
 import sys, types
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = {[str(Path(__file__).parents[each]) for each in (0, 2)]!r}
 from test_downloads import contents, tiny
 contents(tiny(types.SimpleNamespace(server_port={server.server_port}), "stalled"))
 """
