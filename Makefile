@@ -10,10 +10,10 @@ setup: .venv/.runtime
 demo: setup
 	$(BIN)/inna compare --jobs $(JOBS)
 
-# Two processes; a file's tests stay together, since many share what is slow to set up. In the order of collection the
-# short files of src/ come last, and the processes end at the same time.
+# Those of the documentation run under `make docs`. Two processes; a file's tests stay together, since many share what is
+# slow to set up. In the order of collection the short files of src/ come last, and the processes end at the same time.
 test: .venv/.dev
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --ignore=tests/docs
 
 test-all: .venv/.dev
 	$(BIN)/python -m pytest

@@ -18,6 +18,16 @@ from waiting import PATIENCE
 SCREENSHOTS = Path(__file__).parent.parent / "docs" / "screenshots.py"
 SIZES = [(1280, 800), (390, 844)]
 SCHEMES = ["light", "dark"]
+# Two of the four stand for all in a short run.
+each_look = pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        pytest.param(SIZES[0], "light", id="1280-light"),
+        pytest.param(SIZES[1], "dark", id="390-dark"),
+        pytest.param(SIZES[0], "dark", id="1280-dark", marks=pytest.mark.slow),
+        pytest.param(SIZES[1], "light", id="390-light", marks=pytest.mark.slow),
+    ],
+)
 
 
 def load_screenshots() -> Any:

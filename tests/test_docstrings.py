@@ -53,6 +53,16 @@ def test_a_text_takes_the_indentation_of_its_line_wherever_it_is():
     assert indents[0] == indents[2] == indents[1] - 4
 
 
+def test_without_docstrings_nothing_is_inserted():
+    code = (
+        "from inna.docstrings import insert; assert False\n"
+        "@insert(flags='text')\nclass Documented:\n    'The {flags}.'\nprint(Documented.__doc__)"
+    )
+    done = subprocess.run([sys.executable, "-OO", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "None\n"
+
+
+@pytest.mark.slow  # on a fresh machine Python compiles all of torch anew for -OO
 def test_without_docstrings_the_package_imports():
     pytest.importorskip("torch.nn")
     code = "from inna.torch import INNA, INNAprop; assert False; print(INNA.__doc__, INNAprop.__doc__)"

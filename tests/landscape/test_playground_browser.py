@@ -17,6 +17,7 @@ from browsing import (
     check_policy,
     check_quiet_and_fitting,
     drawn,
+    each_look,
     scrolls_sideways,
     settle,
     until,
@@ -215,8 +216,7 @@ def test_a_race_is_what_python_follows(shared: Visit, q: float) -> None:
             np.testing.assert_allclose(height, path.energy, rtol=1e-8, atol=1e-12)
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("size", SIZES, ids=["1280", "390"])
+@each_look
 def test_the_page_has_no_errors_fits_and_loads_nothing(
     go: Any, playground: str, size: tuple[int, int], scheme: str
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from browsing import SIZES, Visit, check_policy, check_quiet_and_fitting, drawn, settle, visits
+from browsing import SIZES, Visit, check_policy, check_quiet_and_fitting, drawn, each_look, settle, visits
 from inna.paper.descents import write_descents
 from inna.paper.page import write_reproduction
 from protocol_rows import FINE, descents, rows_of, study_of
@@ -36,16 +36,7 @@ def visit(browser: Any, page: Path) -> Iterator[Any]:
         yield reproduction
 
 
-@pytest.mark.parametrize(
-    ("size", "scheme"),
-    [
-        (SIZES[0], "light"),
-        (SIZES[1], "dark"),
-        pytest.param(SIZES[0], "dark", marks=pytest.mark.slow),
-        pytest.param(SIZES[1], "light", marks=pytest.mark.slow),
-    ],
-    ids=["1280-light", "390-dark", "1280-dark", "390-light"],
-)
+@each_look
 def test_the_page_has_no_errors_fits_and_loads_nothing(
     visit: Any, page: Path, size: tuple[int, int], scheme: str
 ) -> None:

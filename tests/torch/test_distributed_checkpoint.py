@@ -23,6 +23,7 @@ def test_from_two_processes_to_one_and_resumed_on_two(two, tmp_path, cases):
     two.run(ranks.load_cases, tmp_path, cases, resume=True)
 
 
+@pytest.mark.slow
 @every_case
 def test_from_one_process_to_four_and_from_four_to_two(two, four, tmp_path, cases):
     ranks.save_cases(tmp_path / "one", cases)

@@ -22,6 +22,7 @@ from browsing import (
     check_policy,
     check_quiet_and_fitting,
     drawn,
+    each_look,
     load_screenshots,
     scrolls_sideways,
     settle,
@@ -57,8 +58,7 @@ def visit(browser: Any, reports: dict[str, Path]) -> Iterator[Any]:
         yield report
 
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("size", SIZES, ids=["1280", "390"])
+@each_look
 @pytest.mark.parametrize("name", ["digits", "regression", "hostile"])
 def test_the_page_has_no_errors_fits_and_loads_nothing(
     visit: Any, reports: dict[str, Path], name: str, size: tuple[int, int], scheme: str

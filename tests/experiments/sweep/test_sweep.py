@@ -199,6 +199,7 @@ def test_ctrl_c_keeps_the_rows(tmp_path):
     sweep(small_study(), tmp_path)
 
 
+@pytest.mark.slow
 def test_kill_minus_nine_loses_at_most_the_runs_in_progress(done, tmp_path):
     _, whole = done
     # Endless runs keep the sweep from ending before it is killed.
