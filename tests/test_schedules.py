@@ -8,9 +8,16 @@ import pickle
 import numpy as np
 import pytest
 
-from inna.schedules import log_decay, power_decay
+from inna.schedules import cosine_decay, linear_decay, log_decay, power_decay
 
-RULES = {"power": power_decay(0.25), "constant": power_decay(0), "log": log_decay(1.5)}
+RULES = {
+    "power": power_decay(0.25),
+    "constant": power_decay(0),
+    "log": log_decay(1.5),
+    "linear": linear_decay(700),
+    "cosine": cosine_decay(1500),
+    "cosine with warm-up": cosine_decay(1500, 10),
+}
 
 
 @pytest.mark.parametrize("q", [0, 0.25, 0.5, 1])
@@ -30,6 +37,33 @@ def test_log_decay_is_below_the_limit_of_theorem_3_exactly_for_powers_above_one(
     assert log_decay(2)(0) == 1.0
 
 
+@pytest.mark.parametrize(("total", "warmup"), [(1, 0), (7, 0), (100, 5), (100, 99)])
+def test_linear_and_cosine_decay(total, warmup):
+    k = np.arange(total)
+    np.testing.assert_allclose(linear_decay(total)(k), (total - k) / total, rtol=1e-14)
+    # The cosine is 1 where the warm-up ends, 0 at the end, and its halves mirror each other about 1/2.
+    rule, middle = cosine_decay(total, warmup), (total + warmup) / 2
+    assert (rule(warmup), rule(total), linear_decay(total)(total)) == pytest.approx((1, 0, 0), abs=1e-15)
+    for distance in range((total - warmup) // 2):
+        assert rule(middle + distance) + rule(middle - distance) == pytest.approx(1, rel=1e-14)
+    np.testing.assert_allclose(rule(np.arange(warmup)), (np.arange(warmup) + 1) / max(warmup, 1), rtol=1e-14)
+    # Beyond the end nothing moves.
+    assert linear_decay(total)(2 * total) == rule(2 * total) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((0,), "total must be a whole number >= 1, got 0"),
+        ((4, 4), "less than total, 4; got 4"),
+        ((4, -1), "warmup must"),
+    ],
+)
+def test_bad_lengths(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        cosine_decay(*arguments)
+
+
 @pytest.mark.parametrize("name", RULES)
 def test_numbers_and_arrays_of_every_framework_agree(name):
     import jax
@@ -43,15 +77,16 @@ def test_numbers_and_arrays_of_every_framework_agree(name):
         for scalar in (float(k), np.int64(k), np.float64(k)):
             assert rule(scalar) == pytest.approx(value, rel=1e-15)
     np.testing.assert_allclose(rule(np.array(ks)), exact, rtol=1e-15)
-    np.testing.assert_allclose(rule(torch.tensor(ks)), exact, rtol=1e-6)
+    np.testing.assert_allclose(rule(torch.tensor(ks)), exact, rtol=1e-6, atol=1e-7)
     np.testing.assert_allclose(rule(torch.tensor(ks, dtype=torch.float64)), exact, rtol=1e-14)
-    np.testing.assert_allclose(rule(jnp.array(ks)), exact, rtol=1e-6)
-    np.testing.assert_allclose(jax.jit(rule)(jnp.array(ks)), exact, rtol=1e-6)
+    np.testing.assert_allclose(rule(jnp.array(ks)), exact, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(jax.jit(rule)(jnp.array(ks)), exact, rtol=1e-6, atol=1e-7)
 
 
 def test_rules_pickle():
     assert pickle.loads(pickle.dumps(power_decay(0.5)))(3) == 0.5
     assert pickle.loads(pickle.dumps(log_decay(2.0)))(3) == log_decay(2.0)(3)
+    assert pickle.loads(pickle.dumps(cosine_decay(9, 2)))(3) == cosine_decay(9, 2)(3)
 
 
 @pytest.mark.parametrize("rule", [power_decay, log_decay])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from inna.experiments import Task
 
@@ -52,6 +52,13 @@ def make_loader_task() -> Task:
     """The same from a DataLoader that shuffles, and a network that draws random numbers as it trains."""
     loader = DataLoader(TensorDataset(*regression_data(40, seed=1)), batch_size=16, shuffle=True)
     return Task("loader", network_with_dropout, loader, regression_data(20, seed=2), nn.functional.mse_loss)
+
+
+class Stream(IterableDataset):
+    """The same data without a length."""
+
+    def __iter__(self):
+        return iter(TensorDataset(*regression_data(40, seed=1)))
 
 
 def make_language_task() -> Task:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from inna.checks import check_range
+from inna.checks import check_range, check_whole
 
-__all__ = ["log_decay", "power_decay"]
+__all__ = ["cosine_decay", "linear_decay", "log_decay", "power_decay"]
 
 
 def power_decay(q: float) -> Callable[[Any], Any]:
@@ -55,6 +55,56 @@ def log_decay(p: float) -> Callable[[Any], Any]:
     return partial(_log_power, check_range("p", p, minimum=0.0))
 
 
+def linear_decay(total: int) -> Callable[[Any], Any]:
+    """Make the schedule k -> 1 - k/K, linear from 1 at k = 0 to 0 at k = K, and 0 from there on.
+
+    The last of K iterations, k = K - 1, has the factor 1/K.
+
+    Args:
+        total: K, the number of iterations, >= 1.
+
+    Returns:
+        A picklable function of k, a number or a NumPy, JAX or torch array of any shape, with values in [0, 1].
+
+    Raises:
+        ValueError: total is not a whole number >= 1.
+
+    Source: A. Defazio et al., "Optimal linear decay learning rate schedules and further refinements",
+    arXiv 2310.07831, 2023.
+
+    >>> linear_decay(4)(0), linear_decay(4)(3), linear_decay(4)(9)
+    (1.0, 0.25, 0.0)
+    """
+    return partial(_linear, check_whole("total", total, minimum=1))
+
+
+def cosine_decay(total: int, warmup: int = 0) -> Callable[[Any], Any]:
+    """Make the schedule k -> min((k + 1)/W, 1) (1 + cos(pi t))/2 with t = (k - W)/(K - W) between 0 and 1.
+
+    W iterations of linear warm-up are followed by half a period of the cosine, which is 0 from k = K on.
+
+    Args:
+        total: K, the number of iterations, >= 1.
+        warmup: W, the iterations of the warm-up among them, in [0, total). 0 is no warm-up.
+
+    Returns:
+        A picklable function of k, a number or a NumPy, JAX or torch array of any shape, with values in [0, 1].
+
+    Raises:
+        ValueError: total is not a whole number >= 1, or warmup not one in [0, total).
+
+    Source: I. Loshchilov and F. Hutter, "SGDR: stochastic gradient descent with warm restarts", ICLR 2017; P. Goyal
+    et al., "Accurate, large minibatch SGD", arXiv 1706.02677, 2017, for the warm-up.
+
+    >>> [round(cosine_decay(10, warmup=2)(k), 3) for k in (0, 1, 2, 6, 10)]
+    [0.5, 1.0, 1.0, 0.5, 0.0]
+    """
+    total, warmup = check_whole("total", total, minimum=1), check_whole("warmup", warmup, minimum=0)
+    if warmup >= total:
+        raise ValueError(f"warmup must be less than total, {total}; got {warmup}")
+    return partial(_cosine, total, warmup)
+
+
 def _power(q: float, k: Any) -> Any:
     return (k + 1) ** -q
 
@@ -63,9 +113,28 @@ def _log_power(p: float, k: Any) -> Any:
     return _log(k + math.e) ** -p
 
 
+def _linear(total: int, k: Any) -> Any:
+    return _from_0_to_1((total - k) / total)
+
+
+def _cosine(total: int, warmup: int, k: Any) -> Any:
+    factor = (1 + _apply("cos", math.pi * _from_0_to_1((k - warmup) / (total - warmup)))) / 2
+    return factor * _from_0_to_1((k + 1) / warmup) if warmup else factor
+
+
+def _from_0_to_1(x: Any) -> Any:
+    """Clip ``x`` to [0, 1], with operators that numbers and all arrays have; exact within."""
+    inside = (x >= 0) * (x <= 1)
+    return inside * x + (x > 1) * 1.0
+
+
 def _log(x: Any) -> Any:
+    return _apply("log", x)
+
+
+def _apply(name: str, x: Any) -> Any:
     if isinstance(x, float):
-        return math.log(x)
+        return getattr(math, name)(x)
     if hasattr(x, "__array_namespace__"):  # NumPy and JAX
-        return x.__array_namespace__().log(x)
-    return x.log()  # torch
+        return getattr(x.__array_namespace__(), name)(x)
+    return getattr(x, name)()  # torch

@@ -10,6 +10,7 @@ import torch
 
 from inna.experiments.rows.row_files import DamagedRowError, read_row
 from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint
+from inna.experiments.training.train import checkpoint_path
 from timeless import without_times
 
 __all__ = ["contents", "differences", "lost"]
@@ -73,13 +74,12 @@ def lost(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
     A checkpoint goes when the row of its run has been written.
     """
+    rows = [content for name, content in after.items() if name.endswith(".row.json") and content is not None]
+    finished = {checkpoint_path(Path(), run).name for run, _ in rows}
     return [
         name
         for name, content in before.items()
         if content is not None
         and after.get(name) is None
-        and (
-            name.endswith(".row.json")
-            or (name.endswith(".checkpoint") and after.get(name.replace(".checkpoint", ".row.json")) is None)
-        )
+        and (name.endswith(".row.json") or (name.endswith(".checkpoint") and name not in finished))
     ]

@@ -42,7 +42,7 @@ def test_curves_are_logged_as_they_stand_in_the_rows_also_across_a_stop(tmp_path
         slices += 1
     assert slices > 1
     for run, result in rows.items():
-        (folder,) = (tmp_path / "logs").glob(f"*{run.key}")
+        (folder,) = (tmp_path / "logs").glob(f"*{run.trajectory.key}")
         logged = read_back(folder)
         assert logged.keys() == {"loss/train", "loss/test", "test/worst_error", "learning rate", "seconds"}
         for tag, name in (

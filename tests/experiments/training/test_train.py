@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import random
 from dataclasses import replace
@@ -16,12 +17,13 @@ import tiny_task
 from inna.dynamics import from_sgd, step
 from inna.experiments import Run, Task, train
 from inna.experiments.rows.row_files import read_row, row_path
+from inna.experiments.rows.run import SCHEDULES
 from inna.experiments.tasks.seeds import derive, isolated
 from inna.experiments.training.batches import EVALUATION_BATCH
 from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
 from inna.experiments.training.divergence import DIVERGENCE_FACTOR
 from inna.experiments.training.train import checkpoint_path, measure
-from inna.schedules import power_decay
+from inna.schedules import cosine_decay, linear_decay, power_decay
 from timeless import without_times
 
 TINY = tiny_task.make_task()
@@ -66,6 +68,26 @@ def test_the_iterates_are_those_of_the_rule_with_a_step_size_per_iteration(q):
     assert [entry["lr"] for entry in result["history"]] == pytest.approx(
         [0.3, *(0.3 * last**-q for last in (3, 6, 9))], rel=1e-14
     )
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("batch_size", [16, 40])
+def test_a_schedule_ends_at_zero_at_the_horizon(schedule, batch_size):
+    run = a_run(schedule=schedule, batch_size=batch_size, epochs=20)
+    iterations = 20 * math.ceil(40 / batch_size)
+    factor = linear_decay(iterations) if schedule == "linear" else cosine_decay(iterations, iterations // 20)
+    lrs = [entry["lr"] for entry in measure(run, TINY)["history"]]
+    ends = [0, *range(iterations // 20 - 1, iterations, iterations // 20)]
+    assert lrs == pytest.approx([run.lr * factor(k) for k in ends], rel=1e-14)
+    assert 0 < lrs[-1] < 1.01 * run.lr / iterations
+
+
+def test_a_schedule_that_ends_at_zero_needs_a_loader_with_a_length():
+    loader = DataLoader(tiny_task.Stream())
+    task = Task("t", tiny_task.network, loader, TINY.test, nn.functional.mse_loss)
+    assert measure(a_run(), task)["status"] == "done"
+    with pytest.raises(ValueError, match="schedule linear needs a DataLoader of known length"):
+        measure(a_run(schedule="linear"), task)
 
 
 def test_heavy_ball_and_inna_are_one_at_constant_steps():
@@ -181,6 +203,42 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, make, optimizer, epoch
     assert seen == list(range(epoch + 1, 5))
     _, row = read_row(row_path(tmp_path, run))
     assert without_times(row) == without_times(whole)
+
+
+@pytest.mark.parametrize("make", [tiny_task.make_task, tiny_task.make_loader_task])
+@pytest.mark.parametrize(("optimizer", "schedule"), [("adam", "cosine"), ("inna", "linear"), ("heavy-ball", "power")])
+def test_a_longer_run_continues_a_shorter_one_bit_for_bit(tmp_path, make, optimizer, schedule):
+    whole = a_run(optimizer, 0.05, precision="float32", epochs=5, schedule=schedule)
+    path = checkpoint_path(tmp_path, whole)
+    for epochs in (1, 3, 5):
+        run, seen = dataclasses.replace(whole, epochs=epochs, horizon=5), []
+        result = measure(
+            run, make(), checkpoint=path, checkpoint_seconds=math.inf, on_epoch=seen.append, leave_checkpoint=True
+        )
+        # No epoch is trained twice, and each row is that of a run of its own.
+        assert [entry["epoch"] for entry in seen] == list(range({1: 0, 3: 2, 5: 4}[epochs], epochs + 1))
+        assert without_times(result) == without_times(measure(run, make()))
+    assert without_times(result) == without_times(measure(whole, make()))
+    # A shorter run does not use the checkpoint of a longer one, and leaves it alone.
+    content = path.read_bytes()
+    shorter = dataclasses.replace(whole, epochs=2, horizon=5)
+    again = measure(shorter, make(), checkpoint=path, leave_checkpoint=True)
+    assert without_times(again) == without_times(measure(shorter, make()))
+    assert path.read_bytes() == content
+
+
+def test_other_schedules_seeds_and_horizons_are_other_trajectories():
+    runs = [
+        a_run(epochs=8, **changes)
+        for changes in ({}, {"schedule": "linear"}, {"seed": 6}, {"schedule": "linear", "horizon": 9}, {"q": 0.5})
+    ]
+    assert len({run.trajectory for run in runs}) == len(runs)
+    assert a_run(epochs=2).trajectory == runs[0].trajectory
+    assert a_run(epochs=2, horizon=3) == a_run(epochs=2)
+    with pytest.raises(ValueError, match="horizon must be at least epochs, 8; got 3"):
+        a_run(epochs=8, schedule="linear", horizon=3)
+    with pytest.raises(ValueError, match="schedule must be power, linear or cosine, and q is for power"):
+        a_run(schedule="linear", q=0.5)
 
 
 def test_a_damaged_checkpoint_is_told_and_the_run_begins_anew(tmp_path):

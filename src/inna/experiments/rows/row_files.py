@@ -34,6 +34,7 @@ __all__ = [
     "read_row",
     "read_rows",
     "row_path",
+    "trajectory_name",
     "write_row",
 ]
 
@@ -47,6 +48,11 @@ class DamagedRowError(files.DamagedFileError):
 def row_path(folder: Path, run: Run) -> Path:
     """Return where the row of ``run`` is written in ``folder``; the name tells the main facts and ends with the key."""
     return Path(folder) / f"{_beginning(run)}{run.key}{SUFFIX}"
+
+
+def trajectory_name(run: Run) -> str:
+    """Return the beginning of the names of files that ``run`` shares with shorter and longer runs of its trajectory."""
+    return f"{_beginning(run)}{run.trajectory.key}"
 
 
 def write_row(folder: Path, run: Run, result: Result) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -12,8 +13,10 @@ from inna.checks import check_range, check_text, check_whole
 from inna.files import canonical
 
 __all__ = [
+    "SCHEDULES",
     "Metric",
     "Run",
+    "Schedule",
     "as_json",
     "check_settings",
     "describe",
@@ -21,6 +24,17 @@ __all__ = [
 ]
 
 DEEPEST_SETTING = 4  # levels of tuples
+
+
+Schedule = float | str
+"""A learning-rate schedule: the power q of the decay γ (k + 1)^-q, or one of the names in `SCHEDULES`."""
+
+SCHEDULES = ("linear", "cosine")
+"""The schedules that end at zero: linear, and cosine after a warm-up."""
+
+_POWER = "power"
+# Younger than most rows, and left out of their JSON at these values, so that their keys stay.
+_ABSENT: Mapping[str, Any] = {"optimizer_source": "", "schedule": _POWER, "horizon": 0}
 
 
 @dataclass(frozen=True)
@@ -33,7 +47,8 @@ class Run:
         optimizer: a name such as ``inna``, ``sgd``, ``heavy-ball``, ``adagrad``, ``adam``, or an importable class.
         lr: learning rate (γ), > 0.
         alpha, beta: INNA's dampings; None for optimizers that have none.
-        q: power of the decay γ (k + 1)^-q over iterations k; 0 is a constant learning rate.
+        q: power of the decay γ (k + 1)^-q over iterations k; 0 is a constant learning rate, and the value with another
+            ``schedule``.
         settings: the optimizer's other arguments as sorted (name, value) pairs.
         batch_size: of training; 0 if the task's own DataLoader decides and does not tell.
         epochs: passes over the training data, >= 1.
@@ -41,6 +56,10 @@ class Run:
         device, precision: where and in which arithmetic.
         source: fingerprint of the task that ``dataset`` names, if it is one's own; else empty.
         optimizer_source: fingerprint of the optimizer's class; empty for those of torch and inna.
+        schedule: ``power`` for the decay with power q, ``linear`` to zero, or ``cosine`` to zero after a warm-up over
+            the first 5 % of the iterations.
+        horizon: the epochs over which a schedule that ends at zero extends, >= ``epochs``; a run that is shorter is
+            the beginning of a longer one. 0, to which it is set where it has no other effect, is ``epochs``.
 
     Raises:
         ValueError: a number is out of range.
@@ -61,6 +80,8 @@ class Run:
     precision: str = "float32"
     source: str = ""
     optimizer_source: str = ""
+    schedule: str = _POWER
+    horizon: int = 0
 
     def __post_init__(self) -> None:
         for name in ("dataset", "model", "optimizer", "device", "precision", "source"):
@@ -70,8 +91,17 @@ class Run:
             if value is not None:
                 number = check_range(name, value, minimum=0.0, exclusive=name == "lr")
                 object.__setattr__(self, name, number)
-        for name, least in (("batch_size", 0), ("epochs", 1), ("seed", 0)):
+        for name, least in (("batch_size", 0), ("epochs", 1), ("seed", 0), ("horizon", 0)):
             check_whole(name, getattr(self, name), minimum=least)
+        if self.schedule not in (_POWER, *SCHEDULES) or (self.q and self.schedule != _POWER):
+            raise ValueError(
+                f"schedule must be {_POWER}, {' or '.join(SCHEDULES)}, and q is for {_POWER}; got {self.schedule!r} "
+                f"with q = {self.q:g}"
+            )
+        if self.schedule == _POWER or self.horizon == self.epochs:
+            object.__setattr__(self, "horizon", 0)
+        if 0 < self.horizon < self.epochs:
+            raise ValueError(f"horizon must be at least epochs, {self.epochs}; got {self.horizon}")
         object.__setattr__(self, "settings", check_settings(self.settings))
 
     @property
@@ -82,6 +112,25 @@ class Run:
         True
         """
         return hashlib.sha256(canonical(as_json(self)).encode()).hexdigest()[:16]
+
+    @property
+    def trajectory(self) -> Run:
+        """The longest run of which this is the beginning, or for a power its first epoch.
+
+        It is equal for two runs if the longer one continues the shorter one.
+
+        >>> short = Run("digits", "small-cnn", "sgd", 0.1, epochs=2, schedule="linear", horizon=8)
+        >>> short.trajectory == Run("digits", "small-cnn", "sgd", 0.1, epochs=8, schedule="linear").trajectory
+        True
+        """
+        return dataclasses.replace(
+            self, epochs=1 if self.schedule == _POWER else self.horizon or self.epochs, horizon=0
+        )
+
+    @property
+    def decay(self) -> Schedule:
+        """The schedule: the power q, or a name of `SCHEDULES`."""
+        return self.q if self.schedule == _POWER else self.schedule
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -113,11 +162,8 @@ def _setting(name: str, value: Any, depth: int = 0) -> Any:
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """Return the fields of ``run`` as plain JSON; without ``optimizer_source``, which is younger, if it is empty."""
-    encoded: dict[str, Any] = encode(vars(run))
-    if not run.optimizer_source:
-        del encoded["optimizer_source"]
-    return encoded
+    """Return the fields of ``run`` as plain JSON; without those that are younger than most rows, at their defaults."""
+    return {name: encode(value) for name, value in vars(run).items() if name not in _ABSENT or value != _ABSENT[name]}
 
 
 def encode(value: Any) -> Any:
@@ -148,4 +194,5 @@ def describe(run: Run, name: str = "") -> str:
     """
     written = ",".join(f"{setting}={value}" for setting, value in run.arguments.items() if value is not None)
     name = name or (f"{run.optimizer}:{written}" if written else run.optimizer)
-    return f"{name}, γ {run.lr:g}, q {run.q:g}, seed {run.seed}"
+    schedule = f"q {run.q:g}" if run.schedule == _POWER else run.schedule
+    return f"{name}, γ {run.lr:g}, {schedule}, seed {run.seed}"

@@ -33,7 +33,7 @@ from inna.experiments.training.divergence import (
     diverged_in_replayed_batch,
 )
 from inna.experiments.training.hardware import hardware, versions
-from inna.schedules import power_decay
+from inna.experiments.training.schedule import factor_of, iterations_per_epoch
 
 __all__ = ["OnEpoch", "OnNote", "Pace", "StoppedError", "Training"]
 
@@ -76,7 +76,7 @@ class Training:
             self.optimizer = optimizers.build(run, self.network, recorded or {})
             self.closure = optimizers.closure_needed(self.optimizer)
         self.graphed = None if recorded is None else self._graphed()
-        self.decay = power_decay(run.q)
+        self.decay = factor_of(run, task.train)
         self.iteration = 0
         self.last_loss = math.nan
         self.history: list[dict[str, Any]] = []
@@ -89,10 +89,11 @@ class Training:
         on_epoch: OnEpoch | None,
         on_note: OnNote,
         stop: Callable[[], bool],
+        leave_checkpoint: bool,
     ) -> dict[str, Any]:
         """Train from the checkpoint, if any, to the last epoch; see `measure`."""
-        if checkpoint is not None:
-            self._restore(checkpoint, on_note)
+        if checkpoint is not None and self._restore(checkpoint, on_note) > self.run.epochs:
+            checkpoint = None  # a longer run's is not overwritten
         started = saved = time.perf_counter()
         before = self.seconds
         divergence = None
@@ -105,7 +106,7 @@ class Training:
                 stopping = epoch < self.run.epochs and stop()
                 last = epoch == self.run.epochs  # a result follows
                 due = now - saved >= checkpoint_seconds and not (last and checkpoint_seconds)
-                if checkpoint is not None and (stopping or due):
+                if checkpoint is not None and (stopping or due or (last and leave_checkpoint)):
                     saved = now
                     with self._code_of("model"):
                         state = self._state()
@@ -140,7 +141,7 @@ class Training:
             started = self._now()
             self._measure([part], scored=False)
         evaluation = (self._now() - started) * (len(train[0]) + len(test[0])) / len(part[0])
-        iterations = math.ceil(len(train[0]) / self.run.batch_size)
+        iterations = iterations_per_epoch(self.run, train)
         return Pace(iterations * statistics.median(times[WARM_UP:] or times or [0.0]) + evaluation, evaluation)
 
     def _epoch(self, epoch: int) -> None:
@@ -323,7 +324,7 @@ class Training:
         network = self.network.state_dict()
         self._code_of("optimizer")
         return {
-            "run": self.run.key,
+            "run": self.run.trajectory.key,
             "network": network,
             "optimizer": self.optimizer.state_dict(),
             "iteration": self.iteration,
@@ -332,23 +333,27 @@ class Training:
             "seconds": self.seconds,
         }
 
-    def _restore(self, path: Path, on_note: OnNote) -> None:
+    def _restore(self, path: Path, on_note: OnNote) -> int:
+        """Restore the state of the checkpoint, unless it is of a longer run; return its epochs."""
         try:
             state = load_checkpoint(path)
         except FileNotFoundError:
-            return
+            return 0
         except DamagedCheckpointError as error:
             on_note(f"{error}; the run starts from the beginning")
-            return
-        if state.get("run") != self.run.key:
+            return 0
+        if state.get("run") != self.run.trajectory.key:
             on_note(f"{path}: the checkpoint of another run; this one starts from the beginning")
-            return
-        with self._code_of("model"):
-            self.network.load_state_dict(state["network"])
-            self._code_of("optimizer")
-            self.optimizer.load_state_dict(state["optimizer"])
-        self.iteration, self.last_loss = state["iteration"], state["last_loss"]
-        self.history, self.seconds = state["history"], state["seconds"]
+            return 0
+        epochs = len(state["history"]) - 1
+        if epochs <= self.run.epochs:
+            with self._code_of("model"):
+                self.network.load_state_dict(state["network"])
+                self._code_of("optimizer")
+                self.optimizer.load_state_dict(state["optimizer"])
+            self.iteration, self.last_loss = state["iteration"], state["last_loss"]
+            self.history, self.seconds = state["history"], state["seconds"]
+        return epochs
 
     def _result(self, divergence: dict[str, Any] | None) -> dict[str, Any]:
         columns = ["train_loss", "test_loss", *(f"test_{name}" for name in self.task.metrics)]

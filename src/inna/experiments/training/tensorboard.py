@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from inna.experiments.rows.row_files import row_path
+from inna.experiments.rows.row_files import trajectory_name
 from inna.experiments.rows.run import Run
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class EventLog:
     """
 
     def __init__(self, folder: Path | None, run: Run) -> None:
-        self.folder = None if folder is None else folder / row_path(Path(), run).name.removesuffix(".row.json")
+        self.folder = None if folder is None else folder / trajectory_name(run)
         self.writer: SummaryWriter | None = None
 
     def __enter__(self) -> EventLog:

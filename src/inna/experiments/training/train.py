@@ -1,6 +1,6 @@
 """Train a task's network with one optimizer, and evaluate it.
 
-The learning rate is set at every iteration k = 0, 1, 2, ..., which are not epochs:
+The learning rate is set at every iteration k = 0, 1, 2, ..., which are not epochs, by the schedule; for a power q
 
     γ_k = γ_0 (k + 1)^-q
 
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from inna.experiments.rows.results import Rows
-from inna.experiments.rows.row_files import row_path, write_row
+from inna.experiments.rows.row_files import trajectory_name, write_row
 from inna.experiments.rows.run import Run
 from inna.experiments.tasks.load import task_of
 from inna.experiments.tasks.seeds import THREADS, derive, isolated, threads
@@ -88,9 +88,8 @@ def train(
 
 
 def checkpoint_path(folder: Path, run: Run) -> Path:
-    """Return the path of the checkpoint of ``run`` in ``folder``, beside its row."""
-    row = row_path(folder, run)
-    return row.with_name(row.name.removesuffix(".row.json") + ".checkpoint")
+    """Return the path of the checkpoint of ``run`` in ``folder``; runs of one trajectory share it."""
+    return folder / f"{trajectory_name(run)}.checkpoint"
 
 
 def remove_finished_checkpoints(folder: Path, rows: Rows) -> None:
@@ -122,25 +121,29 @@ def measure(
     on_epoch: OnEpoch | None = None,
     on_note: OnNote = lambda text: None,
     stop: Callable[[], bool] = lambda: False,
+    leave_checkpoint: bool = False,
 ) -> dict[str, Any]:
     """Return the result of ``run`` on ``task``, as `train` describes it.
 
     Args:
         run: everything that decides the run.
         task: its task.
-        checkpoint: where the state is kept after an epoch; an existing checkpoint is resumed. A damaged one is reported
-            to ``on_note``, and training restarts.
+        checkpoint: where the state is kept after an epoch; an existing checkpoint is resumed, be it of a shorter run
+            of the same trajectory. A damaged one is reported to ``on_note``, and training restarts.
         checkpoint_seconds: the least time between two checkpoints. At 0 there is also one after the last epoch.
         on_epoch: as in `train`.
         on_note: as in `train`.
         stop: called after each epoch but the last; if it returns true, a checkpoint is left and training ends.
+        leave_checkpoint: whether one is left after the last epoch, too, from which a longer run continues.
 
     Raises:
         StoppedError: ``stop`` returned true.
     """
     device = resolve_device(run.device)
     with threads(THREADS), isolated(derive(run.seed, "weights"), device):
-        return Training(run, task, device).results(checkpoint, checkpoint_seconds, on_epoch, on_note, stop)
+        return Training(run, task, device).results(
+            checkpoint, checkpoint_seconds, on_epoch, on_note, stop, leave_checkpoint
+        )
 
 
 def pace(run: Run, task: Task, seconds: float = 0.5) -> Pace:

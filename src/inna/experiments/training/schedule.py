@@ -1,0 +1,48 @@
+"""The learning rate of a run at each of its iterations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch.utils.data import DataLoader
+
+from inna.experiments.rows.run import Run
+from inna.experiments.tasks.task import Data
+from inna.schedules import cosine_decay, linear_decay, power_decay
+
+__all__ = ["WARM_UP_SHARE", "factor_of", "iterations_per_epoch"]
+
+# The share of the iterations over which a cosine schedule warms up.
+WARM_UP_SHARE = 0.05
+
+
+def factor_of(run: Run, data: Data) -> Callable[[Any], Any]:
+    """Return the schedule of ``run``: iteration k -> the factor of its learning rate.
+
+    Args:
+        run: the run.
+        data: its training data; a schedule that ends at zero has as many iterations as they give in its epochs.
+
+    Raises:
+        ValueError: the schedule ends at zero and the data are a DataLoader of unknown length.
+    """
+    if run.decay == run.q:
+        return power_decay(run.q)
+    total = iterations_per_epoch(run, data) * (run.horizon or run.epochs)
+    return linear_decay(total) if run.decay == "linear" else cosine_decay(total, math.floor(WARM_UP_SHARE * total))
+
+
+def iterations_per_epoch(run: Run, data: Data) -> int:
+    """Return the iterations of an epoch of ``run`` on ``data``.
+
+    Raises:
+        ValueError: the data are a DataLoader of unknown length.
+    """
+    if not isinstance(data, DataLoader):
+        return math.ceil(len(data[0]) / run.batch_size)
+    try:
+        return len(data)
+    except TypeError:
+        raise ValueError(f"the schedule {run.decay} needs a DataLoader of known length") from None
