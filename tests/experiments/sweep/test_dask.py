@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
-import inna.experiments
+import inna
 import tiny_task
 from inna.cli import run as run_command
 from inna.experiments.comparison import make_study
@@ -26,13 +27,17 @@ distributed = pytest.importorskip("distributed", reason="the extra dask is not i
 
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
+    """Two workers, which look for modules in the folder ``there`` first."""
     monkeypatch.setenv("MARK", str(tmp_path / "begun"))
-    paths = [str(Path(module.__file__).parent) for module in (tiny_task, inna.experiments)]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([paths[0], str(Path(paths[1]).parents[1])]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(Path(inna.__file__).parents[1]), *sys.path]))
     (tmp_path / "begun").mkdir()
-    with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(tmp_path)
-    ) as cluster:
+    (tmp_path / "there").mkdir()
+    with monkeypatch.context() as beginning:
+        beginning.syspath_prepend(str(tmp_path / "there"))  # which processes take from the one that starts them
+        cluster = distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, local_directory=str(tmp_path)
+        )
+    with cluster:
         yield cluster
 
 
@@ -107,6 +112,58 @@ def test_a_scheduler_that_goes_away_is_one_line(cluster, tmp_path, capfd):
     thread.join()
     assert "Traceback" not in capfd.readouterr().err
     assert not (folder / ".running").exists()
+
+
+OWN_CODE = """
+import torch
+from tiny_task import network, regression_data
+from inna.experiments import Task
+
+SCALE = {scale}
+
+def loss(outputs, targets):
+    return SCALE * (outputs - targets).square().mean()
+
+def make_task():
+    return Task("own", network, regression_data(40, seed=1), regression_data(20, seed=2), loss)
+
+class Scaled(torch.optim.SGD):
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for param in group["params"]:
+                param.grad *= SCALE
+        return super().step(closure)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_workers_that_have_other_code_train_the_task_that_was_sent_and_refuse_their_own_optimizer(
+    cluster, tmp_path, monkeypatch
+):
+    for place, scale in (("here", 1.0), ("there", 0.5)):
+        (tmp_path / place).mkdir(exist_ok=True)
+        (tmp_path / place / "own_code.py").write_text(OWN_CODE.format(scale=scale))
+    monkeypatch.syspath_prepend(str(tmp_path / "here"))
+    study = make_study(
+        str(tmp_path / "here" / "own_code.py:make_task"),
+        ("sgd", "own_code:Scaled"),
+        epochs=2,
+        tuning_epochs=1,
+        seeds=(1,),
+        grid=(0.1,),
+        schedules=(0.0,),
+    )
+    options = SweepOptions(backend="dask", scheduler=cluster.scheduler_address)
+    rows, failures = sweep(study, tmp_path / "rows", options)
+    assert {run.optimizer for run in rows} == {"sgd"}
+    assert {failure.error for failure in failures} == {
+        "ValueError: own_code:Scaled is not the optimizer of the run: its code was changed"
+    }
+    here, _ = sweep(study, tmp_path / "rows here")
+    assert {run: without_times(result) for run, result in rows.items()} == {
+        run: without_times(result) for run, result in here.items() if run.optimizer == "sgd"
+    }
 
 
 def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, capsys, monkeypatch):
