@@ -24,6 +24,7 @@ __all__ = [
     "INNAPROP_DEFAULTS",
     "INNA_DEFAULTS",
     "INNA_LR_FREE_DEFAULTS",
+    "LR_FREE_DISTANCE",
     "LR_FREE_TIME_STEP",
     "NO_MEMORY",
     "GuardMemory",
@@ -32,6 +33,7 @@ __all__ = [
     "PropHyperparameters",
     "accumulate",
     "average_square",
+    "check_weights",
     "decay_innaprop",
     "distance_weight",
     "divide_by_root",
@@ -88,6 +90,9 @@ INNAPROP_DEFAULTS = PropHyperparameters(lr=1e-3, alpha=0.1, beta=0.9, sigma=0.99
 
 LR_FREE_TIME_STEP = 0.1
 """Without a learning rate, the time step h is this over alpha: an average over ten steps, whatever alpha is."""
+
+LR_FREE_DISTANCE = 1e-6
+"""Without a learning rate, the distance d_0 that INNAprop begins with; far below that of any weight to a solution."""
 
 INNA_LR_FREE_DEFAULTS = Hyperparameters(lr=0.5, alpha=0.5, beta=0.5)
 """Defaults of the INNA without a learning rate, where lr = alpha is a cap."""
@@ -179,6 +184,29 @@ def update_average(
     2.0
     """
     return (1 - alpha * time_step) * average + time_step * (1 - alpha * beta) * value
+
+
+def check_weights(alpha: float, **factors: float | None) -> None:
+    """Check that past gradients have weights >= 0 in m + beta g: alpha times each factor is at most 1.
+
+    Args:
+        alpha: viscous damping.
+        **factors: beta and the time step, by their names in the message; None is not checked.
+
+    Raises:
+        ValueError: a product is larger than 1.
+
+    >>> check_weights(0.5, beta=0.1, time_step=3.0)
+    Traceback (most recent call last):
+    ...
+    ValueError: alpha * time_step must be <= 1 here, got 0.5 * 3.0: past gradients would have negative weights
+    """
+    for name, value in factors.items():
+        if value is not None and alpha * value > 1:
+            raise ValueError(
+                f"alpha * {name} must be <= 1 here, got {alpha!r} * {value!r}: "
+                "past gradients would have negative weights"
+            )
 
 
 def momentum_from_phase(

@@ -15,8 +15,8 @@ from inna.checks import check_whole
 from inna.docstrings import insert
 from inna.optax.inertial import ARRAYS
 from inna.optax.settings import Rates, check_average, checked, read_dtype
-from inna.optax.step import Rule, collect, initial_trees, take
-from inna.optax.trees import Mask, bits, check_params, inner, unzip
+from inna.optax.step import Rule, again, collect, initial_trees, take
+from inna.optax.trees import Mask, bits, check_params, product, size, sums, unzip
 
 __all__ = ["DistanceState", "innaprop_lr_free"]
 
@@ -48,7 +48,7 @@ def innaprop_lr_free(
     *,
     sigma: float | jax.Array = dynamics.INNAPROP_DEFAULTS.sigma,
     eps: float | jax.Array = dynamics.INNAPROP_DEFAULTS.eps,
-    initial_distance: float | jax.Array = 1e-6,
+    initial_distance: float | jax.Array = dynamics.LR_FREE_DISTANCE,
     slice_every: int = 1,
     time_step: float | jax.Array | None = None,
     weight_decay: float | jax.Array = 0.0,
@@ -161,17 +161,16 @@ def _update(
         raise ValueError(f"{rule.name} needs the parameters: call update(grads, state, params)")
     leaves = collect(rule, grads, state, params)
     tree: Any = jax.tree.structure(state.momentum)
-    starts, sums = tree.flatten_up_to(state.start), tree.flatten_up_to(state.grad_sum)
+    starts, old_sums = tree.flatten_up_to(state.start), tree.flatten_up_to(state.grad_sum)
     now = rule.rates.at(state.count)
     dtype = state.distance.dtype
     weight = dynamics.distance_weight(state.distance, initial_distance, now.lr)
     moved = norm = jnp.zeros([], dtype)
-    grad_sums = []
-    for leaf, start, grad_sum in zip(leaves, starts, sums, strict=True):
+    for leaf, start, grad_sum in zip(leaves, starts, old_sums, strict=True):
         theta, grad = (_slice(x, slice_every).astype(start.dtype) for x in (leaf.theta, leaf.grad))
-        moved = moved + inner(grad, start - theta, dtype)
-        grad_sums.append(dynamics.accumulate(grad_sum, grad, weight.astype(start.real.dtype), rule.sigma))
-        norm = norm + _norm(grad_sums[-1], dtype)
+        new_sum = _accumulate(rule, grad_sum, grad, weight)
+        part, its_norm = sums([product(grad, start - theta), size(new_sum)], dtype)
+        moved, norm = moved + part, norm + its_norm
     correlation = dynamics.accumulate(state.correlation, moved, weight, rule.sigma)
     distance = dynamics.grow_distance(state.distance, correlation, norm)
     total = state.average_weight + now.beta
@@ -182,7 +181,12 @@ def _update(
     rows = [take(rule, here, leaf, moves, state.steps) for leaf in leaves]
     updates, momentum, exp_avg_sq = unzip(state.momentum, rows)
     average_weight = dynamics.update_average(state.average_weight, 1.0, now.time_step, now.alpha, now.beta)
-    grad_sums = [jnp.where(moves, new, old) for new, old in zip(grad_sums, sums, strict=True)]
+    # Computed a second time, from a weight that XLA cannot identify. Otherwise it stores the first, which takes longer.
+    weight = again(weight)
+    grad_sums = [
+        jnp.where(moves, _accumulate(rule, old, _slice(leaf.grad, slice_every), weight), old)
+        for leaf, old in zip(leaves, old_sums, strict=True)
+    ]
     scalars = [
         jnp.where(moves, new, old).astype(dtype)
         for new, old in zip((distance, correlation, average_weight), state[-3:], strict=True)
@@ -198,6 +202,10 @@ def _update(
     )
 
 
+def _accumulate(rule: Rule, grad_sum: jax.Array, grad: jax.Array, weight: jax.Array) -> Any:
+    return dynamics.accumulate(grad_sum, grad.astype(grad_sum.dtype), weight.astype(grad_sum.real.dtype), rule.sigma)
+
+
 def _slice(
     x: Any,  # any shape
     every: int,
@@ -205,10 +213,3 @@ def _slice(
     """Every ``every``-th entry in the order of rows, (ceil(n / every),); all in their own shape if it is 1."""
     x = jnp.asarray(x)
     return x if every == 1 else jnp.ravel(x)[::every]
-
-
-def _norm(x: Any, dtype: Any) -> jax.Array:
-    """The 1-norm, in which real and imaginary parts are two numbers."""
-    if jnp.iscomplexobj(x):
-        return _norm(x.real, dtype) + _norm(x.imag, dtype)
-    return jnp.sum(jnp.abs(x).astype(dtype))

@@ -15,8 +15,8 @@ import optax
 
 from inna import dynamics
 from inna.optax.settings import Settings
-from inna.optax.step import Leaf, Rule, collect, initial_trees, prepare, take
-from inna.optax.trees import bits, check_params, inner, unzip
+from inna.optax.step import Leaf, Rule, again, collect, initial_trees, prepare, take
+from inna.optax.trees import bits, check_params, product, sums, unzip
 
 __all__ = ["GuardedState", "guarded"]
 
@@ -86,20 +86,20 @@ def _update(
     now = rule.rates.at(state.count)
     now = now._replace(time_step=now.lr if now.time_step is None else now.time_step)
     parts = [_measure(rule, now, leaf, state.steps, dtype) for leaf in leaves]
-    sums = Measures(*(sum(column, jnp.zeros([], dtype)) for column in zip(*parts, strict=True)))
-    loss = loss + sums.penalty
+    totals = Measures(*(sum(column, jnp.zeros([], dtype)) for column in zip(*parts, strict=True)))
+    loss = loss + totals.penalty
     memory = state.memory
     if now.initial_speed is not None:
         start = dynamics.initial_memory(loss, 0.0, now.beta, now.initial_speed)
         memory = jax.tree.map(lambda new, old: jnp.where(state.steps == 0, new, old), start, memory)
     factor = dynamics.guard_factor(
-        [dynamics.guard_terms(memory, loss, 0.0, sums.norm_squared, now.lr, now.beta)], loss_bound
+        [dynamics.guard_terms(memory, loss, 0.0, totals.norm_squared, now.lr, now.beta)], loss_bound
     )
     lr = now.lr * factor
     memory = dynamics.update_memory(memory, loss, 0.0, now.time_step, now.alpha, now.beta)
-    memory = dynamics.move_memory(memory, sums.decay - lr * sums.next_momentum)
+    memory = dynamics.move_memory(memory, totals.decay - lr * totals.next_momentum)
     # All inner products are in the condition, so that XLA has them before it writes over the old momentum.
-    finite = functools.reduce(jnp.logical_and, map(jnp.isfinite, (loss, *sums)))
+    finite = functools.reduce(jnp.logical_and, map(jnp.isfinite, (loss, *totals)))
     moves = (now.lr != 0) & finite
     cut = now._replace(lr=jnp.where(moves, lr, 0))
     rows = [take(rule, cut, leaf, moves, state.steps) for leaf in leaves]
@@ -137,16 +137,20 @@ def _read_loss(rule: Rule, value: Any) -> jax.Array:
 
 
 def _measure(rule: Rule, now: Settings, leaf: Leaf, steps: Any, dtype: Any) -> Measures:
-    start = prepare(rule, now, leaf, True, steps, None)
+    # Numbers that XLA cannot identify with those of the step. Otherwise it stores m', which takes longer.
+    beta, h = again((now.beta, now.time_step))
+    start = prepare(rule, now._replace(beta=beta, time_step=h), leaf, True, steps, None)
     here = start.settings
     average = start.momentum + here.beta * start.grad
     momentum = dynamics.update_average(start.momentum, start.grad, here.time_step, here.alpha, here.beta)
-    decay = penalty = jnp.zeros([], dtype)
+    decay = 0.0 if start.decay is None else product(momentum, start.decay)
+    penalty = 0.0
     if here.weight_decay is not None and rule.decay == "penalty":
-        penalty = here.weight_decay / 2 * inner(start.theta, start.theta, dtype)
-    if start.decay is not None:
-        decay = inner(momentum, start.decay, dtype)
-    return Measures(inner(average, average, dtype), inner(momentum, average, dtype), decay, penalty)
+        penalty = here.weight_decay / 2 * product(start.theta, start.theta)
+    terms = Measures(product(average, average), product(momentum, average), decay, penalty)
+    here_at_all = [not isinstance(term, float) for term in terms]
+    made = iter(sums([term for term, there in zip(terms, here_at_all, strict=True) if there], dtype))
+    return Measures(*(next(made) if there else jnp.zeros([], dtype) for there in here_at_all))
 
 
 def _rounding(
@@ -162,4 +166,5 @@ def _rounding(
     meant = (0.0 if start.decay is None else start.decay) - start.settings.lr * average
     # A plain cast to 16 bits and back may be removed by XLA.
     theta = jax.lax.reduce_precision(start.theta + update.astype(start.dtype), to.nexp, to.nmant)
-    return inner(momentum, theta - start.theta - meant, dtype)
+    (total,) = sums([product(momentum, theta - start.theta - meant)], dtype)
+    return total

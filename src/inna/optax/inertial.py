@@ -35,7 +35,8 @@ mask: where to decay: a tree of bools like the parameters, a prefix of one, or a
 momentum_dtype: dtype of the momentum. None is that of each parameter. Arithmetic is at least in float32."""
 BOUND = """\
 max_learning_rate: a bound at which a schedule or traced learning rate is clipped. If it and alpha are numbers
-    with alpha max_learning_rate <= 1/2, XLA on the CPU copies no momentum for schedules either."""
+    with alpha max_learning_rate <= 1/2, XLA on the CPU copies no momentum on schedules, whatever the weight decay
+    and whatever stands between ``update`` and ``apply_updates``."""
 
 
 class InertialState(NamedTuple):

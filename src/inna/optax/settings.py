@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from inna import dynamics
 from inna.checks import check_range
 
 __all__ = ["Rates", "Settings", "check_average", "checked", "read_dtype"]
@@ -111,12 +112,8 @@ def check_average(rates: Rates) -> None:
         h, name = rates.learning_rate, "learning_rate"
     if not isinstance(rates.alpha, float):
         return
-    for factor, value in (("beta", rates.beta), (name, h)):
-        if isinstance(value, float) and rates.alpha * value > 1:
-            raise ValueError(
-                f"alpha * {factor} must be <= 1 here, got {rates.alpha!r} * {value!r}: "
-                "past gradients would have negative weights"
-            )
+    known = {"beta": rates.beta, name: h}
+    dynamics.check_weights(rates.alpha, **{key: value for key, value in known.items() if isinstance(value, float)})
     speed = rates.initial_speed
     if isinstance(speed, float) and isinstance(rates.beta, float) and speed < rates.beta:
         raise ValueError(

@@ -5,22 +5,27 @@ A second form gives the same update from the new momentum m' instead of the old 
     u = -lr (m + beta g) = -lr/(1 - alpha h) (m' + (beta - h) g)
 
 With donated buffers, XLA on the CPU then writes m' over m. In the first form it copies m, which doubles the time of a
-step. The second form divides, so it is taken only if |1 - alpha h| >= 1/2 is known in advance. Otherwise, see
-docs/from-sgd-or-adam.md.
+step, unless it knows that theta' is computed first. The second form divides, so it is taken only if |1 - alpha h| >=
+1/2 is known in advance. Otherwise `_after` says so.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+import functools
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from inna import dynamics
 from inna.optax.settings import Rates, Settings
 from inna.optax.trees import Mask, at_least_single, broadcast, leaves_like
 
-__all__ = ["Decay", "Leaf", "Rule", "collect", "initial_trees", "prepare", "take"]
+T = TypeVar("T")
+
+__all__ = ["Decay", "Leaf", "Rule", "again", "collect", "initial_trees", "prepare", "take"]
 
 
 # lambda theta is added to g; or theta shrinks; or theta shrinks and the momentum changes, as INNAprop's paper has it.
@@ -45,9 +50,11 @@ class Leaf(NamedTuple):
 
     decays: Any
     theta: Any
+    """Not a parameter if ``given`` is False: only its dtype matters."""
     grad: Any
     momentum: Any
     exp_avg_sq: Any = None
+    given: bool = True
 
 
 class Prepared(NamedTuple):
@@ -91,10 +98,13 @@ def collect(rule: Rule, grads: Any, state: Any, params: Any | None) -> list[Leaf
     state_trees = [state.momentum, *([] if rule.sigma is None else [state.exp_avg_sq])]
     columns = [thetas, gradients, *(leaves_like("state", x, state.momentum) for x in state_trees)]
     decays = tree.flatten_up_to(broadcast(rule.mask, params))
-    return [Leaf(*row) for row in zip(decays, *columns, strict=True)]
+    given = params is not grads
+    return [Leaf(*row)._replace(given=given) for row in zip(decays, *columns, strict=True)]
 
 
-def prepare(rule: Rule, settings: Settings, leaf: Leaf, moves: Any, steps: Any, count: Any) -> Prepared:
+def prepare(
+    rule: Rule, settings: Settings, leaf: Leaf, moves: Any, steps: Any, count: Any, exp_avg_sq: Any = None
+) -> Prepared:
     """Decay, rescale and set the initial velocity, before the step.
 
     Args:
@@ -104,13 +114,16 @@ def prepare(rule: Rule, settings: Settings, leaf: Leaf, moves: Any, steps: Any, 
         moves: whether the step changes anything.
         steps: the number of steps that did, before this one.
         count: steps + 1, as INNAprop's bias correction takes it.
+        exp_avg_sq: the updated mean of g², if it is there already.
     """
     dtype = jnp.promote_types(at_least_single(leaf.theta), leaf.momentum.dtype)
     now = settings.for_array(jnp.zeros([], dtype).real.dtype, leaf.decays)
     theta, grad, momentum = (jnp.asarray(x).astype(dtype) for x in (leaf.theta, leaf.grad, leaf.momentum))
-    exp_avg_sq, decay = leaf.exp_avg_sq, None
+    decay = None
     if rule.sigma is not None:
-        grad, exp_avg_sq = _rescale(rule, grad, exp_avg_sq, count, moves)
+        if exp_avg_sq is None:
+            exp_avg_sq = _by_parts(functools.partial(_average, rule, moves), grad, leaf.exp_avg_sq)
+        grad = _by_parts(functools.partial(_rescale, rule, moves, count), grad, exp_avg_sq)
     if now.weight_decay is not None and rule.decay == "penalty":
         grad = grad + now.weight_decay * theta
     elif now.weight_decay is not None and rule.decay == "decoupled":
@@ -131,15 +144,16 @@ def take(rule: Rule, settings: Settings, leaf: Leaf, moves: Any, steps: Any) -> 
     """
     start = prepare(rule, settings, leaf, moves, steps, steps + 1)
     now = start.settings
+    reads_old = not rule.rates.divisible() or leaf.momentum.dtype != start.dtype
     update, momentum = dynamics.step(
         0.0, start.momentum, start.grad, now.lr, now.alpha, now.beta, time_step=now.time_step
     )
-    momentum = jnp.where(moves, momentum.astype(leaf.momentum.dtype), leaf.momentum)
-    if rule.rates.divisible() and momentum.dtype == start.dtype:
-        # Recompute INNAprop's gradient from a count that XLA cannot identify with the first. Otherwise XLA
-        # stores the first gradient in fresh memory, which takes longer than the root.
-        again = jax.lax.optimization_barrier(steps + 1)  # type: ignore[no-untyped-call]
-        grad = prepare(rule, settings, leaf, moves, steps, again).grad
+    # INNAprop's gradient is computed twice, from counts that XLA cannot identify. Otherwise XLA stores it in fresh
+    # memory, which takes longer than the root.
+    count = again(steps + 1)
+    if not reads_old:
+        momentum = jnp.where(moves, momentum, leaf.momentum)
+        grad = prepare(rule, settings, leaf, moves, steps, count).grad
         h = now.lr if now.time_step is None else now.time_step
         update = -now.lr / (1 - now.alpha * h) * (momentum + (now.beta - h) * grad)
     if start.decay is not None:
@@ -147,21 +161,51 @@ def take(rule: Rule, settings: Settings, leaf: Leaf, moves: Any, steps: Any) -> 
     # An integer must not truncate its update, nor a real gradient that of a complex parameter.
     to = jnp.result_type(leaf.theta)
     kind = jnp.complexfloating if jnp.iscomplexobj(update) else jnp.floating
-    to = to if jnp.issubdtype(to, kind) else momentum.dtype
-    return jnp.where(moves, update, 0).astype(to), momentum, start.exp_avg_sq
+    to = to if jnp.issubdtype(to, kind) else leaf.momentum.dtype
+    update = jnp.where(moves, update, 0).astype(to)
+    if reads_old:
+        if leaf.given:
+            moved = optax.apply_updates(leaf.theta, update)
+            later = leaf._replace(grad=_after(moved, jnp.asarray(leaf.grad), steps))
+            start = prepare(rule, settings, later, moves, steps, count, exp_avg_sq=start.exp_avg_sq)
+            _, momentum = dynamics.step(
+                0.0, start.momentum, start.grad, now.lr, now.alpha, now.beta, time_step=now.time_step
+            )
+        momentum = jnp.where(moves, momentum.astype(leaf.momentum.dtype), leaf.momentum)
+    return update, momentum, start.exp_avg_sq
 
 
-def _rescale(rule: Rule, grad: Any, exp_avg_sq: Any, count: Any, moves: Any) -> tuple[Any, Any]:
-    if not jnp.iscomplexobj(grad):
-        return _rescale_real(rule, grad, exp_avg_sq, count, moves)
-    real, real_sq = _rescale_real(rule, grad.real, exp_avg_sq.real, count, moves)
-    imag, imag_sq = _rescale_real(rule, grad.imag, exp_avg_sq.imag, count, moves)
-    return jax.lax.complex(real, imag), jax.lax.complex(real_sq, imag_sq)
+def again(values: T) -> T:
+    """Return ``values``, which XLA does not identify with the arguments: what is made of them is computed anew."""
+    return jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call, no-any-return]
 
 
-def _rescale_real(rule: Rule, grad: Any, exp_avg_sq: Any, count: Any, moves: Any) -> tuple[Any, Any]:
+def _after(earlier: Any, grad: Any, steps: Any) -> Any:
+    """Return ``grad``, so that XLA on the CPU computes ``earlier`` before what is made of the result.
+
+    It merges ``earlier`` with the caller's own sum of parameter and update. Each entry seems to depend on the sum's,
+    but the condition never holds.
+    """
+
+    def wait(grad: Any, earlier: Any, steps: Any) -> Any:
+        return jnp.where(steps < 0, earlier.astype(grad.dtype), grad)
+
+    return jax.lax.platform_dependent(grad, earlier, steps, cpu=wait, default=lambda grad, *_: grad)
+
+
+def _by_parts(function: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
+    """``function`` of two arrays, of their real and imaginary parts if they are complex."""
+    if not jnp.iscomplexobj(x):
+        return function(x, y)
+    return jax.lax.complex(function(x.real, y.real), function(x.imag, y.imag))
+
+
+def _average(rule: Rule, moves: Any, grad: Any, exp_avg_sq: Any) -> Any:
+    return jnp.where(moves, dynamics.average_square(grad, exp_avg_sq, rule.sigma), exp_avg_sq)
+
+
+def _rescale(rule: Rule, moves: Any, count: Any, grad: Any, exp_avg_sq: Any) -> Any:
     # Only the stored mean is computed: a second one would need a copy, see above. If the step changes nothing, it
     # may be 0, whose root has no derivative.
-    exp_avg_sq = jnp.where(moves, dynamics.average_square(grad, exp_avg_sq, rule.sigma), exp_avg_sq)
     safe = jnp.where(moves, exp_avg_sq, 1)
-    return dynamics.divide_by_root(grad, safe, count.astype(grad.dtype), rule.sigma, rule.eps), exp_avg_sq
+    return dynamics.divide_by_root(grad, safe, count.astype(grad.dtype), rule.sigma, rule.eps)

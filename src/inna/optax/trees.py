@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Mask", "at_least_single", "bits", "broadcast", "check_params", "inner", "leaves_like", "unzip"]
+__all__ = [
+    "Mask",
+    "at_least_single",
+    "bits",
+    "broadcast",
+    "check_params",
+    "leaves_like",
+    "product",
+    "size",
+    "sums",
+    "unzip",
+]
 
 # A tree of bools like the parameters or a prefix of it, or a function from the parameters to one.
 Mask = Any
@@ -80,15 +92,43 @@ def bits(x: Any) -> int:
     return 8 * jnp.zeros([], jnp.result_type(x)).real.dtype.itemsize
 
 
-def inner(
+def sums(
+    terms: Sequence[Any],  # real arrays of one shape
+    dtype: Any,
+) -> list[jax.Array]:
+    """Sum each of ``terms`` in ``dtype``, all in one pass over memory.
+
+    Of a reduction with one operand, XLA on the CPU would write the terms to memory first. The last axis is summed
+    number by number, which is accurate enough for all but very long ones.
+    """
+    terms = [jnp.asarray(term).astype(dtype) for term in terms]
+    shape = jnp.shape(terms[0])
+    if not shape or (len(shape) == 1 and shape[0] > 2**16):
+        return [jnp.sum(term) for term in terms]
+    # Two operands at least.
+    operands = terms if len(terms) > 1 else [*terms, jnp.zeros_like(terms[0])]
+    zeros = [jnp.zeros([], dtype) for _ in operands]
+    rows = jax.lax.reduce(operands, zeros, _add, (len(shape) - 1,))
+    return [jnp.sum(row) for row in rows[: len(terms)]]
+
+
+def product(
     x: Any,  # any shape
     y: Any,  # as x
-    dtype: Any,
-) -> jax.Array:
-    """The real inner product of two arrays, summed in ``dtype``: real and imaginary parts are two numbers."""
+) -> Any:
+    """The terms of the real inner product of two arrays: real and imaginary parts are two numbers."""
     if jnp.iscomplexobj(x) or jnp.iscomplexobj(y):
-        return inner(jnp.real(x), jnp.real(y), dtype) + inner(jnp.imag(x), jnp.imag(y), dtype)
-    return jnp.sum(jnp.asarray(x).astype(dtype) * jnp.asarray(y).astype(dtype))
+        return jnp.real(x) * jnp.real(y) + jnp.imag(x) * jnp.imag(y)
+    return x * y
+
+
+def size(x: Any) -> Any:
+    """|x|, in which real and imaginary parts are two numbers."""
+    return jnp.abs(jnp.real(x)) + jnp.abs(jnp.imag(x)) if jnp.iscomplexobj(x) else jnp.abs(x)
+
+
+def _add(x: Sequence[jax.Array], y: Sequence[jax.Array]) -> list[jax.Array]:
+    return [a + b for a, b in zip(x, y, strict=True)]
 
 
 def _keys(path: Any) -> str:
