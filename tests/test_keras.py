@@ -10,8 +10,9 @@ import pytest
 from keras import ops
 
 from front_end_defaults import assert_defaults
+from guarded_reference import FreeGroup, free_steps
 from inna import dynamics
-from inna.keras import INNA, INNAprop, PowerDecay
+from inna.keras import INNA, INNAprop, INNApropLRFree, PowerDecay
 from inna.schedules import power_decay
 
 # Keras's variables predate NumPy 2's __array__.
@@ -111,6 +112,93 @@ def test_from_sgd_makes_the_iterates_of_keras_sgd(double, momentum, nesterov):
     ours = run(INNA(*dynamics.from_sgd(1 / 64, momentum, nesterov)), {"w": START}, 40)["w"]
     theirs = run(keras.optimizers.SGD(1 / 64, momentum=momentum, nesterov=nesterov), {"w": START}, 40)["w"]
     np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-13)
+
+
+@pytest.mark.parametrize("decay", [None, 0.1])
+@pytest.mark.parametrize("time_step", [None, 2.0])
+def test_the_lr_free_rule_with_decay_and_exclusions(double, decay, time_step):
+    starts = {"kernel": START.reshape(2, 3), "bias": START[:2]}
+    # An earlier estimate of the distance than 1e-6 reaches its end in few steps.
+    optimizer = INNApropLRFree(PowerDecay(1.0, 0.1), 0.2, 0.8, 0.9, 1e-7, decay, 1e-2, time_step)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    made = run(optimizer, starts, 40)
+    options = {"alpha": 0.2, "beta": 0.8, "sigma": 0.9, "eps": 1e-7, "time_step": time_step or 0.5}
+    groups = [
+        FreeGroup(START.copy(), weight_decay=decay or 0.0, **options),
+        FreeGroup(START[:2].copy(), **options),
+    ]
+
+    def evaluate(k, thetas):
+        for group in groups:
+            group.lr = power_decay(0.1)(k)
+        return [bowl(theta) for theta in thetas]
+
+    distances = free_steps(groups, evaluate, 40, 1e-2)
+    np.testing.assert_allclose(as_array(optimizer.distance), distances[-1], rtol=1e-11)
+    assert distances[-1] > 0.1
+    for group, theta in zip(groups, made.values(), strict=True):
+        np.testing.assert_allclose(theta.ravel(), group.theta, rtol=0, atol=1e-11)
+
+
+def test_an_lr_free_step_that_is_not_finite_or_has_factor_zero_changes_nothing():
+    weight = keras.Variable(START.astype("float32"))
+    optimizer = INNApropLRFree(weight_decay=0.1)
+    optimizer.build([weight])
+    for rate, g in [(0.0, 1.0), (1.0, np.nan), (1.0, 1.0), (1.0, np.inf), (0.0, 1.0)]:
+        optimizer.learning_rate = rate
+        before = {v.path: as_array(v) for v in (weight, *optimizer.variables)}
+        optimizer.apply([ops.convert_to_tensor(np.full(6, g, "float32"))])
+        after = {v.path: as_array(v) for v in (weight, *optimizer.variables)}
+        changed = {path for path in before if not np.array_equal(before[path], after[path])}
+        if rate == 0 or not np.isfinite(g):
+            assert changed == {path for path in before if "iteration" in path}
+        else:
+            assert weight.path in changed
+
+
+def test_lr_free_training_is_saved_resumed_and_accumulated(tmp_path):
+    x, y = data()
+    options = {"batch_size": 8, "shuffle": False, "verbose": 0}
+
+    def optimizer(**more):
+        return INNApropLRFree(PowerDecay(1.0, 0.1, more.get("gradient_accumulation_steps", 1)), **more)
+
+    whole = small_model(optimizer())
+    before = whole.evaluate(x, y, verbose=0)
+    whole.fit(x, y, epochs=20, **options)
+    assert whole.evaluate(x, y, verbose=0) < before / 2
+    first = small_model(optimizer())
+    first.fit(x, y, epochs=10, **options)
+    first.save(tmp_path / "half.keras")
+    second = keras.models.load_model(tmp_path / "half.keras")
+    assert type(second.optimizer) is INNApropLRFree
+    second.fit(x, y, epochs=10, **options)
+    for ours, theirs in zip(
+        [*second.weights, *second.optimizer.variables], [*whole.weights, *whole.optimizer.variables], strict=True
+    ):
+        np.testing.assert_array_equal(as_array(ours), as_array(theirs))
+    in_parts = small_model(optimizer(gradient_accumulation_steps=2))
+    in_parts.fit(x, y, epochs=2, **options | {"batch_size": 4})
+    at_once = small_model(optimizer())
+    at_once.fit(x, y, epochs=2, **options)
+    for ours, theirs in zip(in_parts.weights, at_once.weights, strict=True):
+        np.testing.assert_allclose(as_array(ours), as_array(theirs), rtol=1e-3, atol=1e-6)
+
+
+def test_lr_free_input_that_is_refused():
+    for dtype in ("bfloat16", "float16"):
+        with pytest.raises(ValueError, match=rf"needs variables of at least 32 bits, got {dtype} in .*thin"):
+            INNApropLRFree().build([keras.Variable(START, dtype=dtype, name="thin")])
+    with pytest.raises(ValueError, match=r"alpha \* beta must be <= 1 here, got 2\.0 \* 0\.9: .*negative weights"):
+        INNApropLRFree(1.0, 2.0)
+    with pytest.raises(ValueError, match=r"alpha \* time_step must be <= 1 here, got 0\.1 \* 11\.0"):
+        INNApropLRFree(time_step=11.0)
+    for name in ("alpha", "initial_distance", "time_step"):
+        with pytest.raises(ValueError, match=rf"^{name} must be a finite number > 0, got 0"):
+            INNApropLRFree(**{name: 0})
+    with pytest.raises(NotImplementedError, match="steps all variables together"):
+        INNApropLRFree().update_step(None, None, None)
+    assert INNApropLRFree(beta=0.0, weight_decay=0.1).beta == 0
 
 
 def test_power_decay_is_the_schedule_of_the_paper(double):
@@ -288,6 +376,8 @@ def test_rows_of_an_embedding_that_no_example_names_keep_moving(double):
         INNA(PowerDecay(0.3, 0.25)),
         INNAprop(0.3, 2.0, 0.5, 0.9, 1e-6, 0.1, initial_speed=0.5, use_ema=True),
         INNAprop(keras.optimizers.schedules.CosineDecay(0.1, 100), weight_decay=None),
+        INNApropLRFree(0.5, 0.2, 0.3, 0.9, 1e-6, 0.1, 1e-4, 2.0, clipnorm=1.0, name="mine"),
+        INNApropLRFree(PowerDecay(1.0, 0.25)),
     ],
     ids=lambda thing: type(thing).__name__,
 )
@@ -378,7 +468,8 @@ def test_names_of_the_optimizers():
         pass
 
     keras.utils.clear_session()
-    for make, name in [(INNA, "inna"), (INNAprop, "innaprop"), (Ours, "ours")]:
+    names = [(INNA, "inna"), (INNAprop, "innaprop"), (INNApropLRFree, "innaprop_lr_free"), (Ours, "ours")]
+    for make, name in names:
         assert [make().name for _ in range(3)] == [name, f"{name}_1", f"{name}_2"]
         assert make(name="mine").name == "mine"
     assert INNAprop(name=None).iterations.path == "innaprop_3/iteration"

@@ -1,5 +1,7 @@
 """INNA and INNAprop for Keras 3, on JAX, TensorFlow and PyTorch, and the paper's learning-rate schedule.
 
+`INNApropLRFree` needs no learning rate.
+
     model.compile(optimizer=INNA(PowerDecay(0.1, 0.5), alpha=0.5, beta=0.1), loss=...)
 
 The rule is `inna.dynamics.step`, on Keras tensors. The arguments of every Keras optimizer have Keras's own meaning:
@@ -21,7 +23,7 @@ from inna.checks import check_range
 from inna.docstrings import insert
 from inna.schedules import power_decay
 
-__all__ = ["INNA", "INNAprop", "PowerDecay"]
+__all__ = ["INNA", "INNAprop", "INNApropLRFree", "PowerDecay"]
 
 ARGUMENTS = """\
 learning_rate: learning rate (gamma) >= 0, a schedule (`PowerDecay` is the paper's) or a function without
@@ -34,6 +36,9 @@ KWARGS = """\
 **kwargs: those of ``keras.optimizers.Optimizer``: ``clipnorm``, ``clipvalue``, ``global_clipnorm``,
     ``use_ema``, ``ema_momentum``, ``ema_overwrite_frequency``, ``loss_scale_factor``,
     ``gradient_accumulation_steps``, ``name``."""
+
+
+SHORT = ("bfloat16", "float16")
 
 
 @keras.saving.register_keras_serializable("inna")
@@ -146,7 +151,7 @@ class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         momentum = self._momentums[index]
         # 16-bit variables are stepped in single precision. Keras's result_type would turn float64 into float32.
         dtype = keras.backend.standardize_dtype(variable.dtype)
-        dtype = "float32" if dtype in ("bfloat16", "float16") else dtype
+        dtype = "float32" if dtype in SHORT else dtype
         if hasattr(gradient, "dense_shape"):  # TensorFlow's IndexedSlices, from an embedding
             gradient = ops.add(ops.zeros_like(variable), gradient)
         theta, m, g, lr = (ops.convert_to_tensor(x, dtype) for x in (variable, momentum, gradient, learning_rate))
@@ -270,14 +275,15 @@ class INNAprop(_InertialOptimizer):
             epsilon = kwargs.pop("eps")
         sigma = _checked("sigma", sigma, minimum=0.0, below=1.0)
         epsilon = _checked("epsilon", epsilon, minimum=0.0)
-        if type(self) is INNAprop and kwargs.get("name") is None:
+        own_name = {INNAprop: "innaprop", INNApropLRFree: "innaprop_lr_free"}.get(type(self))
+        if own_name is not None and kwargs.get("name") is None:
             # Keras would make inn_aprop of the class's name.
-            uid = keras.backend.get_uid("innaprop")
-            kwargs["name"] = "innaprop" if uid == 1 else f"innaprop_{uid - 1}"
+            uid = keras.backend.get_uid(own_name)
+            kwargs["name"] = own_name if uid == 1 else f"{own_name}_{uid - 1}"
         super().__init__(learning_rate, alpha, beta, initial_speed, weight_decay, **kwargs)
         self.sigma = sigma
         self.epsilon = epsilon
-        if self.weight_decay and self.beta == 0:
+        if self.weight_decay and self.beta == 0 and not isinstance(self, INNApropLRFree):
             raise ValueError(f"beta must be > 0 with weight_decay (1/beta is taken), got {beta!r}")
 
     @property
@@ -310,6 +316,166 @@ class INNAprop(_InertialOptimizer):
         """Make the optimizer of ``get_config``, also of an older one with ``eps``."""
         config = {("epsilon" if name == "eps" else name): value for name, value in config.items()}
         return super().from_config(config, custom_objects)  # type: ignore[no-any-return]
+
+
+@keras.saving.register_keras_serializable("inna")
+@insert(kwargs=KWARGS)
+class INNApropLRFree(INNAprop):
+    """INNAprop that finds the length of its steps, with four variables of state per weight and no learning rate.
+
+        w      = (d/d_0) d l        r' = sqrt(sigma) r + w <g, theta_0 - theta>        s' = sqrt(sigma) s + w g
+        d'     = max(d, r'/|s'|_1)
+        theta' = theta - d' l/(M + beta) (m + beta ghat)
+        m'     = (1 - alpha h) m + h (1 - alpha beta) ghat        M' = (1 - alpha h) M + h (1 - alpha beta)
+
+    with the rescaled gradient ghat of `INNAprop`. The distance d estimates how far the farthest weight is from its
+    value at a solution. It starts at d_0 and never shrinks. M is the total weight of the gradients in m, so a step
+    moves each weight by about d. A step with l = 0 or a sum that is not finite changes nothing.
+
+    Args:
+        learning_rate: the factor l >= 0 of the step, a number, a schedule or a function without arguments. A decay from
+            1 to 0 helps.
+        alpha: viscous damping, > 0.
+        beta: Newtonian damping, with 0 <= beta <= 1/alpha.
+        sigma: decay rate of v, in [0, 1).
+        epsilon: added to the root, >= 0.
+        weight_decay: lambda >= 0 or None; theta is multiplied by (1 - d' l lambda), and the momentum does not change.
+        initial_distance: d_0 > 0, smaller than any weight's way; it grows by itself.
+        time_step: h of the momentum, with 0 < h <= 1/alpha. None is 0.1/alpha.
+        {kwargs}
+
+    Raises:
+        ValueError: an argument is out of range or unknown; a variable has fewer than 32 bits, in which the first steps
+            would be lost; or TensorFlow trains on several replicas.
+
+    Source: the estimate is Prodigy's (Mishchenko and Defazio, arXiv 2306.06101), on INNAprop's average.
+
+    >>> weight = keras.Variable([3.0, -2.0])
+    >>> optimizer = INNApropLRFree(keras.optimizers.schedules.PolynomialDecay(1.0, 200, 0.0))
+    >>> for _ in range(200):
+    ...     optimizer.apply([ops.sign(weight)], [weight])  # of |theta|, with the solution 0
+    >>> bool(ops.max(ops.abs(weight)) < 0.1), 0.1 < float(optimizer.distance) <= 3.0
+    (True, True)
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 1.0,
+        alpha: float = dynamics.INNAPROP_DEFAULTS.alpha,
+        beta: float = dynamics.INNAPROP_DEFAULTS.beta,
+        sigma: float = dynamics.INNAPROP_DEFAULTS.sigma,
+        epsilon: float = dynamics.INNAPROP_DEFAULTS.eps,
+        weight_decay: float | None = None,
+        initial_distance: float = dynamics.LR_FREE_DISTANCE,
+        time_step: float | None = None,
+        **kwargs: Any,
+    ) -> None:
+        alpha = _checked("alpha", alpha, minimum=0.0, exclusive=True)
+        initial_distance = _checked("initial_distance", initial_distance, minimum=0.0, exclusive=True)
+        if time_step is not None:
+            time_step = _checked("time_step", time_step, minimum=0.0, exclusive=True)
+        super().__init__(learning_rate, alpha, beta, sigma, epsilon, weight_decay, initial_speed=None, **kwargs)
+        dynamics.check_weights(alpha, beta=self.beta, time_step=time_step)
+        self.initial_distance = initial_distance
+        self.time_step = time_step
+
+    @property
+    def distance(self) -> Any:
+        """The distance d, a variable of shape (). It exists once the optimizer is built."""
+        return self._distance
+
+    def build(self, variables: list[Any]) -> None:
+        """Create the state: that of `INNAprop`, theta_0 and s of each variable, and three numbers."""
+        if self.built:
+            return
+        dtypes = [keras.backend.standardize_dtype(variable.dtype) for variable in variables]
+        for variable, dtype in zip(variables, dtypes, strict=True):
+            if dtype in SHORT:
+                raise ValueError(
+                    f"INNApropLRFree needs variables of at least 32 bits, got {dtype} in {variable.path}: the first "
+                    "steps would be lost in rounding; use the policy mixed_bfloat16 or mixed_float16"
+                )
+        super().build(variables)
+        self._starts = self.add_optimizer_variables(variables, "start")
+        self._grad_sums = self.add_optimizer_variables(variables, "grad_sum")
+        dtype = "float64" if "float64" in dtypes else "float32"
+        first = keras.initializers.Constant(self.initial_distance)
+        self._distance = self.add_variable((), initializer=first, dtype=dtype, name="distance")
+        self._correlation = self.add_variable((), dtype=dtype, name="correlation")
+        self._average_weight = self.add_variable((), dtype=dtype, name="average_weight")
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Refuse to step one variable: the distance is found from all of them.
+
+        Raises:
+            NotImplementedError: always.
+        """
+        raise NotImplementedError("INNApropLRFree steps all variables together: call apply(grads, variables)")
+
+    def _backend_update_step(self, grads: list[Any], trainable_variables: list[Any], learning_rate: Any) -> None:
+        """Find the distance from all gradients, then take the step of each variable; called by Keras."""
+        strategy = getattr(self, "_distribution_strategy", None)  # TensorFlow's
+        if strategy is not None and strategy.num_replicas_in_sync > 1:
+            raise ValueError(
+                f"INNApropLRFree does not sum over TensorFlow's replicas, got {strategy.num_replicas_in_sync}: "
+                "train on one, or use INNAprop"
+            )
+        dtype = keras.backend.standardize_dtype(self._distance.dtype)
+        scalars = (self._distance, self._correlation, self._average_weight)
+        lr, distance, correlation, average = (ops.convert_to_tensor(x, dtype) for x in (learning_rate, *scalars))
+        weight = dynamics.distance_weight(distance, self.initial_distance, lr)
+        moved = norm = ops.zeros((), dtype)
+        rows = []
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
+            index = self._get_variable_index(variable)
+            if hasattr(gradient, "dense_shape"):  # TensorFlow's IndexedSlices, from an embedding
+                gradient = ops.add(ops.zeros_like(variable), gradient)
+            theta, start, grad_sum, g = (
+                ops.convert_to_tensor(x, variable.dtype)
+                for x in (variable, self._starts[index], self._grad_sums[index], gradient)
+            )
+            start = ops.where(ops.equal(self._steps[index], 0), theta, start)
+            new_sum = dynamics.accumulate(grad_sum, g, ops.cast(weight, g.dtype), self.sigma)
+            moved = moved + ops.cast(ops.sum(g * (start - theta)), dtype)
+            norm = norm + ops.cast(ops.sum(ops.abs(new_sum)), dtype)
+            rows.append((index, variable, theta, start, grad_sum, new_sum, g))
+        for index in set(range(len(self._grad_sums))) - {index for index, *_ in rows}:
+            norm = norm + ops.cast(ops.sum(ops.abs(self._grad_sums[index])), dtype)
+        new_correlation = dynamics.accumulate(correlation, moved, weight, self.sigma)
+        # inna.dynamics.grow_distance multiplies by bools, which TensorFlow does not.
+        grows = ops.logical_and(norm > 0, new_correlation > distance * norm)
+        new_distance = ops.where(grows, new_correlation / ops.where(grows, norm, 1.0), distance)
+        finite = ops.logical_and(ops.isfinite(new_correlation), ops.isfinite(norm))
+        moves = ops.logical_and(ops.not_equal(lr, 0), finite)
+        total = average + self.beta
+        total = ops.where(ops.equal(total, 0), 1.0, total)  # then the momentum is 0, and so is the step
+        length = new_distance * lr
+        h = dynamics.LR_FREE_TIME_STEP / self.alpha if self.time_step is None else self.time_step
+        for index, variable, theta, start, grad_sum, new_sum, g in rows:
+            count = ops.convert_to_tensor(self._steps[index]) + ops.cast(moves, "int32")
+            step, shrink = (ops.cast(x, g.dtype) for x in (length / total, length))
+            m, v = (ops.convert_to_tensor(x[index], g.dtype) for x in (self._momentums, self._exp_avg_sqs))
+            rescaled, new_v = dynamics.rescale(g, v, ops.cast(count, g.dtype), self.sigma, self.epsilon)
+            decays = self.weight_decay and self._use_weight_decay(variable)
+            shrunk = (1 - shrink * self.weight_decay) * theta if decays else theta
+            new_theta, new_m = dynamics.step(shrunk, m, rescaled, step, self.alpha, self.beta, h)
+            self._keep(variable, new_theta, theta, moves)
+            self._keep(self._momentums[index], new_m, m, moves)
+            self._keep(self._exp_avg_sqs[index], new_v, v, moves)
+            self._keep(self._starts[index], start, ops.convert_to_tensor(self._starts[index]), moves)
+            self._keep(self._grad_sums[index], new_sum, grad_sum, moves)
+            self.assign(self._steps[index], count)
+        new_average = dynamics.update_average(average, 1.0, h, self.alpha, self.beta)
+        for variable, new, old in zip(
+            scalars, (new_distance, new_correlation, new_average), (distance, correlation, average), strict=True
+        ):
+            self._keep(variable, new, old, moves)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, for ``from_config``."""
+        config = {**super().get_config(), "initial_distance": self.initial_distance, "time_step": self.time_step}
+        del config["initial_speed"]
+        return config
 
 
 def _checked(name: str, value: Any, **bounds: Any) -> float:
