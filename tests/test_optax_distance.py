@@ -168,9 +168,12 @@ def test_without_inertia_the_step_is_rmsprop_with_the_distance(x64):
     "wrap",
     [
         lambda optimizer: optax.chain(optax.clip_by_global_norm(1e9), optimizer),
-        lambda optimizer: optax.masked(optimizer, True),
-        lambda optimizer: optax.apply_if_finite(optimizer, 3),
-        lambda optimizer: optax.MultiSteps(optimizer, 1, accumulator_dtype=jnp.float64).gradient_transformation(),
+        pytest.param(lambda optimizer: optax.masked(optimizer, True), marks=pytest.mark.slow),
+        pytest.param(lambda optimizer: optax.apply_if_finite(optimizer, 3), marks=pytest.mark.slow),
+        pytest.param(
+            lambda optimizer: optax.MultiSteps(optimizer, 1, accumulator_dtype=jnp.float64).gradient_transformation(),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["chain", "masked", "apply_if_finite", "MultiSteps"],
 )
@@ -181,6 +184,7 @@ def test_wrappers_take_the_same_steps(x64, wrap):
     np.testing.assert_allclose(wrapped[2], plain[2], rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_injected_hyperparameters_and_vmap(x64):
     """The factor of the schedule can be set in the state, and many runs can be one."""
     start, *batches = problem(3)

@@ -206,10 +206,12 @@ FREE = functools.partial(inna_lr_free, loss_bound=0.01)
     "wrap",
     [
         lambda optimizer: optax.chain(optax.clip_by_global_norm(1e9), optimizer),
-        lambda optimizer: optax.masked(optimizer, True),
-        lambda optimizer: optax.partition({"all": optimizer}, "all"),
-        lambda optimizer: optax.apply_if_finite(optimizer, 3),
-        lambda optimizer: optax.MultiSteps(optimizer, 1).gradient_transformation(),
+        pytest.param(lambda optimizer: optax.masked(optimizer, True), marks=pytest.mark.slow),
+        pytest.param(lambda optimizer: optax.partition({"all": optimizer}, "all"), marks=pytest.mark.slow),
+        pytest.param(lambda optimizer: optax.apply_if_finite(optimizer, 3), marks=pytest.mark.slow),
+        pytest.param(
+            lambda optimizer: optax.MultiSteps(optimizer, 1).gradient_transformation(), marks=pytest.mark.slow
+        ),
     ],
     ids=["chain", "masked", "partition", "apply_if_finite", "MultiSteps"],
 )
@@ -247,6 +249,7 @@ def test_injected_hyperparameters_are_those_of_the_next_step(x64):
     jax.tree.map(np.testing.assert_array_equal, after.inner_state.memory, state.inner_state.memory)
 
 
+@pytest.mark.slow
 def test_vmap_over_caps_is_a_loop_over_them(x64):
     start, *batches = problem(5)
     caps = jnp.array([0.01, 0.5, 20.0])

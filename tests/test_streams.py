@@ -74,7 +74,7 @@ FEW = ["--epochs", "1", "--tuning-epochs", "1", "--seeds", "1,2", "--grid", "0.1
 FEW += ["--schedules", "0.5", "--jobs", "1"]
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_every_command_goes_on_where_letters_are_missing(encoding, tmp_path, monkeypatch):
     out, errors = open_streams(monkeypatch, encoding)
     monkeypatch.setenv("COLUMNS", "120")

@@ -45,7 +45,7 @@ ODD = st.one_of(
 )
 quick = settings(
     phases=(Phase.generate,),
-    max_examples=40,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 

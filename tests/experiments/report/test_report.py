@@ -151,7 +151,13 @@ def test_every_chart_follows_the_legend(page: Page) -> None:
             assert filtered == [layer for layer in panel[theme]["layer"] if "color" in layer["encoding"]]
 
 
-@pytest.mark.parametrize("study", [classification_study(), regression_study()], ids=["classification", "regression"])
+@pytest.mark.parametrize(
+    "study",
+    [
+        pytest.param(classification_study(), id="classification"),
+        pytest.param(regression_study(), id="regression", marks=pytest.mark.slow),
+    ],
+)
 def test_charts_are_valid_vega_lite(study: Study) -> None:
     summary, schema = summarize(study, rows_of(study, diverging_final=study.contenders[1].label)), altair.load_schema()
     for figure in figures(summary):

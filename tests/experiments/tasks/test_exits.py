@@ -34,7 +34,7 @@ SAID = {
 }
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_optimizer_that_ends_the_program_fails_its_runs_and_no_others(tmp_path, jobs):
     study = make_study(
         tiny_task.PATH,
