@@ -32,7 +32,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from inna.experiments import Run, Task
 from inna.experiments.tasks.catalogue import CATALOGUE
-from inna.experiments.tasks.load import BUILTIN_TASKS
+from inna.experiments.tasks.load import BUILTIN_TASKS, CHANNELS_LAST
 from inna.experiments.tasks.local_files import file_states
 from inna.experiments.tasks.seeds import threads
 from inna.experiments.training.devices import PRECISIONS
@@ -80,7 +80,7 @@ class Problem:
             (images[:BATCH], labels[:BATCH]),
             nn.functional.cross_entropy,
             model_name=self.model,
-            channels_last=BUILTIN_TASKS[dataset].channels_last,
+            channels_last=self.model in CHANNELS_LAST,
         )
         self.run = Run(dataset, self.model, "inna", 0.01, 0.5, 0.1, epochs=1, device=device, precision=precision)
         self.loader = DataLoader(TensorDataset(*self.data), batch_size=BATCH, shuffle=True, num_workers=0)

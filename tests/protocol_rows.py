@@ -10,8 +10,7 @@ from typing import Any
 
 from inna.experiments.rows.run import Run
 from inna.experiments.study.study import Study
-from inna.experiments.tasks.catalogue import CATALOGUE
-from inna.experiments.tasks.subsets import split_subset
+from inna.experiments.tasks.catalogue import CATALOGUE, split_subset
 from inna.paper.descents import Descent
 from inna.paper.protocol import protocol_study
 

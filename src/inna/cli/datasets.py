@@ -23,24 +23,28 @@ __all__ = [
 
 
 def datasets(
-    name: Annotated[str | None, Parameter(help="A data set, to show its files. [default: list all]")] = None,
+    name: Annotated[
+        str | None, Parameter(help="A data set, to show its files, or FILE.npz, to check it. [default: list all]")
+    ] = None,
     /,
     *,
     download: Annotated[bool, Parameter(help="Download the missing files of NAME.")] = False,
     data: DataFolder = DataFolderOptions(),
 ) -> int:
-    """List the data sets with size, terms of use and whether an intact copy is here, or show or download one.
+    """List the data sets with size, terms of use and whether an intact copy is here, or show, check or download one.
 
     inna compare and inna train download what they need.
     """
     console = Console()
     with checking():
         from inna.experiments.tasks.catalogue import entry
+        from inna.experiments.tasks.data_file import data_path, is_data_file, read_data_file
         from inna.experiments.tasks.downloads import fetch
 
         data.use()
-        described = None if name is None else entry(name)
-        if download and described is None:
+        own = name is not None and is_data_file(name)
+        described = None if name is None else read_data_file(data_path(name)).entry if own else entry(name)
+        if download and (described is None or own):
             raise ValueError("--download needs the name of a data set, such as inna datasets mnist --download")
     if described is None:
         console.print(overview(console))
@@ -80,7 +84,9 @@ def describe(described: DatasetEntry) -> Iterator[str]:
     """Return lines about one data set: its description, and each file with size, checksum, place and addresses."""
     yield f"{described.name}: {described.title}, {_pixels(described)}, {described.classes} classes"
     yield f"train and test images: {described.train:,} and {described.test:,}"
-    yield f"terms: {described.terms}"
+    yield f"networks: {', '.join(described.networks)}"
+    if described.terms:
+        yield f"terms: {described.terms}"
     yield f"source: {described.source}"
     for state in file_states(described):
         file = state.file
@@ -91,6 +97,8 @@ def describe(described: DatasetEntry) -> Iterator[str]:
 
 
 def _pixels(described: DatasetEntry) -> str:
+    if len(described.shape) == 1:
+        return f"{described.shape[0]} features"
     channels, height, width = described.shape
     return f"{height} x {width} {'grey' if channels == 1 else 'colour'}"
 

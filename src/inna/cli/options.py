@@ -16,7 +16,8 @@ from cyclopts import Group, Parameter
 from inna.experiments.formatting import enumerate_words, print_line
 from inna.experiments.study.options import ComputeOptions, ProtocolOptions
 from inna.experiments.sweep.options import SweepOptions
-from inna.experiments.tasks.subsets import split_subset
+from inna.experiments.tasks.catalogue import split_subset
+from inna.experiments.tasks.data_file import is_data_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -105,9 +106,10 @@ class BuiltinTaskOptions:
     """A built-in task.
 
     Attributes:
-        dataset: Built-in task: digits, mnist, fashion-mnist, cifar10 or cifar100. [default: digits]
+        dataset: Built-in task: digits, mnist, fashion-mnist, cifar10 or cifar100. Or your own data as FILE.npz with the
+            arrays x_train, y_train, x_test and y_test. [default: digits]
         model: Its network: small-cnn for digits; lenet5 or nin for mnist and fashion-mnist; nin for cifar10 and
-            cifar100. [default: the first of these]
+            cifar100; for a file, those of its shape, and mlp. [default: the first of these]
     """
 
     dataset: str | None = None
@@ -125,9 +127,12 @@ class BuiltinTaskOptions:
             ValueError: a name is unknown, or the file missing.
         """
         from inna.experiments.tasks.catalogue import builtin_model
+        from inna.experiments.tasks.data_file import data_path
         from inna.experiments.tasks.own_code import task_file
 
-        if ":" not in split_subset(self.name)[0]:
+        if is_data_file(self.name):
+            data_path(self.name)
+        elif ":" not in split_subset(self.name)[0]:
             builtin_model(self.name, self.model)
         elif self.name.rpartition(":")[0].endswith(".py"):
             task_file(self.name)
@@ -196,14 +201,16 @@ def folder_for(study: Study, usual: Path, console: Console) -> Path:
     if own.is_dir():
         return own
     try:
-        differences = enumerate_words(study.differences(Study.load(usual)))
+        before = Study.load(usual)
+        differences = enumerate_words(study.differences(before))
     except FileNotFoundError:
         return usual
     except DamagedRowError as error:
         print_line(console, f"{error}; the results are in {own}")
         return own
-    if not differences:
-        return usual
+    changed = is_data_file(study.dataset) and before.dataset == study.dataset and before.source != study.source
+    if changed or not differences:
+        return usual  # the sweep refuses a changed file
     print_line(
         console,
         f"{usual} contains another study (other {differences}); the results are in {own}. To share runs: --out {usual}",
@@ -211,17 +218,19 @@ def folder_for(study: Study, usual: Path, console: Console) -> Path:
     return own
 
 
-def default_folder(name: str, *endings: str) -> Path:
-    """Return the usual folder for the results of the task ``name``, ``runs/NAME-ENDING-...``.
+def default_folder(name: str, *endings: str, beginning: str = "") -> Path:
+    """Return the usual folder for the results of the task ``name``, ``runs/BEGINNING-NAME-ENDING-...``.
 
     >>> str(default_folder("mnist[:1000]", "nin")), str(default_folder("tasks/sine.py:make", "", "train"))
     ('runs/mnist-1000-nin', 'runs/sine-make-train')
     >>> str(default_folder("package.module:make"))
     'runs/package.module-make'
+    >>> str(default_folder("data/mine.npz[:100]", "quick", beginning="reproduce"))
+    'runs/reproduce-mine-100-quick'
     """
     whole, images = split_subset(name)
     if images is not None:
-        return default_folder(f"{whole}-{images}", *endings)
-    place, _, function = name.partition(":")
+        endings = (str(images), *endings)
+    place, _, function = (Path(whole).stem if is_data_file(whole) else whole).partition(":")
     parts = [Path(place).stem if place.endswith(".py") else place, function] if function else [place]
-    return Path("runs") / "-".join([*parts, *filter(None, endings)])
+    return Path("runs") / "-".join(filter(None, [beginning, *parts, *endings]))

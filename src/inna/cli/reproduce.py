@@ -86,7 +86,11 @@ def reproduce(
         study = study_of(
             figures, task.name, task.model, scale, device=compute.device, command=command, load=not dry_run
         )
-    folder = out or default_folder("-".join(["reproduce", *([task.name, study.model, scale] if study else figures)]))
+    folder = out or (
+        default_folder(task.name, study.model, scale, beginning="reproduce")
+        if study
+        else default_folder("-".join(["reproduce", *figures]))
+    )
     if dry_run:
         if "fig1" in figures:
             print_line(console, "fig1: six descents of 88,000 iterations on the toy function, a few seconds")

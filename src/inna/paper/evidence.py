@@ -16,8 +16,7 @@ from typing import Literal, NamedTuple
 from inna.experiments.rows.results import history, number
 from inna.experiments.statistics.intervals import mean_of
 from inna.experiments.statistics.summary import Entry, Summary
-from inna.experiments.tasks.catalogue import CATALOGUE
-from inna.experiments.tasks.subsets import split_subset
+from inna.experiments.tasks.catalogue import CATALOGUE, split_subset
 from inna.paper.curves import BEST_IN_FIGURE_3, PAPER_EPOCHS, paper_curve
 from inna.paper.protocol import DECAYS, FOUR
 
@@ -170,6 +169,13 @@ def log10_loss(loss: float) -> float:
     return math.log10(max(loss, LOSS_FLOOR))
 
 
-def chance(dataset: str) -> float:
-    """Return log₁₀ of the training loss from which on a run is at chance."""
-    return math.log10(CHANCE_SHARE * math.log(CATALOGUE[split_subset(dataset)[0]].classes))
+def chance(summary: Summary) -> float:
+    """Return log₁₀ of the training loss from which on a run is at chance.
+
+    On a data set of one's own it is a share of the best constant output's loss; NaN before a run is done.
+    """
+    dataset = split_subset(summary.study.dataset)[0]
+    if dataset in CATALOGUE:
+        return math.log10(CHANCE_SHARE * math.log(CATALOGUE[dataset].classes))
+    losses = (number(result.get("constant_loss")) for _, result in summary.rows())
+    return math.log10(CHANCE_SHARE * next((loss for loss in losses if loss > 0), math.nan))

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from inna.experiments.study.study import Contender, Study
-from inna.experiments.tasks.subsets import split_subset, subset
+from inna.experiments.tasks.catalogue import split_subset, subset
 
 __all__ = [
     "DAMPINGS",
@@ -72,6 +72,7 @@ SCALES = {
 # nothing more: an image is so expensive that there are only a hundred iterations.
 QUICK = {
     "small-cnn": Scale(epochs=30, tuning_epochs=5, seeds=(1, 2, 3)),
+    "mlp": Scale(epochs=30, tuning_epochs=5, seeds=(1, 2, 3), images=1_500),
     "lenet5": Scale(epochs=10, tuning_epochs=3, seeds=(1, 2, 3), images=5_000),
     "nin": Scale(epochs=5, tuning_epochs=2, seeds=(1,), images=320),
 }
@@ -135,16 +136,22 @@ def protocol_study(
     device: str = "cpu",
     precision: str = "float32",
     command: str = "",
+    images: int | None = None,
+    source: str = "",
 ) -> Study:
     """Return the study for ``figures`` (of Figures 2 to 4) on one data set.
+
+    ``images`` is the number of its training images, if it may have fewer than the scale uses; ``source`` is that of
+    `Run`.
 
     Raises:
         ValueError: no such scale, or no figure that needs runs.
     """
     length = scale_of(scale, model)
     taking_part = contenders(figures)
+    whole = length.images is None or (images is not None and images <= length.images)
     return Study(
-        dataset=dataset if length.images is None else subset(split_subset(dataset)[0], length.images),
+        dataset=dataset if whole or length.images is None else subset(split_subset(dataset)[0], length.images),
         model=model,
         contenders=taking_part,
         reference=_reference(taking_part),
@@ -153,6 +160,7 @@ def protocol_study(
         seeds=length.seeds,
         device=device,
         precision=precision,
+        source=source,
         command=command,
     )
 

@@ -16,8 +16,8 @@ from inna.experiments.rows.row_files import DamagedRowError
 from inna.experiments.statistics.read import Results, open_results
 from inna.experiments.statistics.summary import Summary
 from inna.experiments.study.study import MANIFEST, Study
-from inna.experiments.tasks.catalogue import CATALOGUE
-from inna.experiments.tasks.subsets import split_subset
+from inna.experiments.tasks.catalogue import CATALOGUE, split_subset
+from inna.experiments.tasks.data_file import is_data_file
 from inna.paper import claims, evidence, figure1_claims, words
 from inna.paper.claims import CLAIMS, EARLY_EPOCH, Claim
 from inna.paper.curves import PAPER_EPOCHS
@@ -130,11 +130,11 @@ def read_reproduction(folder: str | Path) -> Reproduction:
 def _follows_protocol(study: Study) -> bool:
     metrics = [metric.name for metric in study.metrics]
     known = set(contenders())
-    return (
-        split_subset(study.dataset)[0] in CATALOGUE
-        and "accuracy" in metrics
-        and all(contender in known for contender in study.contenders)
-    )
+    return _classifies(study) and "accuracy" in metrics and all(contender in known for contender in study.contenders)
+
+
+def _classifies(study: Study) -> bool:
+    return split_subset(study.dataset)[0] in CATALOGUE or is_data_file(study.dataset)
 
 
 def judge(summary: Summary) -> list[Verdict]:
@@ -144,11 +144,14 @@ def judge(summary: Summary) -> list[Verdict]:
         summary: of a study of the paper's protocol. Claims about optimizers that it lacks have not enough runs.
 
     Raises:
-        ValueError: the study's data set is none of `inna.experiments.tasks.catalogue`, or it does not measure accuracy.
+        ValueError: the study's data set is neither in `inna.experiments.tasks.catalogue` nor a file, or it does not
+            measure accuracy.
     """
     study = summary.study
-    if split_subset(study.dataset)[0] not in CATALOGUE:
-        raise ValueError(f"verdicts are about {enumerate_words(list(CATALOGUE), 'or')}, not {study.dataset!r}")
+    if not _classifies(study):
+        raise ValueError(
+            f"verdicts are about {enumerate_words([*CATALOGUE, 'a file .npz'], 'or')}, not {study.dataset!r}"
+        )
     if ACCURACY not in [measure.name for measure in summary.measures]:
         raise ValueError(f"verdicts need the metric accuracy; {study.dataset} here has {list(study.metrics)}")
     return [_judge_claim(claim, summary) for claim in CLAIMS]
@@ -157,7 +160,7 @@ def judge(summary: Summary) -> list[Verdict]:
 def _judge_claim(claim: Claim, summary: Summary) -> Verdict:
     study = summary.study
     epoch = EARLY_EPOCH if claim.early else study.epochs
-    chance = evidence.chance(study.dataset)
+    chance = evidence.chance(summary)
     theirs = evidence.paper_values(study.dataset, claim.keys, epoch)
     at_end = None if claim.early else evidence.paper_values(study.dataset, claim.keys, PAPER_EPOCHS)
     seeds = evidence.common_seeds(summary, claim.labels)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from inna.experiments.rows.row_files import DamagedRowError
 from inna.experiments.study.study import Study
-from inna.experiments.tasks.catalogue import builtin_model
+from inna.experiments.tasks.catalogue import builtin_model, check_network
+from inna.experiments.tasks.data_file import data_path, is_data_file, read_data_file
 from inna.paper.protocol import contenders, protocol_study, scale_of, united
 
 __all__ = [
@@ -30,7 +31,7 @@ def study_of(
 
     Args:
         figures: of `inna.paper.protocol.FIGURES`.
-        dataset: a built-in data set.
+        dataset: a built-in data set, or a file ending in ``.npz``.
         model: one of its networks; "" for its first.
         scale: "quick", "medium" or "paper".
         device: "cpu", "cuda", "cuda:1", or "auto".
@@ -38,16 +39,22 @@ def study_of(
         load: load the data and check the task, so that its runs can start.
 
     Raises:
-        ValueError: a name is unknown, or the device is not available.
+        ValueError: a name is unknown, the file cannot be used, or the device is not available.
         DataError: the data are not available and could not be downloaded.
 
     >>> study = study_of(["fig2"], "digits")
     >>> len(study.contenders), study.model, study_of(["fig1"]) is None
     (4, 'small-cnn', True)
     """
-    if ":" in dataset:
-        raise ValueError(f"dataset must be a built-in one for the paper's protocol; got {dataset!r}")
-    model = builtin_model(dataset, model)
+    images, source = None, ""
+    if is_data_file(dataset):
+        data = read_data_file(data_path(dataset))
+        images, source = data.entry.train, data.source
+        model = check_network(dataset, data.entry.networks, model)
+    elif ":" in dataset:
+        raise ValueError(f"dataset must be a built-in one or a file for the paper's protocol; got {dataset!r}")
+    else:
+        model = builtin_model(dataset, model)
     scale_of(scale, model)
     from inna.experiments.tasks.load import load_task
     from inna.experiments.training.devices import resolve_device
@@ -55,7 +62,9 @@ def study_of(
     device = str(resolve_device(device))
     if not contenders(figures):
         return None
-    study = protocol_study(dataset, model, scale, figures=figures, device=device, command=command)
+    study = protocol_study(
+        dataset, model, scale, figures=figures, device=device, command=command, images=images, source=source
+    )
     if load:
         load_task(study.dataset, model=model)[0].check()
     return study

@@ -13,7 +13,7 @@ from inna.experiments.statistics.intervals import CONFIDENCE, paired_difference
 from inna.experiments.statistics.summary import Summary
 from inna.experiments.study.study import TUNING_SEED, Study
 from inna.experiments.study.tuning import MAX_EXTENSIONS
-from inna.experiments.tasks.subsets import split_subset
+from inna.experiments.tasks.catalogue import split_subset
 from inna.paper import claims, figure1_claims
 from inna.paper.claims import CHANCE, Claim
 from inna.paper.curves import PAPER_DATASETS, PAPER_EPOCHS

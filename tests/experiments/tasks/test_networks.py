@@ -91,7 +91,7 @@ def test_every_optimizer_starts_from_the_same_weights_at_a_seed(name, model, cha
 @pytest.mark.parametrize("padding", [0, 2])
 def test_the_padding_of_the_network_for_28_pixels_gives_the_rest_what_32_pixels_give(padding):
     with isolated(2):
-        padded, plain = network_in_network(channels=1, padding=padding), network_in_network(channels=1)
+        padded, plain = network_in_network(channels=1, size=(32 - 2 * padding,) * 2), network_in_network(channels=1)
         images = torch.rand(2, 1, 32 - 2 * padding, 32 - 2 * padding)
     with torch.no_grad():
         for from_one, to_other in zip(plain.parameters(), padded.parameters(), strict=True):

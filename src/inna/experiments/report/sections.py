@@ -21,6 +21,7 @@ from inna.experiments.report.sentences import (
 from inna.experiments.rows.results import divergence_sentence, finished
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.summary import Entry, Summary
+from inna.experiments.tasks.data_file import is_data_file
 
 __all__ = [
     "Card",
@@ -182,7 +183,7 @@ def run_facts(summary: Summary) -> RunFacts:
         "Metrics": ", ".join(f"{name} ({goal}imum is best)" for name, goal in study.metrics),
     }
     if study.source:
-        settings["Digest of the task"] = study.source
+        settings["Digest of the data" if is_data_file(study.dataset) else "Digest of the task"] = study.source
     return RunFacts(
         command=study.command,
         file_name=f"inna-{slug(study.dataset).strip('-') or 'study'}-rows.json",

@@ -24,6 +24,7 @@ from inna.experiments.sweep.active_runs import (
     read_active_sweep,
     read_failures,
 )
+from inna.experiments.tasks.data_file import is_data_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -112,6 +113,8 @@ def print_status(status: Status, folder: Path, console: Console) -> None:
     running, failed = len(status.running), len(status.failed)
     runs = f"{count(ahead.done, 'run')} done ({status.diverged} diverged), {running} running, {failed} failed"
     lines = [f"{study.dataset}, {study.model}, on {study.device}, results in {folder}", f"{runs}, {ahead.left} left"]
+    if is_data_file(study.dataset):
+        lines.append(f"data: {study.dataset}, {study.source}")
     lines += [f"running: {state.text}, epoch {state.epoch}/{state.epochs}{_loss(state)}" for state in status.running]
     lines += [f"failed: {text}: {error}" for text, error in status.failed.values()]
     lines += [f"damaged: {line}" for line in status.damaged]

@@ -26,6 +26,7 @@ from inna.experiments.sweep.active_runs import announce_sweep, read_active_sweep
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.stopping import Stopping
 from inna.experiments.sweep.workers import Context, Failure, Processes, SweepError, explain
+from inna.experiments.tasks.data_file import is_data_file
 from inna.experiments.tasks.load import task_of
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.train import remove_finished_checkpoints
@@ -98,7 +99,8 @@ def sweep(
 
     Raises:
         SweepError: a worker process was killed, no scheduler answers, disk or memory are full, another sweep uses the
-            folder, the folder was deleted, or the time budget is too small for the final runs. The rows are intact.
+            folder, the folder was deleted or has results of another data file of that name, or the time budget is too
+            small for the final runs. The rows are intact.
         KeyboardInterrupt: Ctrl-C was pressed. The first requests a stop after the current epoch, of which checkpoints
             are left; the second interrupts at once. The workers are gone, the rows intact.
         ValueError: an option is out of range, or one is missing.
@@ -180,6 +182,11 @@ def _save(study: Study, folder: Path, note: Callable[[str], object]) -> None:
     except DamagedRowError as error:
         note(f"{error}; it is written again")
         before = study
+    if is_data_file(study.dataset) and study.dataset == before.dataset and study.source != before.source:
+        raise SweepError(
+            f"{folder} has results of another {study.dataset}: its SHA-256 was {before.source[:15]}..., now it is "
+            f"{study.source[:15]}...; put that file back, or choose another folder with --out"
+        )
     if others := study.differences(before):
         where = f"{folder} contained another study (other {enumerate_words(others)})"
         if study.contains(before):

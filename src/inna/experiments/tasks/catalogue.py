@@ -1,14 +1,29 @@
-"""The built-in data sets: description, networks, files, addresses and checksums. No framework is imported."""
+"""The built-in data sets: description, networks, files, addresses and checksums. No framework is imported.
+
+``mnist[:10000]`` is mnist with its first 10,000 training images.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from inna.checks import did_you_mean
-from inna.experiments.tasks.subsets import split_subset
 
-__all__ = ["CATALOGUE", "DatasetEntry", "PublishedFile", "builtin_model", "entry"]
+__all__ = [
+    "CATALOGUE",
+    "DatasetEntry",
+    "PublishedFile",
+    "builtin_model",
+    "check_network",
+    "entry",
+    "networks_for",
+    "split_subset",
+    "subset",
+]
+
+SMALLEST_FOR_NIN = 20  # pixels; fewer would be mostly padding
 
 
 @dataclass(frozen=True)
@@ -38,7 +53,7 @@ class DatasetEntry:
     Attributes:
         name: the name that commands and functions take.
         title: what the images show.
-        shape: (channels, height, width) of an image.
+        shape: (channels, height, width) of an image; of a file of one's own also (features,).
         classes: number of classes.
         train, test: number of images to train on and to test on.
         terms: the licence, or the publisher's conditions.
@@ -50,7 +65,7 @@ class DatasetEntry:
 
     name: str
     title: str
-    shape: tuple[int, int, int]
+    shape: tuple[int, ...]
     classes: int
     train: int
     test: int
@@ -264,12 +279,57 @@ def builtin_model(name: str, model: str = "") -> str:
     if whole not in CATALOGUE:
         known = ", ".join(CATALOGUE)
         raise ValueError(
-            f"dataset must be one of {known}, or your own task as file.py:function; got {name!r}"
+            f"dataset must be one of {known}, a file of arrays ending in .npz, or your own task as file.py:function; "
+            f"got {name!r}"
             f"{did_you_mean(whole, CATALOGUE)}"
         )
-    networks = CATALOGUE[whole].networks
+    return check_network(whole, CATALOGUE[whole].networks, model)
+
+
+def check_network(dataset: str, networks: tuple[str, ...], model: str) -> str:
+    """Return ``model``, or the first of ``networks`` if that is "".
+
+    Raises:
+        ValueError: the network is none of ``networks``.
+    """
     if model not in ("", *networks):
         raise ValueError(
-            f"the networks for {whole} are {', '.join(networks)}; got {model!r}{did_you_mean(model, networks)}"
+            f"the networks for {dataset} are {', '.join(networks)}; got {model!r}{did_you_mean(model, networks)}"
         )
     return model or networks[0]
+
+
+def networks_for(shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Return the names of the networks for samples of a shape, the default first.
+
+    Args:
+        shape: (channels, height, width) or (features,).
+
+    >>> networks_for((1, 8, 8)), networks_for((3, 64, 48)), networks_for((20,))
+    (('small-cnn', 'mlp'), ('nin', 'mlp'), ('mlp',))
+    """
+    builtin = [
+        network for described in CATALOGUE.values() if described.shape == shape for network in described.networks
+    ]
+    if not builtin and len(shape) == 3 and min(shape[1:]) >= SMALLEST_FOR_NIN:
+        builtin = ["nin"]
+    return (*dict.fromkeys(builtin), "mlp")
+
+
+def subset(name: str, images: int) -> str:
+    """Return the name of the data set ``name`` with its first ``images`` training images.
+
+    >>> subset("mnist", 10000)
+    'mnist[:10000]'
+    """
+    return f"{name}[:{images}]"
+
+
+def split_subset(name: str) -> tuple[str, int | None]:
+    """Split a name into the whole data set and the number of its training images, None for all of them.
+
+    >>> split_subset("mnist[:10000]"), split_subset("mnist")
+    (('mnist', 10000), ('mnist', None))
+    """
+    match = re.fullmatch(r"(.+)\[:(\d+)\]", name)
+    return (match[1], int(match[2])) if match else (name, None)

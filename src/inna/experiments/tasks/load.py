@@ -10,12 +10,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 from torch.nn import functional
 
 from inna.experiments.rows.run import Run
 from inna.experiments.tasks import datasets, networks
-from inna.experiments.tasks.catalogue import DatasetEntry, builtin_model, entry
+from inna.experiments.tasks.catalogue import DatasetEntry, builtin_model, check_network, entry, split_subset
+from inna.experiments.tasks.data_file import data_path, is_data_file, read_data_file
 from inna.experiments.tasks.exits import ExitGuard
 from inna.experiments.tasks.fingerprint.digests import fingerprint_and_modules
 from inna.experiments.tasks.own_code import (
@@ -27,7 +29,6 @@ from inna.experiments.tasks.own_code import (
     task_file,
 )
 from inna.experiments.tasks.seeds import THREADS, derive, isolated, threads
-from inna.experiments.tasks.subsets import split_subset
 from inna.experiments.tasks.task import Task, accuracy, describe_error, describe_type
 
 __all__ = [
@@ -41,32 +42,31 @@ __all__ = [
 
 # The networks of the catalogue, made for a data set.
 _NETWORKS: Mapping[str, Callable[[DatasetEntry], nn.Module]] = {
-    "small-cnn": lambda described: networks.small_cnn(),
-    "lenet5": lambda described: networks.lenet5(),
+    "mlp": lambda described: networks.mlp(described.shape, described.classes),
+    "small-cnn": lambda described: networks.small_cnn(described.classes),
+    "lenet5": lambda described: networks.lenet5(described.classes),
     "nin": lambda described: networks.network_in_network(
-        described.classes, described.shape[0], padding=(32 - described.shape[1]) // 2
+        described.classes, described.shape[0], (described.shape[1], described.shape[2])
     ),
 }
+CHANNELS_LAST = ("lenet5", "nin")
 
 
 class BuiltinTask(NamedTuple):
     """A built-in data set: the function that loads it, and its networks, the default first."""
 
-    data: Callable[[], tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]]
+    data: Callable[[], datasets.Split]
     models: Mapping[str, Callable[[], nn.Module]]
-    channels_last: bool
 
 
 BUILTIN_TASKS: Mapping[str, BuiltinTask] = {
-    name: BuiltinTask(
-        data, {network: partial(_NETWORKS[network], entry(name)) for network in entry(name).networks}, channels_last
-    )
-    for name, data, channels_last in (
-        ("digits", datasets.digits, False),
-        ("mnist", datasets.mnist, True),
-        ("fashion-mnist", datasets.fashion_mnist, True),
-        ("cifar10", datasets.cifar10, True),
-        ("cifar100", datasets.cifar100, True),
+    name: BuiltinTask(data, {network: partial(_NETWORKS[network], entry(name)) for network in entry(name).networks})
+    for name, data in (
+        ("digits", datasets.digits),
+        ("mnist", datasets.mnist),
+        ("fashion-mnist", datasets.fashion_mnist),
+        ("cifar10", datasets.cifar10),
+        ("cifar100", datasets.cifar100),
     )
 }
 
@@ -75,21 +75,28 @@ def load_task(name: str, folder: Path | None = None, *, model: str = "") -> tupl
     """Load a task by its name; return it with its fingerprint.
 
     Args:
-        name: a built-in task; with ``[:N]`` only its first N training images and test images in proportion. Or a
-            function as ``file.py:function`` or ``package.module:function``: it takes no arguments and returns a `Task`.
-            It is called under a fixed seed, so that random data are the same in every process.
+        name: a built-in task, or an ``.npz`` file that `read_data_file` accepts; with ``[:N]`` only its first N
+            training images and test images in proportion. Or a function as ``file.py:function`` or
+            ``package.module:function``: it takes no arguments and returns a `Task`. It is called under a fixed seed, so
+            that random data are the same in every process.
         folder: folder of a relative file; by default the working directory.
-        model: which of a built-in task's networks; "" for its first. Your own task has one network only.
+        model: which of the networks for a built-in task or a file; "" for its first. Your own task has one network
+            only.
 
     Returns:
         The task, and its `fingerprint`, of which the bytes of the file that defines it are a part ("" for a built-in
-        task).
+        task). For an ``.npz`` file it is ``sha256:`` and the file's SHA-256.
 
     Raises:
-        ValueError: the task, network, file or function does not exist; the function raises, or returns no `Task`; a
-            part of the task has no fingerprint; a module that it uses has changed since this process imported it.
+        ValueError: the task, network, file or function does not exist; an array of the file cannot be used; the
+            function raises, or returns no `Task`; a part of the task has no fingerprint; a module that it uses has
+            changed since this process imported it.
         DataError: a built-in task's data are missing and cannot be downloaded.
     """
+    if is_data_file(name):
+        path = data_path(name, folder).resolve()
+        source = read_data_file(path).source
+        return _file_task(name, path, source, model), source
     if ":" not in split_subset(name)[0]:
         return _builtin(name, builtin_model(name, model)), ""
     place, _, function = name.rpartition(":")
@@ -114,6 +121,10 @@ def task_of(run: Run, folder: Path | None = None) -> Task:
     """
     task, source = load_task(run.dataset, folder, model=run.model)
     if source != run.source:
+        if is_data_file(run.dataset):
+            raise ValueError(
+                f"{run.dataset} is not the file of the run: its SHA-256 is {source}, the run's {run.source}"
+            )
         raise ValueError(
             f"{run.dataset} is not the task of the run: it was changed, or is made differently in each process"
         )
@@ -132,9 +143,33 @@ def check_model(task: Task, model: str) -> None:
 
 @cache
 def _builtin(name: str, model: str) -> Task:
+    whole, _ = split_subset(name)
+    return _classification(name, model, BUILTIN_TASKS[whole].models[model], _builtin_data(whole))
+
+
+@lru_cache(maxsize=2)
+def _file_task(name: str, path: Path, source: str, model: str) -> Task:
+    data = read_data_file(path)
+    if data.source != source:
+        raise ValueError(f"{path} changed while it was read")
+    model = check_network(name, data.entry.networks, model)
+    (train, labels), (test, test_labels) = data.train, data.test
+    split = (
+        (torch.from_numpy(train), torch.from_numpy(labels)),
+        (torch.from_numpy(test), torch.from_numpy(test_labels)),
+    )
+    return _classification(name, model, partial(_NETWORKS[model], data.entry), split)
+
+
+@cache
+def _builtin_data(name: str) -> datasets.Split:
+    return BUILTIN_TASKS[name].data()
+
+
+def _classification(name: str, model: str, network: Callable[[], nn.Module], data: datasets.Split) -> Task:
+    """Return the task of telling the classes of ``data``, or of its first images, apart."""
     whole, images = split_subset(name)
-    builtin = BUILTIN_TASKS[whole]
-    train, test = _builtin_data(whole)
+    train, test = data
     if images is not None:
         if not 0 < images <= len(train[0]):
             raise ValueError(f"{whole} has {len(train[0])} training images, so {name} does not exist")
@@ -142,19 +177,14 @@ def _builtin(name: str, model: str) -> Task:
         train, test = (train[0][:images], train[1][:images]), (test[0][:tested], test[1][:tested])
     return Task(
         name,
-        builtin.models[model],
+        network,
         train,
         test,
         functional.cross_entropy,
         {"accuracy": (accuracy, "max")},
         model_name=model,
-        channels_last=builtin.channels_last,
+        channels_last=model in CHANNELS_LAST,
     )
-
-
-@cache
-def _builtin_data(name: str) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-    return BUILTIN_TASKS[name].data()
 
 
 class _Own(NamedTuple):

@@ -16,8 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from inna.experiments.tasks.catalogue import DatasetEntry, PublishedFile, entry
-from inna.experiments.tasks.subsets import split_subset
+from inna.experiments.tasks.catalogue import DatasetEntry, PublishedFile, entry, split_subset
+from inna.experiments.tasks.data_file import is_data_file
 from inna.files import DamagedFileError, read_file
 
 __all__ = ["FOLDER_VARIABLE", "DataError", "FileState", "data_folder", "file_state", "file_states", "missing_files"]
@@ -61,7 +61,9 @@ def file_states(described: DatasetEntry) -> list[FileState]:
 
 
 def missing_files(name: str) -> list[PublishedFile]:
-    """Return the files of a built-in data set, or of a subset ``name[:N]``, without an intact copy here."""
+    """Return the files of a data set, or of a subset ``name[:N]``, without an intact copy here; none of one's own."""
+    if is_data_file(name):
+        return []
     return [state.file for state in file_states(entry(split_subset(name)[0])) if state.place is None]
 
 

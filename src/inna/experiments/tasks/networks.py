@@ -6,9 +6,13 @@ the second moment of activations through a ReLU (K. He et al., ICCV 2015), and b
 
 from __future__ import annotations
 
+import math
+
 from torch import nn
 
-__all__ = ["lenet5", "network_in_network", "normal_weights", "small_cnn"]
+__all__ = ["lenet5", "mlp", "network_in_network", "normal_weights", "small_cnn"]
+
+NIN_PIXELS = 32  # the least height and width
 
 
 def normal_weights(network: nn.Module) -> nn.Module:
@@ -26,10 +30,30 @@ def normal_weights(network: nn.Module) -> nn.Module:
     return network
 
 
-def small_cnn() -> nn.Module:
-    """Return one convolution and two dense layers for 8 x 8 images in ten classes; 8,714 parameters.
+def mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
+    """Return two hidden layers of 128 units with ReLU, for samples of any shape.
 
-    (N, 1, 8, 8) -> 3 x 3 convolution to 16 channels with stride 2, ReLU -> 32 units, ReLU -> (N, 10) logits. An
+    (N, *shape) -> (N, classes) logits.
+
+    >>> sum(p.numel() for p in mlp((20,), 3).parameters())
+    19587
+    """
+    return normal_weights(
+        nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(math.prod(shape), 128),
+            nn.ReLU(),
+            nn.Linear(128, 128),
+            nn.ReLU(),
+            nn.Linear(128, classes),
+        )
+    )
+
+
+def small_cnn(classes: int = 10) -> nn.Module:
+    """Return one convolution and two dense layers for 8 x 8 images; 8,714 parameters for ten classes.
+
+    (N, 1, 8, 8) -> 3 x 3 convolution to 16 channels with stride 2, ReLU -> 32 units, ReLU -> (N, classes) logits. An
     iteration on 32 images is bound by the framework, not by arithmetic; a whole comparison takes minutes on a laptop.
     Test accuracy on digits is about 98 %.
 
@@ -43,16 +67,16 @@ def small_cnn() -> nn.Module:
             nn.Flatten(),
             nn.Linear(16 * 4 * 4, 32),
             nn.ReLU(),
-            nn.Linear(32, 10),
+            nn.Linear(32, classes),
         )
     )
 
 
-def lenet5() -> nn.Module:
-    """Return LeNet-5 with ReLU and max-pooling for 28 x 28 images in ten classes; 61,706 parameters.
+def lenet5(classes: int = 10) -> nn.Module:
+    """Return LeNet-5 with ReLU and max-pooling for 28 x 28 images; 61,706 parameters for ten classes.
 
-    (N, 1, 28, 28) -> (N, 10) logits. ReLU comes after the pooling: the two commute, values and gradients bit for bit,
-    and there it has a quarter of the work.
+    (N, 1, 28, 28) -> (N, classes) logits. ReLU comes after the pooling: the two commute, values and gradients bit for
+    bit, and there it has a quarter of the work.
 
     Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to document recognition",
     Proceedings of the IEEE 86(11), 1998; with today's activations and pooling.
@@ -73,23 +97,24 @@ def lenet5() -> nn.Module:
             nn.ReLU(),
             nn.Linear(120, 84),
             nn.ReLU(),
-            nn.Linear(84, 10),
+            nn.Linear(84, classes),
         )
     )
 
 
-def network_in_network(classes: int = 10, channels: int = 3, padding: int = 0) -> nn.Module:
+def network_in_network(classes: int = 10, channels: int = 3, size: tuple[int, int] = (32, 32)) -> nn.Module:
     """Return the paper's "slightly modified" Network in Network for 32 x 32 images.
 
-    (N, channels, 32, 32) -> (N, classes) logits. Three blocks of one k x k and two 1 x 1 convolutions, ReLU after each,
+    (N, channels, *size) -> (N, classes) logits. Three blocks of one k x k and two 1 x 1 convolutions, ReLU after each,
     pooling and dropout between them, no padding, and a dense layer after the last pooling, unlike the network of Lin,
     Chen and Yan. 967,096 parameters for 10 classes, 994,456 for 100.
 
     Args:
         classes: number of classes.
         channels: number of input channels.
-        padding: rows and columns of zeros around the input. With 2, images of 28 x 28 pixels become 32 x 32, since the
-            last pooling would be left without pixels (957,496 parameters for one channel).
+        size: (height, width) of an image. One that is smaller than 32 x 32 is padded with zeros to that, since the last
+            pooling would be left without pixels (957,496 parameters for one channel). For a larger one the dense layer
+            has more inputs.
 
     Source: the layers are those of the author's Keras networks of June 2019 (the paper names the network, its P of
     about 10^6 and ReLU, not its layers); M. Lin, Q. Chen, S. Yan, "Network in network", ICLR 2014.
@@ -101,9 +126,12 @@ def network_in_network(classes: int = 10, channels: int = 3, padding: int = 0) -
     def convolution(inputs: int, outputs: int, size: int) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, size), nn.ReLU()]
 
+    rows, columns = (max(0, NIN_PIXELS - pixels) for pixels in size)
+    padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+    left = math.prod(_pixels_after_nin(max(NIN_PIXELS, pixels)) for pixels in size)
     return normal_weights(
         nn.Sequential(
-            *([nn.ZeroPad2d(padding)] if padding else []),
+            *([nn.ZeroPad2d(padding)] if any(padding) else []),
             *convolution(channels, 192, 5),
             *convolution(192, 160, 1),
             *convolution(160, 96, 1),
@@ -119,6 +147,13 @@ def network_in_network(classes: int = 10, channels: int = 3, padding: int = 0) -
             *convolution(192, classes, 1),
             nn.AvgPool2d(2, stride=1),
             nn.Flatten(),
-            nn.Linear(classes, classes),
+            nn.Linear(classes * left, classes),
         )
     )
+
+
+def _pixels_after_nin(pixels: int) -> int:
+    """Return the height after the last pooling of Network in Network, of an image with ``pixels`` rows."""
+    for convolution, pooling, stride in ((5, 3, 2), (5, 3, 2), (3, 2, 1)):
+        pixels = (pixels - convolution + 1 - pooling) // stride + 1
+    return pixels
