@@ -240,6 +240,10 @@ def test_the_optimizers_are_found_lazily_in_the_package():
         _ = inna.nonsense
 
 
+def test_importing_the_optimizers_does_not_import_torchs_compiler():
+    assert "torch._dynamo" not in imported_with("import inna.torch")
+
+
 def test_names_that_promise_nothing_are_not_used():
     drawers = {"utils", "helpers", "common", "misc", "manager"}
     assert not drawers & {part for module in MODULES for part in module.split(".")}

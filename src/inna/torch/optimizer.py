@@ -23,7 +23,7 @@ from inna.checks import check_range
 from inna.dynamics import momentum_from_phase
 from inna.torch.kernels.plan import Plan, can_plan
 from inna.torch.kernels.step import step as step_fused
-from inna.torch.kernels.support import refusal
+from inna.torch.kernels.support import mark_constants, refusal
 from inna.torch.paths import Path, choose_path
 from inna.torch.scaling import apply_scaling
 from inna.torch.settings import LOW_PRECISION, check_settings, plain_flags, read_setting, undo_rounding
@@ -64,6 +64,7 @@ class InertialOptimizer(Optimizer):
         self._check(defaults)
         self._plans: dict[int, Plan] = {}
         super().__init__(params, defaults)
+        mark_constants()
         if defaults["fused"]:
             self._step_supports_amp_scaling = True
 
@@ -95,6 +96,7 @@ class InertialOptimizer(Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
+        mark_constants()
         self._plans = {}
         # An older state dict lacks settings, and an older pickle some of the defaults too.
         defaults = {**self._signature_defaults(), **self.defaults}

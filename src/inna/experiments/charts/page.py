@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -84,12 +85,15 @@ def chart_page(
         data: further data of the scripts.
         context: further variables of the template.
     """
+    with ThreadPoolExecutor(1) as beside:  # which takes as long as the specifications
+        library = beside.submit(_charting_library)
+        specifications = _specifications(figures)
     return page(
         template,
         title=title,
         style=_chart_style(styles, figures),
-        scripts=[_charting_library(), resource("experiments/charts/charts.js"), *scripts],
-        data={"figures": _specifications(figures), **(data or {})},
+        scripts=[library.result(), resource("experiments/charts/charts.js"), *scripts],
+        data={"figures": specifications, **(data or {})},
         styles=styles,
         positions={label: position for position, label in enumerate(styles)},
         figures=figures,
@@ -180,12 +184,16 @@ def _chart_style(styles: Mapping[str, Style], figures: Iterable[Figure]) -> str:
 
 def _specifications(figures: Iterable[Figure]) -> dict[str, Any]:
     """Return panel id -> theme -> specification, and the data sets they share by name."""
+    from altair.utils.schemapi import debug_mode
+
     panels: dict[str, dict[str, Any]] = {}
     datasets: dict[str, Any] = {}
-    for figure in figures:
-        for position, panel in enumerate(figure.panels):
-            for theme in (LIGHT, DARK):
-                specification, data = interactive(figure, panel, theme)
-                panels.setdefault(figure.panel_id(position), {})[theme.name] = specification
-                datasets |= data
+    # Altair would validate each part of each chart, which takes longer than the rest. The tests validate the charts.
+    with debug_mode(False):
+        for figure in figures:
+            for position, panel in enumerate(figure.panels):
+                for theme in (LIGHT, DARK):
+                    specification, data = interactive(figure, panel, theme)
+                    panels.setdefault(figure.panel_id(position), {})[theme.name] = specification
+                    datasets |= data
     return {"panels": panels, "datasets": datasets}

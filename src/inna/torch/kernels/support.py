@@ -11,7 +11,7 @@ from torch import Tensor
 from inna.torch.shards import is_dtensor, misplacement, to_local
 from inna.torch.tensor_lists import TensorLists, is_dense, is_transformed, same_layout
 
-__all__ = ["describe", "refusal", "unavailable"]
+__all__ = ["describe", "mark_constants", "refusal", "unavailable"]
 
 DTYPES = (
     *(torch.float32, torch.float64, torch.bfloat16, torch.float16),
@@ -113,7 +113,6 @@ def _unsupported(param: Tensor) -> str:
     return str(unavailable(param.device.type))
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def unavailable(device_type: str) -> str:
     """The reason why there are no kernels for a type of device ("cpu", "cuda"); empty if there are.
 
@@ -135,6 +134,14 @@ def unavailable(device_type: str) -> str:
 
         return str(cuda.unavailable(torch.device("cuda", torch.cuda.current_device())))
     return f"there are no kernels for {device_type}"
+
+
+def mark_constants() -> None:
+    """Tell torch.compile that what is available does not change.
+
+    Not where this module is imported: it imports ``torch._dynamo``, which takes seconds, as making an optimizer does.
+    """
+    torch.compiler.assume_constant_result(unavailable)
 
 
 def describe() -> list[str]:
