@@ -25,6 +25,7 @@ PATHS = {
     "fused": {"fused": True},
 }
 COUNT, SIZE = 3, 1 << 19  # float32 tensors of 2 MiB: one temporary for each of them is far more than is allowed
+NOISE = 1 << 20  # the system counts resident pages by thread and adds them up late
 
 # One process for all: to import torch takes longer than the measurements. Freed memory goes back to the system at once
 # (see MALLOC_MMAP_THRESHOLD_), so that the peak shows every temporary.
@@ -86,11 +87,10 @@ def extra() -> dict[tuple[str, str, int], int]:
 def test_no_step_takes_more_than_one_tensor_or_block_and_a_fused_one_nothing(extra, path, name):
     if path == "fused" and cpu.unavailable():
         pytest.skip(cpu.unavailable())
-    noise = 1 << 20
     allowed = {"fused": 0, "foreach": 4 * 2 * BLOCK, "single": 4 * SIZE}[path]
     for i, settings in enumerate(SETTINGS):
-        assert extra[name, path, i] <= allowed + noise, settings
+        assert extra[name, path, i] <= allowed + NOISE, settings
 
 
 def test_the_measurement_sees_a_temporary(extra):
-    assert extra["INNAprop", "single", 0] > 4 * SIZE * 0.9
+    assert extra["INNAprop", "single", 0] > 4 * SIZE - NOISE
