@@ -72,12 +72,12 @@ def compare(
         study = make_study(
             name,
             optimizers,
-            model=task.model,
+            model=task.network,
             command=shlex.join(arguments()),
             **vars(protocol),
             **vars(compute),
         )
     console = Console()
-    folder = out or folder_for(study, default_folder(name, task.model), console)
+    folder = out or folder_for(study, default_folder(name, task.network), console)
     pages, failures = run_study(study, folder, console, sweep)
     return conclude(console, pages, failures)

@@ -16,7 +16,7 @@ from cyclopts import Group, Parameter
 from inna.experiments.formatting import enumerate_words, print_line
 from inna.experiments.study.options import ComputeOptions, ProtocolOptions
 from inna.experiments.sweep.options import SweepOptions
-from inna.experiments.tasks.catalogue import split_subset
+from inna.experiments.tasks.catalogue import split_subset, with_width
 from inna.experiments.tasks.data_file import is_data_file
 
 if TYPE_CHECKING:
@@ -110,10 +110,22 @@ class BuiltinTaskOptions:
             arrays x_train, y_train, x_test and y_test. [default: digits]
         model: Its network: small-cnn for digits; lenet5 or nin for mnist and fashion-mnist; nin for cifar10 and
             cifar100; for a file, those of its shape, and mlp. [default: the first of these]
+        width: Fraction of nin's channels, 0.01 to 1; they are rounded to multiples of 16. The network is then called
+            nin-w0.333 in results.
     """
 
     dataset: str | None = None
     model: str = ""
+    width: float = 1.0
+
+    @property
+    def network(self) -> str:
+        """The network's name, with its width.
+
+        Raises:
+            ValueError: the width is out of range, or not for this network.
+        """
+        return with_width(self.model, self.width)
 
     @property
     def name(self) -> str:
@@ -133,7 +145,7 @@ class BuiltinTaskOptions:
         if is_data_file(self.name):
             data_path(self.name)
         elif ":" not in split_subset(self.name)[0]:
-            builtin_model(self.name, self.model)
+            builtin_model(self.name, self.network)
         elif self.name.rpartition(":")[0].endswith(".py"):
             task_file(self.name)
 

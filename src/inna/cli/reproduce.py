@@ -84,7 +84,7 @@ def reproduce(
         figures = FIGURES if figure == "all" else (figure,)
         command = shlex.join(arguments())
         study = study_of(
-            figures, task.name, task.model, scale, device=compute.device, command=command, load=not dry_run
+            figures, task.name, task.network, scale, device=compute.device, command=command, load=not dry_run
         )
     folder = out or (
         default_folder(task.name, study.model, scale, beginning="reproduce")

@@ -52,8 +52,8 @@ def train(
         from inna.experiments.training.train import train as train_run
 
         data.use()
-        run = make_run(optimizer, name, model=task.model, **vars(training), **vars(compute))
-    folder = out or default_folder(name, task.model, "train")
+        run = make_run(optimizer, name, model=task.network, **vars(training), **vars(compute))
+    folder = out or default_folder(name, task.network, "train")
     result = find_result(folder, run, lambda text: print_line(console, f"{text}; it is run again if it is needed"))
     if result is not None:
         print_line(console, "This run is finished.")

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 
 from inna.experiments.study.study import Contender, Study
-from inna.experiments.tasks.catalogue import split_subset, subset
+from inna.experiments.tasks.catalogue import split_subset, split_width, subset
 
 __all__ = [
     "DAMPINGS",
@@ -87,8 +87,8 @@ def scale_of(name: str, model: str) -> Scale:
     >>> scale_of("paper", "nin").epochs
     200
     """
-    if name == "quick" and model in QUICK:
-        return QUICK[model]
+    if name == "quick" and (network := split_width(model)[0]) in QUICK:
+        return QUICK[network]
     if name not in SCALES:
         raise ValueError(f"scale must be quick (for {', '.join(QUICK)}), medium or paper; got {name!r} for {model}")
     return SCALES[name]

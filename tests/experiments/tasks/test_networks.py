@@ -6,10 +6,13 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy import stats
 from torch import nn
 
 from inna.experiments import Run, Task
+from inna.experiments.tasks.catalogue import builtin_model, split_width, with_width
 from inna.experiments.tasks.load import BUILTIN_TASKS
 from inna.experiments.tasks.networks import lenet5, network_in_network, small_cnn
 from inna.experiments.tasks.seeds import isolated
@@ -117,3 +120,45 @@ def test_in_lenet_pooling_first_gives_the_bits_of_relu_first():
         return [(entry["train_loss"], entry["test_loss"]) for entry in result["history"]]
 
     assert losses(measure(run, task)) == losses(measure(run, other))
+
+
+@settings(max_examples=20, deadline=None)
+@given(width=st.floats(0.01, 1), classes=st.integers(2, 20))
+def test_a_width_scales_the_channels_and_leaves_the_layers(width, classes):
+    full = list(network_in_network(classes, width=1.0).modules())
+    scaled = list(network_in_network(classes, width=width).modules())
+    assert [type(layer) for layer in full] == [type(layer) for layer in scaled]
+    hidden = [pair for pair in zip(full, scaled, strict=True) if isinstance(pair[0], nn.Conv2d)][:-1]
+    for before, after in hidden:
+        assert after.kernel_size == before.kernel_size
+        assert after.out_channels % 16 == 0
+        assert abs(after.out_channels - max(16, width * before.out_channels)) <= 8
+        # The normal law of the full width: N(0, 2 / fan_in).
+        fan_in = after.weight[0].numel()
+        share = after.weight.square().mean().item() * fan_in / 2
+        assert abs(share - 1) < 6 * math.sqrt(2 / after.weight.numel())
+
+
+@given(width=st.floats(0.01, 1).map(lambda width: float(f"{width:.3g}")))
+def test_the_name_of_a_width_is_read_as_it_is_written(width):
+    name = with_width("nin", width)
+    assert split_width(name) == ("nin", width)
+    assert builtin_model("cifar10", name) == name
+    assert Run("cifar10", name, "sgd", 0.1).key != Run("cifar10", "nin", "sgd", 0.1).key or width == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "width", "words"),
+    [
+        ("lenet5", 0.5, "width is for the network nin, got 'lenet5' with width 0.5"),
+        ("nin", 0.001, "width must be"),
+        ("nin", 2.0, "width must be a number from 0.01 to 1, got 2"),
+        ("nin", math.nan, "width must be"),
+    ],
+)
+def test_other_widths_are_refused(model, width, words):
+    with pytest.raises(ValueError, match=words):
+        with_width(model, width)
+    for name in ("nin-w0.50", "nin-w2", "nin-w", "lenet5-w0.5", "nin-w0.001"):
+        with pytest.raises(ValueError, match="the networks for mnist are lenet5, nin; got"):
+            builtin_model("mnist", name)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from inna.checks import did_you_mean
+from inna.checks import check_range, did_you_mean
 
 __all__ = [
     "CATALOGUE",
@@ -20,9 +20,13 @@ __all__ = [
     "entry",
     "networks_for",
     "split_subset",
+    "split_width",
     "subset",
+    "with_width",
 ]
 
+_WIDE = "nin"  # the network that has widths
+SMALLEST_WIDTH = 0.01
 SMALLEST_FOR_NIN = 20  # pixels; fewer would be mostly padding
 
 
@@ -289,14 +293,52 @@ def builtin_model(name: str, model: str = "") -> str:
 def check_network(dataset: str, networks: tuple[str, ...], model: str) -> str:
     """Return ``model``, or the first of ``networks`` if that is "".
 
+    >>> check_network("cifar10", ("nin",), ""), check_network("cifar10", ("nin",), "nin-w0.5")
+    ('nin', 'nin-w0.5')
+
     Raises:
         ValueError: the network is none of ``networks``.
     """
-    if model not in ("", *networks):
+    if model not in ("", *networks) and not (_WIDE in networks and split_width(model)[0] == _WIDE):
         raise ValueError(
             f"the networks for {dataset} are {', '.join(networks)}; got {model!r}{did_you_mean(model, networks)}"
         )
     return model or networks[0]
+
+
+def with_width(model: str, width: float) -> str:
+    """Return the name of a network with ``width`` times its channels: Network in Network is the one that has widths.
+
+    Args:
+        model: "nin", or "" for it.
+        width: in [0.01, 1].
+
+    Raises:
+        ValueError: the width is out of range, or ``model`` has none.
+
+    >>> with_width("nin", 0.333), with_width("mlp", 1.0)
+    ('nin-w0.333', 'mlp')
+    """
+    number = check_range("width", width, minimum=SMALLEST_WIDTH)
+    if number > 1:
+        raise ValueError(f"width must be a number from {SMALLEST_WIDTH:g} to 1, got {width:g}")
+    if number == 1:
+        return model
+    if model not in ("", _WIDE):
+        raise ValueError(f"width is for the network {_WIDE}, got {model!r} with width {width:g}")
+    return f"{_WIDE}-w{number:g}"
+
+
+def split_width(model: str) -> tuple[str, float]:
+    """Split the name of a network into that of its full width and the fraction of its channels.
+
+    >>> split_width("nin-w0.333"), split_width("lenet5")
+    (('nin', 0.333), ('lenet5', 1.0))
+    """
+    match = re.fullmatch(rf"{_WIDE}-w(0\.\d+)", model)
+    if match and float(match[1]) >= SMALLEST_WIDTH and model == with_width(_WIDE, float(match[1])):
+        return _WIDE, float(match[1])
+    return model, 1.0
 
 
 def networks_for(shape: tuple[int, ...]) -> tuple[str, ...]:

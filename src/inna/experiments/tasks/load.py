@@ -16,7 +16,14 @@ from torch.nn import functional
 
 from inna.experiments.rows.run import Run
 from inna.experiments.tasks import datasets, networks
-from inna.experiments.tasks.catalogue import DatasetEntry, builtin_model, check_network, entry, split_subset
+from inna.experiments.tasks.catalogue import (
+    DatasetEntry,
+    builtin_model,
+    check_network,
+    entry,
+    split_subset,
+    split_width,
+)
 from inna.experiments.tasks.data_file import data_path, is_data_file, read_data_file
 from inna.experiments.tasks.exits import ExitGuard
 from inna.experiments.tasks.fingerprint.digests import fingerprint_and_modules
@@ -41,12 +48,12 @@ __all__ = [
 
 
 # The networks of the catalogue, made for a data set.
-_NETWORKS: Mapping[str, Callable[[DatasetEntry], nn.Module]] = {
+_NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "mlp": lambda described: networks.mlp(described.shape, described.classes),
     "small-cnn": lambda described: networks.small_cnn(described.classes),
     "lenet5": lambda described: networks.lenet5(described.classes),
-    "nin": lambda described: networks.network_in_network(
-        described.classes, described.shape[0], (described.shape[1], described.shape[2])
+    "nin": lambda described, width=1.0: networks.network_in_network(
+        described.classes, described.shape[0], (described.shape[1], described.shape[2]), width
     ),
 }
 CHANNELS_LAST = ("lenet5", "nin")
@@ -144,7 +151,7 @@ def check_model(task: Task, model: str) -> None:
 @cache
 def _builtin(name: str, model: str) -> Task:
     whole, _ = split_subset(name)
-    return _classification(name, model, BUILTIN_TASKS[whole].models[model], _builtin_data(whole))
+    return _classification(name, model, entry(whole), _builtin_data(whole))
 
 
 @lru_cache(maxsize=2)
@@ -158,7 +165,7 @@ def _file_task(name: str, path: Path, source: str, model: str) -> Task:
         (torch.from_numpy(train), torch.from_numpy(labels)),
         (torch.from_numpy(test), torch.from_numpy(test_labels)),
     )
-    return _classification(name, model, partial(_NETWORKS[model], data.entry), split)
+    return _classification(name, model, data.entry, split)
 
 
 @cache
@@ -166,8 +173,9 @@ def _builtin_data(name: str) -> datasets.Split:
     return BUILTIN_TASKS[name].data()
 
 
-def _classification(name: str, model: str, network: Callable[[], nn.Module], data: datasets.Split) -> Task:
+def _classification(name: str, model: str, described: DatasetEntry, data: datasets.Split) -> Task:
     """Return the task of telling the classes of ``data``, or of its first images, apart."""
+    network, width = split_width(model)
     whole, images = split_subset(name)
     train, test = data
     if images is not None:
@@ -177,13 +185,13 @@ def _classification(name: str, model: str, network: Callable[[], nn.Module], dat
         train, test = (train[0][:images], train[1][:images]), (test[0][:tested], test[1][:tested])
     return Task(
         name,
-        network,
+        partial(_NETWORKS[network], described, **({} if width == 1 else {"width": width})),
         train,
         test,
         functional.cross_entropy,
         {"accuracy": (accuracy, "max")},
         model_name=model,
-        channels_last=model in CHANNELS_LAST,
+        channels_last=network in CHANNELS_LAST,
     )
 
 

@@ -102,7 +102,9 @@ def lenet5(classes: int = 10) -> nn.Module:
     )
 
 
-def network_in_network(classes: int = 10, channels: int = 3, size: tuple[int, int] = (32, 32)) -> nn.Module:
+def network_in_network(
+    classes: int = 10, channels: int = 3, size: tuple[int, int] = (32, 32), width: float = 1.0
+) -> nn.Module:
     """Return the paper's "slightly modified" Network in Network for 32 x 32 images.
 
     (N, channels, *size) -> (N, classes) logits. Three blocks of one k x k and two 1 x 1 convolutions, ReLU after each,
@@ -116,35 +118,42 @@ def network_in_network(classes: int = 10, channels: int = 3, size: tuple[int, in
             pooling would be left without pixels (957,496 parameters for one channel). For a larger one the dense layer
             has more inputs.
 
+        width: fraction of the channels of every convolution but the last, in (0, 1], rounded to a multiple of 16 (at
+            least 16), of which the processor's vectors are made. At 1/3 there are 64, 48 and 32 in place of 192, 160
+            and 96.
+
     Source: the layers are those of the author's Keras networks of June 2019 (the paper names the network, its P of
     about 10^6 and ReLU, not its layers); M. Lin, Q. Chen, S. Yan, "Network in network", ICLR 2014.
 
     >>> [sum(p.numel() for p in network_in_network(classes).parameters()) for classes in (10, 100)]
     [967096, 994456]
+    >>> sum(p.numel() for p in network_in_network(width=0.333).parameters())
+    110984
     """
 
     def convolution(inputs: int, outputs: int, size: int) -> list[nn.Module]:
         return [nn.Conv2d(inputs, outputs, size), nn.ReLU()]
 
+    wide, middle, narrow = (max(16, 16 * round(width * full / 16)) for full in (192, 160, 96))
     rows, columns = (max(0, NIN_PIXELS - pixels) for pixels in size)
     padding = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
     left = math.prod(_pixels_after_nin(max(NIN_PIXELS, pixels)) for pixels in size)
     return normal_weights(
         nn.Sequential(
             *([nn.ZeroPad2d(padding)] if any(padding) else []),
-            *convolution(channels, 192, 5),
-            *convolution(192, 160, 1),
-            *convolution(160, 96, 1),
+            *convolution(channels, wide, 5),
+            *convolution(wide, middle, 1),
+            *convolution(middle, narrow, 1),
             nn.MaxPool2d(3, stride=2),
             nn.Dropout(0.5),
-            *convolution(96, 192, 5),
-            *convolution(192, 192, 1),
-            *convolution(192, 192, 1),
+            *convolution(narrow, wide, 5),
+            *convolution(wide, wide, 1),
+            *convolution(wide, wide, 1),
             nn.AvgPool2d(3, stride=2),
             nn.Dropout(0.5),
-            *convolution(192, 192, 3),
-            *convolution(192, 192, 1),
-            *convolution(192, classes, 1),
+            *convolution(wide, wide, 3),
+            *convolution(wide, wide, 1),
+            *convolution(wide, classes, 1),
             nn.AvgPool2d(2, stride=1),
             nn.Flatten(),
             nn.Linear(classes * left, classes),
