@@ -268,7 +268,7 @@ QUICKLY_REFUSED = [
     (["compare", "--dataset", "mnist", "--model", "lenet"], "got 'lenet'. Did you mean 'lenet5'"),
     (["compare", "--optimizer", "inan"], "there is no optimizer 'inan'; .* Did you mean 'inna'"),
     (["compare", "--optimizer", "adam:beta=.9"], "adam has no setting 'beta'; .* Did you mean 'betas'"),
-    (["compare", "--optimizer", "nadam:lr=.1"], "lr is not a setting here"),
+    (["compare", "--optimizer", "nadam:lr=0"], "nadam:lr=0: lr must be a finite number > 0, got 0"),
     (["compare", "--optimizer", "sgd", "--reference", "adam"], "the optimizers compared, sgd; got 'adam'"),
     (["compare", "--batch-size", "0"], "batch_size must be a whole number >= 1, got 0"),
     (["compare", "--optimzer", "inna"], "Did you mean --optimizer"),

@@ -12,7 +12,7 @@ from rich.console import Console
 from inna.cli import run
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.rows.run import Run
-from inna.experiments.study.study import Study
+from inna.experiments.study.study import Choice, Study
 from inna.experiments.sweep.forecast import forecast, print_forecast
 from inna.experiments.tasks.catalogue import CATALOGUE
 from inna.experiments.tasks.load import load_task
@@ -53,7 +53,7 @@ def test_the_paper_s_sizes():
     assert SCALES["paper"] == (200, 15, (1, 2, 3, 4, 5), None)
     study = protocol_study("cifar10", "nin", "paper")
     assert study.batch_size == 32
-    assert len(study.final_runs(study.contenders[0], _choice())) == 5
+    assert len(study.final_runs(_choice(study, 0))) == 5
     for model in QUICK:
         assert scale_of("medium", model) == SCALES["medium"]
     with pytest.raises(ValueError, match="scale must be quick"):
@@ -65,7 +65,7 @@ def test_runs_of_the_medium_scale_keep_their_names():
     study = protocol_study("mnist", "lenet5", "medium")
     runs = [study.tuning_run(contender, contender.grid[2], contender.qs[0]) for contender in study.contenders]
     assert [runs[0].key, runs[4].key, runs[6].key, runs[-1].key] == KEYS
-    assert study.final_runs(study.contenders[1], _choice())[0].epochs == 20
+    assert study.final_runs(_choice(study, 1))[0].epochs == 20
 
 
 KEYS = ["ef01c1890b1a5128", "681717b2d8c63acc", "15104b6d893e3035", "97cff8a2761e1833"]
@@ -228,7 +228,5 @@ def test_another_or_damaged_earlier_study_is_ignored(tmp_path):
     assert study_of(["fig1"]) is None
 
 
-def _choice():
-    from inna.experiments.study.study import Choice
-
-    return Choice(0.1, 0.5, 0.0, 0)
+def _choice(study, place):
+    return Choice(study.tuning_run(study.contenders[place], 0.1, 0.5), 0.0)

@@ -37,7 +37,9 @@ def compare(
         tuple[str, ...],
         Parameter(
             help="An optimizer; repeat the option for each. A name with settings, such as inna:alpha=.5,beta=.1 or "
-            "adamw:weight_decay=.01, any optimizer of torch.optim, or a class as package.module:Class. [default: INNA "
+            "adamw:weight_decay=.01, any optimizer of torch.optim, or a class as package.module:Class. A learning rate "
+            "that is given is not tuned: sgd:lr=.1. With --tuning halving a setting may be a range: "
+            "adamw:weight_decay=1e-4..1. [default: INNA "
             "at (.1,.1), (.5,.1), (.5,.5), (.5,1), SGD, heavy ball, AdaGrad, Adam]"
         ),
     ] = (),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,8 @@ import cyclopts
 from cyclopts import Group, Parameter
 
 from inna.experiments.formatting import enumerate_words, print_line
-from inna.experiments.study.options import ComputeOptions, ProtocolOptions
+from inna.experiments.rows.run import check_schedule
+from inna.experiments.study.options import ComputeOptions, ProtocolOptions, TuningMethod
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.tasks.catalogue import split_subset, with_width
 from inna.experiments.tasks.data_file import is_data_file
@@ -58,15 +59,14 @@ def checking() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def listed(kind: type) -> Parameter:
-    """Return the parameter of several values of one kind, separated by commas or blanks."""
+def listed(kind: Callable[[str], object], kinds: str = "words") -> Parameter:
+    """Return the parameter of several values of one kind, separated by commas or blanks; ``kinds`` names them."""
 
     def convert(target: Any, tokens: Sequence[cyclopts.Token]) -> tuple[Any, ...]:
         parts = [part for token in tokens for part in token.value.split(",")]
         try:
             return tuple(kind(part) for part in parts)
         except ValueError:
-            kinds = {int: "whole numbers", float: "numbers", str: "words"}[kind]
             raise ValueError(f"must be {kinds}, separated by commas or blanks") from None
 
     return Parameter(converter=convert, consume_multiple=True)
@@ -182,9 +182,12 @@ class TaskOptions(BuiltinTaskOptions):
 class ProtocolArguments(ProtocolOptions):
     """The protocol, with lists separated by commas or blanks."""
 
-    seeds: Annotated[tuple[int, ...], listed(int)] = ProtocolOptions.seeds
-    grid: Annotated[tuple[float, ...], listed(float)] = ProtocolOptions.grid
-    schedules: Annotated[tuple[float, ...], listed(float)] = ProtocolOptions.schedules
+    seeds: Annotated[tuple[int, ...], listed(int, "whole numbers")] = ProtocolOptions.seeds
+    tuning: TuningMethod = ProtocolOptions.tuning
+    grid: Annotated[tuple[float, ...], listed(float, "numbers")] = ProtocolOptions.grid
+    schedules: Annotated[tuple[float | str, ...], listed(check_schedule, "powers q, linear or cosine")] = (
+        ProtocolOptions.schedules
+    )
 
 
 _TASK = Group("Task", sort_key=1)

@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 from inna.checks import check_whole, did_you_mean
 from inna.experiments.rows.row_files import load_rows
-from inna.experiments.rows.run import Run
-from inna.experiments.study.optimizer_names import DEFAULT_OPTIMIZERS
+from inna.experiments.rows.run import Run, Schedule, check_schedule
+from inna.experiments.study.optimizer_names import DEFAULT_OPTIMIZERS, NAMED, UNKNOWN_SPACE, Tuned, parse_tuned, split
 from inna.experiments.study.options import RunOptions, StudyOptions, accepts
-from inna.experiments.study.study import HALF_DECADES, SCHEDULES, Contender, Study
+from inna.experiments.study.search_space import LEARNING_RATE, Dimension
+from inna.experiments.study.study import HALF_DECADES, SCHEDULES, Contender, Study, schedule_order
+from inna.experiments.study.tuning import state
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.sweep import Progress, failure_error, sweep
 from inna.experiments.tasks.exits import ExitGuard
@@ -91,7 +93,8 @@ def make_study(
 ) -> Study:
     """Make the study of these optimizers on this task, and check that its runs can start.
 
-    Every optimizer is tuned over the same grid and the same schedules, so that none has more trials than another.
+    Every optimizer is tuned over the same grid and the same schedules, or with the same number of trials, so that none
+    has more than another.
 
     Args:
         task: a `Task`, or a name that `load_task` accepts.
@@ -106,7 +109,9 @@ def make_study(
     chosen = StudyOptions(**options)
     found, name, source = _identify(task, model)
     contenders = tuple(
-        entry if isinstance(entry, Contender) else contender(entry, chosen.grid, chosen.schedules)
+        entry
+        if isinstance(entry, Contender)
+        else contender(entry, chosen.grid, chosen.schedules, search=chosen.tuning == "halving")
         for entry in optimizers
     )
     if not contenders:
@@ -127,10 +132,11 @@ def make_study(
         metrics=found.measures,
         command=command,
         budget=chosen.budget,
+        trials=chosen.trials if chosen.tuning == "halving" else 0,
     )
     found.check()
     for entry in contenders:
-        _try(study.tuning_run(entry, entry.grid[0], entry.qs[0]), found, entry.label)
+        _try(state(study, entry, {}).plan[0], found, entry.label)
     return study
 
 
@@ -172,23 +178,65 @@ def make_run(optimizer: str = "inna", task: str = "digits", *, model: str = "", 
     return run
 
 
-def contender(text: str, grid: Iterable[float] = HALF_DECADES, schedules: Iterable[float] = SCHEDULES) -> Contender:
+def contender(
+    text: str,
+    grid: Iterable[float] = HALF_DECADES,
+    schedules: Iterable[Schedule] = SCHEDULES,
+    *,
+    search: bool = False,
+) -> Contender:
     """Return the contender that a specification describes.
+
+    Args:
+        text: the specification, which may give a learning rate.
+        grid: the learning rates (γ) to try if it does not.
+        schedules: the schedules to try.
+        search: whether the settings that are not given are searched; the specification may then give ranges.
+
+    Raises:
+        ValueError: as in `make_study`.
 
     >>> contender("inna:alpha=.5,beta=1").label
     'INNA (0.5, 1)'
+    >>> [each.text for each in contender("heavy-ball", search=True).space]
+    ['lr=0.0001..1', 'momentum=0.5..0.99']
     """
-    spec = named.parse(text)
+    tuned = parse_tuned(text)
+    if tuned.ranges and not search:
+        raise ValueError(f"{text}: the range {tuned.ranges[0].text} needs --tuning halving")
+    space = _space(tuned, named.parse(tuned.fixed).optimizer) if search else ()
+    shown = [f"lr={tuned.lr:g}"] if tuned.lr is not None else []
+    spec = named.parse(tuned.fixed, [each.name for each in space], [*shown, *(each.text for each in tuned.ranges)])
     return Contender(
         spec.label,
         spec.name,
         spec.alpha,
         spec.beta,
         spec.settings,
-        tuple(sorted(grid)),
-        tuple(sorted(schedules)),
+        tuple(sorted(grid)) if tuned.lr is None else (tuned.lr,),
+        tuple(sorted(map(check_schedule, schedules), key=schedule_order)),
         spec.source,
+        space,
     )
+
+
+def _space(tuned: Tuned, optimizer: type) -> tuple[Dimension, ...]:
+    """Return what a search tunes: the ranges given, and those declared of settings that are not given."""
+    name, given = split(tuned.fixed)
+    declared = NAMED[name].space if name in NAMED else _own_space(optimizer)
+    if not any(each.name == LEARNING_RATE for each in declared):
+        declared = (*UNKNOWN_SPACE, *declared)
+    taken = {*given, *(each.name for each in tuned.ranges), *(() if tuned.lr is None else (LEARNING_RATE,))}
+    return (*tuned.ranges, *(each for each in declared if each.name not in taken))
+
+
+def _own_space(optimizer: type) -> tuple[Dimension, ...]:
+    """Return the search space that a class declares as its attribute ``search_space``: name -> (low, high)."""
+    ranges = getattr(optimizer, "search_space", {})
+    try:
+        return tuple(Dimension(name, *ends) for name, ends in dict(ranges).items())
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{optimizer.__name__}.search_space must be name -> (low, high): {error}") from None
 
 
 def _rows(study: Study, folder: Path, task: Task | None, jobs: int, progress: Progress | None) -> pd.DataFrame:

@@ -28,6 +28,8 @@ __all__ = [
     "printable",
     "schedule",
     "seeds",
+    "setting_name",
+    "setting_value",
     "short",
     "signed",
     "slug",
@@ -171,15 +173,37 @@ def seeds(numbers: Sequence[int]) -> str:
     return f"seed{'s' if len(numbers) > 1 else ''} {enumerate_words([str(each) for each in numbers])}"
 
 
-def schedule(q: float) -> str:
+def schedule(decay: float | str) -> str:
     """Format the factor of the learning rate at iteration k.
 
     >>> schedule(0.0), schedule(0.5), schedule(0.25)
     ('constant', '1/√(k+1)', '(k+1)^−0.25')
+    >>> schedule("linear")
+    'linear to 0'
     """
-    if q == 0:
+    if isinstance(decay, str):
+        return f"{decay} to 0"
+    if decay == 0:
         return "constant"
-    return "1/√(k+1)" if q == 0.5 else f"(k+1)^{MINUS}{q:g}"
+    return "1/√(k+1)" if decay == 0.5 else f"(k+1)^{MINUS}{decay:g}"
+
+
+def setting_name(name: str) -> str:
+    """Return the name of an optimizer's setting as reports show it.
+
+    >>> setting_name("alpha"), setting_name("lr"), setting_name("momentum")
+    ('α', 'γ', 'momentum')
+    """
+    return {"alpha": "α", "beta": "β", "lr": "γ"}.get(name, name)
+
+
+def setting_value(value: object) -> str:
+    """Return the value of an optimizer's setting as reports show it.
+
+    >>> setting_value(0.95), setting_value((0.9, 0.999))
+    ('0.95', '(0.9, 0.999)')
+    """
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def printable(text: str, console: Console) -> Text:

@@ -34,9 +34,9 @@ def test_plain_output_has_about_ten_lines_whatever_the_number_of_runs(study, a_r
     console = a_console(False)
     with make_progress(console) as progress:
         assert type(progress) is PlainProgress
-        progress.begin(study, tmp_path, Outlook(30, 170, 170 * 20))
+        progress.begin(study, tmp_path, Outlook(30, 170, 170 * 20, 30 * 20))
         for n in range(1, 171):
-            progress.finished("SGD", a_run, DONE, Outlook(30 + n, 170 - n, (170 - n) * 20))
+            progress.finished("SGD", a_run, DONE, Outlook(30 + n, 170 - n, (170 - n) * 20, (30 + n) * 20))
         progress.note("a [bold]word[/bold] as it is")
     lines = console.file.getvalue().splitlines()
     assert lines[0].startswith(f"{tiny_task.PATH}: 2 optimizers, 30 runs done, 170 to do")
@@ -52,9 +52,9 @@ def test_the_time_left_is_that_of_the_epochs_left_at_the_pace_so_far(study, a_ru
     monkeypatch.setattr("inna.experiments.sweep.progress.time.monotonic", lambda: clock[0])
     console = a_console(False)
     progress = PlainProgress(console)
-    progress.begin(study, tmp_path, Outlook(0, 4, 80))
+    progress.begin(study, tmp_path, Outlook(0, 4, 80, 0))
     clock[0] = 110.0  # nine seconds until the processes were there, one for the run
-    progress.finished("SGD", a_run, DONE, Outlook(1, 3, 60))
+    progress.finished("SGD", a_run, DONE, Outlook(1, 3, 60, 20))
     assert "1 of 4 runs done, 3 s left" in console.file.getvalue()
 
 
@@ -62,8 +62,8 @@ def test_the_live_display_shows_runs_done_current_run_loss_and_time_left(study, 
     console = a_console(True)
     with make_progress(console) as progress:
         assert type(progress) is LiveProgress
-        progress.begin(study, tmp_path, Outlook(0, 2, 40))
-        progress.finished("SGD", a_run, DONE, Outlook(1, 1, 20))
+        progress.begin(study, tmp_path, Outlook(0, 2, 40, 0))
+        progress.finished("SGD", a_run, DONE, Outlook(1, 1, 20, 20))
         with Heartbeat(tmp_path, a_run) as heartbeat:
             heartbeat.due = 0.0
             heartbeat.update({"epoch": 7, "train_loss": 0.5})

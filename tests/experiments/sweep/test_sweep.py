@@ -75,7 +75,7 @@ def test_the_study_is_carried_out(done):
         expected |= tuned.keys() | set(tuning.finals)
         assert cost(tuning.done(rows)).runs == len(tuned) + 2
     assert rows.keys() == expected
-    assert outlook(study, rows) == Outlook(len(rows), 0, 0)
+    assert outlook(study, rows) == Outlook(len(rows), 0, 0, sum(run.epochs for run in rows))
     # The lock stays, as locks do; no checkpoint, nothing temporary.
     assert {p.suffix for p in folder.iterdir() if p.name != LOCK} == {".json"}
 
@@ -158,7 +158,7 @@ def test_progress_foresees_what_is_left(tmp_path):
     study = small_study(grid=(0.1,))
     rows, _ = sweep(study, tmp_path, progress=watch)
     # Two contenders under two schedules with one step size: four tuning runs of 2 epochs, four final runs of 3.
-    assert watch.outlooks[0] == (0, 8, 4 * 2 + 4 * 3)
+    assert watch.outlooks[0] == (0, 8, 4 * 2 + 4 * 3, 0)
     assert [now.done for now in watch.outlooks] == list(range(9))
     assert all(now.done + now.left == 8 for now in watch.outlooks)
     assert len(rows) == 8

@@ -17,7 +17,7 @@ import tiny_task
 from inna.dynamics import from_sgd, step
 from inna.experiments import Run, Task, train
 from inna.experiments.rows.row_files import read_row, row_path
-from inna.experiments.rows.run import SCHEDULES
+from inna.experiments.rows.run import NAMED_SCHEDULES
 from inna.experiments.tasks.seeds import derive, isolated
 from inna.experiments.training.batches import EVALUATION_BATCH
 from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
@@ -70,7 +70,7 @@ def test_the_iterates_are_those_of_the_rule_with_a_step_size_per_iteration(q):
     )
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", NAMED_SCHEDULES)
 @pytest.mark.parametrize("batch_size", [16, 40])
 def test_a_schedule_ends_at_zero_at_the_horizon(schedule, batch_size):
     run = a_run(schedule=schedule, batch_size=batch_size, epochs=20)

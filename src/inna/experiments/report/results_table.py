@@ -5,14 +5,24 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from inna.experiments.formatting import DASH, decimals, duration, fixed, percent, schedule, short
+from inna.experiments.formatting import (
+    DASH,
+    decimals,
+    duration,
+    fixed,
+    percent,
+    schedule,
+    setting_name,
+    setting_value,
+    short,
+)
 from inna.experiments.report.difference_words import NOTHING, Compared, compared
 from inna.experiments.report.sentences import difference_places, margin_places, measure_places
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import spread
 from inna.experiments.statistics.summary import Entry, Summary
 
-__all__ = ["Cost", "Line", "Measured", "Reached", "Tuned", "comparisons", "lines"]
+__all__ = ["Cost", "Line", "Measured", "Reached", "Tuned", "chosen_settings", "comparisons", "lines"]
 
 
 class Measured(NamedTuple):
@@ -33,10 +43,14 @@ class Measured(NamedTuple):
 
 
 class Tuned(NamedTuple):
-    """The outcome of tuning; ``edge`` is "smallest tried", "largest tried" or empty."""
+    """The outcome of tuning; ``edge`` is "smallest tried", "largest tried" or empty.
+
+    ``settings`` are those that a search chose, such as "momentum = 0.95"; empty if it tuned none.
+    """
 
     lr: str
     schedule: str
+    settings: str
     edge: str
     near_best: str
     share: str
@@ -126,13 +140,23 @@ def _tuned(entry: Entry) -> Tuned:
     edge = "" if choice is None or not choice.edge else f"{'smallest' if choice.edge < 0 else 'largest'} tried"
     return Tuned(
         lr=short(choice.lr) if choice else DASH,
-        schedule=schedule(choice.q) if choice else "",
+        schedule=schedule(choice.decay) if choice else "",
+        settings=chosen_settings(entry),
         edge=edge,
-        near_best=f"{entry.near_best} of {len(entry.tuning)}",
+        near_best=f"{entry.near_best} of {len(entry.comparable)}",
         share=percent(entry.sensitivity),
         lr_value=choice.lr if choice else math.nan,
         share_value=entry.sensitivity,
     )
+
+
+def chosen_settings(entry: Entry) -> str:
+    """Return the settings that a search chose, beside learning rate and schedule; "" without any."""
+    if entry.choice is None:
+        return ""
+    chosen = entry.choice.run.arguments
+    searched = [each.name for each in entry.contender.space if each.name in chosen]
+    return ", ".join(f"{setting_name(name)} = {setting_value(chosen[name])}" for name in searched)
 
 
 def _reached(entry: Entry) -> Reached:

@@ -8,7 +8,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import inna
-from inna.experiments.formatting import DASH, count, duration, fixed, plain, schedule, seeds, short, slug
+from inna.experiments.formatting import (
+    DASH,
+    count,
+    duration,
+    fixed,
+    plain,
+    schedule,
+    seeds,
+    setting_name,
+    short,
+    slug,
+)
 from inna.experiments.report.sentences import (
     headline,
     measure_name,
@@ -21,6 +32,7 @@ from inna.experiments.report.sentences import (
 from inna.experiments.rows.results import divergence_sentence, finished
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.summary import Entry, Summary
+from inna.experiments.study.study import schedule_order
 from inna.experiments.tasks.data_file import is_data_file
 
 __all__ = [
@@ -154,12 +166,12 @@ def _diverged(entry: Entry) -> DivergedRuns:
         label=entry.label,
         finals=len(entry.diverged),
         among=count(len(lost), "run") + (f", {len(entry.diverged)} final" if entry.diverged else ""),
-        hint=" ".join(survivors_sentence(entry, q) for q in sorted({run.q for run, _ in lost})),
+        hint=" ".join(survivors_sentence(entry, q) for q in sorted({run.decay for run, _ in lost}, key=schedule_order)),
         runs=[
             DivergedRun(
                 f"{'final' if run in finals else 'tuning'}, seed {run.seed}",
                 short(run.lr),
-                schedule(run.q),
+                schedule(run.decay),
                 divergence_sentence(result),
             )
             for run, result in lost
@@ -177,7 +189,8 @@ def run_facts(summary: Summary) -> RunFacts:
         "Batch size": study.batch_size or "set by the task",
         "Device, precision": f"{study.device}, {study.precision}",
         "Threads per run": _distinct(result["threads"] for _, result in rows if "threads" in result),
-        "Tuning": f"{count(study.tuning_epochs, 'epoch')}, {seeds([study.tuning_seed])}",
+        "Tuning": f"{count(study.tuning_epochs, 'epoch')}, {seeds(study.tuning_seeds)}"
+        + (f", {study.trials} trials" if study.trials else ""),
         "Final runs": f"{count(study.epochs, 'epoch')}, {seeds(study.seeds)}",
         "Reference": study.reference,
         "Metrics": ", ".join(f"{name} ({goal}imum is best)" for name, goal in study.metrics),
@@ -225,7 +238,8 @@ def _arguments(entry: Entry) -> str:
     contender = entry.contender
     dampings = [("α", contender.alpha), ("β", contender.beta)]
     shown = [f"{name} = {value:g}" for name, value in dampings if value is not None]
-    return ", ".join([*shown, *(f"{name} = {value}" for name, value in contender.settings)]) or DASH
+    searched = [f"{setting_name(each.name)} from {each.low:g} to {each.high:g}" for each in contender.space]
+    return ", ".join([*shown, *(f"{name} = {value}" for name, value in contender.settings), *searched]) or DASH
 
 
 def _mixed(summary: Summary, key: str, consequence: str) -> list[str]:

@@ -16,10 +16,12 @@ from inna.experiments.formatting import (
     short,
 )
 from inna.experiments.report.difference_words import interval_words, mean_words
-from inna.experiments.rows.results import finished, history, number
-from inna.experiments.rows.run import Metric
+from inna.experiments.rows.results import history, number
+from inna.experiments.rows.run import Metric, Schedule
 from inna.experiments.statistics.intervals import CONFIDENCE
 from inna.experiments.statistics.summary import NEAR, UNEVEN, Entry, Summary
+from inna.experiments.study.halving import rungs
+from inna.experiments.study.study import Study
 
 __all__ = [
     "difference_places",
@@ -29,6 +31,7 @@ __all__ = [
     "measure_name",
     "measure_places",
     "method_notes",
+    "near_best_name",
     "survivors_sentence",
     "timing_warning",
     "verdict",
@@ -101,7 +104,8 @@ def warnings_of(summary: Summary, entry: Entry) -> list[str]:
     label, found = plain(entry.label), []
     if entry.choice is None:
         if entry.tuning:
-            found.append(f"{label}: every tuning run diverged, so there is no learning rate to compare.")
+            reason = "no tuning run trained" if summary.study.trials else "every tuning run diverged"
+            found.append(f"{label}: {reason}, so there is no learning rate to compare.")
         else:
             found.append(f"{label}: no tuning run is done yet.")
         return found
@@ -109,7 +113,7 @@ def warnings_of(summary: Summary, entry: Entry) -> list[str]:
         end = "smallest" if entry.choice.edge < 0 else "largest"
         found.append(
             f"{label}: the chosen learning rate γ = {short(entry.choice.lr)} is the {end} tried with its schedule; "
-            "a better one may be outside the grid."
+            f"a better one may be outside {'the range' if summary.study.trials else 'the grid'}."
         )
     if entry.diverged:
         found.append(
@@ -152,10 +156,9 @@ def method_notes(summary: Summary) -> list[str]:
     """Return how the numbers are computed and what they assume, as paragraphs."""
     study, reference = summary.study, plain(summary.study.reference)
     tuning = (
-        f"On each seed all optimizers start from the same initial weights. Tuning chooses the learning rate (γ) and "
-        f"the schedule with the lowest training loss after {count(study.tuning_epochs, 'epoch')} on "
-        f"{seeds([study.tuning_seed])}. Test data is not used for this choice, and the tuning seed is not used in the "
-        f"comparison. Final runs take {count(study.epochs, 'epoch')} on {seeds(study.seeds)}."
+        f"On each seed all optimizers start from the same initial weights. {_tuning_words(study)} Test data is not "
+        f"used for this choice, and no tuning seed is used in the comparison. Final runs take "
+        f"{count(study.epochs, 'epoch')} on {seeds(study.seeds)}."
     )
     numbers = (
         "Training loss is the mean over the whole training set, in evaluation mode, after the epoch. Numbers are mean "
@@ -175,25 +178,47 @@ def method_notes(summary: Summary) -> list[str]:
         f"intervals are not. The others are compared with {reference}, which was chosen beforehand. The winner, and "
         "any other reference, is chosen after seeing the results: there all pairs of optimizers count."
     )
+    compared = "tuning runs of full length on the first tuning seed" if study.trials else "tuning runs"
     costs = (
         f"“Epochs to {reference}’s best” is the first epoch after which the training loss is at most {reference}’s "
-        f"lowest on the same seed. “Grid near best” is the share of an optimizer’s tuning runs whose training loss "
-        f"ends within {percent(NEAR)} of its best: the larger it is, the less sensitive the optimizer is to learning "
-        "rate (γ) and the schedule. Seconds per epoch and to a loss count training alone; the total time is that of "
-        "whole runs."
+        f"lowest on the same seed. “{near_best_name(study)}” is the share of an optimizer’s {compared} whose training "
+        f"loss ends within {percent(NEAR)} of its best: the larger it is, the less sensitive the optimizer is to "
+        "learning rate (γ) and the schedule. Seconds per epoch and to a loss count training alone; the total "
+        "time is that of whole runs."
     )
     return [tuning, numbers, intervals, chance, costs]
 
 
-def survivors_sentence(entry: Entry, q: float) -> str:
-    """Return which learning rates of the grid survived with the decay ``q``, as a hint for the next grid."""
-    tried = [run for run, _ in entry.tuning if run.q == q]
+def near_best_name(study: Study) -> str:
+    """Return the name of the share of tuning runs near the best."""
+    return "Trials near best" if study.trials else "Grid near best"
+
+
+def _tuning_words(study: Study) -> str:
+    if not study.trials:
+        return (
+            f"Tuning chooses the learning rate (γ) and the schedule with the lowest training loss after "
+            f"{count(study.tuning_epochs, 'epoch')} on {seeds([study.tuning_seed])}."
+        )
+    return (
+        f"Tuning is a search with {count(study.trials, 'trial')} for each optimizer, at the same points of its search "
+        f"space, over the learning rate (γ), the schedules and the settings that are not given. Trials are compared by "
+        f"training loss after {enumerate_words([str(length) for length in rungs(study.tuning_epochs)])} epochs on "
+        f"{seeds([study.tuning_seed])}; each time the better half of each schedule continues. The better half of those "
+        f"that end trains on {seeds(study.tuning_seeds[1:])}, too. Around the best the learning rate is refined to "
+        "eighths of a decade, and chosen by the mean over both seeds. It is not chosen if a neighbour fails to train."
+    )
+
+
+def survivors_sentence(entry: Entry, q: Schedule) -> str:
+    """Return which learning rates survived with the schedule ``q``, as a hint for the next grid."""
+    tried = {run.lr for run, _ in entry.tuning if run.decay == q}
     survivors = entry.survivors(q)
     if not survivors:
         return f"With the {schedule(q)} schedule none of {count(len(tried), 'learning rate')} survived tuning."
     if len(survivors) == len(tried):
         return f"With the {schedule(q)} schedule every learning rate survived tuning, up to {short(survivors[-1])}."
-    broken = sorted(run.lr for run, result in entry.tuning if run.q == q and not finished(result))
+    broken = sorted(tried - set(survivors))
     if survivors[-1] < broken[0]:
         last, next_ = short(survivors[-1]), short(broken[0])
         return f"With the {schedule(q)} schedule learning rates up to {last} survived tuning; {next_} did not."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from inna.experiments.formatting import enumerate_words, percent, plain, printable
 from inna.experiments.report.difference_words import Compared
 from inna.experiments.report.results_table import Line, lines
-from inna.experiments.report.sentences import headline, measure_name, timing_warning, warnings_of
+from inna.experiments.report.sentences import headline, measure_name, near_best_name, timing_warning, warnings_of
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import CONFIDENCE
 from inna.experiments.statistics.summary import Summary
@@ -73,13 +73,16 @@ def _columns(summary: Summary) -> list[_Column]:
             _Column(f"{measure_name(measure)}\n{mean} [worst, best]", spreads),
             _Column(f"compared with\n{_cut(reference, 16)}", [_margin(cell.compared) for cell in cells]),
         ]
+    settings = [line.tuned.settings for line in found]
+    near_best = near_best_name(summary.study).lower().replace(" ", "\n", 1)
     return [
         _Column("optimizer", [_cut(plain(line.label), 32) for line in found], "left"),
         *measured,
         _Column("learning\nrate (γ)", [line.tuned.lr for line in found]),
         _Column("schedule", [line.tuned.schedule for line in found], "left"),
+        *([_Column("settings", settings, "left")] if any(settings) else []),
         _Column(f"epochs to\n{_cut(reference, 12)}'s best", [_reached(line) for line in found]),
-        _Column("grid\nnear best", [line.tuned.near_best for line in found]),
+        _Column(near_best, [line.tuned.near_best for line in found]),
         _Column("seconds\nper epoch", [line.cost.seconds_per_epoch for line in found]),
         _Column("state B/\nparameter", [line.cost.state_bytes for line in found]),
         _Column("runs", [line.cost.runs for line in found]),

@@ -9,12 +9,14 @@ from typing import Any
 
 from inna.experiments.charts.drawing import Channels, Drawing, Figure, Panel, Rows, log_axis, log_scale
 from inna.experiments.charts.themes import Theme
-from inna.experiments.formatting import count, schedule
+from inna.experiments.formatting import DASH, count, enumerate_words, schedule, seeds, setting_name, setting_value
 from inna.experiments.report.curves import contender_styles
 from inna.experiments.report.sentences import initial_loss
-from inna.experiments.rows.results import finished, number
-from inna.experiments.rows.run import Run
+from inna.experiments.rows.results import Result, finished, number
+from inna.experiments.rows.run import Run, Schedule
 from inna.experiments.statistics.summary import Entry, Summary
+from inna.experiments.study.halving import rungs
+from inna.experiments.study.study import Study, schedule_order
 
 __all__ = [
     "CEILING",
@@ -27,22 +29,20 @@ CEILING = 3.0
 
 
 def tuning_figure(summary: Summary) -> Figure:
-    """Return the figure of the tuning runs, a panel per schedule."""
-    qs = sorted({run.q for entry in summary.entries for run, _ in entry.tuning})
+    """Return the figure of the tuning runs, a panel per schedule; of a search that of its trials."""
+    qs = sorted({run.decay for entry in summary.entries for run, _ in entry.tuning}, key=schedule_order)
     start = initial_loss(summary)
     losses = [
         number(result.get("train_loss"))
         for entry in summary.entries
-        for _, result in entry.tuning
+        for _, result in _trials(summary, entry)
         if finished(result) and math.isfinite(number(result.get("train_loss")))
     ]
     limit = CEILING * start if math.isfinite(start) and start > 0 else math.inf
     shown = [loss for loss in losses if loss <= limit] or [start if math.isfinite(start) else 1.0]
-    caption = (
-        f"Training loss after {count(summary.study.tuning_epochs, 'tuning epoch')} against the learning rate (γ); a "
-        "ring marks the chosen one."
-    )
-    strip = len(losses) < sum(len(entry.tuning) for entry in summary.entries) or max(losses, default=0.0) > max(shown)
+    caption = _caption(summary.study)
+    tried = sum(len(_trials(summary, entry)) for entry in summary.entries)
+    strip = len(losses) < tried or max(losses, default=0.0) > max(shown)
     if strip:
         caption += " In the strip above the axis: × diverged, ▲ ended above the axis."
     return Figure(
@@ -54,8 +54,33 @@ def tuning_figure(summary: Summary) -> Figure:
     )
 
 
+def _caption(study: Study) -> str:
+    if not study.trials:
+        return (
+            f"Training loss after {count(study.tuning_epochs, 'tuning epoch')} against the learning rate (γ); a ring "
+            "marks the chosen one."
+        )
+    lengths = enumerate_words([str(length) for length in rungs(study.tuning_epochs)], "or")
+    return (
+        f"Training loss of every trial against the learning rate (γ) where its training ended, after {lengths} epochs "
+        f"on {seeds([study.tuning_seed])}: the larger the mark, the longer. Trials of few epochs are compared with "
+        "others of the same length only. A ring marks the chosen one; settings that were searched are in the tooltip."
+    )
+
+
+def _trials(summary: Summary, entry: Entry) -> list[tuple[Run, Result]]:
+    """Return the tuning runs to draw: of a search the longest of each trial, on the first tuning seed."""
+    if not summary.study.trials:
+        return list(entry.tuning)
+    longest: dict[Run, tuple[Run, Result]] = {}
+    for run, result in sorted(entry.tuning, key=lambda item: item[0].epochs):
+        if run.seed == summary.study.tuning_seed:
+            longest[run.trajectory] = run, result
+    return [item for item in entry.tuning if item in longest.values()]
+
+
 def _tuning_panel(
-    summary: Summary, q: float, qs: Sequence[float], domain: tuple[float, float], with_strip: bool
+    summary: Summary, q: Schedule, qs: Sequence[Schedule], domain: tuple[float, float], with_strip: bool
 ) -> Panel:
     low, ceiling = domain
     log = low > 0
@@ -69,14 +94,15 @@ def _tuning_panel(
     strip = {entry.label: above(0.028 * (position + 1.5)) for position, entry in enumerate(summary.entries)}
     rows: Rows = []
     for entry in summary.entries:
-        for run, result in entry.tuning:
-            if run.q == q:
+        for run, result in _trials(summary, entry):
+            if run.decay == q:
                 rows.append(_tuning_row(entry, run, result, ceiling, strip[entry.label]))
     done = [row for row in rows if row["state"] == "done"]
     chosen = [row for row in done if row["chosen"]]
     lost = [row for row in rows if row["state"] != "done"]
     rates = [run.lr for entry in summary.entries for run, _ in entry.tuning]
     title = f"Schedule: {schedule(q)}" if len(qs) > 1 else ""
+    search = bool(summary.study.trials)
     top = max(strip.values()) if with_strip else ceiling
     ends = [low * 0.8, min(top * 1.05, sys.float_info.max)] if log else [low, top]
 
@@ -99,17 +125,26 @@ def _tuning_panel(
             alt.Tooltip("lr", type="quantitative", title="learning rate (γ)", format=".3~g"),
             alt.Tooltip("loss", type="nominal", title="tuning loss"),
         ]
+        size: Any = alt.value(45)
+        if search:
+            tooltip += [
+                alt.Tooltip("settings", type="nominal", title="settings"),
+                alt.Tooltip("epochs", type="quantitative", title="epochs"),
+            ]
+            lengths = alt.Scale(domain=list(rungs(summary.study.tuning_epochs)), range=[12, 28, 55, 110])
+            size = alt.Size("epochs", type="ordinal", scale=lengths, legend=None)
         line = (
-            channels.data(done)
+            channels.data([] if search else done)
             .mark_line(strokeWidth=2)
             .encode(x=x, y=y, color=channels.color("shape"), strokeDash=channels.dash(), opacity=channels.opacity())
         )
         points = (
             channels.data(done)
-            .mark_point(filled=True, size=45)
+            .mark_point(filled=True)
             .encode(
                 x=x,
                 y=y,
+                size=size,
                 color=channels.color("shape"),
                 shape=channels.shape("shape"),
                 opacity=channels.opacity(),
@@ -150,5 +185,12 @@ def _tuning_row(entry: Entry, run: Run, result: Mapping[str, Any], ceiling: floa
         "loss": reading,
         "shown": loss if state == "done" else strip,
         "state": state,
-        "chosen": entry.choice is not None and (run.lr, run.q) == (entry.choice.lr, entry.choice.q),
+        "chosen": entry.choice is not None and run == entry.choice.run,
+        "epochs": run.epochs,
+        "settings": ", ".join(
+            f"{setting_name(each.name)} = {setting_value(run.arguments[each.name])}"
+            for each in entry.contender.space
+            if each.name in run.arguments
+        )
+        or DASH,
     }

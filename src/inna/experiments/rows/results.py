@@ -15,6 +15,7 @@ __all__ = [
     "Rows",
     "cost",
     "divergence_sentence",
+    "epochs_added",
     "epochs_begun",
     "finished",
     "history",
@@ -81,11 +82,32 @@ def epochs_begun(run: Run, result: Result) -> int:
     return min(run.epochs, max((int(epoch["epoch"]) for epoch in history(result)), default=0) + 1)
 
 
+def epochs_added(runs: Iterable[Run]) -> list[int]:
+    """Return the epochs that each of ``runs`` trains if it continues the longest before it of its trajectory."""
+    longest: dict[Run, int] = {}
+    added = []
+    for run in runs:
+        trajectory = run.trajectory
+        before = longest.get(trajectory, 0)
+        added.append(run.epochs - before if before < run.epochs else run.epochs)
+        longest[trajectory] = max(before, run.epochs)
+    return added
+
+
 def cost(runs: Iterable[tuple[Run, Result]]) -> Cost:
-    """Return the cost of ``runs`` together; seconds that were not recorded count as zero."""
-    each = [(epochs_begun(run, result), number(result.get("seconds"))) for run, result in runs]
+    """Return the cost of ``runs`` together; seconds that were not recorded count as zero.
+
+    A run that continues a shorter one counts its epochs and seconds too, so only the longest of each trajectory counts.
+    """
+    found = list(runs)
+    longest: dict[Run, tuple[Run, Result]] = {}
+    for run, result in found:
+        before = longest.get(run.trajectory)
+        if before is None or before[0].epochs < run.epochs:
+            longest[run.trajectory] = run, result
+    each = [(epochs_begun(run, result), number(result.get("seconds"))) for run, result in longest.values()]
     seconds = math.fsum(seconds for _, seconds in each if math.isfinite(seconds))
-    return Cost(len(each), sum(epochs for epochs, _ in each), seconds)
+    return Cost(len(found), sum(epochs for epochs, _ in each), seconds)
 
 
 def divergence_sentence(result: Result) -> str:

@@ -13,11 +13,12 @@ from inna.checks import check_range, check_text, check_whole
 from inna.files import canonical
 
 __all__ = [
-    "SCHEDULES",
+    "NAMED_SCHEDULES",
     "Metric",
     "Run",
     "Schedule",
     "as_json",
+    "check_schedule",
     "check_settings",
     "describe",
     "encode",
@@ -27,9 +28,9 @@ DEEPEST_SETTING = 4  # levels of tuples
 
 
 Schedule = float | str
-"""A learning-rate schedule: the power q of the decay γ (k + 1)^-q, or one of the names in `SCHEDULES`."""
+"""A learning-rate schedule: the power q of the decay γ (k + 1)^-q, or one of the names in `NAMED_SCHEDULES`."""
 
-SCHEDULES = ("linear", "cosine")
+NAMED_SCHEDULES = ("linear", "cosine")
 """The schedules that end at zero: linear, and cosine after a warm-up."""
 
 _POWER = "power"
@@ -93,10 +94,10 @@ class Run:
                 object.__setattr__(self, name, number)
         for name, least in (("batch_size", 0), ("epochs", 1), ("seed", 0), ("horizon", 0)):
             check_whole(name, getattr(self, name), minimum=least)
-        if self.schedule not in (_POWER, *SCHEDULES) or (self.q and self.schedule != _POWER):
+        if self.schedule not in (_POWER, *NAMED_SCHEDULES) or (self.q and self.schedule != _POWER):
             raise ValueError(
-                f"schedule must be {_POWER}, {' or '.join(SCHEDULES)}, and q is for {_POWER}; got {self.schedule!r} "
-                f"with q = {self.q:g}"
+                f"schedule must be {_POWER}, {' or '.join(NAMED_SCHEDULES)}, and q is for {_POWER}; got "
+                f"{self.schedule!r} with q = {self.q:g}"
             )
         if self.schedule == _POWER or self.horizon == self.epochs:
             object.__setattr__(self, "horizon", 0)
@@ -129,14 +130,39 @@ class Run:
 
     @property
     def decay(self) -> Schedule:
-        """The schedule: the power q, or a name of `SCHEDULES`."""
+        """The schedule: the power q, or a name of `NAMED_SCHEDULES`."""
         return self.q if self.schedule == _POWER else self.schedule
+
+    def with_decay(self, decay: Schedule) -> Run:
+        """Return this run with another schedule."""
+        if isinstance(decay, str):
+            return dataclasses.replace(self, q=0.0, schedule=decay)
+        return dataclasses.replace(self, q=decay, schedule=_POWER)
 
     @property
     def arguments(self) -> dict[str, Any]:
         """The optimizer's arguments besides the learning rate."""
         dampings = {"alpha": self.alpha, "beta": self.beta}
         return {name: value for name, value in dampings.items() if value is not None} | dict(self.settings)
+
+
+def check_schedule(schedule: Any) -> Schedule:
+    """Return a schedule as a number or a name; ``constant`` is 0.
+
+    Raises:
+        ValueError: it is no power q >= 0 and none of the names.
+
+    >>> check_schedule("0.5"), check_schedule("constant"), check_schedule("linear")
+    (0.5, 0.0, 'linear')
+    """
+    if schedule in NAMED_SCHEDULES:
+        return str(schedule)
+    try:
+        return check_range("schedules", 0.0 if schedule == "constant" else float(schedule), minimum=0.0)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"schedules must be powers q >= 0, constant, {' or '.join(NAMED_SCHEDULES)}; got {schedule!r}"
+        ) from None
 
 
 def check_settings(settings: Any) -> tuple[tuple[str, Any], ...]:

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from inna.experiments.rows.results import Cost, Result, Rows, cost, finished, history, number, trained
-from inna.experiments.rows.run import Metric, Run
+from inna.experiments.rows.run import Metric, Run, Schedule
 from inna.experiments.statistics.intervals import Difference, Spread, holm, paired_difference, spread
 from inna.experiments.study.study import Choice, Contender, Study
 from inna.experiments.study.tuning import state
@@ -47,7 +47,7 @@ class Entry:
     Attributes:
         contender: the optimizer.
         choice: the outcome of tuning; None if no tuning run finished.
-        tuning: its tuning runs, by schedule and learning rate.
+        tuning: its tuning runs, by schedule and learning rate; of a search those of all rungs and seeds.
         finals: seed -> the final run with the chosen learning rate.
         missing: the seeds whose final run is not done yet.
         reach: seed -> when it reached the reference's best training loss; only seeds on which the reference has one.
@@ -94,16 +94,29 @@ class Entry:
 
     @cached_property
     def near_best(self) -> int:
-        """The number of tuning runs within 10 % of this optimizer's best training loss, including the best."""
+        """The number of tuning runs within 10 % of this optimizer's best training loss, including the best.
+
+        Only those of the best's length and seed count.
+        """
         if self.choice is None:
             return 0
-        limit = self.choice.train_loss + NEAR * abs(self.choice.train_loss)
-        return sum(finished(result) and number(result.get("train_loss")) <= limit for _, result in self.tuning)
+        losses = (number(result.get("train_loss")) for run, result in self.comparable if run == self.choice.run)
+        best = min(losses, default=math.nan)
+        limit = best + NEAR * abs(best)
+        return sum(finished(result) and number(result.get("train_loss")) <= limit for _, result in self.comparable)
+
+    @cached_property
+    def comparable(self) -> Sequence[tuple[Run, Result]]:
+        """The tuning runs of the chosen one's length and seed; all without a choice."""
+        if self.choice is None:
+            return self.tuning
+        length, seed = self.choice.run.epochs, self.choice.run.seed
+        return [(run, result) for run, result in self.tuning if (run.epochs, run.seed) == (length, seed)]
 
     @property
     def sensitivity(self) -> float:
         """The share of the tuning runs within 10 % of the best, in [0, 1]; NaN without tuning runs."""
-        return self.near_best / len(self.tuning) if self.tuning else math.nan
+        return self.near_best / len(self.comparable) if self.comparable else math.nan
 
     @property
     def seconds_per_epoch(self) -> float:
@@ -133,9 +146,10 @@ class Entry:
         yield from self.tuning
         yield from self.finals.values()
 
-    def survivors(self, q: float) -> list[float]:
-        """Return the learning rates whose tuning run with decay ``q`` finished, ascending."""
-        return sorted(run.lr for run, result in self.tuning if run.q == q and finished(result))
+    def survivors(self, decay: Schedule) -> list[float]:
+        """Return the learning rates whose tuning runs with the schedule ``decay`` all finished, ascending."""
+        tried = [(run.lr, finished(result)) for run, result in self.tuning if run.decay == decay]
+        return sorted({lr for lr, _ in tried} - {lr for lr, done in tried if not done})
 
 
 @dataclass(frozen=True)

@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
-from inna.checks import did_you_mean
+from inna.checks import check_range, did_you_mean
 from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
+from inna.experiments.study.search_space import LEARNING_RATE, Dimension, learning_rate
 from inna.specifications import parse_settings
 
 __all__ = [
     "DEFAULT_OPTIMIZERS",
     "NAMED",
+    "UNKNOWN_SPACE",
     "Named",
+    "Tuned",
     "check_reference",
     "check_setting",
     "check_specification",
     "names",
+    "parse_tuned",
     "split",
     "unknown_name",
 ]
@@ -34,24 +38,52 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Named:
-    """A built-in optimizer: its class, its label, and the settings of its name."""
+    """A built-in optimizer: its class, its label, the settings of its name, and the space that a search tunes."""
 
     target: str
     label: str
     settings: Mapping[str, Any]
+    space: tuple[Dimension, ...]
     dampings: tuple[float, float] | None = None
 
 
+_MOMENTUM = Dimension("momentum", 0.5, 0.99, "near one", default=0.9)
+_BETAS = Dimension("betas", 0.5, 0.99, "near one", (0.999,), default=0.9)  # beta1 is searched
+
+
+def _dampings(alpha: float, beta: float) -> tuple[Dimension, Dimension]:
+    return Dimension("alpha", 0.05, 2.0, default=alpha), Dimension("beta", 0.05, 2.0, default=beta)
+
+
 NAMED: Mapping[str, Named] = {
-    "inna": Named("inna.torch:INNA", "INNA", {}, (INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta)),
-    "innaprop": Named("inna.torch:INNAprop", "INNAprop", {}, (INNAPROP_DEFAULTS.alpha, INNAPROP_DEFAULTS.beta)),
-    "sgd": Named("torch.optim:SGD", "SGD", {}),
-    "heavy-ball": Named("torch.optim:SGD", "heavy ball", {"momentum": 0.9}),
-    "nesterov": Named("torch.optim:SGD", "Nesterov", {"momentum": 0.9, "nesterov": True}),
-    "adagrad": Named("torch.optim:Adagrad", "AdaGrad", {}),
-    "adam": Named("torch.optim:Adam", "Adam", {}),
-    "adamw": Named("torch.optim:AdamW", "AdamW", {}),
+    "inna": Named(
+        "inna.torch:INNA",
+        "INNA",
+        {},
+        (learning_rate(1e-3, 10.0), *_dampings(INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta)),
+        (INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta),
+    ),
+    "innaprop": Named(
+        "inna.torch:INNAprop",
+        "INNAprop",
+        {},
+        (learning_rate(1e-5, 0.1), *_dampings(INNAPROP_DEFAULTS.alpha, INNAPROP_DEFAULTS.beta)),
+        (INNAPROP_DEFAULTS.alpha, INNAPROP_DEFAULTS.beta),
+    ),
+    "sgd": Named("torch.optim:SGD", "SGD", {}, (learning_rate(1e-3, 10.0),)),
+    "heavy-ball": Named("torch.optim:SGD", "heavy ball", {"momentum": 0.9}, (learning_rate(1e-4, 1.0), _MOMENTUM)),
+    "nesterov": Named(
+        "torch.optim:SGD",
+        "Nesterov",
+        {"momentum": 0.9, "nesterov": True},
+        (learning_rate(1e-4, 1.0), _MOMENTUM),
+    ),
+    "adagrad": Named("torch.optim:Adagrad", "AdaGrad", {}, (learning_rate(1e-4, 1.0),)),
+    "adam": Named("torch.optim:Adam", "Adam", {}, (learning_rate(1e-5, 0.1), _BETAS)),
+    "adamw": Named("torch.optim:AdamW", "AdamW", {}, (learning_rate(1e-5, 0.1), _BETAS)),
 }
+# Of optimizers that declare no space.
+UNKNOWN_SPACE = (learning_rate(1e-5, 1.0),)
 # The paper's four settings of INNA. At a constant γ = β INNA is a heavy ball; no half-decade is 1/2, so (0.5, 0.5)
 # never is one, whatever the tuning chooses.
 DEFAULT_OPTIMIZERS = (
@@ -88,13 +120,74 @@ def split(text: str) -> tuple[str, dict[str, str]]:
     return name, parse_settings(text, written)
 
 
-def check_specification(text: str) -> None:
+class Tuned(NamedTuple):
+    """A specification whose settings may be ranges.
+
+    Attributes:
+        fixed: the specification of the settings that have one value.
+        lr: the learning rate (γ), if it has one.
+        ranges: the ranges given, which may be of the learning rate, too.
+    """
+
+    fixed: str
+    lr: float | None
+    ranges: tuple[Dimension, ...]
+
+
+def parse_tuned(text: str) -> Tuned:
+    """Parse a specification of which a search tunes the rest: ``sgd:lr=.1``, ``adamw:weight_decay=1e-4..1``.
+
+    A range is searched over its logarithm, or evenly if it begins at 0 or below; a setting that is always searched
+    keeps its scale.
+
+    Raises:
+        ValueError: a learning rate or a range is out of range.
+
+    >>> parse_tuned("sgd:lr=.1,momentum=.5")
+    Tuned(fixed='sgd:momentum=.5', lr=0.1, ranges=())
+    >>> parse_tuned("adamw:weight_decay=1e-4..1").ranges[0].text
+    'weight_decay=0.0001..1'
+    """
+    name, given = split(text)
+    known = {each.name: each for each in (NAMED[name].space if name in NAMED else UNKNOWN_SPACE)}
+    lr, fixed, ranges = None, {}, []
+    for key, value in given.items():
+        low, dots, high = value.partition("..")
+        if dots:
+            ends = _float(text, key, low), _float(text, key, high)
+            if key in known:
+                ranges.append(replace(known[key], low=ends[0], high=ends[1], default=None))
+            else:
+                ranges.append(Dimension(key, *ends, "log" if ends[0] > 0 else "linear"))
+        elif key == LEARNING_RATE:
+            lr = check_range(f"{text}: lr", _float(text, key, value), minimum=0.0, exclusive=True)
+        else:
+            fixed[key] = value
+    written = ",".join(f"{key}={value}" for key, value in fixed.items())
+    return Tuned(f"{name}:{written}" if written else name, lr, tuple(ranges))
+
+
+def _float(text: str, key: str, value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise ValueError(f"{text}: {key} must be a number or a range low..high, got {value!r}") from None
+
+
+def check_specification(text: str, *, tuned: bool = False) -> None:
     """Check the name and the names of the settings, as far as that is possible without an import.
+
+    Args:
+        text: the specification.
+        tuned: whether it may give a learning rate and ranges, as `parse_tuned` reads them.
 
     Raises:
         ValueError: there is no such optimizer, or it has no such setting.
     """
     name, given = split(text)
+    if tuned:
+        parse_tuned(text)
+        given.pop(LEARNING_RATE, None)
     if ":" in name:
         return
     if name not in NAMED and (found := _torch_optimizers()) and name not in found:
@@ -143,7 +236,7 @@ def check_setting(text: str, name: str, key: str, accepted: Collection[str] | No
         ValueError: it has not, or the setting is the learning rate.
     """
     if key == "lr":
-        raise ValueError(f"{text}: lr is not a setting here; use --grid for several learning rates, --lr for one")
+        raise ValueError(f"{text}: lr is not a setting here; use --lr")
     if accepted is not None and key not in accepted:
         raise ValueError(
             f"{text}: {name} has no setting {key!r}; it has {', '.join(accepted)}{did_you_mean(key, accepted)}"

@@ -10,12 +10,20 @@ import inspect
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from inna.checks import check_whole
-from inna.experiments.rows.run import Run
+from inna.experiments.rows.run import Run, Schedule, check_schedule
 from inna.experiments.study.optimizer_names import check_reference, check_specification
-from inna.experiments.study.study import HALF_DECADES, SCHEDULES, TUNING_SEED, Contender, Study
+from inna.experiments.study.study import (
+    HALF_DECADES,
+    SCHEDULES,
+    TRIALS,
+    TUNING_SEED,
+    Contender,
+    Study,
+    schedule_order,
+)
 
 __all__ = [
     "ComputeOptions",
@@ -24,8 +32,12 @@ __all__ = [
     "RunOptions",
     "StudyOptions",
     "TrainingOptions",
+    "TuningMethod",
     "accepts",
 ]
+
+TuningMethod = Literal["grid", "halving"]
+"""How every optimizer of a comparison is tuned."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -74,7 +86,10 @@ class ProtocolOptions:
         seeds: Seeds of the final runs.
         tuning_seed: Seed of the tuning runs; it must not be a seed of the final runs.
         grid: Learning rates (γ) to try, > 0. The grid is extended by half-decades if the best is at an edge.
-        schedules: Powers q >= 0 of the decay γ (k+1)^-q over iterations k to try; 0 is constant.
+        schedules: Schedules to try: powers q >= 0 of the decay γ (k+1)^-q over iterations k, of which 0 is constant;
+            linear to zero; cosine to zero after a warm-up.
+        tuning: How the learning rate (γ) is tuned: grid, or halving for a search that tunes further settings, too.
+        trials: Trials of a search for each optimizer, >= 1 for each schedule.
         budget: Limit for all optimizers together, shared equally: 90s, 20m, 1.5h, 200runs or 3000epochs. [default: no
             limit]
         reference: The optimizer that the others are compared with, as a label or a specification. [default: SGD, or
@@ -86,7 +101,9 @@ class ProtocolOptions:
     seeds: tuple[int, ...] = (1, 2, 3)
     tuning_seed: int = TUNING_SEED
     grid: tuple[float, ...] = HALF_DECADES
-    schedules: tuple[float, ...] = SCHEDULES
+    schedules: tuple[Schedule, ...] = SCHEDULES
+    tuning: TuningMethod = "grid"
+    trials: int = TRIALS
     budget: str = ""
     reference: str | None = None
 
@@ -97,12 +114,18 @@ class ProtocolOptions:
             ValueError: a value is out of range, a name is unknown, or the options do not fit together.
         """
         for text in optimizers:
-            check_specification(text)
+            check_specification(text, tuned=True)
+        if self.tuning not in get_args(TuningMethod):
+            raise ValueError(f"tuning must be {' or '.join(get_args(TuningMethod))}, got {self.tuning!r}")
+        check_whole("trials", self.trials, minimum=1)
+        if self.tuning == "halving" and tuple(self.grid) != HALF_DECADES:
+            raise ValueError(
+                "grid: a search has no grid; give a range with the optimizer, such as sgd:lr=0.01..1, or --tuning grid"
+            )
+        schedules = tuple(sorted(map(check_schedule, self.schedules), key=schedule_order))
         if self.reference is not None:
             check_reference(self.reference, optimizers)
-        contenders = [
-            Contender(text, "", grid=tuple(sorted(self.grid)), qs=tuple(sorted(self.schedules))) for text in optimizers
-        ]
+        contenders = [Contender(text, "", grid=tuple(sorted(self.grid)), qs=schedules) for text in optimizers]
         Study(
             dataset="",
             model="",
@@ -113,6 +136,7 @@ class ProtocolOptions:
             seeds=tuple(self.seeds),
             tuning_seed=self.tuning_seed,
             budget=self.budget,
+            trials=self.trials if self.tuning == "halving" else 0,
         )
 
 

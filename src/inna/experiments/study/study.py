@@ -14,17 +14,20 @@ from typing import Any, NamedTuple
 
 from inna.checks import check_range, check_text, check_whole
 from inna.experiments.rows.row_files import DamagedRowError, read_document
-from inna.experiments.rows.run import Metric, Run, check_settings
+from inna.experiments.rows.run import NAMED_SCHEDULES, Metric, Run, Schedule, check_schedule, check_settings
 from inna.experiments.study.budget import parse_budget
+from inna.experiments.study.search_space import MOST_DIMENSIONS, Dimension
 from inna.files import canonical, write_document
 
 __all__ = [
     "HALF_DECADES",
     "SCHEDULES",
+    "TRIALS",
     "TUNING_SEED",
     "Choice",
     "Contender",
     "Study",
+    "schedule_order",
 ]
 
 MANIFEST = "study.json"
@@ -39,20 +42,31 @@ _WORDS = {
 # Nine half-decades, 1e-4 to 1: the default grid of learning rates.
 HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 1))
 # The default powers q of the decay, and the seed of the tuning runs.
-SCHEDULES = (0.0, 0.5)
+SCHEDULES: tuple[Schedule, ...] = (0.0, 0.5)
 TUNING_SEED = 0
+# The default trials of a search.
+TRIALS = 24
+# A search's second tuning seed is as much above the first, far from the seeds of final runs.
+_SEED_DISTANCE = 1000
+
+
+def schedule_order(decay: Schedule) -> tuple[int, float]:
+    """Return the key that sorts schedules: powers q, ascending, then the named ones."""
+    return (1, NAMED_SCHEDULES.index(decay)) if isinstance(decay, str) else (0, decay)
 
 
 @dataclass(frozen=True)
 class Contender:
-    """An optimizer of a study: its settings, which are fixed, and the grid on which it is tuned.
+    """An optimizer of a study: its settings, which are fixed, and the grid or space in which it is tuned.
 
     Attributes:
         label: its name in tables and legends, unique within the study.
         optimizer, alpha, beta, settings: as in `Run`.
         source: ``optimizer_source`` of `Run`.
         grid: the learning rates (γ) to try, ascending.
-        qs: the powers q of the decay γ (k + 1)^-q to try.
+        qs: the schedules to try: powers q of the decay γ (k + 1)^-q, ascending, then names as in `Run`.
+        space: the settings that a search tunes. Without the learning rate it is searched over the range of ``grid``,
+            or fixed if that is one value.
 
     Raises:
         ValueError: the grid or the schedules are empty, repeat a value, or contain one out of range.
@@ -64,8 +78,9 @@ class Contender:
     beta: float | None = None
     settings: tuple[tuple[str, Any], ...] = ()
     grid: tuple[float, ...] = HALF_DECADES
-    qs: tuple[float, ...] = SCHEDULES
+    qs: tuple[Schedule, ...] = SCHEDULES
     source: str = ""
+    space: tuple[Dimension, ...] = ()
 
     def __post_init__(self) -> None:
         check_text("label", self.label)
@@ -73,24 +88,47 @@ class Contender:
         for name in ("alpha", "beta"):
             if (damping := getattr(self, name)) is not None:
                 object.__setattr__(self, name, check_range(name, damping, minimum=0.0))
-        for name, values, exclusive in (("grid", self.grid, True), ("schedules", self.qs, False)):
-            numbers = tuple(check_range(name, value, minimum=0.0, exclusive=exclusive) for value in values)
-            if not numbers or list(numbers) != sorted(set(numbers)):
+        grid = tuple(check_range("grid", value, minimum=0.0, exclusive=True) for value in self.grid)
+        qs = tuple(map(check_schedule, self.qs))
+        for name, values, sorted_ in (
+            ("grid", grid, sorted(set(grid))),
+            ("schedules", qs, sorted(set(qs), key=schedule_order)),
+        ):
+            if not values or list(values) != sorted_:
                 raise ValueError(f"{name} must contain at least one value, ascending, none twice; got {list(values)}")
-            object.__setattr__(self, "grid" if exclusive else "qs", numbers)
+        object.__setattr__(self, "grid", grid)
+        object.__setattr__(self, "qs", qs)
         object.__setattr__(self, "settings", check_settings(self.settings))
+        names = [dimension.name for dimension in self.space]
+        if len(set(names)) < len(names) or len(names) > MOST_DIMENSIONS:
+            raise ValueError(
+                f"{self.label}: at most {MOST_DIMENSIONS} settings can be searched, none twice; got {names}"
+            )
 
 
 class Choice(NamedTuple):
-    """The outcome of tuning: the chosen learning rate and schedule, and the training loss there.
+    """The outcome of tuning.
 
-    ``edge`` is -1 or +1 if ``lr`` is the smallest or the largest learning rate tried with its schedule, else 0.
+    Attributes:
+        run: the tuning run with the chosen learning rate, schedule and settings.
+        train_loss: the training loss there; over several tuning seeds their mean, geometric if all are positive.
+        edge: -1 or +1 if the learning rate is the smallest or the largest tried, so that a better one may be beyond;
+            else 0.
     """
 
-    lr: float
-    q: float
+    run: Run
     train_loss: float
-    edge: int
+    edge: int = 0
+
+    @property
+    def lr(self) -> float:
+        """The chosen learning rate (γ)."""
+        return self.run.lr
+
+    @property
+    def decay(self) -> Schedule:
+        """The chosen schedule."""
+        return self.run.decay
 
 
 @dataclass(frozen=True)
@@ -105,6 +143,8 @@ class Study:
         epochs, seeds: of the final runs.
         metrics: measured on the test set, the main one first.
         command: the command line that made the study, for the report.
+        trials: of a search for each optimizer; 0 if each is tuned on its grid. A search also trains on a second tuning
+            seed.
         budget: limit of the whole study, as `parse_budget` reads it, shared equally among the optimizers; empty for no
             limit. Runs and epochs limit the tuning runs of each, time stops them.
 
@@ -129,6 +169,7 @@ class Study:
     metrics: tuple[Metric, ...] = (Metric("accuracy", "max"),)
     command: str = ""
     budget: str = ""
+    trials: int = 0
 
     def __post_init__(self) -> None:
         for name in ("dataset", "model", "reference", "device", "precision", "source", "command", "budget"):
@@ -149,13 +190,23 @@ class Study:
             raise ValueError(f"two optimizers have the same label: {labels}")
         if self.reference not in labels:
             raise ValueError(f"reference must be one of {labels}, got {self.reference!r}")
-        if self.tuning_seed in self.seeds:
-            raise ValueError(f"the tuning seed must not be a final seed: {self.tuning_seed} is in {list(self.seeds)}")
+        for seed in self.tuning_seeds:
+            if seed in self.seeds:
+                raise ValueError(f"the tuning seed must not be a final seed: {seed} is in {list(self.seeds)}")
+        check_whole("trials", self.trials, minimum=0)
+        most = max((len(contender.qs) for contender in self.contenders), default=0)
+        if 0 < self.trials < most:
+            raise ValueError(f"trials must be at least the number of schedules, {most}; got {self.trials}")
         if self.tuning_limit is not None and self.tuning_limit < 1:
             raise ValueError(
                 f"a budget of {self.budget} does not pay for one tuning run of {self.tuning_epochs} epochs and "
                 f"{len(self.seeds)} final runs of {self.epochs} for each of {len(labels)} optimizers"
             )
+
+    @property
+    def tuning_seeds(self) -> tuple[int, ...]:
+        """The tuning seed, and the second one of a search."""
+        return (self.tuning_seed, self.tuning_seed + _SEED_DISTANCE) if self.trials else (self.tuning_seed,)
 
     @property
     def tuning_limit(self) -> int | None:
@@ -170,10 +221,14 @@ class Study:
             return int((share - len(self.seeds) * self.epochs) // self.tuning_epochs)
         return None
 
+    def continues(self, run: Run) -> bool:
+        """Return whether ``run`` is one that a search may continue for more epochs."""
+        return bool(self.trials) and run.seed in self.tuning_seeds and run.epochs < self.tuning_epochs
+
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits that name the study; the command that made it does not matter."""
-        fields = dataclasses.asdict(self) | {"command": ""}
+        fields = _fields(self) | {"command": ""}
         return hashlib.sha256(canonical(fields).encode()).hexdigest()[:8]
 
     def differences(self, other: Study) -> list[str]:
@@ -190,8 +245,8 @@ class Study:
             and set(other.seeds) <= set(self.seeds)
         )
 
-    def run(self, contender: Contender, lr: float, q: float, *, seed: int, epochs: int) -> Run:
-        """Return a run of ``contender`` with learning rate ``lr`` and decay ``q``."""
+    def run(self, contender: Contender, lr: float, decay: Schedule, *, seed: int, epochs: int) -> Run:
+        """Return a run of ``contender`` with learning rate ``lr`` and the schedule ``decay``."""
         return Run(
             dataset=self.dataset,
             model=self.model,
@@ -199,7 +254,6 @@ class Study:
             lr=lr,
             alpha=contender.alpha,
             beta=contender.beta,
-            q=q,
             settings=contender.settings,
             batch_size=self.batch_size,
             epochs=epochs,
@@ -208,19 +262,19 @@ class Study:
             precision=self.precision,
             source=self.source,
             optimizer_source=contender.source,
-        )
+        ).with_decay(decay)
 
-    def tuning_run(self, contender: Contender, lr: float, q: float) -> Run:
-        """Return the tuning run of ``contender`` with learning rate ``lr`` and decay ``q``."""
-        return self.run(contender, lr, q, seed=self.tuning_seed, epochs=self.tuning_epochs)
+    def tuning_run(self, contender: Contender, lr: float, decay: Schedule) -> Run:
+        """Return the tuning run of ``contender`` with learning rate ``lr`` and the schedule ``decay``."""
+        return self.run(contender, lr, decay, seed=self.tuning_seed, epochs=self.tuning_epochs)
 
-    def final_runs(self, contender: Contender, choice: Choice) -> list[Run]:
-        """Return the final runs of ``contender``, one per seed."""
-        return [self.run(contender, choice.lr, choice.q, seed=seed, epochs=self.epochs) for seed in self.seeds]
+    def final_runs(self, choice: Choice) -> list[Run]:
+        """Return the final runs of ``choice``, one per seed."""
+        return [dataclasses.replace(choice.run, seed=seed, epochs=self.epochs, horizon=0) for seed in self.seeds]
 
     def save(self, folder: Path) -> None:
         """Write the description into ``folder`` as study.json, atomically."""
-        write_document(folder / MANIFEST, {"study": dataclasses.asdict(self)})
+        write_document(folder / MANIFEST, {"study": _fields(self)})
 
     @classmethod
     def load(cls, folder: Path) -> Study:
@@ -241,6 +295,10 @@ class Study:
                         contender,
                         grid=tuple(contender["grid"]),
                         qs=tuple(contender["qs"]),
+                        space=tuple(
+                            Dimension(**dict(dimension, rest=tuple(dimension["rest"])))
+                            for dimension in contender.get("space", ())
+                        ),
                     )
                 )
                 for contender in fields["contenders"]
@@ -248,3 +306,14 @@ class Study:
             return cls(**fields)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError) as error:
             raise DamagedRowError(f"{folder / MANIFEST}: not a study ({error})") from None
+
+
+def _fields(study: Study) -> dict[str, Any]:
+    """Return the fields as plain data; those younger than most studies are absent at their defaults."""
+    fields = dataclasses.asdict(study)
+    if not study.trials:
+        del fields["trials"]
+    for contender in fields["contenders"]:
+        if not contender["space"]:
+            del contender["space"]
+    return fields

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from inna.experiments.rows.results import Result, Rows, finished, number
 from inna.experiments.rows.run import Run
-from inna.experiments.study.study import Choice, Contender, Study
+from inna.experiments.study.halving import Ahead, search
+from inna.experiments.study.study import Choice, Contender, Study, schedule_order
 
 __all__ = ["MAX_EXTENSIONS", "Tuning", "state"]
 
@@ -23,15 +24,23 @@ class Tuning(NamedTuple):
         plan: the tuning runs known to be needed so far, done or not, in the order in which they are due.
         choice: the best learning rate and schedule among those done; None if none finished.
         finals: the final runs of ``choice``, one a seed; empty without a choice.
+        stage: what a search does now; empty for a grid.
+        ahead: the runs of a search that follow ``plan`` for certain, with their epochs.
     """
 
     plan: tuple[Run, ...]
     choice: Choice | None
     finals: tuple[Run, ...]
+    stage: str = ""
+    ahead: Ahead = Ahead()
 
     def results(self, rows: Rows) -> list[tuple[Run, Result]]:
         """Return the tuning runs that are done, by schedule and learning rate, with their results."""
-        return [(run, rows[run]) for run in sorted(self.plan, key=lambda run: (run.q, run.lr)) if run in rows]
+
+        def order(run: Run) -> tuple[object, ...]:
+            return schedule_order(run.decay), run.lr, run.seed, run.epochs
+
+        return [(run, rows[run]) for run in sorted(self.plan, key=order) if run in rows]
 
     def done(self, rows: Rows) -> list[tuple[Run, Result]]:
         """Return `results`, then the final runs that are done with theirs."""
@@ -41,20 +50,22 @@ class Tuning(NamedTuple):
 def state(study: Study, contender: Contender, rows: Rows) -> Tuning:
     """Return the state of the tuning of ``contender``, which follows from ``rows`` alone.
 
-    The plan is the grid, coarse before fine, each value under every schedule. Once the grid of a schedule is done and
-    its best value is on the edge, the plan goes half a decade beyond that edge, until the best is interior or the grid
-    has grown `MAX_EXTENSIONS` times. A grid where everything diverged grows downwards. A grid of one value is not
-    extended.
+    With ``study.trials`` it is that of `inna.experiments.study.halving.search`. Otherwise the plan is the grid, coarse
+    before fine, each value under every schedule. Once the grid of a schedule is done and its best value is on the edge,
+    the plan goes half a decade beyond that edge, until the best is interior or the grid has grown `MAX_EXTENSIONS`
+    times. A grid where everything diverged grows downwards. A grid of one value is not extended.
 
     The choice has the least training loss after the tuning epochs; test data are not used. Diverged runs and losses
     that are not finite lose. Equal losses go to the smaller q, then to the smaller learning rate.
 
     Rows of other runs do not count, so a study chooses the same whatever else its folder contains.
     """
-    plan = _plan(study, contender, rows)
-    tuning = Tuning(plan, None, ())
-    choice = _choose(tuning.results(rows))
-    return tuning if choice is None else Tuning(plan, choice, tuple(study.final_runs(contender, choice)))
+    if study.trials:
+        plan, choice, stage, ahead = search(study, contender, rows)
+    else:
+        plan, stage, ahead = _plan(study, contender, rows), "", Ahead()
+        choice = _choose(Tuning(plan, None, ()).results(rows))
+    return Tuning(plan, choice, () if choice is None else tuple(study.final_runs(choice)), stage, ahead)
 
 
 def _plan(study: Study, contender: Contender, rows: Rows) -> tuple[Run, ...]:
@@ -80,9 +91,9 @@ def _choose(results: list[tuple[Run, Result]]) -> Choice | None:
     if not usable:
         return None
     best, result = min(usable, key=lambda item: _loss(item[1]))
-    lrs = [run.lr for run, _ in results if run.q == best.q]
+    lrs = [run.lr for run, _ in results if run.decay == best.decay]
     edge = -1 if best.lr == min(lrs) else 1 if best.lr == max(lrs) else 0
-    return Choice(best.lr, best.q, _loss(result), edge)
+    return Choice(best, _loss(result), edge)
 
 
 def _coarse_to_fine(count: int) -> list[int]:

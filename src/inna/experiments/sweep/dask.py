@@ -96,7 +96,9 @@ class Cluster:
 
     def _submit(self, run: Run) -> Future[Any]:
         self.heartbeats[run.key] = Heartbeat(self.context.folder, run)
-        future: Future[Any] = self.executor.submit(_train, run, read_checkpoint(self.context.folder, run), *self.sent)
+        future: Future[Any] = self.executor.submit(
+            _train, run, read_checkpoint(self.context.folder, run), self.context.continues(run), *self.sent
+        )
         self.runs[future] = run
         return future
 
@@ -128,7 +130,9 @@ class Cluster:
         return ended
 
 
-def _train(run: Run, checkpoint: bytes | None, task: Task | None, channel: str, version: str) -> Ended:
+def _train(
+    run: Run, checkpoint: bytes | None, leave_checkpoint: bool, task: Task | None, channel: str, version: str
+) -> Ended:
     """Do a run on a worker."""
     from distributed import Event, get_worker
 
@@ -141,4 +145,5 @@ def _train(run: Run, checkpoint: bytes | None, task: Task | None, channel: str, 
         checkpoint,
         stop=at_most_every(INTERVAL, stop.is_set),
         on_epoch=at_most_every(INTERVAL, lambda entry: worker.log_event(channel, (run.key, entry))),
+        leave_checkpoint=leave_checkpoint,
     )

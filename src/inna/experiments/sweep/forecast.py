@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inna.experiments.formatting import count, duration, printable, schedule, short
-from inna.experiments.rows.results import Rows
+from inna.experiments.formatting import count, duration, printable, schedule, seeds, short
+from inna.experiments.rows.results import Rows, epochs_added
 from inna.experiments.rows.run import Run
+from inna.experiments.study.halving import Ahead, rungs
 from inna.experiments.study.study import Contender, Study
 from inna.experiments.study.tuning import state
 from inna.experiments.tasks.task import Task
@@ -27,13 +28,23 @@ Clock = Callable[[Run, Task], Pace]
 
 @dataclass(frozen=True)
 class Part:
-    """The runs that an optimizer needs, and their seconds in one process, which are NaN if not measured."""
+    """The runs that an optimizer needs, and their seconds in one process, which are NaN if not measured.
+
+    ``ahead`` are the runs of a search that follow those in ``tuning``, ``epochs`` those of all.
+    """
 
     contender: Contender
     tuning: tuple[Run, ...]
+    ahead: Ahead
     finals: tuple[int, ...]
+    epochs: int
     seconds_per_epoch: float
     seconds: float
+
+    @property
+    def runs(self) -> int:
+        """The number of runs that are left."""
+        return len(self.tuning) + self.ahead.runs + len(self.finals)
 
 
 @dataclass(frozen=True)
@@ -50,36 +61,48 @@ class Forecast:
 def forecast(study: Study, rows: Rows, task: Task | None, jobs: int, clock: Clock = pace) -> Forecast:
     """Return the runs that are missing in ``rows``, and an estimate of their time.
 
-    Extensions of grids, processes that slow each other down, and runs that diverge early are not predicted.
+    Extensions of grids, moves of a search's refinement, processes that slow each other down, and runs that diverge
+    early are not predicted.
 
     Args:
         study: the study.
         rows: of its runs that are done.
         task: its task; None to measure nothing.
         jobs: runs at once.
-        clock: measures the `Pace` of a run; of each optimizer the one in the middle of its grid.
+        clock: measures the `Pace` of a run; of each optimizer its first, of a grid the one in the middle.
     """
     parts, done = [], 0
     for contender in study.contenders:
-        plan, _, finals = state(study, contender, rows)
+        plan, _, finals, _, ahead = state(study, contender, rows)
+        added = dict(zip(plan, epochs_added(plan), strict=True))
         tuning = tuple(run for run in plan if run not in rows)
-        finals = () if tuning else finals
+        finals, ahead = ((), ahead) if tuning else (finals, Ahead())
         done += len(plan) - len(tuning) + sum(run in rows for run in finals)
         left = study.seeds if tuning else tuple(run.seed for run in finals if run not in rows)
         if not tuning and not left:
-            parts.append(Part(contender, (), (), math.nan, 0.0))
+            parts.append(Part(contender, (), Ahead(), (), 0, math.nan, 0.0))
             continue
-        middle = study.tuning_run(contender, contender.grid[len(contender.grid) // 2], contender.qs[0])
-        measured = Pace(math.nan, math.nan) if task is None else clock(middle, task)
+        measured = Pace(math.nan, math.nan) if task is None else clock(plan[0], task)
+        epochs = sum(added[run] for run in tuning) + ahead.epochs + len(left) * study.epochs
+        part = Part(contender, tuning, ahead, left, epochs, measured.epoch, math.nan)
         # Before the first epoch both sets are evaluated once.
-        epochs = len(tuning) * study.tuning_epochs + len(left) * study.epochs
-        seconds = epochs * measured.epoch + (len(tuning) + len(left)) * measured.evaluation
-        parts.append(Part(contender, tuning, left, measured.epoch, seconds))
-    runs = sum(len(part.tuning) + len(part.finals) for part in parts)
-    epochs = sum(len(part.tuning) * study.tuning_epochs + len(part.finals) * study.epochs for part in parts)
+        parts.append(replace(part, seconds=epochs * measured.epoch + part.runs * measured.evaluation))
+    runs, epochs = sum(part.runs for part in parts), sum(part.epochs for part in parts)
     return Forecast(
         tuple(parts), done, runs, epochs, math.fsum(part.seconds for part in parts) / max(1, min(jobs, runs))
     )
+
+
+def _tuning_lines(study: Study, part: Part) -> Iterator[str]:
+    tuning = f"  tuning, {seeds(study.tuning_seeds)}"
+    if study.trials and part.tuning:
+        lengths = " ".join(map(str, rungs(study.tuning_epochs)))
+        left = count(part.runs - len(part.finals), "run")
+        yield f"{tuning}: {count(study.trials, 'trial')}, compared after {lengths} epochs; {left} left"
+        return
+    for q in part.contender.qs if part.tuning else ():
+        lrs = " ".join(short(lr) for lr in sorted(run.lr for run in part.tuning if run.decay == q))
+        yield f"{tuning}, {count(study.tuning_epochs, 'epoch')}: γ₀ {lrs}; {schedule(q)}"
 
 
 def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, console: Console) -> None:
@@ -90,9 +113,7 @@ def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, co
             continue
         pace = "" if math.isnan(part.seconds_per_epoch) else f", about {short(part.seconds_per_epoch)} s per epoch"
         console.print(printable(f"{part.contender.label}{pace}", console))
-        for q in part.contender.qs if part.tuning else ():
-            lrs = " ".join(short(lr) for lr in sorted(run.lr for run in part.tuning if run.q == q))
-            line = f"  tuning, seed {study.tuning_seed}, {count(study.tuning_epochs, 'epoch')}: γ₀ {lrs}; {schedule(q)}"
+        for line in _tuning_lines(study, part):
             console.print(printable(line, console))
         if part.finals:
             seeds = " ".join(map(str, part.finals))
@@ -105,7 +126,7 @@ def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, co
     if foreseen.runs and not math.isnan(foreseen.seconds):
         estimate = (
             f"Estimate, from a few iterations of each optimizer here: {duration(foreseen.seconds)} with {jobs} at "
-            "once. A grid whose best value lies on its edge gets more runs, diverging runs end early, a busy machine "
-            "is slower."
+            f"once. {'A refinement that moves' if study.trials else 'A grid whose best value lies on its edge'} gets "
+            "more runs, diverging runs end early, a busy machine is slower."
         )
         console.print(printable(estimate, console))

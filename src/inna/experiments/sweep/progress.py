@@ -48,17 +48,15 @@ class _Pace:
 
     def __init__(self, outlook: Outlook) -> None:
         self.started = math.nan
-        self.outlook = outlook
-        self.epochs = 0
+        self.outlook, self.before = outlook, outlook.epochs_done
 
-    def advance(self, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
-        if not self.epochs:  # the seconds that processes take to start do not count
+    def advance(self, result: Mapping[str, Any], outlook: Outlook) -> None:
+        if math.isnan(self.started):  # the seconds that processes take to start do not count
             self.started = time.monotonic() - result["seconds"]
         self.outlook = outlook
-        self.epochs += run.epochs
 
     def seconds_left(self, active: int = 0) -> float:
-        epochs = self.epochs + active
+        epochs = self.outlook.epochs_done - self.before + active
         elapsed = time.monotonic() - self.started
         return max(0, self.outlook.epochs_left - active) * elapsed / epochs if epochs else math.nan
 
@@ -68,7 +66,7 @@ class PlainProgress:
 
     def __init__(self, console: Console) -> None:
         self.console = console
-        self.pace = _Pace(Outlook(0, 0, 0))
+        self.pace = _Pace(Outlook(0, 0, 0, 0))
         self.before, self.lines = 0, 0
 
     def __enter__(self) -> PlainProgress:
@@ -86,7 +84,7 @@ class PlainProgress:
 
     def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
         """Print the progress at every tenth of the way."""
-        self.pace.advance(run, result, outlook)
+        self.pace.advance(result, outlook)
         done = outlook.done - self.before
         lines = PLAIN_LINES * done // (done + outlook.left)
         if lines > self.lines:
@@ -109,7 +107,7 @@ class LiveProgress:
         self.console = console
         self.folder = Path()
         self.last = ""
-        self.pace = _Pace(Outlook(0, 0, 0))
+        self.pace = _Pace(Outlook(0, 0, 0, 0))
         self.live = Live(
             console=console, get_renderable=self._render, refresh_per_second=4, transient=True, redirect_stderr=True
         )
@@ -130,7 +128,7 @@ class LiveProgress:
 
     def finished(self, label: str, run: Run, result: Mapping[str, Any], outlook: Outlook) -> None:
         """Show the new state."""
-        self.pace.advance(run, result, outlook)
+        self.pace.advance(result, outlook)
         self.last = _outcome(label, run, result)
 
     def note(self, text: str) -> None:

@@ -42,6 +42,7 @@ def attempt_remotely(
     *,
     stop: Callable[[], bool],
     on_epoch: Callable[[dict[str, Any]], object],
+    leave_checkpoint: bool = False,
 ) -> Ended:
     """Do ``run`` on a worker, from ``checkpoint`` if there is one.
 
@@ -51,6 +52,7 @@ def attempt_remotely(
         checkpoint: as `read_checkpoint` returns it.
         stop: whether to stop.
         on_epoch: called with the newest entry of the history.
+        leave_checkpoint: whether to return the checkpoint of a run that ends, too.
     """
     with _ONE_AT_A_TIME, tempfile.TemporaryDirectory(prefix="inna-") as folder:
         path = Path(folder) / "run.checkpoint"
@@ -63,16 +65,18 @@ def attempt_remotely(
             checkpoint_seconds=math.inf,
             stop=stop,
             on_epoch=on_epoch,
+            leave_checkpoint=leave_checkpoint,
         )
-        return dataclasses.replace(ended, checkpoint=path.read_bytes() if ended.stopped and path.exists() else None)
+        left = ended.stopped or (leave_checkpoint and ended.failure is None)
+        return dataclasses.replace(ended, checkpoint=path.read_bytes() if left and path.exists() else None)
 
 
 def save(ended: Ended, folder: Path, tensorboard: Path | None) -> None:
     """Write the row or the checkpoint of a run that ended on a worker, and its log."""
     if ended.checkpoint is not None:
         write_whole(checkpoint_path(folder, ended.run), ended.checkpoint)
-    elif ended.result:
-        store(folder, ended.run, ended.result)
+    if ended.result:
+        store(folder, ended.run, ended.result, continues=ended.checkpoint is not None)
         with EventLog(tensorboard, ended.run) as log:
             for entry in ended.result["history"]:
                 log.update(entry)

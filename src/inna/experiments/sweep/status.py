@@ -16,7 +16,7 @@ from inna.experiments.rows.results import Rows, number
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Study
-from inna.experiments.study.tuning import state
+from inna.experiments.study.tuning import Tuning, state
 from inna.experiments.sweep.active_runs import (
     ActiveRun,
     ActiveSweep,
@@ -41,6 +41,7 @@ class Status:
         outlook: runs done, runs and epochs left (active ones included, failed ones not).
         diverged: how many of the finished runs diverged.
         parts: label -> the outlook of each optimizer alone.
+        stages: label -> what the search of each optimizer does now; empty texts for grids.
         running: the active runs.
         failed: key -> (short description, error) of the runs that failed in the latest sweep and have no row.
         sweep: the active sweep; None if there is none.
@@ -53,6 +54,7 @@ class Status:
     outlook: Outlook
     diverged: int
     parts: Mapping[str, Outlook]
+    stages: Mapping[str, str]
     running: tuple[ActiveRun, ...]
     failed: Mapping[str, tuple[str, str]]
     sweep: ActiveSweep | None
@@ -74,8 +76,8 @@ def read_status(folder: Path) -> Status:
     study = Study.load(folder)
     keys = {run.key for run in rows}
     failed = {key: failure for key, failure in read_failures(folder, damaged.append).items() if key not in keys}
-    tunings = (state(study, contender, rows) for contender in study.contenders)
-    failed_runs = [run for tuning in tunings for run in (*tuning.plan, *tuning.finals) if run.key in failed]
+    tunings = {contender.label: state(study, contender, rows) for contender in study.contenders}
+    failed_runs = [run for tuning in tunings.values() for run in (*tuning.plan, *tuning.finals) if run.key in failed]
     running = tuple(state for state in read_active_runs(folder, damaged.append) if state.key not in keys)
     parts = {
         contender.label: outlook(
@@ -89,10 +91,11 @@ def read_status(folder: Path) -> Status:
         outlook=outlook(study, rows, failed_runs),
         diverged=sum(result.get("status") == "diverged" for result in rows.values()),
         parts=parts,
+        stages={label: tuning.stage for label, tuning in tunings.items()},
         running=running,
         failed=failed,
         sweep=sweep,
-        seconds=_seconds_left(study, rows, parts, running),
+        seconds=_seconds_left(rows, tunings, parts, running),
         damaged=tuple(damaged),
         origins=versions_note(rows.values()),
     )
@@ -104,10 +107,12 @@ def print_status(status: Status, folder: Path, console: Console) -> None:
 
     study, ahead = status.study, status.outlook
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for head in ("optimizer", "done", "left"):
-        table.add_column(head, justify="left" if head == "optimizer" else "right")
+    stages = any(status.stages.values())
+    for head in ("optimizer", "done", "left", *(["tuning"] if stages else [])):
+        table.add_column(head, justify="right" if head in ("done", "left") else "left")
     for label, part in status.parts.items():
-        table.add_row(printable(label, console), str(part.done), str(part.left))
+        stage = [printable(status.stages[label], console)] if stages else []
+        table.add_row(printable(label, console), str(part.done), str(part.left), *stage)
     console.print(table)
     console.print()
     running, failed = len(status.running), len(status.failed)
@@ -139,8 +144,8 @@ def print_status(status: Status, folder: Path, console: Console) -> None:
 
 
 def _seconds_left(
-    study: Study,
     rows: Rows,
+    tunings: Mapping[str, Tuning],
     parts: Mapping[str, Outlook],
     running: Collection[ActiveRun],
 ) -> float:
@@ -148,12 +153,13 @@ def _seconds_left(
 
     The mean is that of the same optimizer if it has rows, else of all.
     """
-    costs: dict[str, list[tuple[float, int]]] = {contender.label: [] for contender in study.contenders}
-    for run, result in rows.items():
-        epochs = max(1, len(result.get("history", ())) - 1)
-        for contender in study.contenders:
-            if run == study.run(contender, run.lr, run.q, seed=run.seed, epochs=run.epochs) and run.q in contender.qs:
-                costs[contender.label].append((number(result.get("seconds", 0.0)), epochs))
+    costs = {
+        label: [
+            (number(result.get("seconds", 0.0)), max(1, len(result.get("history", ())) - 1))
+            for _, result in tuning.done(rows)
+        ]
+        for label, tuning in tunings.items()
+    }
     everything = _mean([cost for each in costs.values() for cost in each])
     total = 0.0
     for label, part in parts.items():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from inna.experiments.formatting import count, enumerate_words
 from inna.experiments.rows.lock import FolderGoneError, FolderInUseError, lock
 from inna.experiments.rows.origins import unused_sources_note, versions_note
-from inna.experiments.rows.results import Result, Rows, cost
+from inna.experiments.rows.results import Result, Rows, cost, epochs_added
 from inna.experiments.rows.row_files import DamagedRowError, read_rows
 from inna.experiments.rows.run import Run, describe
 from inna.experiments.study.budget import parse_budget
@@ -29,7 +29,7 @@ from inna.experiments.sweep.workers import Context, Failure, Processes, SweepErr
 from inna.experiments.tasks.data_file import is_data_file
 from inna.experiments.tasks.load import task_of
 from inna.experiments.tasks.task import Task
-from inna.experiments.training.train import remove_finished_checkpoints
+from inna.experiments.training.train import checkpoint_path, remove_finished_checkpoints
 from inna.files import read_file, write_whole
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def sweep(
     """Do the runs of ``study`` that ``folder`` does not contain yet.
 
     Rounds of runs alternate with decisions: first the grids, then extensions of those grids whose best value is on the
-    edge, together with the final runs of those that are settled.
+    edge, together with the final runs of those that are settled; or the rungs of a search, its refinement, and the
+    final runs.
 
     Args:
         study: the study.
@@ -116,7 +117,7 @@ def sweep(
         check_lock = enter(_locked(folder))
         remove_leftovers(folder)
         stopping = enter(Stopping(folder, seconds, progress.note))
-        workers = enter(_workers(study, Context(folder, task, options, stopping, progress.note)))
+        workers = enter(_workers(study, Context(folder, task, options, stopping, progress.note, study.continues)))
         enter(announce_sweep(folder, workers.jobs))
         _save(description or study, folder, progress.note)
         rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
@@ -133,10 +134,7 @@ def _workers(study: Study, context: Context) -> contextlib.AbstractContextManage
     from inna.experiments.sweep.dask import connect
 
     if context.task is None and study.source:  # its file exists on this machine only
-        contender = study.contenders[0]
-        context = dataclasses.replace(
-            context, task=task_of(study.tuning_run(contender, contender.grid[0], contender.qs[0]))
-        )
+        context = dataclasses.replace(context, task=task_of(state(study, study.contenders[0], {}).plan[0]))
     return connect(context)
 
 
@@ -156,6 +154,7 @@ def _run_rounds(
         progress.note(note)
     progress.begin(study, folder, outlook(study, rows, failures))
     while not stopping.requested() and (due := _due(study, rows, failures, workers.jobs)):
+        _remove_unneeded_checkpoints(study, folder, rows)
         with contextlib.closing(workers.execute(list(due))) as ends:
             for ended in ends:
                 check_lock()
@@ -170,7 +169,19 @@ def _run_rounds(
                 elif not ended.stopped:
                     rows[ended.run] = ended.result
                     progress.finished(due[ended.run], ended.run, ended.result, outlook(study, rows, failures))
+    if not stopping.requested():
+        _remove_unneeded_checkpoints(study, folder, rows)
     return failures
+
+
+def _remove_unneeded_checkpoints(study: Study, folder: Path, rows: Rows) -> None:
+    """Remove the checkpoints of trials that a search does not continue."""
+    for contender in study.contenders if study.trials else ():
+        plan = state(study, contender, rows).plan
+        continued = {run.trajectory for run in plan if run not in rows}
+        for run in plan:
+            if study.continues(run) and run.trajectory not in continued:
+                checkpoint_path(folder, run).unlink(missing_ok=True)
 
 
 def _save(study: Study, folder: Path, note: Callable[[str], object]) -> None:
@@ -260,4 +271,7 @@ def _affordable(
             f"a budget of {study.budget} gives {contender.label} {share:.0f} s of computing, but its final runs need "
             f"about {final:.0f} s; use fewer epochs or seeds, or a larger budget"
         )
-    return runs[:1] if spent.seconds + per_epoch * study.tuning_epochs + final <= share else []
+    if not runs:
+        return []
+    known = [*(run for run in tuning.plan if run in rows), runs[0]]
+    return runs[:1] if spent.seconds + per_epoch * epochs_added(known)[-1] + final <= share else []

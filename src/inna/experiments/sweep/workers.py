@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
-from inna.experiments.rows.results import Result
+from inna.experiments.rows.results import Result, finished
 from inna.experiments.rows.row_files import write_row
 from inna.experiments.rows.run import Run
 from inna.experiments.sweep.active_runs import Heartbeat, read_ended_runs, remove_leftovers
@@ -89,7 +89,7 @@ class Ended:
         failure: what was raised, if anything was.
         fatal: whether the failure is the machine's rather than the run's, so that the sweep has to end.
         stopped: whether the run was asked to stop, and did.
-        checkpoint: the checkpoint of a run that stopped on another machine.
+        checkpoint: the checkpoint of a run that stopped on another machine, or may be continued.
     """
 
     run: Run
@@ -117,11 +117,12 @@ def attempt(
     stop: Callable[[], bool],
     on_epoch: Callable[[dict[str, Any]], object],
     keep: Callable[[Result], object] = lambda result: None,
+    leave_checkpoint: bool = False,
 ) -> Ended:
     """Do ``run``, unless ``stop()`` is true at its start; ``keep`` its result.
 
     Whatever is raised is returned as an `Ended`. ``stop`` is called after each epoch too; a run that stops leaves a
-    checkpoint.
+    checkpoint, and one that ends does if ``leave_checkpoint`` is true.
     """
     if stop():
         return Ended(run, stopped=True)
@@ -137,6 +138,7 @@ def attempt(
                 on_epoch=on_epoch,
                 on_note=notes.append,
                 stop=stop,
+                leave_checkpoint=leave_checkpoint,
             )
             keep(result)
         except StoppedError:
@@ -210,6 +212,11 @@ def drain(
         check()
 
 
+def never_continued(run: Run) -> bool:
+    """Return False: no run is continued for more epochs."""
+    return False
+
+
 @dataclass(frozen=True)
 class Context:
     """What the workers of a sweep share.
@@ -220,6 +227,7 @@ class Context:
         options: of the sweep, with a number of jobs.
         stopping: checked before a run and after each epoch.
         note: called with a line for the user.
+        continues: whether a run may be continued for more epochs, so that it leaves a checkpoint.
     """
 
     folder: Path
@@ -227,6 +235,7 @@ class Context:
     options: SweepOptions
     stopping: Stopping
     note: Callable[[str], object]
+    continues: Callable[[Run], bool] = never_continued
 
 
 @dataclass(frozen=True)
@@ -238,6 +247,7 @@ class _Delivery:
         directory: of the files of tasks.
         parent: the number of the parent process.
         stop: asked after each epoch.
+        continues: as in `Context`.
         tensorboard: folder of event logs; None for none.
         pickled: file of the task, if it is not found by its name.
         sha256: its digest, which does not come from the file.
@@ -247,6 +257,7 @@ class _Delivery:
     directory: Path
     parent: int
     stop: StopFlag
+    continues: Callable[[Run], bool]
     tensorboard: Path | None
     pickled: Path | None = None
     sha256: str = ""
@@ -266,6 +277,7 @@ class Processes:
             Path.cwd(),
             os.getpid(),
             context.stopping.requested,
+            context.continues,
             None if log is None else log.absolute(),
         )
         self.executor: ProcessPoolExecutor | None = None
@@ -330,10 +342,11 @@ class Processes:
             remove_leftovers(self.context.folder)
 
 
-def store(folder: Path, run: Run, result: Result) -> None:
-    """Write the row of ``run`` and remove its checkpoint."""
+def store(folder: Path, run: Run, result: Result, *, continues: bool = False) -> None:
+    """Write the row of ``run``, and remove its checkpoint unless a longer run may continue it."""
     write_row(folder, run, result)
-    checkpoint_path(folder, run).unlink(missing_ok=True)
+    if not (continues and finished(result)):
+        checkpoint_path(folder, run).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -372,6 +385,7 @@ def _work(run: Run, delivery: _Delivery) -> Ended:
         heartbeat.update(entry)
         log.update(entry)
 
+    leave = delivery.continues(run)
     with Heartbeat(delivery.folder, run) as heartbeat, EventLog(delivery.tensorboard, run) as log:
         return attempt(
             run,
@@ -380,7 +394,8 @@ def _work(run: Run, delivery: _Delivery) -> Ended:
             checkpoint_seconds=CHECKPOINT_SECONDS,
             stop=delivery.stop,
             on_epoch=report,
-            keep=lambda result: store(delivery.folder, run, result),
+            keep=lambda result: store(delivery.folder, run, result, continues=leave),
+            leave_checkpoint=leave,
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -19,6 +19,7 @@ from torch import nn
 
 from inna.experiments.rows.run import Run
 from inna.experiments.study.optimizer_names import NAMED, check_setting, split, unknown_name
+from inna.experiments.study.search_space import LEARNING_RATE
 from inna.experiments.tasks.exits import ExitGuard
 from inna.experiments.tasks.fingerprint import fingerprint_class
 from inna.experiments.tasks.own_code import changed_file, import_module
@@ -53,10 +54,15 @@ def names() -> list[str]:
     return [*NAMED, *(name for name in _torch_classes() if name not in NAMED)]
 
 
-def parse(text: str) -> Specification:
+def parse(text: str, searched: Collection[str] = (), shown: Sequence[str] = ()) -> Specification:
     """Parse a specification, and check its settings against the class.
 
     Numbers, true, false, none and tuples are read as such, everything else as text.
+
+    Args:
+        text: the specification.
+        searched: names of settings that a search tunes; dampings among them are None.
+        shown: further parts of the label.
 
     Raises:
         ValueError: there is no such optimizer (the message lists them), or it has no such setting.
@@ -68,13 +74,16 @@ def parse(text: str) -> Specification:
         raise ValueError(f"optimizer {name}: {changed} has changed since this process imported it; start Python again")
     accepted = _accepted(optimizer)
     settings: dict[str, Any] = {}
+    for key in searched:
+        if key != LEARNING_RATE:
+            check_setting(text, name, key, accepted)
     for key, value in given.items():
         check_setting(text, name, key, accepted)
         settings[key] = _like(accepted[key] if accepted else None, _value(value))
     alpha = beta = None
     if named and named.dampings:
         alpha, beta = (
-            _number(text, key, settings.pop(key, default))
+            None if key in searched else _number(text, key, settings.pop(key, default))
             for key, default in zip(("alpha", "beta"), named.dampings, strict=True)
         )
     settled = named.settings if named else {}
@@ -82,7 +91,7 @@ def parse(text: str) -> Specification:
     return Specification(
         name=name,
         optimizer=optimizer,
-        label=_label(named.label if named else optimizer.__name__, alpha, beta, deviations),
+        label=_label(named.label if named else optimizer.__name__, alpha, beta, deviations, shown),
         alpha=alpha,
         beta=beta,
         settings=tuple(sorted(deviations.items())),
@@ -199,10 +208,17 @@ def _accepted(optimizer: type[torch.optim.Optimizer]) -> dict[str, Any] | None:
     return {p.name: p.default for p in parameters[1:] if p.name != "lr"}
 
 
-def _label(label: str, alpha: float | None, beta: float | None, settings: Mapping[str, Any]) -> str:
+def _label(
+    label: str, alpha: float | None, beta: float | None, settings: Mapping[str, Any], shown: Sequence[str]
+) -> str:
+    if (alpha is None) != (beta is None):
+        dampings = [f"{name}={damping:g}" for name, damping in (("α", alpha), ("β", beta)) if damping is not None]
+    else:
+        dampings = [f"{damping:g}" for damping in (alpha, beta) if damping is not None]
     return label + _in_parentheses(
-        [f"{damping:g}" for damping in (alpha, beta) if damping is not None]
+        dampings
         + [f"{key}={value:g}" if isinstance(value, float) else f"{key}={value}" for key, value in settings.items()]
+        + list(shown)
     )
 
 
