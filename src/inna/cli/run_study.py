@@ -32,7 +32,9 @@ def run_study(
     from inna.experiments.study.remaining import outlook
     from inna.experiments.sweep.progress import make_progress
     from inna.experiments.sweep.sweep import sweep
+    from inna.experiments.training.allocation import keep_freed_memory
 
+    keep_freed_memory()
     began = time.monotonic()
     with make_progress(console) as progress:
         rows, failures = sweep(study, folder, options, progress=progress, description=description)

@@ -47,6 +47,7 @@ def train(
         from inna.experiments.rows.origins import versions_note
         from inna.experiments.rows.row_files import find_result, row_path
         from inna.experiments.sweep.progress import TrainingProgress, outcome
+        from inna.experiments.training.allocation import keep_freed_memory
         from inna.experiments.training.tensorboard import EventLog
         from inna.experiments.training.train import checkpoint_path
         from inna.experiments.training.train import train as train_run
@@ -60,6 +61,7 @@ def train(
         if note := versions_note([result]):
             print_line(console, note)
     else:
+        keep_freed_memory()
         with TrainingProgress(console, run) as progress, EventLog(log.tensorboard, run) as events:
 
             def watch(entry: dict[str, Any]) -> None:

@@ -35,6 +35,7 @@ from inna.experiments.tasks.exits import ExitGuard, raised_by_code
 from inna.experiments.tasks.load import task_of
 from inna.experiments.tasks.own_code import own_modules
 from inna.experiments.tasks.task import Task, describe_error
+from inna.experiments.training.allocation import keep_freed_memory
 from inna.experiments.training.loop import StoppedError
 from inna.experiments.training.tensorboard import EventLog
 from inna.experiments.training.train import checkpoint_path, measure
@@ -369,8 +370,9 @@ def _signals_blocked() -> Iterator[None]:
 
 
 def _begin_worker() -> None:
-    """Ignore signals that are for the parent, and write any text."""
+    """Ignore signals that are for the parent, keep freed memory, and write any text."""
     ignore_interrupts()
+    keep_freed_memory()
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # processes that a task starts can be ended
     spell_missing_letters()
