@@ -31,7 +31,7 @@ EPOCHS = 3
 
 
 def serve(pipe: Connection, width: float, images: int, kept: bool) -> None:
-    """Train whenever asked; send an epoch's training seconds, the epochs' seconds, CPU seconds, page faults, the loss."""
+    """Train whenever asked; send training seconds, the epochs' seconds, CPU seconds, page faults, loss."""
     if kept and not keep_freed_memory():
         raise SystemExit("freed memory cannot be kept here")
     generator = torch.Generator().manual_seed(0)
