@@ -8,6 +8,7 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import inna
@@ -179,3 +180,24 @@ def test_a_scheduler_that_does_not_answer_is_one_line(tmp_path, capsys, monkeypa
     ):
         assert run_command([*arguments, *wrong]) == 2
         assert words in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+def test_a_data_file_is_sent_to_the_workers_and_another_of_its_name_is_refused(cluster, tmp_path):
+    def write(offset: float) -> str:
+        x = np.random.default_rng(0).standard_normal((9, 4)) + offset
+        np.savez(tmp_path / "mine.npz", x_train=x, y_train=np.arange(9) % 3, x_test=x, y_test=np.arange(9) % 3)
+        return str(tmp_path / "mine.npz")
+
+    path, options = write(0.0), SweepOptions(backend="dask", scheduler=cluster.scheduler_address)
+    study = make_study(path, ["sgd"], epochs=1, tuning_epochs=1, seeds=(1,), grid=(0.1,), schedules=(0.0,))
+    rows, failures = sweep(study, tmp_path / "rows", options)
+    here, _ = sweep(study, tmp_path / "rows here")
+    assert failures == []
+    assert {run: without_times(result) for run, result in rows.items()} == {
+        run: without_times(result) for run, result in here.items()
+    }
+    write(1.0)
+    with pytest.raises(ValueError, match="is not the file of the run"):
+        sweep(study, tmp_path / "other rows", options)
