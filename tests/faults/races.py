@@ -75,9 +75,9 @@ def _compare_at(instant: float, folder: Path) -> None:
     marks = folder.with_name("written")
     marks.mkdir(exist_ok=True)
 
-    def store_and_mark(*arguments: Any) -> None:
+    def store_and_mark(*arguments: Any, **options: Any) -> None:
         (marks / secrets.token_hex(8)).touch()
-        store(*arguments)
+        store(*arguments, **options)
 
     with (
         mock.patch("inna.experiments.sweep.workers.store", store_and_mark),
