@@ -18,6 +18,7 @@ import inna.interrupts
 import tiny_task
 from inna.experiments.comparison import make_study
 from inna.experiments.study.remaining import outlook
+from inna.experiments.sweep.active_runs import read_active_runs
 from inna.experiments.sweep.sweep import sweep
 from inna.experiments.training.checkpoint import load_checkpoint
 from inna.interrupts import STOPPED, Interrupt, exit_status
@@ -80,6 +81,11 @@ def test_signals_that_are_ignored_or_handled_by_the_program_stay_so(tmp_path):
     assert (told, failures) == ([signal.SIGTERM], [])
 
 
+def under_way(folder):
+    """The number of active runs that have something to leave in a checkpoint."""
+    return sum(run.epoch >= 1 for run in read_active_runs(folder))
+
+
 def wait_for_the_group(leader):
     """Wait until the last process of a group has gone."""
     with contextlib.suppress(ProcessLookupError):
@@ -98,7 +104,7 @@ def test_the_group_of_a_sweep_with_workers_is_asked_to_end(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        wait_until(lambda: len(list((tmp_path / ".running").glob("*.json"))) == 2, process)
+        wait_until(lambda: under_way(tmp_path) == 2, process)
         os.kill(process.pid, signal.SIGTERM)
         os.killpg(process.pid, signal.SIGTERM)
         shown, errors = process.communicate()
@@ -123,7 +129,7 @@ def test_a_terminal_that_closes_leaves_a_checkpoint(tmp_path):
     pid, terminal = pty.fork()
     if not pid:
         os.execv(sys.executable, [sys.executable, "-m", "inna", *arguments])
-    while not list((tmp_path / ".running").glob("*.json")):  # and read what is shown, so that it can be written
+    while not under_way(tmp_path):  # and read what is shown, so that it can be written
         if select.select([terminal], [], [], 0.01)[0]:
             os.read(terminal, 1 << 16)
     os.close(terminal)
