@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Any
@@ -85,15 +84,12 @@ def chart_page(
         data: further data of the scripts.
         context: further variables of the template.
     """
-    with ThreadPoolExecutor(1) as beside:  # which takes as long as the specifications
-        library = beside.submit(_charting_library)
-        specifications = _specifications(figures)
     return page(
         template,
         title=title,
         style=_chart_style(styles, figures),
-        scripts=[library.result(), resource("experiments/charts/charts.js"), *scripts],
-        data={"figures": specifications, **(data or {})},
+        scripts=[_charting_library(), resource("experiments/charts/charts.js"), *scripts],
+        data={"figures": _specifications(figures), **(data or {})},
         styles=styles,
         positions={label: position for position, label in enumerate(styles)},
         figures=figures,
