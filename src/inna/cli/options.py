@@ -18,7 +18,7 @@ from inna.experiments.rows.run import check_schedule
 from inna.experiments.study.options import ComputeOptions, ProtocolOptions, TuningMethod
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.tasks.catalogue import split_subset, with_width
-from inna.experiments.tasks.data_file import is_data_file
+from inna.experiments.tasks.data_file import has_changed, is_data_file
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -223,7 +223,7 @@ def folder_for(study: Study, usual: Path, console: Console) -> Path:
     except DamagedRowError as error:
         print_line(console, f"{error}; the results are in {own}")
         return own
-    changed = is_data_file(study.dataset) and before.dataset == study.dataset and before.source != study.source
+    changed = has_changed((before.dataset, before.source), (study.dataset, study.source))
     if changed or not differences:
         return usual  # the sweep refuses a changed file
     print_line(

@@ -12,7 +12,7 @@ from inna.experiments.charts.themes import Theme
 from inna.experiments.formatting import DASH, count, enumerate_words, schedule, seeds, setting_name, setting_value
 from inna.experiments.report.curves import contender_styles
 from inna.experiments.report.sentences import initial_loss
-from inna.experiments.rows.results import Result, finished, number
+from inna.experiments.rows.results import Result, final_loss
 from inna.experiments.rows.run import Run, Schedule
 from inna.experiments.statistics.summary import Entry, Summary
 from inna.experiments.study.halving import rungs
@@ -32,17 +32,12 @@ def tuning_figure(summary: Summary) -> Figure:
     """Return the figure of the tuning runs, a panel per schedule; of a search that of its trials."""
     qs = sorted({run.decay for entry in summary.entries for run, _ in entry.tuning}, key=schedule_order)
     start = initial_loss(summary)
-    losses = [
-        number(result.get("train_loss"))
-        for entry in summary.entries
-        for _, result in _trials(summary, entry)
-        if finished(result) and math.isfinite(number(result.get("train_loss")))
-    ]
+    ends = [final_loss(result) for entry in summary.entries for _, result in _trials(summary, entry)]
+    losses = [loss for loss in ends if math.isfinite(loss)]
     limit = CEILING * start if math.isfinite(start) and start > 0 else math.inf
     shown = [loss for loss in losses if loss <= limit] or [start if math.isfinite(start) else 1.0]
     caption = _caption(summary.study)
-    tried = sum(len(_trials(summary, entry)) for entry in summary.entries)
-    strip = len(losses) < tried or max(losses, default=0.0) > max(shown)
+    strip = len(losses) < len(ends) or max(losses, default=0.0) > max(shown)
     if strip:
         caption += " In the strip above the axis: × diverged, ▲ ended above the axis."
     return Figure(
@@ -174,8 +169,8 @@ def _tuning_panel(
 
 
 def _tuning_row(entry: Entry, run: Run, result: Mapping[str, Any], ceiling: float, strip: float) -> dict[str, Any]:
-    loss = number(result.get("train_loss"))
-    if not finished(result) or not math.isfinite(loss):
+    loss = final_loss(result)
+    if math.isinf(loss):
         state, reading = "diverged", "diverged"
     else:
         state, reading = ("done" if loss <= ceiling else "above"), f"{loss:.4g}"

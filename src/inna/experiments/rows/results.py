@@ -17,6 +17,7 @@ __all__ = [
     "divergence_sentence",
     "epochs_added",
     "epochs_begun",
+    "final_loss",
     "finished",
     "history",
     "number",
@@ -55,6 +56,12 @@ def number(value: Any) -> float:
 def finished(result: Result) -> bool:
     """Return whether the run completed all its epochs."""
     return result.get("status") == "done"
+
+
+def final_loss(result: Result) -> float:
+    """Return the training loss; infinity if the run did not finish with a finite one."""
+    loss = number(result.get("train_loss"))
+    return loss if finished(result) and math.isfinite(loss) else math.inf
 
 
 def trained(result: Result) -> bool:

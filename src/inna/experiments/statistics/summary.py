@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
-from inna.experiments.rows.results import Cost, Result, Rows, cost, finished, history, number, trained
+from inna.experiments.rows.results import Cost, Result, Rows, cost, final_loss, finished, history, number, trained
 from inna.experiments.rows.run import Metric, Run, Schedule
 from inna.experiments.statistics.intervals import Difference, Spread, holm, paired_difference, spread
 from inna.experiments.study.study import Choice, Contender, Study
@@ -100,10 +100,11 @@ class Entry:
         """
         if self.choice is None:
             return 0
-        losses = (number(result.get("train_loss")) for run, result in self.comparable if run == self.choice.run)
-        best = min(losses, default=math.nan)
+        best = min((final_loss(result) for run, result in self.comparable if run == self.choice.run), default=math.inf)
+        if math.isinf(best):
+            return 0
         limit = best + NEAR * abs(best)
-        return sum(finished(result) and number(result.get("train_loss")) <= limit for _, result in self.comparable)
+        return sum(final_loss(result) <= limit for _, result in self.comparable)
 
     @cached_property
     def comparable(self) -> Sequence[tuple[Run, Result]]:

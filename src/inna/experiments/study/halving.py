@@ -26,7 +26,7 @@ from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 from inna.experiments.formatting import count, seeds
-from inna.experiments.rows.results import Result, Rows, epochs_added, finished, number, trained
+from inna.experiments.rows.results import Result, Rows, epochs_added, final_loss, trained
 from inna.experiments.rows.run import Run, Schedule
 from inna.experiments.study.budget import parse_budget
 from inna.experiments.study.search_space import LEARNING_RATE, Dimension, learning_rate, points, round_lr
@@ -155,12 +155,12 @@ class _Planner:
     def best_so_far(self) -> Choice | None:
         """Return the best of the runs that trained for most epochs; None without any."""
         done = [run for run in self.plan if run in self.rows and run.seed == self.study.tuning_seed]
-        usable = [run for run in done if math.isfinite(_loss(self.rows[run]))]
+        usable = [run for run in done if math.isfinite(final_loss(self.rows[run]))]
         longest = max((run.epochs for run in usable), default=0)
         best = min(
-            (run for run in usable if run.epochs == longest), key=lambda run: _loss(self.rows[run]), default=None
+            (run for run in usable if run.epochs == longest), key=lambda run: final_loss(self.rows[run]), default=None
         )
-        return None if best is None else Choice(self._at_full_length(best), _loss(self.rows[best]))
+        return None if best is None else Choice(self._at_full_length(best), final_loss(self.rows[best]))
 
     def _halve(self) -> tuple[list[Trial], int]:
         """Return the trials that did not diverge, the best of those that trained longest first.
@@ -282,12 +282,12 @@ class _Planner:
         return self.rows[self._run(trial, epochs, seed)]
 
     def _loss(self, trial: Trial, epochs: int | None = None) -> float:
-        return _loss(self._result(trial, epochs))
+        return final_loss(self._result(trial, epochs))
 
     def _mean(self, trial: Trial) -> float:
         """Return the mean loss over the tuning seeds; infinity if the trial fails to train on one of them."""
         results = [self._result(trial, seed=seed) for seed in self.study.tuning_seeds]
-        losses = [_loss(result) for result in results]
+        losses = [final_loss(result) for result in results]
         return math.inf if self.strict and not all(map(trained, results)) else _average(losses)
 
     def _choice(self, trial: Trial, side: int = 0) -> Choice:
@@ -320,12 +320,6 @@ def _average(losses: Sequence[float]) -> float:
 
 def _in_turns(groups: Sequence[Sequence[Trial]]) -> list[Trial]:
     return [trial for trial in chain.from_iterable(zip_longest(*groups)) if trial is not None]
-
-
-def _loss(result: Result) -> float:
-    """Return the training loss; infinity if the run did not finish with a finite one."""
-    loss = number(result.get("train_loss"))
-    return loss if finished(result) and math.isfinite(loss) else math.inf
 
 
 def _limits(study: Study) -> tuple[float, float]:

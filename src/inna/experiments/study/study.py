@@ -16,7 +16,7 @@ from inna.checks import check_range, check_text, check_whole
 from inna.experiments.rows.row_files import DamagedRowError, read_document
 from inna.experiments.rows.run import NAMED_SCHEDULES, Metric, Run, Schedule, check_schedule, check_settings
 from inna.experiments.study.budget import parse_budget
-from inna.experiments.study.search_space import MOST_DIMENSIONS, Dimension
+from inna.experiments.study.search_space import MOST_DIMENSIONS, Dimension, round_lr
 from inna.files import canonical, write_document
 
 __all__ = [
@@ -40,7 +40,7 @@ _WORDS = {
     "batch_size": "batch size",
 }
 # Nine half-decades, 1e-4 to 1: the default grid of learning rates.
-HALF_DECADES = tuple(float(f"{10 ** (k / 2):.3g}") for k in range(-8, 1))
+HALF_DECADES = tuple(round_lr(10 ** (k / 2)) for k in range(-8, 1))
 # The default powers q of the decay, and the seed of the tuning runs.
 SCHEDULES: tuple[Schedule, ...] = (0.0, 0.5)
 TUNING_SEED = 0

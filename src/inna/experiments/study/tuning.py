@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from inna.experiments.rows.results import Result, Rows, finished, number
+from inna.experiments.rows.results import Result, Rows, final_loss
 from inna.experiments.rows.run import Run
 from inna.experiments.study.halving import Ahead, search
+from inna.experiments.study.search_space import round_lr
 from inna.experiments.study.study import Choice, Contender, Study, schedule_order
 
 __all__ = ["MAX_EXTENSIONS", "Tuning", "state"]
@@ -76,7 +77,7 @@ def _plan(study: Study, contender: Contender, rows: Rows) -> tuple[Run, ...]:
         for _ in range(MAX_EXTENSIONS):
             if not all(run in rows for run in tried):
                 break
-            best = min((run for run in tried if _usable(rows[run])), key=lambda run: _loss(rows[run]), default=tried[0])
+            best = min(tried, key=lambda run: final_loss(rows[run]))
             if best is not tried[0] and best is not tried[-1]:
                 break
             downwards = best is tried[0]
@@ -87,13 +88,12 @@ def _plan(study: Study, contender: Contender, rows: Rows) -> tuple[Run, ...]:
 
 
 def _choose(results: list[tuple[Run, Result]]) -> Choice | None:
-    usable = [(run, result) for run, result in results if _usable(result)]
-    if not usable:
+    best, result = min(results, key=lambda item: final_loss(item[1]), default=(None, {}))
+    if best is None or math.isinf(final_loss(result)):
         return None
-    best, result = min(usable, key=lambda item: _loss(item[1]))
     lrs = [run.lr for run, _ in results if run.decay == best.decay]
     edge = -1 if best.lr == min(lrs) else 1 if best.lr == max(lrs) else 0
-    return Choice(best, _loss(result), edge)
+    return Choice(best, final_loss(result), edge)
 
 
 def _coarse_to_fine(count: int) -> list[int]:
@@ -112,12 +112,4 @@ def _half_decade_beyond(lr: float, direction: int) -> float:
     exponent = 2 * math.log10(lr)
     if abs(exponent - round(exponent)) < 0.01:
         exponent = round(exponent)
-    return float(f"{10 ** ((exponent + direction) / 2):.3g}")
-
-
-def _loss(result: Result) -> float:
-    return number(result.get("train_loss"))
-
-
-def _usable(result: Result) -> bool:
-    return finished(result) and math.isfinite(_loss(result))
+    return round_lr(10 ** ((exponent + direction) / 2))

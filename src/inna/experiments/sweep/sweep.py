@@ -26,7 +26,7 @@ from inna.experiments.sweep.active_runs import announce_sweep, read_active_sweep
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.stopping import Stopping
 from inna.experiments.sweep.workers import Context, Failure, Processes, SweepError, explain
-from inna.experiments.tasks.data_file import is_data_file
+from inna.experiments.tasks.data_file import has_changed
 from inna.experiments.tasks.load import task_of
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.train import checkpoint_path, remove_finished_checkpoints
@@ -193,7 +193,7 @@ def _save(study: Study, folder: Path, note: Callable[[str], object]) -> None:
     except DamagedRowError as error:
         note(f"{error}; it is written again")
         before = study
-    if is_data_file(study.dataset) and study.dataset == before.dataset and study.source != before.source:
+    if has_changed((before.dataset, before.source), (study.dataset, study.source)):
         raise SweepError(
             f"{folder} has results of another {study.dataset}: its SHA-256 was {before.source[:15]}..., now it is "
             f"{study.source[:15]}...; put that file back, or choose another folder with --out"

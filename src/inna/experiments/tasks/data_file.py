@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     Images = npt.NDArray[np.float32]
     Labels = npt.NDArray[np.int64]
 
-__all__ = ["ARRAYS", "DataFile", "data_path", "is_data_file", "read_data_file"]
+__all__ = ["ARRAYS", "DataFile", "data_path", "has_changed", "is_data_file", "read_data_file"]
 
 ENDING = ".npz"
 ARRAYS = ("x_train", "y_train", "x_test", "y_test")
@@ -53,6 +53,15 @@ def is_data_file(name: str) -> bool:
     (True, True, False)
     """
     return split_subset(name)[0].endswith(ENDING)
+
+
+def has_changed(before: tuple[str, str], now: tuple[str, str]) -> bool:
+    """Return whether two data sets, given by name and SHA-256, are the same file with other contents.
+
+    >>> has_changed(("mine.npz", "a1"), ("mine.npz", "b2")), has_changed(("digits", "a1"), ("digits", "b2"))
+    (True, False)
+    """
+    return is_data_file(now[0]) and before[0] == now[0] and before[1] != now[1]
 
 
 def data_path(name: str, folder: Path | None = None) -> Path:
