@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 
@@ -16,8 +17,12 @@ from faults.full_disk import fill_the_disk
 from faults.kills import kill_often
 from faults.races import delete_often, start_twice_often
 
+short_training = functools.partial(training, epochs=6)
 
-@pytest.mark.parametrize("command", [training, pytest.param(sweep_in_one_process, marks=pytest.mark.slow)])
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(short_training, id="training"), pytest.param(sweep_in_one_process, marks=pytest.mark.slow)]
+)
 def test_kills_lose_nothing(command: Callable[[], Command]) -> None:
     account = kill_often(command(), kills=2, seed=1, attempts=1)
     assert account.losses == []
@@ -27,7 +32,7 @@ def test_kills_lose_nothing(command: Callable[[], Command]) -> None:
 
 
 def test_sigterm_ends_a_command_in_one_line_and_loses_nothing() -> None:
-    account = kill_often(training(("terminate",)), kills=2, seed=1, attempts=1)
+    account = kill_often(short_training(("terminate",)), kills=2, seed=1, attempts=1)
     assert account.losses == []
     assert account.trials == 2
 

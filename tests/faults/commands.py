@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from faults.account import TASK, environment, inna_command
 from inna.__main__ import main
 from inna.experiments import compare
 from waiting import PATIENCE
+from warm_processes import warm_context
 
 __all__ = [
     "SHORT_SWEEP",
@@ -85,9 +85,7 @@ class Command:
         errors = folder.with_name(f"{folder.name}.errors")
         errors.unlink(missing_ok=True)  # a process that is killed at once leaves those of the one before
         if callable(self.work):
-            context = multiprocessing.get_context("forkserver")
-            context.set_forkserver_preload([__name__])
-            process = context.Process(target=_carry_out, args=(self.work, folder, errors))
+            process = warm_context().Process(target=_carry_out, args=(self.work, folder, errors))
             process.start()
             return Started(process, errors)
         with errors.open("wb") as file:
@@ -108,7 +106,7 @@ def _carry_out(work: Callable[[Path], object], folder: Path, errors: Path) -> No
     work(folder)
 
 
-TRAINING = ("train", "inna:alpha=.5,beta=.1", "--task", f"{TASK}:make_training_task", "--epochs", "20")
+TRAINING = ("train", "inna:alpha=.5,beta=.1", "--task", f"{TASK}:make_training_task", "--epochs")
 SWEEP_TASK = f"{TASK}:make_sweep_task"
 SWEEP: dict[str, Any] = {
     "optimizer": ("sgd", "inna", "adam"),
@@ -133,9 +131,9 @@ def sweep_warm(folder: Path) -> None:
     compare(SWEEP_TASK, SWEEP["optimizer"], folder=folder, **options)
 
 
-def training(kinds: tuple[Kind, ...] = ("moment", "write")) -> Command:
+def training(kinds: tuple[Kind, ...] = ("moment", "write"), epochs: int = 20) -> Command:
     """A training run that writes a checkpoint after each epoch."""
-    return Command("training run (inna train)", functools.partial(inna_warm, TRAINING), kinds)
+    return Command("training run (inna train)", functools.partial(inna_warm, (*TRAINING, str(epochs))), kinds)
 
 
 def sweep_in_one_process() -> Command:

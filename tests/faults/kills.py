@@ -23,6 +23,7 @@ from faults.account import Account, complaint
 from faults.commands import Command, Kind, Started
 from faults.contents import contents, differences, lost
 from waiting import PATIENCE
+from warm_processes import warm_context
 
 __all__ = ["BINS", "kill_often"]
 
@@ -115,6 +116,7 @@ def _plan(
 
 def _undisturbed(command: Command, place: Path, count: int) -> Undisturbed:
     """The median of ``count`` attempts, which must leave the same."""
+    warm_context()  # whose start is no part of the duration
     attempts = []
     for attempt in range(count):
         folder = place / f"undisturbed{attempt}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import tempfile
 import time
@@ -11,8 +10,7 @@ import warnings
 from multiprocessing.connection import wait
 
 from waiting import PATIENCE
-
-PRELOADED = ["torch.distributed.fsdp", "torch.distributed.checkpoint", "torch.distributed.tensor.parallel"]
+from warm_processes import warm_context
 
 
 class TaskFailedError(AssertionError):
@@ -67,10 +65,7 @@ class ProcessGroup:
         self._processes = []
 
     def _start(self):
-        context = multiprocessing.get_context("forkserver" if os.name == "posix" else "spawn")
-        if os.name == "posix":
-            # One process imports torch, and the ranks are its forks.
-            context.set_forkserver_preload(PRELOADED)
+        context = warm_context()
         folder = tempfile.mkdtemp()
         self._connections = []
         for rank in range(self.size):
