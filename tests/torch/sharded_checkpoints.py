@@ -17,7 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
 )
 from torch.distributed.device_mesh import init_device_mesh
 
-from inna.torch import INNA, INNAprop
+from inna.torch import INNA, INNAprop, INNApropLRFree
 from sharded_training import SETTINGS, batch, loss, network, own_part, shard, whole
 
 CASES = {
@@ -26,6 +26,7 @@ CASES = {
     "INNA bfloat16": (INNA, {}, torch.bfloat16),
     "INNAprop": (INNAprop, {}, torch.float32),
     "INNAprop bfloat16": (INNAprop, {}, torch.bfloat16),
+    "INNAprop without a learning rate": (INNApropLRFree, {}, torch.float32),
     "INNAprop float64": (INNAprop, {"lr": torch.tensor(0.01)}, torch.float64),
 }
 
@@ -56,15 +57,22 @@ def content(model, optimizer):
     found = {name: whole(param) for param, name in names.items()}
     for param, values in optimizer.state.items():
         found |= {f"{names[param]} {name}": whole(value) for name, value in values.items()}
+    for name in ("distance", "correlation", "average_weight"):
+        if name in optimizer.param_groups[0]:
+            found[name] = optimizer.param_groups[0][name].clone()
     return found
 
 
 def same_bits(found, expected, stepped=("first", "norm", "last")):
-    """Assert that what was expected is there, and that the rest is zero state of parameters that were never stepped."""
+    """Assert that what was expected is there, and that the rest is state of parameters that were never stepped.
+
+    It is zero, but for the place where they start.
+    """
     for name, value in expected.items():
         assert found[name].dtype is value.dtype, name
         assert torch.equal(found[name], value), name
-    assert not [name for name in found.keys() - expected.keys() if name.startswith(stepped) or found[name].any()]
+    others = [name for name in found.keys() - expected.keys() if not name.endswith(" start")]
+    assert not [name for name in others if name.startswith(stepped) or found[name].any()]
 
 
 def save(folder, case, *, in_background=False):
@@ -161,7 +169,8 @@ def state_before_the_first_step(folder, cases):
         asked, optimizer = make(case)
         lr = optimizer.param_groups[0]["lr"]
         _, moments = get_state_dict(asked, optimizer)
-        assert all(not whole(value).any() for values in moments["state"].values() for value in values.values())
+        empty = [whole(value) for each in moments["state"].values() for name, value in each.items() if name != "start"]
+        assert not any(value.any() for value in empty)
         assert all(param.grad is None for param in asked.parameters())
         assert optimizer.param_groups[0]["lr"] == lr
         train(asked, optimizer, range(3))

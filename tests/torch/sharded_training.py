@@ -13,7 +13,7 @@ from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tenso
 from torch.distributed.tensor.parallel import ColwiseParallel, SequenceParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
-from inna.torch import INNA, INNAprop
+from inna.torch import INNA, INNAprop, INNApropLRFree
 
 STEPS = 4
 BATCH = 8
@@ -27,6 +27,7 @@ PATHS = {
 SETTINGS = {
     INNA: {"lr": 0.05, "alpha": 0.6, "beta": 0.3, "weight_decay": 0.1, "initial_speed": 1.0},
     INNAprop: {"lr": 0.01, "alpha": 0.4, "beta": 0.5, "weight_decay": 0.1, "initial_speed": 1.0},
+    INNApropLRFree: {"lr": 1.0, "alpha": 0.4, "beta": 0.5, "weight_decay": 0.1, "initial_distance": 1e-3},
 }
 # Sizes that neither 2 nor 4 divide, and one that leaves ranks without a row.
 SIZES = (6, 7, 3)
@@ -305,6 +306,62 @@ def from_the_meta_device(paths):
                 param.copy_(distributed_like(param, value.detach()))
         train(model, kind(model.parameters(), **SETTINGS[kind], **flags), dtype, split=True)
         same(model, reference(kind, dtype, **flags)[0], dtype)
+
+
+def without_a_learning_rate(wrappings, shape=None):
+    """The distance is that of one process, found from sums over all shards, with two groups."""
+    for wrapping in wrappings:
+        for flags in (PATHS["single"], PATHS["foreach"], PATHS["on device"]):
+            model, alone = network(), network()
+            model, split, options = wrapped(model, wrapping, shape)
+            settings = SETTINGS[INNApropLRFree] | flags
+            groups = [[], []]
+            for name, param in model.named_parameters():
+                groups["bias" in name].append(param)
+            one = INNApropLRFree(
+                [
+                    {"params": [param for name, param in alone.named_parameters() if "bias" not in name]},
+                    {"params": [param for name, param in alone.named_parameters() if "bias" in name], "lr": 0.5},
+                ],
+                **settings,
+            )
+            arguments = [{"params": groups[0]}, {"params": groups[1], "lr": 0.5}]
+            optimizer = options.pop("make", INNApropLRFree)(arguments, **settings, **options)
+            local = getattr(optimizer, "optim", optimizer)
+            train(model, optimizer, split=split, steps=range(20))
+            train(alone, one, steps=range(20))
+            torch.testing.assert_close(weights(model), weights(alone), rtol=1e-10, atol=1e-10)
+            assert one.distance > 1e-2
+            assert abs(local.distance / one.distance - 1) < 1e-10
+            found = [None] * dist.get_world_size()
+            dist.all_gather_object(found, [group["correlation"].item() for group in local.param_groups])
+            assert all(values == found[0] for values in found)
+
+
+def wrapped(model, wrapping, shape):
+    """The model distributed, whether each rank takes its part of a batch, and what the optimizer needs."""
+    if wrapping == "FSDP2":
+        names = ("replicate", "shard")[-len(shape or (0,)) :]
+        mesh = init_device_mesh("cpu", shape or (dist.get_world_size(),), mesh_dim_names=names)
+        return shard(model, mesh), True, {}
+    if wrapping == "mixture":
+        mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+        return fully_shard(model, mesh=mesh, ignored_params={model.norm.weight, model.first.bias}), False, {}
+    if wrapping == "tensor parallel":
+        plan = {
+            "first": ColwiseParallel(output_layouts=Shard(0)),
+            "norm": SequenceParallel(sequence_dim=0),
+            "last": ColwiseParallel(input_layouts=Shard(0), output_layouts=Replicate()),
+        }
+        parallelize_module(model, init_device_mesh("cpu", (dist.get_world_size(),)), plan)
+        return model, False, {}
+    model = DistributedDataParallel(model, find_unused_parameters=True)
+    if wrapping == "DDP":
+        return model, True, {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own
+        from torch.distributed.optim import ZeroRedundancyOptimizer
+    return model, True, {"make": ZeroRedundancyOptimizer, "optimizer_class": INNApropLRFree, "sum_over_ranks": True}
 
 
 def scaled_gradients(paths):

@@ -65,6 +65,22 @@ def test_four_processes_in_two_dimensions(four):
     four.run(ranks.tensor_and_data_parallel, ("default",))
 
 
+WRAPPINGS = ("DDP", "FSDP2", "mixture", "tensor parallel", "ZeRO")
+
+
+def test_without_a_learning_rate_two_processes_find_the_distance_of_one(two):
+    two.run(ranks.without_a_learning_rate, WRAPPINGS)
+
+
+def test_without_a_learning_rate_four_processes_find_the_distance_of_one(four):
+    four.run(ranks.without_a_learning_rate, ("FSDP2",), (2, 2))
+
+
+@pytest.mark.slow
+def test_without_a_learning_rate_four_processes_find_it_however_the_model_is_distributed(four):
+    four.run(ranks.without_a_learning_rate, WRAPPINGS)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.__name__)
 def test_four_processes(four, task):

@@ -36,6 +36,7 @@ from torch.testing._internal.common_optimizers import (
 )
 from torch.testing._internal.common_utils import TestCase
 
+import inna.torch
 from inna.torch import INNA, INNAprop
 
 # PyTorch's own compiler imports modules that PyTorch itself has deprecated.
@@ -518,7 +519,8 @@ class TestMachinery(TestCase):
     @optims(INFOS)
     def test_without_kernels_the_default_is_foreach(self, device, dtype, optim_info):
         kind = optim_info.optim_cls
-        path = f"{kind.__module__}._multi_tensor_{kind.__name__.lower()}"
+        function = getattr(inna.torch, kind.__name__.lower())
+        path = f"{function.__module__}._multi_tensor_{function.__name__}"
         for (kwargs, desc), foreach in itertools.product(cases(optim_info, device), (None, True, False)):
             params, closure = least_squares(device, dtype)
             optimizer = kind(params, foreach=foreach, fused=False, **kwargs)

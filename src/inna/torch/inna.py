@@ -230,7 +230,9 @@ def move(
         lists: parameters, gradients, momentums and compensations.
         first: whether this is a parameter's first step, which sets the initial velocity; None without one.
         foreach: the path.
-        **settings: those of the two implementations. With ``temporary_grads``, gradients may be overwritten.
+        **settings: those of the two implementations. With ``temporary_grads``, gradients may be overwritten. A
+            ``time_step`` is the momentum's, and ``decay_lr`` is the learning rate of the decoupled weight decay; None
+            is lr.
     """
     update = _multi_tensor_inna if foreach else _single_tensor_inna
     update(
@@ -261,12 +263,15 @@ def _single_tensor_inna(
     maximize: bool,
     differentiable: bool,
     temporary_grads: bool = False,
+    time_step: float | Tensor | None = None,
+    decay_lr: float | Tensor | None = None,
 ) -> None:
     sign = -1.0 if maximize else 1.0
     shrinkage, penalty = (weight_decay, 0.0) if decoupled_weight_decay else (0.0, weight_decay)
     for i, param in enumerate(params):
         grad, momentum, compensation = grads[i], momentums[i], compensations[i]
         gamma, a, b = (on_device(param.device, value) for value in (lr, alpha, beta))
+        h = gamma if time_step is None else on_device(param.device, time_step)
         if differentiable:
             # Out of place, since autograd needs the old values.
             theta, m, g = param.clone(), momentum.clone(), -grad if maximize else grad
@@ -274,7 +279,7 @@ def _single_tensor_inna(
                 g = g + penalty * theta
             if first is not None and initial_speed is not None:
                 m = m + first[i] * dynamics.initial_momentum(g, b, initial_speed)
-            theta, m = dynamics.step((1 - gamma * shrinkage) * theta, m, g, gamma, a, b)
+            theta, m = dynamics.step((1 - gamma * shrinkage) * theta, m, g, gamma, a, b, h)
             param.copy_(theta)
             momentum.copy_(m)
             continue
@@ -285,12 +290,13 @@ def _single_tensor_inna(
         # Kahan: the step is added to the rounding error so far, and their sum to the parameter.
         target = param if compensation is None else compensation
         if shrinkage:
-            add_scaled(operations, target, param, -gamma * shrinkage)
+            rate = gamma if decay_lr is None else on_device(param.device, decay_lr)
+            add_scaled(operations, target, param, -rate * shrinkage)
         add_scaled(operations, target, momentum, -gamma)
         add_scaled(operations, target, grad, -sign * gamma * b)
         # Not a factor 1 - alpha gamma: rounding it to low precision would change alpha.
-        add_scaled(operations, momentum, momentum, -a * gamma)
-        add_scaled(operations, momentum, grad, sign * gamma * (1 - a * b))
+        add_scaled(operations, momentum, momentum, -a * h)
+        add_scaled(operations, momentum, grad, sign * h * (1 - a * b))
         if compensation is not None:
             reusable = (penalty or temporary_grads) and grad.dtype == param.dtype
             total = grad if reusable else torch.empty_like(param)
@@ -319,11 +325,14 @@ def _multi_tensor_inna(
     maximize: bool,
     differentiable: bool,
     temporary_grads: bool = False,
+    time_step: float | Tensor | None = None,
+    decay_lr: float | Tensor | None = None,
 ) -> None:
     sign = -1.0 if maximize else 1.0
     shrinkage, penalty = (weight_decay, 0.0) if decoupled_weight_decay else (0.0, weight_decay)
     for (device, *_), indices in group_alike(params, momentums, compensations).items():
         gamma, a, b = (on_device(device, value) for value in (lr, alpha, beta))
+        h = gamma if time_step is None else on_device(device, time_step)
         theta, g, m = ([tensors[i] for i in indices] for tensors in (params, grads, momentums))
         held_back = [tensor for tensor in (compensations[i] for i in indices) if tensor is not None]
         if penalty:
@@ -334,11 +343,12 @@ def _multi_tensor_inna(
                 _start(operations, momentum, grad, first[i], sign * (initial_speed - b))
         target = held_back or theta
         if shrinkage:
-            foreach_add_scaled(operations, target, theta, -gamma * shrinkage)
+            rate = gamma if decay_lr is None else on_device(device, decay_lr)
+            foreach_add_scaled(operations, target, theta, -rate * shrinkage)
         foreach_add_scaled(operations, target, m, -gamma)
         foreach_add_scaled(operations, target, g, -sign * gamma * b)
-        foreach_add_scaled(operations, m, m, -a * gamma)
-        foreach_add_scaled(operations, m, g, sign * gamma * (1 - a * b))
+        foreach_add_scaled(operations, m, m, -a * h)
+        foreach_add_scaled(operations, m, g, sign * h * (1 - a * b))
         if held_back:
             reusable = (penalty or temporary_grads) and g[0].dtype == theta[0].dtype
             total = g if reusable else [torch.empty_like(tensor) for tensor in theta]

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
@@ -12,25 +9,19 @@ from torch import Tensor
 from torch.optim.optimizer import ParamsT
 
 from inna import dynamics
+from inna.checks import check_range, check_whole
 from inna.docstrings import insert
-from inna.torch.blocks import blocks, one_by_one
-from inna.torch.inna import add_scaled, foreach_add_scaled, move
+from inna.torch.measures.distance import Share, sliced
+from inna.torch.measures.free_step import SCALARS, FreeGroup, as_number, as_scalar, take_step
 from inna.torch.optimizer import InertialOptimizer, momentum_dtype, zeros_like
-from inna.torch.paths import use_foreach
-from inna.torch.settings import FLAGS
-from inna.torch.tensor_lists import (
-    Operations,
-    Settings,
-    TensorLists,
-    can_sync,
-    coefficient_dtype,
-    count_step,
-    group_alike,
-    next_counts,
-    on_device,
-)
+from inna.torch.paths import Path, use_foreach
+from inna.torch.rescaled_step import innaprop
+from inna.torch.scaling import apply_scaling
+from inna.torch.settings import FLAGS, LOW_PRECISION
+from inna.torch.shards import is_dtensor, to_local
+from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype
 
-__all__ = ["INNAprop", "innaprop"]
+__all__ = ["INNAprop", "INNApropLRFree", "innaprop"]
 
 
 @insert(flags=FLAGS)
@@ -126,14 +117,63 @@ class INNAprop(InertialOptimizer):
         }
         super().__init__(params, defaults)
 
+    @classmethod
+    def lr_free(
+        cls,
+        params: ParamsT,
+        alpha: float | Tensor = dynamics.INNAPROP_DEFAULTS.alpha,
+        beta: float | Tensor = dynamics.INNAPROP_DEFAULTS.beta,
+        *,
+        initial_distance: float = dynamics.LR_FREE_DISTANCE,
+        slice_every: int = 1,
+        **kwargs: Any,
+    ) -> INNApropLRFree:
+        """Make the INNAprop that finds the length of its steps, so that no learning rate has to be tuned.
+
+        Args:
+            params: tensors, named tensors or parameter groups.
+            alpha: viscous damping, > 0.
+            beta: Newtonian damping, with 0 <= beta <= 1/alpha.
+            initial_distance: d_0 > 0, smaller than any weight's way; it grows by itself.
+            slice_every: keep the two further tensors for every so many entries of each parameter only.
+            **kwargs: other arguments of `INNApropLRFree`, which documents the rule.
+
+        Raises:
+            ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
+
+        Example:
+            >>> model = torch.nn.Linear(3, 1)
+            >>> optimizer = INNAprop.lr_free(model.parameters())
+            >>> schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=100)
+        """
+        return INNApropLRFree(
+            params, alpha=alpha, beta=beta, initial_distance=initial_distance, slice_every=slice_every, **kwargs
+        )
+
+    def _adapt(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        adapted = super()._adapt(state_dict)
+        free = "distance" in self.param_groups[0]
+        if any(("distance" in group) is not free for group in adapted["param_groups"]):
+            raise ValueError(
+                "the state dict is of an INNAprop with a learning rate, and this one has none"
+                if free
+                else "the state dict is of INNAprop.lr_free, whose lr is a factor; load it into INNAprop.lr_free"
+            )
+        return adapted
+
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
-        _check_decay(group["weight_decay"], group["beta"])
+        self._check_decay(group["weight_decay"], group["beta"])
         if group["momentum_dtype"] is torch.float16:
             raise ValueError(
                 "momentum_dtype must not be torch.float16 here: mean squares below 6e-8 would become 0 and the step "
                 "infinite; use torch.float32 or torch.bfloat16"
             )
+
+    @staticmethod
+    def _check_decay(weight_decay: float, beta: float | Tensor) -> None:
+        if weight_decay and beta == 0:
+            raise ValueError(f"weight_decay={weight_decay!r} needs beta > 0, got beta={beta!r}")
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         super()._fill_state(param, state, group)
@@ -146,210 +186,300 @@ class INNAprop(InertialOptimizer):
     def _settings(self, group: dict[str, Any]) -> Settings:
         settings = super()._settings(group)
         if not isinstance(settings.beta, Tensor):
-            _check_decay(settings.weight_decay, settings.beta)
+            self._check_decay(settings.weight_decay, settings.beta)
         return settings
 
     def _update(self, lists: TensorLists, **settings: Any) -> None:
         innaprop(lists, **settings)
 
 
-def _check_decay(weight_decay: float, beta: float | Tensor) -> None:
-    if weight_decay and beta == 0:
-        raise ValueError(f"weight_decay={weight_decay!r} needs beta > 0, got beta={beta!r}")
+@insert(flags=FLAGS)
+class INNApropLRFree(INNAprop):
+    r"""INNAprop that finds the length of its steps from the distance to the solution that it estimates.
 
+    .. math::
+        w &= (d/d_0)\, d\, \ell, \qquad
+        r' = \sqrt\sigma\, r + w \langle g, \theta_0 - \theta\rangle, \qquad
+        s' = \sqrt\sigma\, s + w g, \qquad d' = \max(d,\ r'/\|s'\|_1) \\
+        \theta' &= \theta - \frac{d' \ell}{M + \beta} (m + \beta \hat g) \\
+        m' &= (1 - \alpha h) m + h (1 - \alpha\beta) \hat g, \qquad
+        M' = (1 - \alpha h) M + h (1 - \alpha\beta)
 
-def innaprop(
-    lists: TensorLists,
-    *,
-    lr: float | Tensor,
-    alpha: float | Tensor,
-    beta: float | Tensor,
-    sigma: float,
-    eps: float,
-    weight_decay: float = 0.0,
-    initial_speed: float | None = None,
-    maximize: bool = False,
-    foreach: bool | None = None,
-    capturable: bool = False,
-    differentiable: bool = False,
-) -> None:
-    """Take one step of INNAprop on lists of tensors, in place. See `INNAprop` for the rule and the arguments.
+    with the rescaled gradient :math:`\hat g` of `INNAprop`. The distance d estimates how far the farthest weight is
+    from its value at a solution. It starts at :math:`d_0`, never shrinks, and is one for all groups. M is the total
+    weight of the gradients in m, so a step moves each weight by about d. A step that finds a sum that is not finite
+    changes nothing.
 
     Args:
-        lists: parameters, gradients and state, with ``exp_avg_sqs`` and ``steps``.
-        lr, alpha, beta: floats >= 0, or tensors of shape (), which are not read on the host.
+        params: tensors, named tensors or parameter groups. A complex tensor counts as its real and imaginary parts.
+        lr: factor l >= 0 of the step, on which schedules act. A decay to 0 helps. A float, or a tensor of one element.
+        alpha: viscous damping, > 0. A float, or a tensor of one element.
+        beta: Newtonian damping, with 0 <= beta <= 1/alpha. A float, or a tensor of one element.
+        sigma: decay rate of the mean square v, in [0, 1).
+        eps: added to the root, >= 0.
+        weight_decay: lambda >= 0; theta is multiplied by (1 - d' l lambda), and the momentum does not change.
+        initial_distance: d_0 > 0, smaller than any weight's way; it grows by itself. The same in all groups.
+        slice_every: keep ``start`` and ``grad_sum`` for every so many entries of each parameter only. With 11 they take
+            an eleventh of the memory. Sharded parameters (DTensors) need 1.
+        time_step: h of the momentum, with 0 < h <= 1/alpha. None is 0.1/alpha.
+        sum_over_ranks: add the sums over the default process group, each rank of which has other parameters, as in
+            ``ZeroRedundancyOptimizer``. The shards of DTensors are added without it.
+        momentum_dtype: dtype of the momentum and of the mean square, as for `INNAprop`.
+        {flags}
+
+    There is no kernel for it yet, so ``fused`` must not be True, and it cannot be differentiated through. For bfloat16
+    and float16 parameters ``kahan`` must not be False: the first steps would be lost in rounding.
+
+    State per parameter: that of `INNAprop`, ``start`` (theta_0) and ``grad_sum`` (s). Each group has tensors of shape
+    (1,) in float64: ``distance``, ``correlation`` (the group's part of r) and ``average_weight`` (M).
+
+    Raises:
+        ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
+        RuntimeError: at `step`, a gradient is sparse.
+
+    Example:
+        >>> weight = torch.tensor([3.0, -2.0], requires_grad=True)
+        >>> optimizer = INNApropLRFree([weight])
+        >>> schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=200)
+        >>> for _ in range(200):
+        ...     weight.grad = weight.detach().sign()  # of |theta|, with the solution 0
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> bool(weight.abs().max() < 0.1), 0.1 < optimizer.distance <= 3
+        (True, True)
+
+    References:
+        The estimate is Prodigy's (Mishchenko and Defazio, arXiv 2306.06101), on INNAprop's average of rescaled
+        gradients: :doc:`/algorithm`.
     """
-    host = can_sync(lr, capturable)
-    lists = _real(lists)
-    foreach = use_foreach(foreach, lists.params, differentiable=differentiable)
-    rescale = _multi_tensor_innaprop if foreach else _single_tensor_innaprop
-    for part in blocks(lists) if foreach else one_by_one(lists):
-        operations = Operations(at_once=differentiable)
-        counts, first = next_counts(part.steps, lr, host=host)
-        rescaled = rescale(
-            operations,
-            part.params,
-            part.grads,
-            part.momentums,
-            part.exp_avg_sqs,
-            counts,
-            lr=lr,
-            alpha=alpha,
-            beta=beta,
-            sigma=sigma,
-            eps=eps,
-            weight_decay=weight_decay,
-            differentiable=differentiable,
-            host=host,
+
+    settings = INNAprop.settings
+    ranges: ClassVar[dict[str, dict[str, Any]]] = {
+        **INNAprop.ranges,
+        "alpha": {"minimum": 0.0, "exclusive": True},
+    }
+
+    def __init__(
+        self,
+        params: ParamsT,
+        lr: float | Tensor = 1.0,
+        alpha: float | Tensor = dynamics.INNAPROP_DEFAULTS.alpha,
+        beta: float | Tensor = dynamics.INNAPROP_DEFAULTS.beta,
+        sigma: float = dynamics.INNAPROP_DEFAULTS.sigma,
+        eps: float = dynamics.INNAPROP_DEFAULTS.eps,
+        weight_decay: float = 0.0,
+        *,
+        initial_distance: float = dynamics.LR_FREE_DISTANCE,
+        slice_every: int = 1,
+        time_step: float | None = None,
+        sum_over_ranks: bool = False,
+        momentum_dtype: torch.dtype | None = None,
+        kahan: bool | None = None,
+        maximize: bool = False,
+        foreach: bool | None = None,
+        capturable: bool = False,
+        differentiable: bool = False,
+        fused: bool | None = None,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "alpha": alpha,
+            "beta": beta,
+            "sigma": sigma,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "initial_speed": None,
+            "initial_distance": initial_distance,
+            "slice_every": slice_every,
+            "time_step": time_step,
+            "sum_over_ranks": sum_over_ranks,
+            "momentum_dtype": momentum_dtype,
+            "kahan": kahan,
+            "maximize": maximize,
+            "foreach": foreach,
+            "capturable": capturable,
+            "differentiable": differentiable,
+            "fused": fused,
+        }
+        # The parameters whose theta_0 is known to be that of their first step.
+        self._begun: set[Tensor] = set()
+        super(INNAprop, self).__init__(params, defaults)
+
+    @property
+    def distance(self) -> float:
+        """The distance d that it has found; reading it waits for the device."""
+        return float(self.param_groups[0]["distance"])
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with their own settings; missing settings are those of the constructor.
+
+        Raises:
+            ValueError: a setting is out of its range or ``initial_distance`` is another group's, or a parameter is
+                already in another group.
+        """
+        for group in self.param_groups[:1]:
+            first = {**self.defaults, **param_group}["initial_distance"]
+            if first != group["initial_distance"]:
+                raise ValueError(
+                    f"initial_distance must be the same in all groups, got {first!r} beside "
+                    f"{group['initial_distance']!r}"
+                )
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        del group["sum_over_ranks"]  # of the optimizer, not of a group: a state dict must not bring it along
+        found = self.param_groups[0].get("distance", group["initial_distance"])
+        group["distance"] = as_scalar(found, torch.device("cpu")).clone()
+        for name in ("correlation", "average_weight"):
+            group[name] = torch.zeros_like(group["distance"])
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._begun = set()
+        for group in self.param_groups:
+            group.pop("sum_over_ranks", None)
+
+    @staticmethod
+    def _check_decay(weight_decay: float, beta: float | Tensor) -> None:
+        """Any pair is allowed: the momentum does not change."""
+
+    def _adapt(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        adapted = super()._adapt(state_dict)
+        members = [(group, key) for group in adapted["param_groups"] for key in group["params"]]
+        params = [param for group in self.param_groups for param in group["params"]]
+        for i, ((group, key), param) in enumerate(zip(members, params, strict=False)):
+            values = adapted["state"].get(key, {})
+            expected = param.shape if group["slice_every"] == 1 else (-(-param.numel() // group["slice_every"]),)
+            for name in ("start", "grad_sum"):
+                value = values.get(name)
+                fits = (
+                    isinstance(value, Tensor)
+                    and value.shape == expected
+                    and value.is_complex() == param.is_complex() != value.is_floating_point()
+                )
+                if values and not fits:
+                    raise ValueError(
+                        f"the state dict's state of parameter {i}, of shape {tuple(param.shape)}: {name} must be a "
+                        f"tensor of numbers of shape {tuple(expected)}"
+                    )
+        return adapted
+
+    def _check(self, group: dict[str, Any]) -> None:
+        super()._check(group)
+        check_range("initial_distance", group["initial_distance"], minimum=0.0, exclusive=True)
+        check_whole("slice_every", group["slice_every"], 1)
+        if group["time_step"] is not None:
+            check_range("time_step", group["time_step"], minimum=0.0, exclusive=True)
+        alpha, beta = (float(torch.as_tensor(group[name]).detach()) for name in ("alpha", "beta"))
+        dynamics.check_weights(alpha, beta=beta, time_step=group["time_step"])
+        if group["initial_speed"] is not None:
+            raise ValueError(f"initial_speed={group['initial_speed']!r} needs a learning rate; use INNAprop")
+        if group["differentiable"]:
+            raise ValueError("differentiable=True needs a learning rate; use INNAprop")
+        if group["fused"]:
+            raise ValueError("fused=True: INNAprop without a learning rate has no kernel yet; leave it None or False")
+        for name, bounds in SCALARS.items():
+            if name in group:
+                check_range(name, group[name].detach() if isinstance(group[name], Tensor) else group[name], **bounds)
+
+    def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        if param.dtype in LOW_PRECISION and group["kahan"] is not None and not group["kahan"]:
+            raise ValueError(
+                f"kahan must not be False for a parameter in {param.dtype}: the first steps would be lost in rounding"
+            )
+        if group["slice_every"] > 1 and is_dtensor(param):
+            raise ValueError(f"slice_every must be 1 for sharded parameters (DTensors), got {group['slice_every']}")
+        super()._fill_state(param, state, group)
+        if "start" not in state:
+            start = sliced(param.detach(), group["slice_every"])
+            state["start"] = start.clone()
+            state["grad_sum"] = zeros_like(start, coefficient_dtype(param))
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        momentums: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        compensations: list[Tensor | None],
+        steps: list[Tensor],
+        starts: list[Tensor] | None = None,
+        grad_sums: list[Tensor] | None = None,
+        resting: list[Tensor] | None = None,
+    ) -> Path:
+        path = super()._init_group(group, params, grads, momentums, exp_avg_sqs, compensations, steps)
+        device = self.param_groups[0]["params"][0].device  # one for all groups, so that they can be added there
+        for name in SCALARS:
+            group[name] = as_scalar(group[name], device)
+        for param in params:
+            if param not in self._begun and not bool(group["lr"] == 0):
+                # torch.distributed.checkpoint creates the state by a step with lr = 0, before it loads the weights.
+                if float(self.state[param]["step"]) == 0:
+                    self.state[param]["start"].copy_(sliced(param.detach(), group["slice_every"]))
+                self._begun.add(param)
+        for param in group["params"]:
+            state = self.state[param]
+            if param.grad is None:
+                if resting is not None and "grad_sum" in state:
+                    resting.append(state["grad_sum"])
+            elif starts is not None and grad_sums is not None:
+                starts.append(state["start"])
+                grad_sums.append(state["grad_sum"])
+        if path != "fused":
+            return path
+        return "foreach" if use_foreach(None, map(to_local, params), differentiable=False) else "single"
+
+    def _step_groups(self) -> None:
+        host = not any(map(self._keeps_tensors, self.param_groups))
+        groups = [self._gather(group, host=host) for group in self.param_groups]
+        take_step(groups, host=host, sum_over_ranks=self.defaults["sum_over_ranks"])
+
+    def _gather(self, group: dict[str, Any], *, host: bool) -> FreeGroup:
+        """Gather the tensors of a group and its settings; nothing changes."""
+        lists = TensorLists()
+        starts: list[Tensor] = []
+        grad_sums: list[Tensor] = []
+        resting: list[Tensor] = []
+        path = self._init_group(
+            group,
+            lists.params,
+            lists.grads,
+            lists.momentums,
+            lists.exp_avg_sqs,
+            lists.compensations,
+            lists.steps,
+            starts,
+            grad_sums,
+            resting,
         )
-        # The published decay of theta is the decoupled one; `rescale` has applied that of the momentum.
-        move(
-            operations,
-            replace(part, grads=rescaled),
-            first if initial_speed is not None else None,
-            lr=lr,
-            alpha=alpha,
-            beta=beta,
-            weight_decay=weight_decay,
-            initial_speed=initial_speed,
-            decoupled_weight_decay=True,
-            maximize=maximize,
-            foreach=foreach,
-            differentiable=differentiable,
-            temporary_grads=not differentiable,
+        settings = self._settings(group)
+        scaling = self._scaling()
+        if any(value is not None for value in scaling):
+            scaled = apply_scaling(lists, settings, *scaling, host=host, in_place=True)
+            settings = settings._replace(lr=0.0) if scaled is None else scaled
+        lr: Any = settings.lr
+        if not host:
+            device = group["distance"].device
+            lr = torch.as_tensor(lr, dtype=torch.float64, device=device).reshape(())
+            settings = settings._replace(lr=lr)
+        moves = lr != 0
+        sigma: Any = settings.sigma
+        # A group that does not move keeps its part of the sums.
+        if isinstance(moves, Tensor):
+            sigma = torch.where(moves, torch.full_like(lr, sigma), 1.0)
+        elif not moves:
+            sigma = 1.0
+        distance = as_number(group["distance"], host=host)
+        h = group["time_step"]
+        share = Share(
+            lists,
+            starts,
+            grad_sums,
+            resting,
+            group["slice_every"],
+            sigma,
+            dynamics.distance_weight(distance, group["initial_distance"], lr),
+            bool(group["maximize"]),
         )
-        count_step(operations, part.steps, counts)
-        operations.run()
-
-
-def _single_tensor_innaprop(
-    operations: Operations,
-    params: list[Tensor],  # any shapes
-    grads: list[Tensor],  # as params
-    momentums: list[Tensor],  # as params
-    exp_avg_sqs: list[Tensor],  # as params
-    counts: Sequence[float | Tensor],  # () each
-    *,
-    lr: float | Tensor,
-    alpha: float | Tensor,
-    beta: float | Tensor,
-    sigma: float,
-    eps: float,
-    weight_decay: float,
-    differentiable: bool,
-    host: bool,
-) -> list[Tensor]:
-    """Decay the momentums, update the mean squares and return the rescaled gradients, when ``operations`` run."""
-    rescaled = []
-    for param, grad, momentum, exp_avg_sq, count in zip(params, grads, momentums, exp_avg_sqs, counts, strict=True):
-        gamma, a, b = (on_device(param.device, value) for value in (lr, alpha, beta))
-        if differentiable:
-            # Out of place, since autograd needs the old values.
-            if weight_decay:
-                _, m = dynamics.decay_innaprop(param.clone(), momentum.clone(), gamma, a, b, weight_decay)
-                momentum.copy_(m)
-            ghat, v = dynamics.rescale(grad, exp_avg_sq.clone(), max(float(count), 1.0), sigma, eps)
-            exp_avg_sq.copy_(v)
-            rescaled.append(ghat)
-            continue
-        if weight_decay:
-            add_scaled(operations, momentum, param, gamma * weight_decay * (1 / b - a))
-        ghat = torch.empty_like(exp_avg_sq)
-        if host:
-            operations(exp_avg_sq.add_, exp_avg_sq, alpha=sigma - 1)
-            operations(exp_avg_sq.addcmul_, grad, grad, value=1 - sigma)
-        else:
-            _average_on_device(operations, exp_avg_sq, grad, ghat, sigma, gamma)
-        operations(ghat.copy_, exp_avg_sq)
-        operations(ghat.div_, _bias_correction(exp_avg_sq, count, sigma))
-        operations(ghat.sqrt_)
-        operations(ghat.add_, eps)
-        operations(ghat.reciprocal_)
-        operations(ghat.mul_, grad)
-        rescaled.append(ghat)
-    return rescaled
-
-
-def _multi_tensor_innaprop(
-    operations: Operations,
-    params: list[Tensor],  # any shapes
-    grads: list[Tensor],  # as params
-    momentums: list[Tensor],  # as params
-    exp_avg_sqs: list[Tensor],  # as params
-    counts: Sequence[float | Tensor],  # () each
-    *,
-    lr: float | Tensor,
-    alpha: float | Tensor,
-    beta: float | Tensor,
-    sigma: float,
-    eps: float,
-    weight_decay: float,
-    differentiable: bool,
-    host: bool,
-) -> list[Tensor]:
-    rescaled = list(grads)
-    for (device, *_), indices in group_alike(params, momentums).items():
-        gamma, a, b = (on_device(device, value) for value in (lr, alpha, beta))
-        theta, g, m, v = ([tensors[i] for i in indices] for tensors in (params, grads, momentums, exp_avg_sqs))
-        if weight_decay:
-            foreach_add_scaled(operations, m, theta, gamma * weight_decay * (1 / b - a))
-        # The only temporary, turned into the rescaled gradient in place.
-        ghat = [torch.empty_like(exp_avg_sq) for exp_avg_sq in v]
-        corrections = [_bias_correction(exp_avg_sqs[i], counts[i], sigma) for i in indices]
-        if host:
-            operations(torch._foreach_add_, v, v, alpha=sigma - 1)
-            operations(torch._foreach_addcmul_, v, g, g, value=1 - sigma)
-        else:
-            for exp_avg_sq, grad, buffer in zip(v, g, ghat, strict=True):
-                _average_on_device(operations, exp_avg_sq, grad, buffer, sigma, gamma)
-        operations(torch._foreach_copy_, ghat, v)
-        operations(torch._foreach_div_, ghat, corrections)
-        operations(torch._foreach_sqrt_, ghat)
-        operations(torch._foreach_add_, ghat, eps)
-        operations(torch._foreach_reciprocal_, ghat)
-        operations(torch._foreach_mul_, ghat, g)
-        for i, tensor in zip(indices, ghat, strict=True):
-            rescaled[i] = tensor
-    return rescaled
-
-
-def _average_on_device(
-    operations: Operations,
-    exp_avg_sq: Tensor,  # any shape
-    grad: Tensor,  # as exp_avg_sq
-    buffer: Tensor,  # as exp_avg_sq
-    sigma: float,
-    lr: float | Tensor,  # ()
-) -> None:
-    moves = torch.as_tensor(lr != 0, dtype=coefficient_dtype(exp_avg_sq), device=exp_avg_sq.device)
-    weight = (1 - sigma) * moves
-    add_scaled(operations, exp_avg_sq, exp_avg_sq, -weight)
-    operations(buffer.copy_, grad)
-    operations(buffer.mul_, buffer)
-    add_scaled(operations, exp_avg_sq, buffer, weight)
-
-
-def _bias_correction(exp_avg_sq: Tensor, count: float | Tensor, sigma: float) -> Any:
-    if not isinstance(count, Tensor):
-        return 1 - sigma**count
-    # 1 - sigma^t without cancellation in single precision; 1 before the first step.
-    log_sigma = math.log(sigma) if sigma else -math.inf
-    count = count.to(device=exp_avg_sq.device, dtype=coefficient_dtype(exp_avg_sq)).clamp(min=1)
-    return -torch.expm1(count * log_sigma)
-
-
-def _real(lists: TensorLists) -> TensorLists:
-    if not any(param.is_complex() for param in lists.params):
-        return lists
-
-    def view(tensor: Any) -> Any:
-        return torch.view_as_real(tensor.resolve_conj()) if tensor is not None and tensor.is_complex() else tensor
-
-    return TensorLists(
-        params=[view(tensor) for tensor in lists.params],
-        grads=[view(tensor) for tensor in lists.grads],
-        momentums=[view(tensor) for tensor in lists.momentums],
-        exp_avg_sqs=[view(tensor) for tensor in lists.exp_avg_sqs],
-        compensations=[view(tensor) for tensor in lists.compensations],
-        steps=lists.steps,
-    )
+        time_step = dynamics.LR_FREE_TIME_STEP / settings.alpha if h is None else h
+        return FreeGroup(group, share, settings, path == "foreach", time_step, moves)

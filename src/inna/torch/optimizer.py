@@ -246,13 +246,16 @@ class InertialOptimizer(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self._step_groups()
+        return loss
+
+    def _step_groups(self) -> None:
         # All groups are checked before the first one changes.
         launches = [self._prepare(i, group) for i, group in enumerate(self.param_groups)]
         run_together([launch for launch, fused in launches if fused])
         for launch, fused in launches:
             if not fused:
                 launch()
-        return loss
 
     def _scaling(self) -> tuple[Tensor | None, Tensor | None]:
         """GradScaler's ``grad_scale`` and ``found_inf``, which it sets on the optimizer."""

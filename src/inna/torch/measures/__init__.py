@@ -1,0 +1,1 @@
+"""What is measured on all parameters together before a step."""

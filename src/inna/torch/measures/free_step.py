@@ -1,0 +1,142 @@
+"""One step of INNAprop without a learning rate, once the tensors and settings of all groups are gathered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from inna import dynamics
+from inna.torch.measures.distance import Share, measure, sliced
+from inna.torch.rescaled_step import innaprop
+from inna.torch.shards import to_local, to_local_lists
+from inna.torch.tensor_lists import Operations, Settings, on_device
+
+__all__ = ["SCALARS", "FreeGroup", "as_number", "as_scalar", "take_step"]
+
+# What a group keeps of all its parameters, and the ranges: the distance d, its part of r, and the total weight M.
+SCALARS: dict[str, dict[str, Any]] = {
+    "distance": {"minimum": 0.0, "exclusive": True},
+    "correlation": {},
+    "average_weight": {"minimum": 0.0},
+}
+
+
+class FreeGroup(NamedTuple):
+    """A parameter group in one step of `inna.torch.INNApropLRFree`."""
+
+    entries: dict[str, Any]
+    """The group itself."""
+    share: Share
+    settings: Settings
+    foreach: bool
+    time_step: float | Tensor
+    moves: bool | Tensor
+    """Whether its factor is not 0, ()."""
+
+
+def as_scalar(value: Any, device: torch.device) -> Tensor:
+    """``value`` as a group keeps it, (1,) in float64; itself if it is so already.
+
+    Under torch.compile, what is written to a tensor of a group of shape () would be lost.
+    """
+    tensor = torch.as_tensor(value, dtype=torch.float64, device=device)
+    return tensor if tensor.shape == (1,) else tensor.detach().clone().reshape(1)
+
+
+def as_number(
+    scalar: Tensor,  # (1,)
+    *,
+    host: bool,
+) -> Any:
+    """A scalar of a group as a float on the host, else as a tensor of shape ()."""
+    return scalar.item() if host else scalar.reshape(())
+
+
+def take_step(groups: Sequence[FreeGroup], *, host: bool, sum_over_ranks: bool) -> None:
+    """Estimate the distance from all groups, and step each.
+
+    Args:
+        groups: all groups of an optimizer.
+        host: read the sums on the host, which then decides whether the step is taken.
+        sum_over_ranks: as for `measure`.
+    """
+    if host and not any(group.moves for group in groups):
+        return
+    kept = groups[0].entries["distance"]
+    sums: Any = measure([group.share for group in groups], kept.device, sum_over_ranks=sum_over_ranks)
+    sums = sums.tolist() if host else sums.unbind()
+    distance = as_number(kept, host=host)
+    correlations = [
+        dynamics.accumulate(
+            as_number(group.entries["correlation"], host=host), moved, group.share.weight, group.share.sigma
+        )
+        for group, moved in zip(groups, sums, strict=False)
+    ]
+    total, norm = sum(correlations), sums[-1]
+    grown = dynamics.grow_distance(distance, total, norm)
+    finite: Tensor | None = None
+    if not host:
+        finite = torch.isfinite(total) & torch.isfinite(norm)
+        grown = torch.where(finite, grown, distance)
+    elif not (math.isfinite(total) and math.isfinite(norm)):
+        return
+    for group, correlation in zip(groups, correlations, strict=True):
+        _move(group, grown, correlation, finite)
+
+
+def _move(group: FreeGroup, distance: Any, correlation: Any, finite: Tensor | None) -> None:
+    """Store a group's sums, then step it; ``finite`` is whether all sums are, () , and None on the host."""
+    entries, share, settings = group.entries, group.share, group.settings
+    operations = Operations()
+    average = as_number(entries["average_weight"], host=finite is None)
+    total = average + settings.beta
+    total = total + (total == 0) * 1.0  # then the momentum is 0, and so is the step
+    new_average = dynamics.update_average(average, 1.0, group.time_step, settings.alpha, settings.beta)
+    length, time_step, lists = distance * settings.lr, group.time_step, to_local_lists(share.lists)
+    if finite is None:
+        values = {"distance": distance}
+        if group.moves:
+            values |= {"correlation": correlation, "average_weight": new_average}
+        for name, value in values.items():
+            operations(entries[name].fill_, value)
+        if not group.moves:
+            return operations.run()
+    else:
+        moves = finite & group.moves
+        length, time_step = (
+            torch.where(moves, value, torch.zeros_like(length))
+            for value in (length, torch.as_tensor(time_step, dtype=length.dtype, device=length.device))
+        )
+        lists.grads = [torch.where(on_device(grad.device, moves), grad, 0) for grad in lists.grads]
+        for name, new in (("correlation", correlation), ("average_weight", new_average)):
+            operations(entries[name].copy_, torch.where(moves, new, entries[name]))
+        operations(entries["distance"].copy_, distance.reshape(1))
+    for grad_sum, grad in zip(map(to_local, share.grad_sums), lists.grads, strict=True):
+        part = sliced(grad, share.slice_every)
+        if finite is None:
+            operations(grad_sum.mul_, share.sigma**0.5)
+            operations(grad_sum.add_, part, alpha=share.weight)
+        else:
+            weight, sigma, here = (on_device(part.device, value) for value in (share.weight, share.sigma, moves))
+            new_sum = dynamics.accumulate(grad_sum, part.to(grad_sum.dtype), weight, sigma)
+            operations(grad_sum.copy_, torch.where(here, new_sum, grad_sum))
+    operations.run()
+    innaprop(
+        lists,
+        lr=length / total,
+        alpha=settings.alpha,
+        beta=settings.beta,
+        sigma=settings.sigma or 0.0,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        maximize=settings.maximize,
+        foreach=group.foreach,
+        capturable=entries["capturable"],
+        time_step=time_step,
+        decay_lr=length,
+    )
+    return None
