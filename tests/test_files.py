@@ -9,10 +9,12 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+import inna.files
 from inna.files import (
     FRESH,
     DamagedFileError,
@@ -119,8 +121,6 @@ def test_a_locked_file_is_locked_through_every_write_and_until_its_writer_ends(t
 
 
 def test_a_file_taken_for_abandoned_before_it_was_locked_is_made_again(tmp_path, monkeypatch):
-    import inna.files
-
     created, make = [], inna.files._created
 
     def removed_at_first(folder):
@@ -141,6 +141,59 @@ def test_a_file_taken_for_abandoned_before_it_was_locked_is_made_again(tmp_path,
     write_whole(tmp_path / "whole", b"content")
     assert len(created) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_writers_and_those_who_remove_what_was_abandoned_do_not_disturb_each_other(tmp_path, kind):
+    """At any moment between the creation of a temporary file, its lock and its use."""
+    errors, ended = [], threading.Event()
+
+    def write(number):
+        try:
+            for i in range(100):
+                if kind == "file":
+                    write_whole(tmp_path / f"{number}-{i}", b"content")
+                else:
+                    with temporary_folder(tmp_path) as folder:
+                        (folder / "part").write_bytes(b"content")
+                        (folder / "part").replace(tmp_path / f"{number}-{i}")
+        except BaseException as error:
+            errors.append(error)
+
+    def remove():
+        while not ended.is_set():
+            remove_abandoned(tmp_path)
+
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(2)]
+    removers = [threading.Thread(target=remove) for _ in range(2)]
+    for thread in [*writers, *removers]:
+        thread.start()
+    for thread in writers:
+        thread.join()
+    ended.set()
+    for thread in removers:
+        thread.join()
+    assert errors == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        f"{number}-{i}" for number in range(2) for i in range(100)
+    )
+    assert all(path.read_bytes() == b"content" for path in tmp_path.iterdir())
+
+
+def test_a_file_taken_for_abandoned_before_it_was_opened_is_made_again(tmp_path, monkeypatch):
+    created, made = inna.files._created, []
+
+    def removed_at_once(folder):
+        path = created(folder)
+        made.append(path)
+        if len(made) == 1:
+            path.unlink()
+        return path
+
+    monkeypatch.setattr(inna.files, "_created", removed_at_once)
+    write_whole(tmp_path / "whole", b"content")
+    assert (tmp_path / "whole").read_bytes() == b"content"
+    assert len(made) == 2
 
 
 def test_without_locks_a_file_counts_as_held_while_it_is_fresh(tmp_path, monkeypatch):

@@ -195,8 +195,7 @@ def is_locked(path: Path) -> bool:
         OSError: it cannot be read.
     """
     with _opened(path, folder=True) as descriptor:
-        held = _is_held(descriptor)
-        return time.time() - os.fstat(descriptor).st_mtime < FRESH if held is None else held
+        return _counts_as_held(descriptor)
 
 
 def remove_abandoned(folder: Path) -> None:
@@ -206,10 +205,11 @@ def remove_abandoned(folder: Path) -> None:
     """
     here = f".{socket.gethostname()}-"
     for path in folder.glob(".*-*-*.tmp"):
-        with contextlib.suppress(OSError, DamagedFileError):
-            if is_locked(path) or not (path.name.startswith(here) or time.time() - path.stat().st_mtime >= FRESH):
-                continue
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        # Removed under a shared lock: a writer that has created it and not locked it yet waits, and then makes another.
+        with contextlib.suppress(OSError, DamagedFileError), _opened(path, folder=True) as descriptor:
+            fresh = time.time() - os.fstat(descriptor).st_mtime < FRESH
+            if not _counts_as_held(descriptor) and (path.name.startswith(here) or not fresh):
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -225,7 +225,10 @@ def _lock_new(create: Callable[[], Path]) -> tuple[Path, int]:
     """Create a file or folder and lock it; return it with the open descriptor."""
     while True:
         path = create()
-        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        try:
+            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+        except FileNotFoundError:
+            continue  # it was taken for abandoned before it was opened
         try:
             with contextlib.suppress(OSError):  # the file system has no locks
                 if fcntl is not None:
@@ -270,6 +273,12 @@ def _opened(path: Path, *, folder: bool = False) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def _counts_as_held(descriptor: int) -> bool:
+    """Return whether a writer holds a file, as `is_locked`. If not, ``descriptor`` keeps a shared lock."""
+    held = _is_held(descriptor)
+    return time.time() - os.fstat(descriptor).st_mtime < FRESH if held is None else held
 
 
 def _is_held(descriptor: int) -> bool | None:

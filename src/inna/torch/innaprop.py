@@ -12,7 +12,7 @@ from inna import dynamics
 from inna.checks import check_range, check_whole
 from inna.docstrings import insert
 from inna.torch.measures.distance import Share, sliced
-from inna.torch.measures.free_step import SCALARS, FreeGroup, as_number, as_scalar, take_step
+from inna.torch.measures.free_step import LONGEST, SCALARS, FreeGroup, as_number, as_scalar, take_step
 from inna.torch.optimizer import InertialOptimizer, momentum_dtype, zeros_like
 from inna.torch.paths import Path, use_foreach
 from inna.torch.rescaled_step import innaprop
@@ -326,6 +326,7 @@ class INNApropLRFree(INNAprop):
                 )
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        self._make_plain(group)
         del group["sum_over_ranks"]  # of the optimizer, not of a group: a state dict must not bring it along
         found = self.param_groups[0].get("distance", group["initial_distance"])
         group["distance"] = as_scalar(found, torch.device("cpu")).clone()
@@ -339,16 +340,30 @@ class INNApropLRFree(INNAprop):
             group.pop("sum_over_ranks", None)
 
     @staticmethod
+    def _make_plain(group: dict[str, Any]) -> None:
+        """Turn the checked numbers of a group into Python's, and its scalars into tensors."""
+        for name, kind in (("initial_distance", float), ("time_step", float), ("slice_every", int)):
+            if group.get(name) is not None:
+                group[name] = kind(group[name])
+        for name in SCALARS.keys() & group.keys():
+            group[name] = as_scalar(float(group[name]), torch.device("cpu"))
+
+    @staticmethod
     def _check_decay(weight_decay: float, beta: float | Tensor) -> None:
         """Any pair is allowed: the momentum does not change."""
 
     def _adapt(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         adapted = super()._adapt(state_dict)
+        for group in adapted["param_groups"]:
+            self._make_plain(group)
+            if missing := sorted(SCALARS.keys() - group.keys()):
+                raise ValueError(f"a group of the state dict lacks {missing[0]!r}")
         members = [(group, key) for group in adapted["param_groups"] for key in group["params"]]
         params = [param for group in self.param_groups for param in group["params"]]
         for i, ((group, key), param) in enumerate(zip(members, params, strict=False)):
             values = adapted["state"].get(key, {})
-            expected = param.shape if group["slice_every"] == 1 else (-(-param.numel() // group["slice_every"]),)
+            every = {**self.defaults, **group}["slice_every"]
+            expected = param.shape if every == 1 else (-(-param.numel() // every),)
             for name in ("start", "grad_sum"):
                 value = values.get(name)
                 fits = (
@@ -369,7 +384,10 @@ class INNApropLRFree(INNAprop):
         check_whole("slice_every", group["slice_every"], 1)
         if group["time_step"] is not None:
             check_range("time_step", group["time_step"], minimum=0.0, exclusive=True)
-        alpha, beta = (float(torch.as_tensor(group[name]).detach()) for name in ("alpha", "beta"))
+        dampings = (group["alpha"], group["beta"])
+        alpha, beta = (float(value.detach() if isinstance(value, Tensor) else value) for value in dampings)
+        if group["time_step"] is None and dynamics.LR_FREE_TIME_STEP / alpha > LONGEST:
+            raise ValueError(f"alpha={alpha!r} is too small for the time step 0.1/alpha; give time_step")
         dynamics.check_weights(alpha, beta=beta, time_step=group["time_step"])
         if group["initial_speed"] is not None:
             raise ValueError(f"initial_speed={group['initial_speed']!r} needs a learning rate; use INNAprop")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -167,7 +167,7 @@ class InertialOptimizer(Optimizer):
             )
         groups = [{**group, **plain_flags(group)} for group in state_dict["param_groups"]]
         of_the_authors = version is None and (
-            any("psi" in values for values in state_dict["state"].values())
+            any(isinstance(values, Mapping) and "psi" in values for values in state_dict["state"].values())
             or any("decaypower" in group for group in groups)
         )
         for group, params in zip(groups, self._params_by_group(), strict=False):

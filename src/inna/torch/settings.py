@@ -64,6 +64,8 @@ def check_settings(group: Mapping[str, Any], ranges: Mapping[str, Mapping[str, A
     """
     for name, bounds in ranges.items():
         value = group[name]
+        if isinstance(value, Tensor) and value.is_complex():
+            raise ValueError(f"{name} must be real, got {value.detach()!r}")
         # float() of a tensor that requires a gradient warns.
         check_range(name, value.detach() if isinstance(value, Tensor) else value, **bounds)
     if group["initial_speed"] is not None:

@@ -121,7 +121,9 @@ def _origin(values: Mapping[str, Any], group: Mapping[str, Any], known: Collecti
 def _refusal(name: str, value: Any, param: Tensor) -> str:
     if name == "step":
         try:
-            count = float(value.detach() if isinstance(value, Tensor) else value)
+            count = (
+                math.nan if isinstance(value, str) else float(value.detach() if isinstance(value, Tensor) else value)
+            )
         except (TypeError, ValueError, RuntimeError):
             count = math.nan
         return "" if math.isfinite(count) and count >= 0 else f"step must be one number >= 0, got {_kind(value)}"

@@ -15,7 +15,7 @@ from inna.torch.rescaled_step import innaprop
 from inna.torch.shards import to_local, to_local_lists
 from inna.torch.tensor_lists import Operations, Settings, on_device
 
-__all__ = ["SCALARS", "FreeGroup", "as_number", "as_scalar", "take_step"]
+__all__ = ["LONGEST", "SCALARS", "FreeGroup", "as_number", "as_scalar", "take_step"]
 
 # What a group keeps of all its parameters, and the ranges: the distance d, its part of r, and the total weight M.
 SCALARS: dict[str, dict[str, Any]] = {
@@ -23,6 +23,9 @@ SCALARS: dict[str, dict[str, Any]] = {
     "correlation": {},
     "average_weight": {"minimum": 0.0},
 }
+
+# The largest distance and time step: beyond it, steps in single precision overflow.
+LONGEST = 1e30
 
 
 class FreeGroup(NamedTuple):
@@ -80,9 +83,9 @@ def take_step(groups: Sequence[FreeGroup], *, host: bool, sum_over_ranks: bool) 
     grown = dynamics.grow_distance(distance, total, norm)
     finite: Tensor | None = None
     if not host:
-        finite = torch.isfinite(total) & torch.isfinite(norm)
+        finite = torch.isfinite(total) & torch.isfinite(norm) & (grown < LONGEST)
         grown = torch.where(finite, grown, distance)
-    elif not (math.isfinite(total) and math.isfinite(norm)):
+    elif not (math.isfinite(total) and math.isfinite(norm) and grown < LONGEST):
         return
     for group, correlation in zip(groups, correlations, strict=True):
         _move(group, grown, correlation, finite)
