@@ -27,6 +27,7 @@ __all__ = [
     "DamagedFileError",
     "LockedFile",
     "canonical",
+    "check_folder",
     "describe_damage",
     "is_locked",
     "open_file",
@@ -183,6 +184,19 @@ def describe_damage(path: Path, error: Exception) -> str:
     if isinstance(error, OSError):
         return f"{path}: cannot be read ({error.strerror or error})"
     return str(error) if isinstance(error, DamagedFileError) else f"{path}: not what inna writes ({error})"
+
+
+def check_folder(folder: Path) -> None:
+    """Check that ``folder`` is a folder, or that nothing else is in its place or above it.
+
+    Raises:
+        ValueError: it cannot be made.
+    """
+    for place in (folder, *folder.parents):
+        if place.is_dir():
+            return
+        if place.exists():
+            raise ValueError(f"{place} is not a folder")
 
 
 def is_locked(path: Path) -> bool:

@@ -15,7 +15,7 @@ def parse_settings(specification: str, settings: str) -> dict[str, str]:
         settings: its settings; "" for none.
 
     Raises:
-        ValueError: a setting is not written in this form.
+        ValueError: a setting is not written in this form, or given twice.
 
     >>> parse_settings("adam:lr=.01,betas=(.9,.99)", "lr=.01,betas=(.9,.99)")
     {'lr': '.01', 'betas': '(.9,.99)'}
@@ -25,5 +25,7 @@ def parse_settings(specification: str, settings: str) -> dict[str, str]:
         name, _, value = (text.strip() for text in part.partition("="))
         if not name or not value:
             raise ValueError(f"{specification}: settings are written name=value,name=value; got {part!r}")
+        if name in parsed:
+            raise ValueError(f"{specification}: {name} is given twice")
         parsed[name] = value
     return parsed

@@ -222,6 +222,12 @@ SLOWLY_REFUSED = [
     (["compare", "--task", tiny_task.PATH.replace("make_task", "make_nothing")], "must return"),
     (["compare", "--device", "abacus"], "device 'abacus'"),
 ]
+INTO_FOLDERS = [
+    ["train", "--out"],
+    ["train", "--tensorboard"],
+    ["landscape", "--out"],
+    ["reproduce", "fig1", "--out"],
+]
 QUICKLY_REFUSED = [
     (["compare", "--dataset", "nonsense"], "dataset must be one of digits"),
     (["compare", "--dataset", "digits", "--task", "a.py:b"], "not both"),
@@ -239,6 +245,9 @@ QUICKLY_REFUSED = [
     (["compare", "--budget", "3runs"], "does not pay"),
     (["compare", "--minutes", "0"], "minutes must be a finite number > 0"),
     (["status", "nowhere"], "nowhere: no such folder"),
+    (["compare", "--optimizer", "inna:alpha=.5,alpha=.1"], "inna:alpha=.5,alpha=.1: alpha is given twice"),
+    (["compare", "--out", f"{__file__}/rows"], "for --out. .*test_cli.py is not a folder"),
+    *(([*line, __file__], "test_cli.py is not a folder") for line in INTO_FOLDERS),
     (["compare", "--jobs", "0"], "jobs must be a whole number >= 1, got 0"),
     (["compare", "--bogus"], "--bogus"),
     (["train", "adam", "--lr", "-1"], "lr must be a finite number > 0"),

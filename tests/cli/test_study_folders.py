@@ -58,7 +58,7 @@ def test_in_a_folder_that_was_named_another_study_is_kept_and_said(capsys):
     assert (
         f"here contained another study (other epochs); its rows stay, its description is kept as {kept.name}\n" in shown
     )
-    assert "1 runs done, 1 to do" in shown  # the tuning run is shared
+    assert "1 run done, 1 to do" in shown  # the tuning run is shared
     kept.rename("here/study.json")
     assert Study.load(Path("here")) == before
 

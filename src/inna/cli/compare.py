@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from inna.cli.options import (
+    OUTPUT,
     Compute,
     DataFolder,
     DataFolderOptions,
@@ -45,6 +46,7 @@ def compare(
     ] = (),
     out: Annotated[
         Path | None,
+        OUTPUT,
         Parameter(
             help="Folder of the results and the report. [default: runs/NAME, or runs/NAME-DIGEST if runs/NAME contains "
             "another study]"

@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import arguments, checking, listed
+from inna.cli.options import OUTPUT, arguments, checking, listed
 from inna.dynamics import INNA_DEFAULTS
 from inna.experiments.formatting import print_line
 
@@ -65,7 +65,9 @@ def landscape(
         Parameter(help="Write playground.html instead, a page with sliders that runs the optimizers in the browser."),
     ] = False,
     show: Annotated[bool, Parameter(help="Open the page in the browser.")] = False,
-    out: Annotated[Path | None, Parameter(help="Folder of the files. [default: runs/landscape-OBJECTIVE]")] = None,
+    out: Annotated[
+        Path | None, OUTPUT, Parameter(help="Folder of the files. [default: runs/landscape-OBJECTIVE]")
+    ] = None,
 ) -> int:
     """Draw the paths of INNA and other optimizers on a landscape, with loss and energy. Needs no torch.
 

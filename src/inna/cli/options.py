@@ -19,6 +19,7 @@ from inna.experiments.study.options import ComputeOptions, ProtocolOptions, Tuni
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.tasks.catalogue import split_subset, with_width
 from inna.experiments.tasks.data_file import has_changed, is_data_file
+from inna.files import check_folder
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from inna.experiments.study.study import Study
 
 __all__ = [
+    "OUTPUT",
     "BuiltinTask",
     "BuiltinTaskOptions",
     "Compute",
@@ -57,6 +59,15 @@ def checking() -> Iterator[None]:
         yield
     except (ValueError, FileNotFoundError, NotADirectoryError, ImportError) as error:
         raise UsageError(str(error)) from error
+
+
+def _check_output(_: Any, folder: Path | None) -> None:
+    if folder is not None:
+        check_folder(folder)
+
+
+OUTPUT = Parameter(validator=_check_output)
+"""For a folder that a command writes into: it is refused before anything is computed if it cannot be made."""
 
 
 def listed(kind: Callable[[str], object], kinds: str = "words") -> Parameter:

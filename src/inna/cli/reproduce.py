@@ -11,6 +11,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from inna.cli.options import (
+    OUTPUT,
     BuiltinTask,
     BuiltinTaskOptions,
     DataFolder,
@@ -57,6 +58,7 @@ def reproduce(
     ] = False,
     out: Annotated[
         Path | None,
+        OUTPUT,
         Parameter(
             help="Folder for results and report. [default: runs/reproduce-DATASET-NETWORK-SCALE, runs/reproduce-fig1 "
             "for fig1 alone]",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import Compute, DataFolder, DataFolderOptions, Task, TaskOptions, checking, default_folder
+from inna.cli.options import OUTPUT, Compute, DataFolder, DataFolderOptions, Task, TaskOptions, checking, default_folder
 from inna.experiments.formatting import print_line
 from inna.experiments.study.options import ComputeOptions, TrainingOptions
 from inna.experiments.sweep.options import LogOptions
@@ -25,7 +25,7 @@ def train(
     training: Annotated[TrainingOptions, Parameter(name="*")] = TrainingOptions(),
     log: Annotated[LogOptions, Parameter(name="*")] = LogOptions(),
     out: Annotated[
-        Path | None, Parameter(help="Folder of the result and the checkpoint. [default: runs/NAME-train]")
+        Path | None, OUTPUT, Parameter(help="Folder of the result and the checkpoint. [default: runs/NAME-train]")
     ] = None,
     task: Task = TaskOptions(),
     data: DataFolder = DataFolderOptions(),

@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from inna.experiments.formatting import duration, print_line, printable
+from inna.experiments.formatting import count, duration, print_line, printable
 from inna.experiments.rows.results import divergence_sentence
 from inna.experiments.rows.run import Run, describe
 from inna.experiments.study.remaining import Outlook
@@ -206,10 +206,8 @@ class TrainingProgress:
 
 
 def _headline(study: Study, folder: Path, outlook: Outlook) -> str:
-    return (
-        f"{study.dataset}: {len(study.contenders)} optimizers, {outlook.done} runs done, {outlook.left} to do, "
-        f"results in {folder}"
-    )
+    optimizers, done = count(len(study.contenders), "optimizer"), count(outlook.done, "run")
+    return f"{study.dataset}: {optimizers}, {done} done, {outlook.left} to do, results in {folder}"
 
 
 def _outcome(label: str, run: Run, result: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from inna.experiments.rows.row_files import trajectory_name
 from inna.experiments.rows.run import Run
+from inna.files import check_folder
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -20,10 +21,12 @@ def check_tensorboard(folder: Path | None) -> None:
     """Check that logs can be written into ``folder``; None is always right.
 
     Raises:
-        ValueError: the package tensorboard is not installed.
+        ValueError: the package tensorboard is not installed, or the folder cannot be made.
     """
     if folder is not None and find_spec("tensorboard") is None:
         raise ValueError("--tensorboard needs the package tensorboard: pip install 'inna[tensorboard]'")
+    if folder is not None:
+        check_folder(folder)
 
 
 class EventLog:
