@@ -205,7 +205,8 @@ def contender(
     if tuned.ranges and not search:
         raise ValueError(f"{text}: the range {tuned.ranges[0].text} needs --tuning halving")
     space = _space(tuned, named.parse(tuned.fixed).optimizer) if search else ()
-    shown = [f"lr={tuned.lr:g}"] if tuned.lr is not None else []
+    given = tuned.lr is not None and LEARNING_RATE in split(text)[1]
+    shown = [f"lr={tuned.lr:g}"] if given else []
     spec = named.parse(tuned.fixed, [each.name for each in space], [*shown, *(each.text for each in tuned.ranges)])
     return Contender(
         spec.label,

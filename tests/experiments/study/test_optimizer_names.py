@@ -6,6 +6,7 @@ import inspect
 
 import pytest
 
+from inna.experiments.comparison import contender
 from inna.experiments.study import optimizer_names
 from inna.experiments.study.optimizer_names import (
     DEFAULT_OPTIMIZERS,
@@ -13,6 +14,7 @@ from inna.experiments.study.optimizer_names import (
     check_reference,
     check_specification,
     names,
+    parse_tuned,
 )
 from inna.experiments.training import optimizers
 
@@ -30,6 +32,16 @@ def test_settings_are_those_of_the_signature(name):
         check_specification(f"{name}:{setting}=1")
     with pytest.raises(ValueError, match=r"has no setting 'x'; it has " + ", ".join(accepted)):
         check_specification(f"{name}:x=1")
+
+
+def test_the_factor_of_an_optimizer_without_a_learning_rate_is_not_tuned():
+    assert parse_tuned("innaprop-lr-free") == ("innaprop-lr-free", 1.0, ())
+    assert parse_tuned("innaprop-lr-free:lr=.5").lr == 0.5
+    assert parse_tuned("innaprop").lr is None
+    for search in (False, True):
+        own = contender("innaprop-lr-free", search=search)
+        assert (own.label, own.grid, own.space) == ("INNAprop lr-free (0.1, 0.9)", (1.0,), ())
+    assert contender("innaprop-lr-free:lr=.5").label == "INNAprop lr-free (0.1, 0.9, lr=0.5)"
 
 
 def test_what_no_source_tells_is_left_to_the_import(monkeypatch):

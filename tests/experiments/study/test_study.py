@@ -77,7 +77,9 @@ def test_where_everything_diverges_smaller_steps_are_tried():
 
 def test_a_single_step_size_is_not_extended():
     alone = Contender("SGD", "sgd", grid=(0.1,), qs=(0.0,))
-    assert len(carry_out(study(alone), alone, bowl(1.0))) == 1
+    rows = carry_out(study(alone), alone, bowl(1.0))
+    assert len(rows) == 1
+    assert state(study(alone), alone, rows).choice.edge == 0  # no other was to be tried
 
 
 @given(

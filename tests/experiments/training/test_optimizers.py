@@ -15,7 +15,7 @@ from inna.experiments.comparison import contender
 from inna.experiments.study.optimizer_names import NAMED
 from inna.experiments.tasks.fingerprint import SCHEME
 from inna.experiments.training.optimizers import build, default_lr, names, parse
-from inna.torch import INNA, INNAprop
+from inna.torch import INNA, INNAprop, INNApropLRFree
 
 
 def built(text, lr=0.25):
@@ -30,6 +30,7 @@ def built(text, lr=0.25):
         ("inna", INNA, {"alpha": INNA_DEFAULTS.alpha, "beta": INNA_DEFAULTS.beta}),
         ("INNA:alpha=.1,beta=2,initial_speed=1", INNA, {"alpha": 0.1, "beta": 2.0, "initial_speed": 1.0}),
         ("innaprop:sigma=.9", INNAprop, {"sigma": 0.9, "alpha": 0.1, "beta": 0.9}),
+        ("innaprop-lr-free:slice_every=11", INNApropLRFree, {"slice_every": 11, "alpha": 0.1, "beta": 0.9}),
         ("sgd", torch.optim.SGD, {"momentum": 0}),
         ("heavy-ball", torch.optim.SGD, {"momentum": 0.9, "nesterov": False}),
         ("heavy-ball:momentum=.95", torch.optim.SGD, {"momentum": 0.95}),
@@ -95,7 +96,7 @@ def test_default_step_sizes_are_the_classes_own():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("nonsense", "there is no optimizer 'nonsense'; there are inna, innaprop, sgd"),
+        ("nonsense", "there is no optimizer 'nonsense'; there are inna, innaprop, innaprop-lr-free, sgd"),
         ("inna:gamma=1", "inna has no setting 'gamma'; it has alpha, beta"),
         ("inna:alpha", "settings are written name=value"),
         ("inna:alpha=", "name=value"),

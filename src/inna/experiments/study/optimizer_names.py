@@ -38,13 +38,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Named:
-    """A built-in optimizer: its class, its label, the settings of its name, and the space that a search tunes."""
+    """A built-in optimizer: its class, its label, the settings of its name, and the space that a search tunes.
+
+    ``lr`` is the factor of the step of an optimizer that has no learning rate to tune.
+    """
 
     target: str
     label: str
     settings: Mapping[str, Any]
     space: tuple[Dimension, ...]
     dampings: tuple[float, float] | None = None
+    lr: float | None = None
 
 
 _MOMENTUM = Dimension("momentum", 0.5, 0.99, "near one", default=0.9)
@@ -69,6 +73,14 @@ NAMED: Mapping[str, Named] = {
         {},
         (learning_rate(1e-5, 0.1), *_dampings(INNAPROP_DEFAULTS.alpha, INNAPROP_DEFAULTS.beta)),
         (INNAPROP_DEFAULTS.alpha, INNAPROP_DEFAULTS.beta),
+    ),
+    "innaprop-lr-free": Named(
+        "inna.torch:INNApropLRFree",
+        "INNAprop lr-free",
+        {},
+        (),
+        (INNAPROP_DEFAULTS.alpha, INNAPROP_DEFAULTS.beta),
+        lr=1.0,
     ),
     "sgd": Named("torch.optim:SGD", "SGD", {}, (learning_rate(1e-3, 10.0),)),
     "heavy-ball": Named("torch.optim:SGD", "heavy ball", {"momentum": 0.9}, (learning_rate(1e-4, 1.0), _MOMENTUM)),
@@ -125,7 +137,7 @@ class Tuned(NamedTuple):
 
     Attributes:
         fixed: the specification of the settings that have one value.
-        lr: the learning rate (γ), if it has one.
+        lr: the learning rate (γ), if it has one, or an optimizer's own that is not tuned.
         ranges: the ranges given, which may be of the learning rate, too.
     """
 
@@ -150,7 +162,7 @@ def parse_tuned(text: str) -> Tuned:
     """
     name, given = split(text)
     known = {each.name: each for each in (NAMED[name].space if name in NAMED else UNKNOWN_SPACE)}
-    lr, fixed, ranges = None, {}, []
+    lr, fixed, ranges = NAMED[name].lr if name in NAMED else None, {}, []
     for key, value in given.items():
         low, dots, high = value.partition("..")
         if dots:

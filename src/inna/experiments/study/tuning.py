@@ -65,7 +65,7 @@ def state(study: Study, contender: Contender, rows: Rows) -> Tuning:
         plan, choice, stage, ahead = search(study, contender, rows)
     else:
         plan, stage, ahead = _plan(study, contender, rows), "", Ahead()
-        choice = _choose(Tuning(plan, None, ()).results(rows))
+        choice = _choose(Tuning(plan, None, ()).results(rows), tuned=len(contender.grid) > 1)
     return Tuning(plan, choice, () if choice is None else tuple(study.final_runs(choice)), stage, ahead)
 
 
@@ -87,13 +87,13 @@ def _plan(study: Study, contender: Contender, rows: Rows) -> tuple[Run, ...]:
     return tuple(plan[: study.tuning_limit])
 
 
-def _choose(results: list[tuple[Run, Result]]) -> Choice | None:
+def _choose(results: list[tuple[Run, Result]], *, tuned: bool) -> Choice | None:
     best, result = min(results, key=lambda item: final_loss(item[1]), default=(None, {}))
     if best is None or math.isinf(final_loss(result)):
         return None
     lrs = [run.lr for run, _ in results if run.decay == best.decay]
     edge = -1 if best.lr == min(lrs) else 1 if best.lr == max(lrs) else 0
-    return Choice(best, final_loss(result), edge)
+    return Choice(best, final_loss(result), edge if tuned else 0)
 
 
 def _coarse_to_fine(count: int) -> list[int]:
