@@ -94,6 +94,13 @@ def code_lines(source: str) -> int:
     return sum(bool(line.strip()) and not line.lstrip().startswith("#") and n not in texts for n, line in lines)
 
 
+def first_lines(source: str) -> list[str]:
+    """The first lines of the docstrings in ``source``."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = (ast.get_docstring(node) for node in ast.walk(ast.parse(source)) if isinstance(node, documented))
+    return [text.splitlines()[0] for text in found if text]
+
+
 def unfinished(source: str) -> list[str]:
     """The lines that announce missing work."""
     return [line.strip() for line in source.splitlines() if any(mark in line for mark in ("TODO", "FIXME", "XXX"))]

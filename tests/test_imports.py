@@ -15,6 +15,7 @@ import inna
 from source_rules import (
     circles,
     code_lines,
+    first_lines,
     forbidden_imports,
     import_graph,
     read_sources,
@@ -118,6 +119,7 @@ ALLOWED["inna.experiments.training"] |= {"inna.dynamics", "inna.schedules", "inn
 ALLOWED["inna.experiments.study"] |= {"inna.dynamics", "inna.specifications"}
 MOST_MODULES = 12
 MOST_LINES = 400
+LONGEST_FIRST_LINE = 79
 LONGER: dict[str, str] = {}  # module -> why it is longer
 
 SOURCES = read_sources(Path(inna.__file__).parent)
@@ -202,6 +204,14 @@ def test_modules_are_short():
     lengths = {module: code_lines(source) for module, source in SOURCES.items()}
     assert {module for module, lines in lengths.items() if lines > MOST_LINES} == LONGER.keys()
     assert all(LONGER.values())
+
+
+def test_docstrings_begin_with_one_short_statement():
+    lines = [(module, line) for module, source in SOURCES.items() for line in first_lines(source)]
+    assert len(lines) > 1000
+    assert [(module, line) for module, line in lines if len(line) > LONGEST_FIRST_LINE] == []
+    asking = ("What", "Who", "How", "Whether", "Where", "Which", "That")
+    assert [(module, line) for module, line in lines if line.split()[0] in asking] == []
 
 
 def test_nothing_is_announced_and_not_done():

@@ -1,4 +1,7 @@
-"""INNA: an inertial Newton algorithm for deep learning. ``from inna.torch import INNA`` is the place to start."""
+"""INNA: an inertial Newton algorithm for deep learning.
+
+``from inna.torch import INNA`` is the place to start.
+"""
 
 from __future__ import annotations
 

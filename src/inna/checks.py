@@ -86,7 +86,9 @@ def check_text(name: str, value: Any) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return the end of a message about the unknown ``word``: the most similar known one, or nothing.
+    """Return the end of a message about the unknown ``word``.
+
+    The most similar known one, or nothing.
 
     >>> did_you_mean("inan", ["sgd", "inna"]), did_you_mean("x", ["sgd", "inna"])
     (". Did you mean 'inna'?", '')

@@ -14,7 +14,9 @@ T = TypeVar("T")
 
 
 def insert(**texts: str) -> Callable[[T], T]:
-    r"""Decorate a class or function: replace the line ``{name}`` of its docstring by the text of that name.
+    r"""Decorate a class or function.
+
+    Replace the line ``{name}`` of its docstring by the text of that name.
 
     The text takes the indentation of the line. Without docstrings, under ``python -OO``, nothing happens.
 

@@ -138,7 +138,9 @@ def step(
     beta: Array,  # ()
     time_step: Array | None = None,  # ()
 ) -> tuple[Array, Array]:
-    """Take one iteration of INNA in momentum form: the iterates of the paper's eq. (12) for any learning rates.
+    """Take one iteration of INNA in momentum form, the paper's eq. (12).
+
+    The iterates agree for any learning rates.
 
         theta' = theta - lr (momentum + beta grad)
         momentum' = (1 - alpha h) momentum + h (1 - alpha beta) grad        h = lr
@@ -169,7 +171,9 @@ def update_average(
     alpha: Array,  # ()
     beta: Array,  # ()
 ) -> Array:
-    """Update a sum of past values with the momentum's weights: a' = (1 - alpha h) a + h (1 - alpha beta) x.
+    """Update a sum of past values with the momentum's weights.
+
+    It becomes a' = (1 - alpha h) a + h (1 - alpha beta) x.
 
     The momentum is this sum of the gradients. The weights are >= 0 if alpha beta <= 1 and alpha h <= 1. With the
     newest value's beta x, their total tends to 1/alpha.
@@ -187,7 +191,9 @@ def update_average(
 
 
 def check_weights(alpha: float, **factors: float | None) -> None:
-    """Check that past gradients have weights >= 0 in m + beta g: alpha times each factor is at most 1.
+    """Check that past gradients have weights >= 0 in m + beta g.
+
+    That is, alpha times each factor is at most 1.
 
     Args:
         alpha: viscous damping.
@@ -274,7 +280,7 @@ def initial_momentum(
 
 
 def from_sgd(lr: float, momentum: float = 0.0, nesterov: bool = False) -> Hyperparameters:
-    """The hyper-parameters of the INNA with the iterates of ``torch.optim.SGD(lr, momentum, nesterov=nesterov)``.
+    """The hyper-parameters of the INNA with the iterates of ``torch.optim.SGD``.
 
         gamma = sqrt(lr)    alpha = (1 - momentum)/sqrt(lr)    beta = sqrt(lr), or (1 + momentum) sqrt(lr) with nesterov
 
@@ -324,7 +330,9 @@ def divide_by_root(
     sigma: Array,  # ()
     eps: Array,  # ()
 ) -> Array:
-    """INNAprop's gradient from the updated mean of g²: ghat = g / (sqrt(v'/(1 - sigma^count)) + eps).
+    """INNAprop's gradient from the updated mean of g².
+
+    It is ghat = g / (sqrt(v'/(1 - sigma^count)) + eps).
 
     Args:
         grad, exp_avg_sq: g and v', real arrays of one shape, or floats.
@@ -345,7 +353,9 @@ def rescale(
     sigma: Array,  # ()
     eps: Array,  # ()
 ) -> tuple[Array, Array]:
-    """INNAprop's gradient, which replaces g in `step` (arXiv 2410.05871), and the updated mean of g².
+    """INNAprop's gradient, which replaces g in `step`, and the new mean of g².
+
+    Source: arXiv 2410.05871.
 
         v' = sigma v + (1 - sigma) g²        ghat = g / (sqrt(v'/(1 - sigma^count)) + eps)
 
@@ -399,7 +409,9 @@ def decay_innaprop(
 
 
 class GuardMemory(NamedTuple):
-    """What the guarded step remembers of past mini-batches: three scalars, weighted sums as the momentum is one.
+    """The guarded step's memory of past mini-batches: three scalars.
+
+    They are weighted sums, as the momentum is one.
 
     Each past mini-batch i gives a linear model of its loss, f_i + <g_i, theta - theta_i>. With the momentum's weights
     w_i these models sum up to ``loss + offset + <m, theta>``. Keep the scalars in float64: the last two cancel.
@@ -436,7 +448,7 @@ def guard_terms(
     lr: Array,  # ()
     beta: Array,  # ()
 ) -> GuardTerms:
-    """Describe the averaged model of the loss at theta, and what a full step would take from it.
+    """Describe the averaged model of the loss at theta, and a full step on it.
 
     The average has the weights of u = m + beta g, whose total is W = M + beta, so that its gradient is u/W:
 
@@ -505,7 +517,9 @@ def update_memory(
     alpha: Array,  # ()
     beta: Array,  # ()
 ) -> GuardMemory:
-    """Add this mini-batch's linear model to the memory, as `step` adds its gradient to the momentum.
+    """Add this mini-batch's linear model to the memory.
+
+    `step` adds its gradient to the momentum with the same weight.
 
     Args:
         memory: before this step.
@@ -528,7 +542,9 @@ def initial_memory(
     beta: Array,  # ()
     initial_speed: Array | None = None,  # ()
 ) -> GuardMemory:
-    """The memory before the first step with an initial velocity: the weight of the first batch is s - beta.
+    """The memory before the first step with an initial velocity.
+
+    The weight of the first batch is s - beta.
 
     Args:
         loss: f_0, the first mini-batch's loss.
@@ -607,7 +623,9 @@ def grow_distance(
     correlation: Array,  # ()
     norm: Array,  # ()
 ) -> Array:
-    """The estimate of the distance to the solution, per entry: d' = max(d, r'/|s'|_1).
+    """The estimate of the distance to the solution, per entry.
+
+    It is d' = max(d, r'/|s'|_1).
 
     Args:
         distance: d, the estimate before this step.

@@ -51,7 +51,7 @@ class DamagedFileError(ValueError):
 
 
 def write_document(path: Path, body: Mapping[str, Any]) -> None:
-    """Write ``body`` and its checksum as JSON to ``path``, under a temporary name that is then renamed.
+    """Write ``body`` and its checksum as JSON to ``path``, atomically.
 
     Raises:
         ValueError: ``body`` contains NaN or an infinity, which JSON cannot express.
@@ -80,7 +80,10 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write ``content`` to ``path``, under a temporary name that is then renamed; create the folder if missing."""
+    """Write ``content`` to ``path``, under a temporary name that is then renamed.
+
+    Create the folder if missing.
+    """
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(content)
         file.flush()
@@ -89,7 +92,9 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Provide a temporary file beside ``path`` for a block that writes it; create the folder if missing.
+    """Provide a temporary file beside ``path`` for a block that writes it.
+
+    Create the folder if missing.
 
     The file is locked. At the end of the block it replaces ``path``; if the block raises, it is removed.
     """
@@ -105,7 +110,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
-    """Provide an empty folder in ``parent`` for a block, locked; remove it and its content at the end."""
+    """Provide an empty folder in ``parent`` for a block, locked.
+
+    Remove it and its content at the end.
+    """
     parent.mkdir(parents=True, exist_ok=True)
     with _locked(lambda: _created_folder(parent)) as temporary:
         try:
@@ -115,7 +123,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
 
 
 class LockedFile:
-    """A file that its writer holds locked as long as it exists, replaced whole at each write.
+    """A file that its writer holds locked, replaced whole at each write.
 
     `is_locked` tells other processes whether the writer still lives. The system releases the lock when a process ends,
     however that happens, and it works across containers, where process numbers do not.
@@ -187,7 +195,7 @@ def describe_damage(path: Path, error: Exception) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that ``folder`` is a folder, or that nothing else is in its place or above it.
+    """Check that ``folder`` is a folder, or can be made.
 
     Raises:
         ValueError: it cannot be made.
@@ -290,13 +298,19 @@ def _opened(path: Path, *, folder: bool = False) -> Iterator[int]:
 
 
 def _counts_as_held(descriptor: int) -> bool:
-    """Return whether a writer holds a file, as `is_locked`. If not, ``descriptor`` keeps a shared lock."""
+    """Return whether a writer holds a file, as `is_locked`.
+
+    If not, ``descriptor`` keeps a shared lock.
+    """
     held = _is_held(descriptor)
     return time.time() - os.fstat(descriptor).st_mtime < FRESH if held is None else held
 
 
 def _is_held(descriptor: int) -> bool | None:
-    """Return whether another descriptor has an exclusive lock; None where the file system has no locks."""
+    """Return whether another descriptor has an exclusive lock.
+
+    None where the file system has no locks.
+    """
     if fcntl is None:
         return None
     try:

@@ -1,4 +1,7 @@
-"""Handle Ctrl-C and the signals that ask a program to end: one line and an exit status, at any moment."""
+"""Handle Ctrl-C and the signals that ask a program to end.
+
+One line and an exit status, at any moment.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ _exit = os._exit  # a guard replaces it while it runs the code of a task
 
 
 class Interrupt(KeyboardInterrupt):
-    """A signal asked the program to end; unlike a KeyboardInterrupt that some code raised."""
+    """A signal asked the program to end.
+
+    Unlike a KeyboardInterrupt that some code raised.
+    """
 
     def __init__(self, signum: int = signal.SIGINT) -> None:
         super().__init__()
@@ -46,7 +52,9 @@ class Interrupt(KeyboardInterrupt):
 
 
 def exit_status(error: KeyboardInterrupt) -> int:
-    """Return the exit status after an interrupt: 1 after Ctrl-C, 128 + n after another signal of number n.
+    """Return the exit status after an interrupt.
+
+    1 after Ctrl-C, 128 + n after another signal of number n.
 
     >>> exit_status(Interrupt()), exit_status(Interrupt(signal.SIGTERM))
     (1, 143)
@@ -56,7 +64,10 @@ def exit_status(error: KeyboardInterrupt) -> int:
 
 
 def raising_interrupts(handler: _Handler) -> _Handler:
-    """Mark a signal handler that raises `Interrupt` rather than a plain KeyboardInterrupt."""
+    """Mark a signal handler that raises `Interrupt`.
+
+    Rather than a plain KeyboardInterrupt.
+    """
     handler.raises_interrupt = True  # type: ignore[attr-defined]
     return handler
 
@@ -91,7 +102,7 @@ def ignore_interrupts() -> None:
 
 
 def leave_dead_terminal() -> None:
-    """Write into nothing from now on where stdout or stderr is a terminal that has been closed."""
+    """Write into nothing where stdout or stderr is a closed terminal."""
     for descriptor in (1, 2):
         if termios is not None:
             try:

@@ -1,4 +1,6 @@
-"""INNA and INNAprop for Keras 3, on JAX, TensorFlow and PyTorch, and the paper's learning-rate schedule.
+"""INNA and INNAprop for Keras 3, on JAX, TensorFlow and PyTorch.
+
+And the paper's learning rate schedule.
 
 `INNApropLRFree` needs no learning rate.
 
@@ -43,7 +45,9 @@ SHORT = ("bfloat16", "float16")
 
 @keras.saving.register_keras_serializable("inna")
 class PowerDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]
-    """The paper's learning rates gamma_k = gamma_0 (k + 1)^-q, k = 0, 1, 2, ... (section 5).
+    """The paper's learning rates gamma_k = gamma_0 (k + 1)^-q.
+
+    For k = 0, 1, 2, ... (section 5).
 
     Keras counts micro-steps if gradients are accumulated. Give the optimizer's ``gradient_accumulation_steps`` here
     too,
@@ -80,7 +84,7 @@ class PowerDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: igno
         self.name = name
 
     def __call__(self, step: Any) -> Any:
-        """The learning rate at micro-step ``step``, a 0-dimensional tensor in Keras's float type."""
+        """The learning rate at micro-step ``step``, (), in Keras's float type."""
         k = ops.floor_divide(ops.convert_to_tensor(step), self.gradient_accumulation_steps)
         return self.initial_learning_rate * power_decay(self.power)(ops.cast(k, keras.config.floatx()))
 
@@ -95,7 +99,10 @@ class PowerDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: igno
 
 
 class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
-    """Base class of INNA and INNAprop: arguments, momentum, initial velocity, steps with a learning rate of 0."""
+    """Base class of INNA and INNAprop.
+
+    Arguments, momentum, initial velocity, steps with a learning rate of 0.
+    """
 
     def __init__(
         self,
@@ -123,7 +130,7 @@ class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         return self.initial_speed is not None
 
     def build(self, variables: list[Any]) -> None:
-        """Create the state: a momentum of zeros like each variable, and a step count if needed."""
+        """Create the state: momentums of zeros, and step counts if needed."""
         if self.built:
             return
         super().build(variables)
@@ -132,7 +139,10 @@ class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
             self._steps = [self.add_variable((), dtype="int32", name=f"steps_{i}") for i in range(len(variables))]
 
     def _apply_weight_decay(self, variables: list[Any]) -> None:
-        """Do nothing: `update_step` decays, because INNAprop's momentum needs the variable before its decay."""
+        """Do nothing: `update_step` decays.
+
+        INNAprop's momentum needs the variable before its decay.
+        """
 
     def update_step(
         self,
@@ -140,7 +150,9 @@ class _InertialOptimizer(keras.optimizers.Optimizer):  # type: ignore[misc]
         variable: Any,  # any shape
         learning_rate: Any,  # ()
     ) -> None:
-        """Take one step of one variable; called by Keras. With a learning rate of 0 nothing changes.
+        """Take one step of one variable; called by Keras.
+
+        With a learning rate of 0 nothing changes.
 
         Args:
             gradient: the gradient, shaped like ``variable``.
@@ -235,7 +247,9 @@ class INNA(_InertialOptimizer):
 @keras.saving.register_keras_serializable("inna")
 @insert(arguments=ARGUMENTS, kwargs=KWARGS)
 class INNAprop(_InertialOptimizer):
-    """INNAprop: the step of `INNA` on RMSprop's gradient ghat, with two variables of state per weight.
+    """INNAprop: the step of `INNA` on RMSprop's gradient ghat.
+
+    It has two variables of state per weight.
 
         v_{k+1} = sigma v_k + (1 - sigma) g_k²        ghat_k = g_k / (sqrt(v_{k+1}/(1 - sigma^(k+1))) + epsilon)
 
@@ -321,7 +335,9 @@ class INNAprop(_InertialOptimizer):
 @keras.saving.register_keras_serializable("inna")
 @insert(kwargs=KWARGS)
 class INNApropLRFree(INNAprop):
-    """INNAprop that finds the length of its steps, with four variables of state per weight and no learning rate.
+    """INNAprop that finds the length of its steps, without a learning rate.
+
+    It has four variables of state per weight.
 
         w      = (d/d_0) d l        r' = sqrt(sigma) r + w <g, theta_0 - theta>        s' = sqrt(sigma) s + w g
         d'     = max(d, r'/|s'|_1)
@@ -385,7 +401,7 @@ class INNApropLRFree(INNAprop):
         return self._distance
 
     def build(self, variables: list[Any]) -> None:
-        """Create the state: that of `INNAprop`, theta_0 and s of each variable, and three numbers."""
+        """Create the state: that of `INNAprop`, theta_0 and s, and three numbers."""
         if self.built:
             return
         dtypes = [keras.backend.standardize_dtype(variable.dtype) for variable in variables]
@@ -413,7 +429,10 @@ class INNApropLRFree(INNAprop):
         raise NotImplementedError("INNApropLRFree steps all variables together: call apply(grads, variables)")
 
     def _backend_update_step(self, grads: list[Any], trainable_variables: list[Any], learning_rate: Any) -> None:
-        """Find the distance from all gradients, then take the step of each variable; called by Keras."""
+        """Find the distance from all gradients, then take the step of each variable.
+
+        Called by Keras.
+        """
         strategy = getattr(self, "_distribution_strategy", None)  # TensorFlow's
         if strategy is not None and strategy.num_replicas_in_sync > 1:
             raise ValueError(
@@ -479,7 +498,10 @@ class INNApropLRFree(INNAprop):
 
 
 def _checked(name: str, value: Any, **bounds: Any) -> float:
-    """Return ``value`` as a float if it is in the range; refuse variables, whose changes would be missed."""
+    """Return ``value`` as a float if it is in the range.
+
+    Refuse variables, whose changes would be missed.
+    """
     if hasattr(value, "dtype") and not isinstance(value, numbers.Real):
         ways = "a number, a schedule or a function without arguments" if name == "learning_rate" else "a number"
         then = "; to change it, assign to optimizer.learning_rate" if name == "learning_rate" else ""

@@ -1,4 +1,6 @@
-"""Learning-rate schedules: functions of the iteration k = 0, 1, 2, ... that multiply the initial learning rate gamma_0.
+"""Learning rate schedules: functions of the iteration k = 0, 1, 2, ...
+
+They multiply the initial learning rate gamma_0.
 
 They work with any framework, for instance as
 ``torch.optim.lr_scheduler.LambdaLR(optimizer, power_decay(0.5))`` with one ``scheduler.step()`` per iteration.
@@ -38,7 +40,9 @@ def power_decay(q: float) -> Callable[[Any], Any]:
 
 
 def log_decay(p: float) -> Callable[[Any], Any]:
-    """Make the schedule k -> log(k + e)^-p, the slowest that Theorem 3 covers: o(1/log k) exactly for p > 1.
+    """Make the schedule k -> log(k + e)^-p.
+
+    It is the slowest that Theorem 3 covers: o(1/log k) exactly for p > 1.
 
     Args:
         p: power, >= 0.
@@ -56,7 +60,7 @@ def log_decay(p: float) -> Callable[[Any], Any]:
 
 
 def linear_decay(total: int) -> Callable[[Any], Any]:
-    """Make the schedule k -> 1 - k/K, linear from 1 at k = 0 to 0 at k = K, and 0 from there on.
+    """Make the schedule k -> 1 - k/K, linear from 1 to 0, and 0 from there on.
 
     The last of K iterations, k = K - 1, has the factor 1/K.
 
@@ -79,7 +83,9 @@ def linear_decay(total: int) -> Callable[[Any], Any]:
 
 
 def cosine_decay(total: int, warmup: int = 0) -> Callable[[Any], Any]:
-    """Make the schedule k -> min((k + 1)/W, 1) (1 + cos(pi t))/2 with t = (k - W)/(K - W) between 0 and 1.
+    """Make the cosine schedule from 1 to 0, with a linear warm-up.
+
+    It is min((k + 1)/W, 1) (1 + cos(pi t))/2 with t = (k - W)/(K - W) between 0 and 1.
 
     W iterations of linear warm-up are followed by half a period of the cosine, which is 0 from k = K on.
 
@@ -123,7 +129,10 @@ def _cosine(total: int, warmup: int, k: Any) -> Any:
 
 
 def _from_0_to_1(x: Any) -> Any:
-    """Clip ``x`` to [0, 1], with operators that numbers and all arrays have; exact within."""
+    """Clip ``x`` to [0, 1], with operators that numbers and all arrays have.
+
+    It is exact within.
+    """
     inside = (x >= 0) * (x <= 1)
     return inside * x + (x > 1) * 1.0
 

@@ -1,4 +1,7 @@
-"""Specifications of optimizers as text: ``name`` or ``name:setting=value,setting=value``."""
+"""Specifications of optimizers as text.
+
+``name`` or ``name:setting=value,setting=value``.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,9 @@ __all__ = ["parse_settings"]
 
 
 def parse_settings(specification: str, settings: str) -> dict[str, str]:
-    """Parse ``setting=value,setting=value``; commas within parentheses belong to the value.
+    """Parse ``setting=value,setting=value``.
+
+    Commas within parentheses belong to the value.
 
     Args:
         specification: the whole specification, for the message.

@@ -1,4 +1,4 @@
-"""Write to standard streams whose encoding lacks letters, or whose reader has gone."""
+"""Write to streams that lack letters, or whose reader has gone."""
 
 from __future__ import annotations
 
@@ -53,14 +53,20 @@ def spell(text: str, encoding: str) -> str:
 
 
 def spell_missing_letters() -> None:
-    """Make stdout and stderr write the letters that their encodings lack as `spell` does, instead of failing."""
+    """Make stdout and stderr spell the letters that their encodings lack.
+
+    As `spell` does.
+    """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
 
 
 def close_streams() -> None:
-    """Write what stdout and stderr still hold; drop it without a word where nobody reads it or no space is left."""
+    """Write what stdout and stderr still hold.
+
+    Drop it without a word where nobody reads it or no space is left.
+    """
     for number, stream in ((1, sys.stdout), (2, sys.stderr)):
         try:
             if stream is not None:

@@ -1,4 +1,7 @@
-"""The command line: turns arguments into calls. Exit status: 0 done, 1 failed, 2 wrong usage."""
+"""The command line: turns arguments into calls.
+
+Exit status: 0 done, 1 failed, 2 wrong usage.
+"""
 
 from __future__ import annotations
 

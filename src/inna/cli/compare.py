@@ -58,7 +58,9 @@ def compare(
     compute: Compute = ComputeOptions(),
     sweep: Sweep = SweepOptions(),
 ) -> int:
-    """Compare optimizers on a task: tune each, run the seeds, show the table, write report.html.
+    """Compare optimizers on a task.
+
+    Tune each, run the seeds, show the table, write report.html.
 
     Each optimizer's learning rate (γ) and schedule are those with the least training loss after the tuning epochs; test
     data choose nothing. Runs that the folder contains are not repeated.

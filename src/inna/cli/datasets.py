@@ -31,7 +31,9 @@ def datasets(
     download: Annotated[bool, Parameter(help="Download the missing files of NAME.")] = False,
     data: DataFolder = DataFolderOptions(),
 ) -> int:
-    """List the data sets with size, terms of use and whether an intact copy is here, or show, check or download one.
+    """List the data sets, or show, check or download one.
+
+    The list has sizes, terms of use, and whether an intact copy is here.
 
     inna compare and inna train download what they need.
     """
@@ -81,7 +83,10 @@ def overview(console: Console) -> Table:
 
 
 def describe(described: DatasetEntry) -> Iterator[str]:
-    """Return lines about one data set: its description, and each file with size, checksum, place and addresses."""
+    """Return lines about one data set.
+
+    Its description, and each file with size, checksum, place and addresses.
+    """
     yield f"{described.name}: {described.title}, {_pixels(described)}, {described.classes} classes"
     yield f"train and test images: {described.train:,} and {described.test:,}"
     yield f"networks: {', '.join(described.networks)}"

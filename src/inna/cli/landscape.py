@@ -69,7 +69,9 @@ def landscape(
         Path | None, OUTPUT, Parameter(help="Folder of the files. [default: runs/landscape-OBJECTIVE]")
     ] = None,
 ) -> int:
-    """Draw the paths of INNA and other optimizers on a landscape, with loss and energy. Needs no torch.
+    """Draw the paths of INNA and other optimizers on a landscape.
+
+    The page has the loss and the energy, too. Needs no torch.
 
     The paper's Figure 1: inna landscape --alpha .3 --beta .1 --initial-speed .1.
     """

@@ -1,4 +1,4 @@
-"""Options that several commands share, how their values are read and shown, and how they are refused."""
+"""Options that several commands share: their values, defaults and refusals."""
 
 from __future__ import annotations
 
@@ -71,7 +71,10 @@ OUTPUT = Parameter(validator=_check_output)
 
 
 def listed(kind: Callable[[str], object], kinds: str = "words") -> Parameter:
-    """Return the parameter of several values of one kind, separated by commas or blanks; ``kinds`` names them."""
+    """Return the parameter of several values of one kind.
+
+    They are separated by commas or blanks; ``kinds`` names them.
+    """
 
     def convert(target: Any, tokens: Sequence[cyclopts.Token]) -> tuple[Any, ...]:
         parts = [part for token in tokens for part in token.value.split(",")]
@@ -84,7 +87,9 @@ def listed(kind: Callable[[str], object], kinds: str = "words") -> Parameter:
 
 
 def format_default(value: Any) -> str | None:
-    """Return a default as it would be typed; None for an empty one, which is not shown.
+    """Return a default as it would be typed.
+
+    None for an empty one, which is not shown.
 
     >>> format_default((0.000316, 0.1)), format_default("")
     ('0.000316,0.1', None)
@@ -105,7 +110,7 @@ class DataFolderOptions:
     data_dir: Path | None = None
 
     def use(self) -> None:
-        """Make `data_dir` the data folder of this process and of its workers, which inherit the variable."""
+        """Make `data_dir` the data folder of this process and of its workers."""
         from inna.experiments.tasks.local_files import FOLDER_VARIABLE
 
         if self.data_dir is not None:
@@ -144,7 +149,7 @@ class BuiltinTaskOptions:
         return self.dataset or "digits"
 
     def check(self) -> None:
-        """Check the names of data set and network, or that the file of your own task is there.
+        """Check the names of data set and network, or the file of your own task.
 
         Raises:
             ValueError: a name is unknown, or the file missing.
@@ -216,7 +221,9 @@ def arguments() -> list[str]:
 
 
 def folder_for(study: Study, usual: Path, console: Console) -> Path:
-    """Return the folder of ``study``: ``usual``, or one named by its digest where ``usual`` contains another study.
+    """Return the folder of ``study``.
+
+    ``usual``, or one named by its digest where ``usual`` contains another study.
 
     So a study that is made again is found again, and none replaces another.
     """
@@ -245,7 +252,9 @@ def folder_for(study: Study, usual: Path, console: Console) -> Path:
 
 
 def default_folder(name: str, *endings: str, beginning: str = "") -> Path:
-    """Return the usual folder for the results of the task ``name``, ``runs/BEGINNING-NAME-ENDING-...``.
+    """Return the usual folder for the results of the task ``name``.
+
+    It is ``runs/BEGINNING-NAME-ENDING-...``.
 
     >>> str(default_folder("mnist[:1000]", "nin")), str(default_folder("tasks/sine.py:make", "", "train"))
     ('runs/mnist-1000-nin', 'runs/sine-make-train')

@@ -24,7 +24,9 @@ def report(
         Parameter(help="Also write the figures into FOLDER/figures: png, svg or png,svg. [default: none]"),
     ] = (),
 ) -> int:
-    """Write report.html from the rows of a folder and print the table. Needs no torch.
+    """Write report.html from the rows of a folder and print the table.
+
+    Needs no torch.
 
     In a folder of inna reproduce, also write reproduction.html: verdicts on the paper's claims, its figures redrawn.
     """

@@ -22,7 +22,7 @@ __all__ = ["conclude", "run_study"]
 def run_study(
     study: Study, folder: Path, console: Console, options: SweepOptions, *, description: Study | None = None
 ) -> tuple[list[Path], list[Failure]]:
-    """Do the missing runs; if any run is done, write report.html, then print the table.
+    """Do the missing runs, then write report.html and print the table.
 
     Arguments as in `inna.experiments.sweep.sweep.sweep`.
 

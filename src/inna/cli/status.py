@@ -14,7 +14,7 @@ __all__ = ["status"]
 
 
 def status(folder: Annotated[Path, Parameter(help="A folder of inna compare or inna reproduce.")], /) -> int:
-    """Show finished, running, failed and remaining runs of a folder, and the time left, also during a sweep."""
+    """Show the state of a folder's runs and the time left, also during a sweep."""
     console = Console()
     with checking():
         from inna.experiments.sweep.status import print_status, read_status

@@ -31,7 +31,9 @@ def train(
     data: DataFolder = DataFolderOptions(),
     compute: Compute = ComputeOptions(),
 ) -> int:
-    """Train with one optimizer: live progress, a checkpoint after each epoch, the result at the end.
+    """Train with one optimizer.
+
+    Live progress, a checkpoint after each epoch, the result at the end.
 
     Run the same command to resume an interrupted run from its checkpoint, bit for bit. The checkpoint of a finished run
     is kept; it contains the weights.

@@ -91,7 +91,7 @@ def make_study(
     command: str = "",
     **options: Any,
 ) -> Study:
-    """Make the study of these optimizers on this task, and check that its runs can start.
+    """Make the study of these optimizers on this task, and try its runs.
 
     Every optimizer is tuned over the same grid and the same schedules, or with the same number of trials, so that none
     has more than another.
@@ -222,7 +222,10 @@ def contender(
 
 
 def _space(tuned: Tuned, optimizer: type) -> tuple[Dimension, ...]:
-    """Return what a search tunes: the ranges given, and those declared of settings that are not given."""
+    """Return what a search tunes.
+
+    The ranges given, and those declared of settings that are not given.
+    """
     name, given = split(tuned.fixed)
     declared = NAMED[name].space if name in NAMED else _own_space(optimizer)
     if not any(each.name == LEARNING_RATE for each in declared):
@@ -232,7 +235,10 @@ def _space(tuned: Tuned, optimizer: type) -> tuple[Dimension, ...]:
 
 
 def _own_space(optimizer: type) -> tuple[Dimension, ...]:
-    """Return the search space that a class declares as its attribute ``search_space``: name -> (low, high)."""
+    """Return the search space that a class declares as ``search_space``.
+
+    This attribute is name -> (low, high).
+    """
     ranges = getattr(optimizer, "search_space", {})
     try:
         return tuple(Dimension(name, *ends) for name, ends in dict(ranges).items())

@@ -43,7 +43,9 @@ DASH = "–"
 
 
 def plain(text: str) -> str:
-    r"""Return ``text`` on one line and with U+FFFD for control characters, which a terminal would obey.
+    r"""Return ``text`` on one line, with U+FFFD for control characters.
+
+    A terminal would obey them.
 
     >>> plain("a\x1b[31mb")
     'a\ufffd[31mb'
@@ -67,7 +69,9 @@ def short(value: float) -> str:
 
 
 def fixed(value: float, places: int) -> str:
-    """Format with ``places`` decimals and a true minus sign; very large or small numbers as `short` does.
+    """Format with ``places`` decimals and a true minus sign.
+
+    Very large or small numbers as `short` does.
 
     >>> fixed(0.98333, 3), fixed(-2.0, 1), fixed(1e9, 2), fixed(1e-9, 3)
     ('0.983', '−2.0', '1e9', '1e-9')
@@ -78,7 +82,7 @@ def fixed(value: float, places: int) -> str:
 
 
 def signed(value: float, places: int) -> str:
-    """Format a difference with ``places`` decimals and its sign, unless it rounds to zero.
+    """Format a difference with ``places`` decimals, and its sign unless it is 0.
 
     A very large one is formatted as `short` does.
 
@@ -92,7 +96,9 @@ def signed(value: float, places: int) -> str:
 
 
 def decimals(values: Iterable[float], spreads: Iterable[float] = ()) -> int:
-    """Return the decimals of a column: three digits of its least number, two of its median spread, 6 at most.
+    """Return the decimals of a column.
+
+    Three digits of its least number, two of its median spread, 6 at most.
 
     >>> decimals([0.981, 0.97], spreads=[0.004, 0.005, 0.006]), decimals([12.0, 150.0]), decimals([])
     (4, 1, 3)
@@ -124,7 +130,9 @@ def duration(seconds: float) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def slug(text: str, *, squeeze: bool = False) -> str:
-    """Return the ASCII letters and digits of ``text`` for a file name, at most 40 characters, others as hyphens.
+    """Return the ASCII letters and digits of ``text`` for a file name.
+
+    At most 40 characters; others become hyphens.
 
     Args:
         text: any text.
@@ -207,7 +215,9 @@ def setting_value(value: object) -> str:
 
 
 def printable(text: str, console: Console) -> Text:
-    """Return ``text`` for ``console`` as it is, without markup, emoji codes and control characters.
+    """Return ``text`` for ``console`` without markup and control characters.
+
+    Emoji codes are not replaced.
 
     Letters that the console's stream lacks are spelled: gamma, +-, ->.
     """
@@ -217,5 +227,5 @@ def printable(text: str, console: Console) -> Text:
 
 
 def print_line(console: Console, text: str) -> None:
-    """Print ``text`` on one line, as `printable` makes it, without highlighting and wrapping."""
+    """Print ``text`` on one line as `printable` makes it, not highlighted."""
     console.print(printable(" ".join(text.replace("\t", " ").splitlines()), console), soft_wrap=True)

@@ -1,1 +1,4 @@
-"""Optimizers on surfaces over the plane: their paths, loss and energy, as figures and as a page to play with."""
+"""Optimizers on surfaces over the plane.
+
+Their paths, loss and energy, as figures and as a page to play with.
+"""

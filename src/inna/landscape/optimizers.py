@@ -63,7 +63,10 @@ class Optimizer:
 
     @property
     def uses_step(self) -> bool:
-        """Whether its rule is `inna.dynamics.step`, with a momentum and an energy."""
+        """Return whether its rule is `inna.dynamics.step`.
+
+        Such an optimizer has a momentum and an energy.
+        """
         return self.kind != "adam"
 
     @property
@@ -78,7 +81,7 @@ class Optimizer:
         return self.lr, self._given("beta1"), self._given("beta2"), self._given("eps")
 
     def at(self, factor: float) -> Hyperparameters:
-        """Return the settings of `inna.dynamics.step` at a learning rate of ``factor`` times lr.
+        """Return the settings of `inna.dynamics.step` at ``factor`` times lr.
 
         Raises:
             ValueError: the settings are out of range.
@@ -126,7 +129,9 @@ def adam_step(
 
 
 def make_optimizer(kind: str, gamma: float, alpha: float, given: Mapping[str, float | None]) -> Optimizer:
-    """Return an optimizer of a kind for an INNA with learning rate ``gamma`` and viscous damping ``alpha``.
+    """Return an optimizer of a kind beside an INNA with these settings.
+
+    The settings are its learning rate ``gamma`` and viscous damping ``alpha``.
 
     Raises:
         ValueError: there is no such kind, it has no such setting, or a setting is out of range.
@@ -161,7 +166,9 @@ def make_optimizer(kind: str, gamma: float, alpha: float, given: Mapping[str, fl
 
 
 def parse_optimizer(text: str, inna: Optimizer) -> Optimizer:
-    """Parse ``name`` or ``name:setting=number,setting=number``; another INNA takes the settings of ``inna``.
+    """Parse ``name`` or ``name:setting=number,setting=number``.
+
+    Another INNA takes the settings of ``inna``.
 
     Raises:
         ValueError: as `make_optimizer`, or a setting is not written in this form.
@@ -183,7 +190,9 @@ def parse_optimizer(text: str, inna: Optimizer) -> Optimizer:
 
 
 def distinguish(optimizers: Sequence[Optimizer]) -> list[Optimizer]:
-    """Return the optimizers with distinct labels: all settings are part of labels that would repeat.
+    """Return the optimizers with distinct labels.
+
+    All settings are part of labels that would repeat.
 
     Raises:
         ValueError: two are the same.

@@ -1,4 +1,7 @@
-"""Run optimizers on a scene: iterates, loss and energy, and when one leaves the frame or diverges."""
+"""Run optimizers on a scene.
+
+Iterates, loss and energy, and when one leaves the frame or diverges.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,9 @@ def follow(
     q: float = 0.0,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> list[Path]:
-    """Run optimizers from ``start`` on the exact gradient, with learning rates times (k + 1)^-q.
+    """Run optimizers from ``start`` on the exact gradient.
+
+    Learning rates are multiplied by (k + 1)^-q.
 
     For the heavy ball and Nesterov's method a schedule scales the step but not the buffer, as in ``torch.optim.SGD``.
     In the terms of `inna.dynamics.step`, gamma, alpha and beta are `from_sgd`'s of every iteration, and the momentum is

@@ -1,4 +1,7 @@
-"""Figures of a landscape: contours with the paths, and loss and energy over the iterations below."""
+"""Figures of a landscape.
+
+Contours with the paths, and loss and energy over the iterations below.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +67,10 @@ class Picture:
 
 
 def path_summaries(picture: Picture) -> list[tuple[str, str, str]]:
-    """Return label, settings and result of each path: its last point, and when it left the frame or diverged."""
+    """Return label, settings and result of each path.
+
+    Its last point, and when it left the frame or diverged.
+    """
     lines = []
     for path in picture.paths:
         left = path.left_at(picture.frame)
@@ -80,7 +86,10 @@ def path_summaries(picture: Picture) -> list[tuple[str, str, str]]:
 
 
 def figure(picture: Picture) -> Figure:
-    """Return the figure: plane, loss and energy, with a caption that states how they were thinned."""
+    """Return the figure: plane, loss and energy, with a caption.
+
+    The caption states how they were thinned.
+    """
     thinned = picture.thinned()
     panels = [_plane(picture, thinned), _series(picture, "loss", "J", [path.value for path in picture.paths])]
     energies = [path.energy for path in picture.paths]
@@ -96,7 +105,10 @@ def figure(picture: Picture) -> Figure:
 
 
 def still(picture: Picture, panels: Figure, theme: Theme) -> dict[str, Any]:
-    """Return the figure as one Vega-Lite specification with the plane above the curves, for PNG and SVG."""
+    """Return the figure as one Vega-Lite specification, for PNG and SVG.
+
+    The plane is above the curves.
+    """
     import altair as alt
 
     drawings = [panel.draw(theme, False) for panel in panels.panels]
@@ -137,7 +149,10 @@ def _caption(picture: Picture, thinned: Sequence[Thinned]) -> str:
 
 
 def _contours(picture: Picture) -> list[tuple[float, Floats]]:
-    """Return (height above the lowest level in [0, 1], vertices) of each line of equal J."""
+    """Return (height in [0, 1], vertices) of each line of equal J.
+
+    The height is above the lowest level.
+    """
     import contourpy
 
     frame = picture.frame
@@ -272,7 +287,10 @@ def _plane(picture: Picture, thinned: Sequence[Thinned]) -> Panel:
 
 
 def _series(picture: Picture, title: str, symbol: str, series: Sequence[Floats | None]) -> Panel:
-    """Return the panel of loss or energy: the height above the minimum, if there is one, on a logarithmic scale."""
+    """Return the panel of loss or energy.
+
+    The height above the minimum, if there is one, on a logarithmic scale.
+    """
     lowest = picture.scene.lowest
     rows: Rows = []
     for path, values in reversed(list(zip(picture.paths, series, strict=True))):
@@ -313,7 +331,10 @@ def _series(picture: Picture, title: str, symbol: str, series: Sequence[Floats |
 
 
 def _digits(value: float) -> float:
-    """Round to six significant digits, which is finer than a pixel and halves the file."""
+    """Round to six significant digits.
+
+    That is finer than a pixel and halves the file.
+    """
     return float(f"{value:.6g}")
 
 

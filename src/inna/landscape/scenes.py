@@ -1,4 +1,4 @@
-"""The landscapes: an objective of two parameters, the part of the plane to show, a start."""
+"""The landscapes: objectives of two parameters, frames, and starts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ class Frame:
         return self.right - self.left, self.top - self.bottom
 
     def around(self, point: tuple[float, float]) -> Frame:
-        """Return this frame grown to contain ``point``, with a margin of a twentieth of its size.
+        """Return this frame grown to contain ``point``, with a margin.
+
+        The margin is a twentieth of its size.
 
         >>> Frame(0, 1, 0, 1).around((2.0, 0.5)).right
         2.05
@@ -65,7 +67,9 @@ class Frame:
 
 @dataclass(frozen=True)
 class Scene:
-    """A landscape with its defaults: frame, start, learning rate γ and number of iterations.
+    """A landscape with its defaults.
+
+    Frame, start, learning rate γ and number of iterations.
 
     Attributes:
         name: as on the command line.
@@ -112,7 +116,9 @@ SCENES: Mapping[str, Scene] = {
 
 
 def find_scene(text: str) -> Scene:
-    """Return the scene of a name; ``quadratic:1,25`` is the quadratic whose Hessian has these eigenvalues.
+    """Return the scene of a name.
+
+    ``quadratic:1,25`` is the quadratic whose Hessian has these eigenvalues.
 
     Raises:
         ValueError: there is no such scene, or the eigenvalues are not two finite numbers.

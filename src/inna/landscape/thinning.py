@@ -87,7 +87,9 @@ def clip(path: Floats, frame: Frame) -> list[Floats]:
 
 
 def significance(points: Floats, floor: float) -> Floats:
-    """Return the tolerance above which each vertex can be dropped: infinity for both ends, 0 below ``floor``.
+    """Return the tolerance above which each vertex can be dropped.
+
+    Infinity for both ends, 0 below ``floor``.
 
     Every point lies within a tolerance of the line through the vertices above that tolerance.
 
@@ -119,7 +121,9 @@ def significance(points: Floats, floor: float) -> Floats:
 
 
 def extremes(values: Floats, stretches: int) -> NDArray[np.intp]:
-    """Return the indices of the first, last, smallest and largest value of each of ``stretches`` equal stretches.
+    """Return the indices of four values of each of ``stretches`` stretches.
+
+    The first, the last, the smallest and the largest of equal stretches.
 
     >>> extremes(np.array([0.0, 5.0, -1.0, 2.0, 3.0, 3.0, 3.0, 3.0]), 2)
     array([0, 1, 2, 3, 4, 7])

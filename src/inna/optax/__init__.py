@@ -1,4 +1,6 @@
-"""INNA and INNAprop for Optax: gradient transformations that apply the learning rate, since gamma enters the state.
+"""INNA and INNAprop for Optax.
+
+Gradient transformations that apply the learning rate, since gamma enters the state.
 
     params, state = ...;  updates, state = optimizer.update(grads, state, params);  optax.apply_updates(params, updates)
 

@@ -1,4 +1,7 @@
-"""INNAprop that finds the length of its steps from the distance to the solution that it estimates, as Prodigy does."""
+"""INNAprop that finds the length of its steps from an estimated distance.
+
+The distance to the solution, estimated as Prodigy does.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,9 @@ def innaprop_lr_free(
     mask: Mask | None = None,
     momentum_dtype: Any | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Make the INNAprop that finds the length of its steps, so that no learning rate has to be tuned.
+    r"""Make the INNAprop that finds the length of its steps.
+
+    No learning rate has to be tuned.
 
     .. math::
         w &= (d/d_0)\, d\, \ell, \qquad
@@ -210,6 +215,9 @@ def _slice(
     x: Any,  # any shape
     every: int,
 ) -> jax.Array:
-    """Every ``every``-th entry in the order of rows, (ceil(n / every),); all in their own shape if it is 1."""
+    """Every ``every``-th entry in the order of rows, (ceil(n / every),).
+
+    All in their own shape if it is 1.
+    """
     x = jnp.asarray(x)
     return x if every == 1 else jnp.ravel(x)[::every]

@@ -1,4 +1,6 @@
-"""The guarded step: INNA that is cut where its averaged model of the loss would fall below a bound.
+"""The guarded step: INNA with a lower bound of its averaged model.
+
+The step is cut where the model of the loss would fall below it.
 
 The equations are those of `inna.dynamics`. Its memory measures theta from the current theta, see
 `inna.dynamics.move_memory`: JAX is in float32 by default, and the textbook form <m, theta> + offset cancels there.
@@ -53,7 +55,7 @@ class Measures(NamedTuple):
 
 
 def guarded(rule: Rule, loss_bound: Any) -> optax.GradientTransformationExtraArgs:
-    """The transformation of a ``rule`` without mean of g², guarded by a bound of the loss."""
+    """The transformation of a ``rule`` without mean of g², with a guard."""
     return optax.GradientTransformationExtraArgs(
         functools.partial(_init, rule), functools.partial(_update, rule, loss_bound)
     )
@@ -156,7 +158,10 @@ def _measure(rule: Rule, now: Settings, leaf: Leaf, steps: Any, dtype: Any) -> M
 def _rounding(
     rule: Rule, now: Settings, leaf: Leaf, row: tuple[Any, Any, Any], moves: Any, steps: Any, dtype: Any
 ) -> jax.Array:
-    """<m', error of theta'> by rounding theta' to fewer than 32 bits, where that is not small."""
+    """<m', error of theta'> by rounding theta' to fewer than 32 bits.
+
+    Where that is not small.
+    """
     if bits(leaf.theta) >= 32:
         return jnp.zeros([], dtype)
     to = jnp.finfo(jnp.result_type(leaf.theta))  # type: ignore[no-untyped-call]

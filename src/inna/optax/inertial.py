@@ -1,4 +1,7 @@
-"""The transformations with a learning rate, and INNA without one: `inna`, `innaprop`, `inna_lr_free`."""
+"""The transformations with a learning rate, and INNA without one.
+
+`inna`, `innaprop`, `inna_lr_free`.
+"""
 
 from __future__ import annotations
 
@@ -150,7 +153,9 @@ def inna_lr_free(
     decoupled_weight_decay: bool = False,
     momentum_dtype: Any | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    r"""Make the guarded INNA with no learning rate to tune: the guard finds the length of each step.
+    r"""Make the guarded INNA with no learning rate to tune.
+
+    The guard finds the length of each step.
 
     It is `inna` with a ``loss_bound``, ``time_step`` 0.1/alpha and a learning rate of alpha times ``schedule``, which
     is only a cap. ``update`` takes the loss of the batch, ``update(grads, state, params, value=loss)``. Where the loss

@@ -1,4 +1,7 @@
-"""Hyper-parameters of the transformations: checked when they are made, and read at each step."""
+"""Hyper-parameters of the transformations.
+
+Checked when they are made, and read at each step.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ class Settings(NamedTuple):
     initial_speed: Any
 
     def for_array(self, dtype: Any, decays: Any) -> Settings:
-        """The settings for one array of parameters: arrays in the real ``dtype``, decay only if ``decays``.
+        """The settings for one array of parameters.
+
+        Arrays in the real ``dtype``, decay only if ``decays``.
 
         Floats stay floats, so that their products are rounded once.
         """
@@ -44,7 +49,9 @@ class Settings(NamedTuple):
 
 
 class Rates(NamedTuple):
-    """The hyper-parameters: checked floats if they are known in advance, else tracers or schedules.
+    """The hyper-parameters.
+
+    Checked floats if they are known in advance, else tracers or schedules.
 
     ``weight_decay`` is None without weight decay. A pytree, so that libraries that look for arrays in closures find
     those here.
@@ -71,7 +78,10 @@ class Rates(NamedTuple):
         time_step: Any = None,
         name: str = "learning_rate",
     ) -> Rates:
-        """Check the arguments of the transformations; ``name`` is that of the learning rate, for messages."""
+        """Check the arguments of the transformations.
+
+        ``name`` is that of the learning rate, for messages.
+        """
         decay = checked("weight_decay", weight_decay, minimum=0.0)
         return cls(
             checked(name, learning_rate, schedule=True, minimum=0.0),
@@ -84,7 +94,10 @@ class Rates(NamedTuple):
         )
 
     def divisible(self) -> bool:
-        """Whether |1 - alpha h| >= 1/2 at every step, so that dividing by it loses at most one bit."""
+        """Return whether |1 - alpha h| >= 1/2 at every step.
+
+        Then dividing by it loses at most one bit.
+        """
         if not isinstance(self.alpha, float):
             return False
         if self.time_step is not None:
@@ -102,7 +115,9 @@ class Rates(NamedTuple):
 
 
 def check_average(rates: Rates) -> None:
-    """Check that the gradients in m + beta g have weights >= 0, as far as the hyper-parameters are known.
+    """Check that the gradients in m + beta g have weights >= 0.
+
+    As far as the hyper-parameters are known.
 
     Raises:
         ValueError: alpha beta > 1, alpha h > 1 or s < beta; the message names the arguments.
@@ -137,7 +152,9 @@ def read_dtype(momentum_dtype: Any) -> Any:
 
 
 def checked(name: str, value: Any, *, schedule: bool = False, **bounds: Any) -> Any:
-    """Return ``value`` as a float if it is known and in the range; tracers and schedules as they are.
+    """Return ``value`` as a float if it is known and in the range.
+
+    Tracers and schedules as they are.
 
     Raises:
         ValueError: it is out of the range.
@@ -156,7 +173,10 @@ def checked(name: str, value: Any, *, schedule: bool = False, **bounds: Any) -> 
 
 
 def _is_rounded(name: str, value: Any, **bounds: Any) -> bool:
-    """Return whether ``value`` is an array of at most 16 bits, and its neighbour of this dtype is in the range."""
+    """Return whether ``value`` is a short array whose neighbour is in the range.
+
+    Short arrays have at most 16 bits.
+    """
     dtype = getattr(value, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating) or dtype.itemsize > 2 or jnp.shape(value) != ():
         return False

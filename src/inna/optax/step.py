@@ -1,4 +1,6 @@
-"""One step of one array, for all transformations. The equations are those of `inna.dynamics`.
+"""One step of one array, for all transformations.
+
+The equations are those of `inna.dynamics`.
 
 A second form gives the same update from the new momentum m' instead of the old one:
 
@@ -33,7 +35,7 @@ Decay = Literal["penalty", "decoupled", "published"]
 
 
 class Rule(NamedTuple):
-    """A transformation: its hyper-parameters and what it does to gradients and weights before the step."""
+    """A transformation: hyper-parameters, rescaling of gradients, and decay."""
 
     name: str
     rates: Rates
@@ -58,7 +60,7 @@ class Leaf(NamedTuple):
 
 
 class Prepared(NamedTuple):
-    """What the step of an array starts from, in the dtype of the arithmetic."""
+    """The arrays from which the step starts, in the dtype of the arithmetic."""
 
     theta: Any
     momentum: Any
@@ -72,7 +74,10 @@ class Prepared(NamedTuple):
 
 
 def initial_trees(rule: Rule, params: Any) -> tuple[Any, Any]:
-    """The momentum and the mean of g² before the first step: zeros, or None where there is no mean."""
+    """The momentum and the mean of g² before the first step.
+
+    Zeros, or None where there is no mean.
+    """
     momentum = jax.tree.map(lambda p: jnp.zeros_like(p, rule.momentum_dtype or jnp.result_type(p)), params)
     if rule.sigma is None:
         return momentum, None
@@ -138,7 +143,9 @@ def prepare(
 
 
 def take(rule: Rule, settings: Settings, leaf: Leaf, moves: Any, steps: Any) -> tuple[Any, Any, Any]:
-    """Take the step of one array: its update, in the array's dtype, its new momentum and mean of g².
+    """Take the step of one array.
+
+    Its update, in the array's dtype, its new momentum and mean of g².
 
     The arguments are those of `prepare`.
     """
@@ -176,12 +183,17 @@ def take(rule: Rule, settings: Settings, leaf: Leaf, moves: Any, steps: Any) -> 
 
 
 def again(values: T) -> T:
-    """Return ``values``, which XLA does not identify with the arguments: what is made of them is computed anew."""
+    """Return ``values``, which XLA does not identify with the arguments.
+
+    So it computes once more what is made of them.
+    """
     return jax.lax.optimization_barrier(values)  # type: ignore[no-untyped-call, no-any-return]
 
 
 def _after(earlier: Any, grad: Any, steps: Any) -> Any:
-    """Return ``grad``, so that XLA on the CPU computes ``earlier`` before what is made of the result.
+    """Return ``grad``, which XLA on the CPU computes after ``earlier``.
+
+    So is everything that is made of the result.
 
     It merges ``earlier`` with the caller's own sum of parameter and update. Each entry seems to depend on the sum's,
     but the condition never holds.
@@ -194,7 +206,7 @@ def _after(earlier: Any, grad: Any, steps: Any) -> Any:
 
 
 def _by_parts(function: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
-    """``function`` of two arrays, of their real and imaginary parts if they are complex."""
+    """``function`` of two arrays, or of the parts of two complex ones."""
     if not jnp.iscomplexobj(x):
         return function(x, y)
     return jax.lax.complex(function(x.real, y.real), function(x.imag, y.imag))

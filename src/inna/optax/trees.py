@@ -1,4 +1,7 @@
-"""Trees of parameters, gradients and state: their leaves in one order, and sums over all of them."""
+"""Trees of parameters, gradients and state.
+
+Their leaves in one order, and sums over all of them.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +80,10 @@ def leaves_like(what: str, values: Any, like: Any) -> list[Any]:
 
 
 def unzip(like: Any, rows: list[tuple[Any, ...]]) -> list[Any]:
-    """Make a tree like ``like`` of each column of ``rows``, which has a row per leaf, three columns each."""
+    """Make three trees like ``like`` of the columns of ``rows``.
+
+    There is a row per leaf.
+    """
     tree: Any = jax.tree.structure(like)
     return [tree.unflatten([row[i] for row in rows]) for i in range(3)]
 
@@ -116,7 +122,10 @@ def product(
     x: Any,  # any shape
     y: Any,  # as x
 ) -> Any:
-    """The terms of the real inner product of two arrays: real and imaginary parts are two numbers."""
+    """The terms of the real inner product of two arrays.
+
+    Real and imaginary parts are two numbers.
+    """
     if jnp.iscomplexobj(x) or jnp.iscomplexobj(y):
         return jnp.real(x) * jnp.real(y) + jnp.imag(x) * jnp.imag(y)
     return x * y

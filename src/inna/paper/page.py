@@ -1,4 +1,7 @@
-"""The page of a reproduction: the verdicts, the paper's figures redrawn, its numbers beside ours."""
+"""The page of a reproduction.
+
+The verdicts, the paper's figures redrawn, its numbers beside ours.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,10 @@ class _Group(NamedTuple):
 
 
 def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> str:
-    """Return the page as HTML; with ``has_report`` it links to report.html beside it, which shows tuning and times."""
+    """Return the page as HTML.
+
+    With ``has_report`` it links to report.html beside it, which shows tuning and times.
+    """
     summary, figures = reproduction.summary, reproduction.figures
     shown = {figure.section for figure in figures}
     figure_sections = {name: title for name, title in SECTIONS.items() if name in shown}

@@ -96,7 +96,7 @@ class DipComparison(NamedTuple):
 
     @property
     def agrees(self) -> bool:
-        """Whether each published dip has its own computed one nearby.
+        """Return whether each published dip has its own computed one nearby.
 
         Nearby is within `DIP_TOLERANCE`.
         """

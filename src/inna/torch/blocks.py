@@ -66,7 +66,10 @@ def one_by_one(lists: TensorLists) -> Iterable[TensorLists]:
 
 
 def _divides(lists: TensorLists, i: int) -> bool:
-    """Whether parameter i, its gradient and state are dense plain tensors with their entries in the same order."""
+    """Return whether the tensors of parameter i are dense and plain.
+
+    Their entries must be in the same order.
+    """
     param = lists.params[i]
     return is_dense(param) and all(
         type(tensor) in (Tensor, torch.nn.Parameter)

@@ -1,4 +1,4 @@
-"""INNA for PyTorch: the optimizer, the function, and its single and foreach implementations."""
+"""INNA for PyTorch: the optimizer, the function, and its two unfused paths."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class INNA(InertialOptimizer):
 
     @classmethod
     def from_sgd(cls, params: ParamsT, lr: float, momentum: float = 0.0, nesterov: bool = False, **kwargs: Any) -> Self:
-        """Make the INNA with the iterates of ``torch.optim.SGD(params, lr, momentum, nesterov=nesterov)``.
+        """Make the INNA with the iterates of ``torch.optim.SGD``.
 
         ``weight_decay`` and ``maximize`` mean the same in both. The iterates agree while ``lr`` is constant. A
         scheduler that scales INNA's lr alone leaves the heavy ball, since the discount 1 - alpha lr of the momentum and
@@ -147,7 +147,10 @@ class INNA(InertialOptimizer):
 
 
 def _from_sgd_group(group: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """Replace SGD's settings of a parameter group by INNA's; those that it lacks are ``top``'s."""
+    """Replace SGD's settings of a parameter group by INNA's.
+
+    Those that it lacks are ``top``'s.
+    """
     for name in ("alpha", "beta"):
         if name in group:
             raise ValueError(
@@ -178,7 +181,9 @@ def inna(
     capturable: bool = False,
     differentiable: bool = False,
 ) -> None:
-    """Take one step of INNA on lists of tensors, in place. See `INNA` for the rule and the arguments.
+    """Take one step of INNA on lists of tensors, in place.
+
+    See `INNA` for the rule and the arguments.
 
     Args:
         lists: parameters, gradients and state; ``steps`` is needed with ``initial_speed``.
@@ -223,7 +228,7 @@ def move(
     foreach: bool,
     **settings: Any,
 ) -> None:
-    """Collect the operations that update the parameters and momentums of one block, by foreach or one by one.
+    """Collect the operations that update one block, by foreach or one by one.
 
     Args:
         operations: takes the operations.
@@ -376,7 +381,9 @@ def _start(
 
 
 def rounded(tensor: Tensor) -> Tensor:
-    """Return ``tensor`` rounded to its dtype, also under a compiler that computes low precision in float32.
+    """Return ``tensor`` rounded to its dtype, under a compiler, too.
+
+    A compiler may compute low precision in float32.
 
     Without this, the rounding error that Kahan summation needs would be zero. Reading the bits forces the rounding.
     """

@@ -26,7 +26,9 @@ __all__ = ["INNAprop", "INNApropLRFree", "innaprop"]
 
 @insert(flags=FLAGS)
 class INNAprop(InertialOptimizer):
-    r"""INNA with RMSprop's rescaling of the gradient, with two state tensors per parameter as AdamW.
+    r"""INNA with RMSprop's rescaling of the gradient.
+
+    It has two state tensors per parameter, as AdamW.
 
     .. math::
         v_{k+1} &= \sigma v_k + (1 - \sigma) g_k^2, \qquad
@@ -128,7 +130,9 @@ class INNAprop(InertialOptimizer):
         slice_every: int = 1,
         **kwargs: Any,
     ) -> INNApropLRFree:
-        """Make the INNAprop that finds the length of its steps, so that no learning rate has to be tuned.
+        """Make the INNAprop that finds the length of its steps.
+
+        No learning rate has to be tuned.
 
         Args:
             params: tensors, named tensors or parameter groups.
@@ -195,7 +199,7 @@ class INNAprop(InertialOptimizer):
 
 @insert(flags=FLAGS)
 class INNApropLRFree(INNAprop):
-    r"""INNAprop that finds the length of its steps from the distance to the solution that it estimates.
+    r"""INNAprop that finds the length of its steps from an estimated distance.
 
     .. math::
         w &= (d/d_0)\, d\, \ell, \qquad
@@ -311,7 +315,9 @@ class INNApropLRFree(INNAprop):
         return float(self.param_groups[0]["distance"])
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with their own settings; missing settings are those of the constructor.
+        """Add parameters with their own settings.
+
+        Missing settings are those of the constructor.
 
         Raises:
             ValueError: a setting is out of its range or ``initial_distance`` is another group's, or a parameter is
@@ -341,7 +347,7 @@ class INNApropLRFree(INNAprop):
 
     @staticmethod
     def _make_plain(group: dict[str, Any]) -> None:
-        """Turn the checked numbers of a group into Python's, and its scalars into tensors."""
+        """Turn the checked numbers of a group into Python's or scalar tensors."""
         for name, kind in (("initial_distance", float), ("time_step", float), ("slice_every", int)):
             if group.get(name) is not None:
                 group[name] = kind(group[name])

@@ -1,4 +1,7 @@
-"""The base class of INNA and INNAprop: parameter groups, flags, state, state dicts, and the way of a step."""
+"""The base class of INNA and INNAprop.
+
+Parameter groups, flags, state, state dicts, and the way of a step.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,9 @@ STATE_DICT_VERSION = 1
 
 
 class InertialOptimizer(Optimizer):
-    """Base class of INNA and INNAprop; a subclass names its hyper-parameters, fills its state and updates.
+    """Base class of INNA and INNAprop.
+
+    A subclass names its hyper-parameters, fills its state and updates.
 
     The way of a gradient: `_prepare` checks that a group's plan still holds, or gathers the tensors, chooses the path
     and reads the settings. Once all groups are prepared, `step` launches them.
@@ -79,7 +84,9 @@ class InertialOptimizer(Optimizer):
         check_settings(group, self.ranges)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
-        """Add parameters with their own settings; missing settings are those of the constructor.
+        """Add parameters with their own settings.
+
+        Missing settings are those of the constructor.
 
         Raises:
             ValueError: a setting is out of its range, or a parameter is already in another group.
@@ -108,13 +115,15 @@ class InertialOptimizer(Optimizer):
                 values["step"] = as_count(values["step"])
 
     def state_dict(self) -> dict[str, Any]:
-        """The state, the groups, and the version of their format, as plain containers and tensors."""
+        """The state, the groups and the version of their format, as plain containers."""
         return {**super().state_dict(), "version": STATE_DICT_VERSION}
 
     # torch.optim.Optimizer casts all state to the parameter's dtype, and calls the caster statically (pytorch#43706).
     # A hook after all others sees what will be loaded; another, before all others, restores the dtypes.
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load the result of `state_dict`; tensors keep the dtype with which they were saved.
+        """Load the result of `state_dict`.
+
+        Tensors keep the dtype with which they were saved.
 
         What wrappers and hooks keep in the state is loaded too. Settings that are missing are those of the constructor.
 
@@ -191,7 +200,10 @@ class InertialOptimizer(Optimizer):
     # skipped if no profiler and no hook sees the step.
     @staticmethod
     def profile_hook_step(func: Callable[..., Any]) -> Callable[..., Any]:
-        """Wrap ``func`` as torch does if there are hooks or a profiler; else call it directly."""
+        """Wrap ``func`` as torch does if there are hooks or a profiler.
+
+        Else call it directly.
+        """
         watched = Optimizer.profile_hook_step(func)
 
         @functools.wraps(func)
@@ -224,7 +236,9 @@ class InertialOptimizer(Optimizer):
 
     @_use_grad_for_differentiable
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Take one step with the current gradients; parameters without a gradient do not change.
+        """Take one step with the current gradients.
+
+        Parameters without a gradient do not change.
 
         A step with lr = 0 changes nothing at all, counters included.
 
@@ -262,7 +276,10 @@ class InertialOptimizer(Optimizer):
         return getattr(self, "grad_scale", None), getattr(self, "found_inf", None)
 
     def _prepare(self, index: int, group: dict[str, Any]) -> tuple[Callable[[], Any], bool]:
-        """Check a group and gather its tensors; return its step, and whether it is a fused one."""
+        """Check a group and gather its tensors.
+
+        Return its step, and whether it is a fused one.
+        """
         _check_capture(group["capturable"])
         plan = None if torch.compiler.is_compiling() else self._plans.get(index)
         tensors = None if plan is None else plan.tensors(group, self.state)
@@ -322,7 +339,10 @@ class InertialOptimizer(Optimizer):
         compensations: list[Tensor | None],
         steps: list[Tensor],
     ) -> Path:
-        """Append the group's tensors to the lists of a `TensorLists`, creating missing state; return the path."""
+        """Append the group's tensors to lists, and return the path.
+
+        The lists are those of a `TensorLists`. Missing state is created.
+        """
         for param in group["params"]:
             grad = param.grad
             if grad is None:
@@ -354,7 +374,10 @@ class InertialOptimizer(Optimizer):
         return choose_path(group, TensorLists(params, grads, momentums, exp_avg_sqs, compensations, steps))
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
-        """Add missing entries to the state of ``param``: at its first step, and after a setting has changed."""
+        """Add missing entries to the state of ``param``.
+
+        At its first step, and after a setting has changed.
+        """
         if self._counts(group) and "step" not in state:
             # With a momentum already there, it is too late for the initial velocity.
             state["step"] = _step_count(1.0 if "momentum" in state else 0.0, param, group)
@@ -381,11 +404,14 @@ class InertialOptimizer(Optimizer):
             state["momentum"].copy_(momentum_from_phase(param, psi, group["alpha"], group["beta"]))
 
     def _counts(self, group: dict[str, Any]) -> bool:
-        """Whether the optimizer needs the number of steps taken."""
+        """Return whether the optimizer needs the number of steps taken."""
         return group["initial_speed"] is not None
 
     def _settings(self, group: dict[str, Any]) -> Settings:
-        """Read the group's hyper-parameters: lr, alpha and beta as numbers unless tensors must stay tensors."""
+        """Read the group's hyper-parameters.
+
+        Those that may be tensors are numbers, unless tensors must stay tensors: lr, alpha and beta.
+        """
         keep_tensors = self._keeps_tensors(group)
         values = {name: group[name] for name in self.settings}
         for name, bounds in self.ranges.items():
@@ -395,16 +421,22 @@ class InertialOptimizer(Optimizer):
 
     @staticmethod
     def _keeps_tensors(group: dict[str, Any]) -> bool:
-        """Whether tensors must not be read on the host."""
+        """Return whether tensors must not be read on the host."""
         return bool(group["capturable"] or group["differentiable"] or torch.compiler.is_compiling())
 
     @abstractmethod
     def _update(self, lists: TensorLists, **settings: Any) -> None:
-        """Step the parameters in ``lists`` by the single or the foreach path; lr is not the number 0."""
+        """Step the parameters in ``lists`` by the single or the foreach path.
+
+        The learning rate is not the number 0.
+        """
 
 
 def momentum_dtype(param: Tensor, group: dict[str, Any]) -> torch.dtype:
-    """The dtype of the momentum: ``momentum_dtype``, else that of ``param`` with float32 for bfloat16 and float16."""
+    """The dtype of the momentum.
+
+    ``momentum_dtype``, else that of ``param`` with float32 for bfloat16 and float16.
+    """
     dtype: torch.dtype | None = group["momentum_dtype"]
     if dtype is None:
         return torch.float32 if param.dtype in LOW_PRECISION else param.dtype
@@ -412,14 +444,20 @@ def momentum_dtype(param: Tensor, group: dict[str, Any]) -> torch.dtype:
 
 
 def zeros_like(param: Tensor, dtype: torch.dtype | None) -> Tensor:
-    """Zeros laid out as ``param``, in the complex counterpart of ``dtype`` for a complex parameter."""
+    """Zeros laid out as ``param``, complex where it is.
+
+    ``dtype`` is the real one.
+    """
     if dtype is not None and param.is_complex():
         dtype = dtype.to_complex()
     return torch.zeros_like(param, dtype=dtype, memory_format=torch.preserve_format)
 
 
 def as_count(step: Any) -> Tensor:
-    """``step`` as every path can count: a 0-dimensional float32 tensor with memory of its own, itself if it is one."""
+    """``step`` as every path can count.
+
+    A 0-dimensional float32 tensor with memory of its own, itself if it is one.
+    """
     if not isinstance(step, Tensor):
         return torch.tensor(float(step), dtype=torch.float32)
     plain = step.dtype is torch.float32 and step.dim() == 0 and step.layout is torch.strided

@@ -12,7 +12,9 @@ __all__ = ["param_groups"]
 
 
 def param_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Make two parameter groups: ``weight_decay`` for weights, none for biases and normalisation layers.
+    """Make two parameter groups.
+
+    ``weight_decay`` for weights, none for biases and normalisation layers.
 
     Parameters of normalisation modules and all with at most one dimension do not decay. A shared parameter appears
     once. Empty groups are omitted.

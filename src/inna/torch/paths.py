@@ -45,7 +45,9 @@ def choose_path(group: dict[str, Any], lists: TensorLists) -> Path:
 
 
 def use_foreach(foreach: bool | None, params: Iterable[Tensor], *, differentiable: bool) -> bool:
-    """Whether to take the foreach path: as asked, else if all tensors are plain and autograd does not see the step.
+    """Return whether to take the foreach path.
+
+    As asked, else if all tensors are plain and autograd does not see the step.
 
     Foreach calls cannot write to views with a pending sign.
     """

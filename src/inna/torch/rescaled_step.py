@@ -45,7 +45,9 @@ def innaprop(
     time_step: float | Tensor | None = None,
     decay_lr: float | Tensor | None = None,
 ) -> None:
-    """Take one step of INNAprop on lists of tensors, in place. See `INNAprop` for the rule and the arguments.
+    """Take one step of INNAprop on lists of tensors, in place.
+
+    See `INNAprop` for the rule and the arguments.
 
     Args:
         lists: parameters, gradients and state, with ``exp_avg_sqs`` and ``steps``.
@@ -116,7 +118,10 @@ def _single_tensor_innaprop(
     differentiable: bool,
     host: bool,
 ) -> list[Tensor]:
-    """Decay the momentums, update the mean squares and return the rescaled gradients, when ``operations`` run."""
+    """Decay the momentums, update the mean squares, rescale the gradients.
+
+    That happens when ``operations`` run.
+    """
     rescaled = []
     for param, grad, momentum, exp_avg_sq, count in zip(params, grads, momentums, exp_avg_sqs, counts, strict=True):
         gamma, a, b = (on_device(param.device, value) for value in (lr, alpha, beta))

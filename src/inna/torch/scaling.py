@@ -1,4 +1,7 @@
-"""GradScaler's scale and verdict on the foreach and the single path; the kernels apply both themselves."""
+"""GradScaler's scale and verdict on the foreach and the single path.
+
+The kernels apply both themselves.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ def apply_scaling(
     host: bool,
     in_place: bool,
 ) -> Settings | None:
-    """Divide the gradients by ``grad_scale``; return the settings of the step, or None if it is to be skipped.
+    """Divide the gradients by ``grad_scale``.
+
+    Return the settings of the step, or None if it is to be skipped.
 
     Args:
         lists: the tensors of one group; the list of gradients may be changed.

@@ -1,4 +1,7 @@
-"""The settings of a parameter group: checks, plain flags, and numbers that a scheduler's rounding took below 0."""
+"""The settings of a parameter group.
+
+Checks, plain flags, and numbers that a scheduler's rounding took below 0.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,10 @@ fused: step all tensors of a group by one compiled kernel, in one pass over memo
 
 
 def plain_flags(group: Mapping[str, Any]) -> dict[str, Any]:
-    """The flags of ``group`` that NumPy's or torch's booleans give, as Python's: checkpoints can hold only those."""
+    """The flags of ``group`` that NumPy's or torch's booleans give, as Python's.
+
+    Checkpoints can hold only those.
+    """
     flags = {}
     for name in (*CHOICES, *SWITCHES):
         value = group.get(name)

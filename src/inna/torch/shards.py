@@ -12,7 +12,7 @@ __all__ = ["is_dtensor", "misplacement", "place_like", "to_local", "to_local_lis
 
 
 def is_dtensor(tensor: Tensor) -> bool:
-    """Whether the tensor is a DTensor."""
+    """Return whether the tensor is a DTensor."""
     # Importing torch.distributed would take longer than many a first step.
     return hasattr(tensor, "placements")
 
@@ -26,7 +26,9 @@ def to_local(tensor: Tensor) -> Tensor:
 
 
 def to_local_lists(lists: TensorLists) -> TensorLists:
-    """Replace each DTensor of the lists by its own shard. A step is elementwise, so shards can be stepped apart.
+    """Replace each DTensor of the lists by its own shard.
+
+    A step is elementwise, so shards can be stepped apart.
 
     Raises:
         RuntimeError: a parameter and its gradient or state are placed differently.
@@ -41,7 +43,10 @@ def to_local_lists(lists: TensorLists) -> TensorLists:
 
 
 def misplacement(name: str, tensor: Tensor, param: Tensor) -> str:
-    """The reason why the shards of ``tensor`` do not match those of ``param``; empty if they do, or there are none."""
+    """The reason why the shards of ``tensor`` do not match those of ``param``.
+
+    Empty if they do, or there are none.
+    """
     if is_dtensor(tensor) is not is_dtensor(param):
         return f"{name} is a {type(tensor).__name__} beside a parameter that is a {type(param).__name__}"
     if is_dtensor(tensor):
@@ -55,7 +60,9 @@ def misplacement(name: str, tensor: Tensor, param: Tensor) -> str:
 
 
 def place_like(param: Tensor, grad: Tensor) -> Tensor:
-    """Return ``grad`` with the placements of ``param`` if both are DTensors; sum partial sums over all ranks.
+    """Return ``grad`` with the placements of ``param`` if both are DTensors.
+
+    Sum partial sums over all ranks.
 
     In tensor-parallel normalisation layers, backward leaves the gradient of a replicated parameter as partial sums.
     """

@@ -50,7 +50,9 @@ def check_layout(state_dict: Any) -> None:
 
 
 def check_state(state_dict: Mapping[str, Any], params: Sequence[Sequence[Tensor]], known: Collection[str]) -> None:
-    """Check that the state fits the parameters, group by group. Torch itself reports groups of different lengths.
+    """Check that the state fits the parameters, group by group.
+
+    Torch itself reports groups of different lengths.
 
     Args:
         state_dict: a state dict that passed `check_layout`.
@@ -74,7 +76,9 @@ def check_state(state_dict: Mapping[str, Any], params: Sequence[Sequence[Tensor]
 def split_state(
     state_dict: Mapping[str, Any], params: Sequence[Sequence[Tensor]], known: Collection[str]
 ) -> tuple[dict[Any, Any], dict[Any, dict[str, Any]]]:
-    """Divide state into the optimizer's, ready for its parameters, and what others keep with parameters.
+    """Divide state into the optimizer's and what others keep with parameters.
+
+    The optimizer's is made ready for its parameters.
 
     Args:
         state_dict, params, known: as for `check_state`, which they passed.
@@ -93,7 +97,10 @@ def split_state(
 
 
 def move_to(value: Any, device: torch.device) -> Any:
-    """Return ``value`` with all tensors on ``device``, in their own dtypes, also those in containers."""
+    """Return ``value`` with all tensors on ``device``, in their own dtypes.
+
+    Those in containers, too.
+    """
     if isinstance(value, Tensor):
         return value.to(device)
     if isinstance(value, dict):
@@ -107,7 +114,10 @@ def move_to(value: Any, device: torch.device) -> Any:
 
 
 def _origin(values: Mapping[str, Any], group: Mapping[str, Any], known: Collection[str]) -> str:
-    """The reason to believe that the state of a parameter is another optimizer's; empty if there is none."""
+    """The reason to believe that the state of a parameter is another optimizer's.
+
+    Empty if there is none.
+    """
     if "exp_avg_sq" in values and "exp_avg_sq" not in known and "sigma" in group:
         return "there is no 'exp_avg_sq' here; is it INNAprop's?"
     if "exp_avg_sq" in known and "momentum" in values and "exp_avg_sq" not in values:
@@ -142,7 +152,10 @@ def _refusal(name: str, value: Any, param: Tensor) -> str:
 
 
 def _ready(name: str, value: Any, param: Tensor) -> Any:
-    """The state as steps can write it: laid out as the parameter, each entry with memory of its own."""
+    """The state as steps can write it.
+
+    Laid out as the parameter, each entry with memory of its own.
+    """
     if name == "step" or is_dtensor(value) or type(value) not in (Tensor, torch.nn.Parameter):
         return value
     value = value.detach()

@@ -1,4 +1,7 @@
-"""The tensors of one step, and the operations that the single and the foreach paths share."""
+"""The tensors of one step, and operations that two paths share.
+
+The single and the foreach path.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,9 @@ __all__ = [
 
 @dataclass
 class TensorLists:
-    """The tensors of one step of one group: entry i of each list belongs to parameter i.
+    """The tensors of one step of one group.
+
+    Entry i of each list belongs to parameter i.
 
     Lists that an optimizer or its flags do not use are empty. ``compensations`` may hold None beside tensors.
     """
@@ -53,7 +58,7 @@ class TensorLists:
         return TensorLists(*lists)
 
     def companions(self, i: int) -> list[tuple[str, Tensor]]:
-        """The gradient and the state of parameter i that have its shape, with their names."""
+        """The gradient and the state of parameter i of its shape, with names."""
         kinds: tuple[tuple[str, Sequence[Tensor | None]], ...] = (
             ("gradient", self.grads),
             ("momentum", self.momentums),
@@ -68,7 +73,10 @@ class TensorLists:
 
 
 class Settings(NamedTuple):
-    """The hyper-parameters of one step of `inna.torch.INNA`, or of `inna.torch.INNAprop` where ``sigma`` is given."""
+    """The hyper-parameters of one step of `inna.torch.INNA`.
+
+    Of `inna.torch.INNAprop` where ``sigma`` is given.
+    """
 
     lr: float | Tensor
     alpha: float | Tensor
@@ -82,7 +90,10 @@ class Settings(NamedTuple):
 
 
 def is_dense(tensor: Tensor) -> bool:
-    """Whether the tensor fills a stretch of memory without gaps or overlaps, in any order of its dimensions."""
+    """Return whether the tensor fills a stretch of memory, without gaps.
+
+    Nothing overlaps; its dimensions may be in any order.
+    """
     if tensor.is_contiguous():
         return True
     expected = 1
@@ -96,26 +107,38 @@ def is_dense(tensor: Tensor) -> bool:
 
 
 def is_transformed(tensor: Tensor) -> bool:
-    """Whether the tensor is inside a transform of ``torch.func``, such as ``vmap``: it has no memory of its own."""
+    """Return whether the tensor is inside a transform of ``torch.func``.
+
+    Inside ``vmap``, for instance, it has no memory of its own.
+    """
     # The function has no public name. Without it, nothing is inside a transform.
     test: Callable[[Tensor], bool] | None = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", None)
     return test is not None and not torch.compiler.is_compiling() and test(tensor)
 
 
 def same_layout(tensor: Tensor, other: Tensor) -> bool:
-    """Whether entries have the same offsets in both; the stride of a dimension of size 1 does not matter."""
+    """Return whether entries have the same offsets in both.
+
+    The stride of a dimension of size 1 does not matter.
+    """
     if tensor.numel() == 0:
         return True
     return all(a == b for a, b, size in zip(tensor.stride(), other.stride(), tensor.shape, strict=True) if size != 1)
 
 
 def can_sync(lr: float | Tensor, capturable: bool) -> bool:
-    """Whether the host may read step counts: not in a captured or compiled graph, nor with a tensor lr."""
+    """Return whether the host may read step counts.
+
+    It may not in a captured or compiled graph, nor with a tensor lr.
+    """
     return not capturable and not isinstance(lr, Tensor) and not torch.compiler.is_compiling()
 
 
 def run_together(calls: Iterable[Callable[[], Any]]) -> None:
-    """Make calls one after the other; if all are functions written in C, Python handles no signal between them."""
+    """Make calls one after the other.
+
+    If all are functions written in C, Python handles no signal between them.
+    """
     if torch.compiler.is_compiling():
         for call in calls:
             call()
@@ -124,7 +147,9 @@ def run_together(calls: Iterable[Callable[[], Any]]) -> None:
 
 
 class Operations:
-    """Operations on tensors in place that are collected and then run together, so that no interrupt divides them.
+    """Operations in place that are collected and then run together.
+
+    So no interrupt divides them.
 
     Under ``torch.compile``, and for autograd, each runs at once.
 
@@ -160,7 +185,7 @@ def next_counts(
     *,
     host: bool,
 ) -> tuple[Sequence[float | Tensor], list[bool] | list[Tensor]]:
-    """Return, per parameter, the step count after this step, and whether it is the first step.
+    """Return each parameter's step count after this step, and if it is the first.
 
     The answers are floats and bools if ``host``, else 0-dimensional tensors. With a tensor ``lr`` that is 0, nothing is
     counted and no step is the first.
@@ -189,7 +214,10 @@ def count_step(
 
 
 def group_alike(params: list[Tensor], momentums: list[Tensor], *others: list[Any]) -> dict[tuple[Any, ...], list[int]]:
-    """Indices of the tensors that one foreach call may take together, by (device, dtypes, whether others are None)."""
+    """Indices of the tensors that one foreach call may take together.
+
+    By (device, dtypes, whether others are None).
+    """
     alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
     for i, (param, momentum, *more) in enumerate(zip(params, momentums, *others, strict=True)):
         alike[param.device, param.dtype, momentum.dtype, *(other is None for other in more)].append(i)
@@ -202,6 +230,9 @@ def on_device(device: torch.device, value: Any) -> Any:
 
 
 def coefficient_dtype(tensor: Tensor) -> torch.dtype:
-    """The dtype of 0-dimensional coefficients of ``tensor``: real, as precise as it, and at least float32."""
+    """The dtype of 0-dimensional coefficients of ``tensor``.
+
+    Real, as precise as it, and at least float32.
+    """
     real = tensor.dtype.to_real() if tensor.is_complex() else tensor.dtype
     return torch.promote_types(real, torch.float32)

@@ -1,4 +1,7 @@
-"""Curves over the epochs: mean over the seeds, best and worst as a band, diverged seeds, curves to compare with."""
+"""Curves over the epochs.
+
+Mean over the seeds, best and worst as a band, diverged seeds, curves to compare with.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ def curve_panel(
     title: str = "",
     note: str = "",
 ) -> Panel:
-    """Return a panel of curves over the epochs, with a line for the mean and a band from best to worst.
+    """Return a panel of curves over the epochs: a mean, and a band of all seeds.
 
     Args:
         styles: label -> style of the curves.

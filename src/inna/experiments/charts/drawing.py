@@ -1,4 +1,6 @@
-"""Draw the panels of a figure: themes, scales, axes, and the encodings that all of them share.
+"""Draw the panels of a figure.
+
+Themes, scales, axes, and the encodings that all of them share.
 
 An interactive panel follows two parameters that the legend of the page sets: ``hidden`` (labels that are filtered out)
 and ``focus`` (the highlighted label; empty for none). A still panel has its own legend.
@@ -39,14 +41,14 @@ Rows = list[dict[str, Any]]
 
 
 def vega_lite_version() -> str:
-    """Return the version of Vega-Lite that the installed Altair writes, as vl-convert names it."""
+    """Return the version of Vega-Lite that Altair writes, in vl-convert's words."""
     import altair as alt
 
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
 class Drawing(NamedTuple):
-    """An Altair chart without size and configuration, and the data sets it uses by name."""
+    """An Altair chart without size and configuration, and its named data sets."""
 
     chart: Any
     datasets: dict[str, Rows]
@@ -54,7 +56,10 @@ class Drawing(NamedTuple):
 
 @dataclass(frozen=True)
 class Panel:
-    """One coordinate system, drawn by ``draw(theme, interactive)``; ``note`` is shown below its title."""
+    """One coordinate system, drawn by ``draw(theme, interactive)``.
+
+    ``note`` is shown below its title.
+    """
 
     title: str
     draw: Callable[[Theme, bool], Drawing]
@@ -65,7 +70,10 @@ class Panel:
 
 @dataclass(frozen=True)
 class Figure:
-    """Panels with a common caption; ``name`` is the stem of files and ids, ``section`` the place in the page."""
+    """Panels with a common caption.
+
+    ``name`` is the stem of files and ids, ``section`` the place in the page.
+    """
 
     name: str
     section: str
@@ -79,7 +87,10 @@ class Figure:
 
 
 def still(figure: Figure, theme: Theme) -> dict[str, Any]:
-    """Return the figure as a Vega-Lite specification with its own size, legend and data, for PNG and SVG."""
+    """Return the figure as one Vega-Lite specification, for PNG and SVG.
+
+    It has its own size, legend and data.
+    """
     import altair as alt
 
     drawings = [panel.draw(theme, False) for panel in figure.panels]
@@ -97,7 +108,10 @@ def still(figure: Figure, theme: Theme) -> dict[str, Any]:
 
 
 def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, Any], dict[str, Rows]]:
-    """Return a panel as a Vega-Lite specification that fills its place in the page, and its data sets by name."""
+    """Return a panel as a specification for the page, and its data sets by name.
+
+    It fills its place in the page.
+    """
     drawing = panel.draw(theme, True)
     title = " – ".join(each for each in (figure.title, panel.title) if each)
     chart = drawing.chart.properties(
@@ -170,7 +184,10 @@ class Channels:
         return chart.transform_filter("indexof(hidden, datum.contender) < 0") if self.interactive else chart
 
     def color(self, legend: str = "") -> Any:
-        """Return the colour; ``legend`` is the kind of symbol in the legend of a still figure: "stroke" or "shape"."""
+        """Return the colour of an optimizer.
+
+        ``legend`` is the symbol in the legend of a still figure, "stroke" or "shape".
+        """
         return self._channel("Color", [self._styles[label].color(self.theme) for label in self.labels], legend)
 
     def dash(self, legend: str = "") -> Any:
@@ -212,7 +229,10 @@ class Channels:
 
 
 def log_scale(values: Iterable[float], **settings: Any) -> tuple[Any, str]:
-    """Return a logarithmic scale and its mark in an axis title; symmetric where numbers are zero or negative."""
+    """Return a logarithmic scale and its mark in an axis title.
+
+    Symmetric where numbers are zero or negative.
+    """
     import altair as alt
 
     sizes = [value for value in values if math.isfinite(value)]
@@ -223,7 +243,10 @@ def log_scale(values: Iterable[float], **settings: Any) -> tuple[Any, str]:
 
 
 def value_scale(measure: Metric, values: Iterable[float], **settings: Any) -> tuple[Any, str]:
-    """Return the scale of a measure and its mark in an axis title; losses are logarithmic."""
+    """Return the scale of a measure and its mark in an axis title.
+
+    Losses are logarithmic.
+    """
     import altair as alt
 
     if measure.name.endswith("_loss"):

@@ -1,4 +1,6 @@
-"""Self-contained HTML pages: Jinja2 templates with their style, scripts and data inline.
+"""Self-contained HTML pages.
+
+Jinja2 templates with their style, scripts and data inline.
 
 The content-security policy allows exactly the scripts and the style of the page, by their SHA-256. It forbids code
 from strings (Vega runs its expression interpreter), style attributes and connections. Charts are specified once per
@@ -103,7 +105,10 @@ def resource(path: str) -> str:
 
 
 def theme_style(styles: Mapping[str, Style]) -> str:
-    """Return the font and the light and dark colours of page and optimizers (--c0, --c1, ...) as CSS."""
+    """Return the font and the colours of page and optimizers as CSS.
+
+    The optimizers' are --c0, --c1 and so on, for light and for dark pages.
+    """
 
     def variables(theme: Theme) -> str:
         colors = {f"c{position}": style.color(theme) for position, style in enumerate(styles.values())}
@@ -114,7 +119,10 @@ def theme_style(styles: Mapping[str, Style]) -> str:
 
 
 def key_style(count: int) -> str:
-    """Return the classes c0, c1, ... that colour the keys of ``count`` optimizers as CSS."""
+    """Return the classes c0, c1, ... of the optimizers' keys as CSS.
+
+    There are ``count`` of them.
+    """
     return "".join(f".c{position}{{stroke:var(--c{position});}}" for position in range(count))
 
 
@@ -140,7 +148,10 @@ def _environment() -> Environment:
 
 
 def _policy(scripts: Sequence[str], style: str) -> str:
-    """Return the content-security policy that allows these inline scripts, this inline style and nothing else."""
+    """Return the content-security policy for these inline scripts and this style.
+
+    It allows nothing else.
+    """
     return (
         f"default-src 'none'; script-src {' '.join(_source_hash(script) for script in scripts)}; "
         f"style-src {_source_hash(style)}; img-src data:; base-uri 'none'; form-action 'none'"
@@ -148,7 +159,7 @@ def _policy(scripts: Sequence[str], style: str) -> str:
 
 
 def _source_hash(source: str) -> str:
-    """Return the source expression of a policy that allows exactly this inline script or style.
+    """Return the source expression of a policy that allows one script or style.
 
     >>> _source_hash("")
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -158,7 +169,10 @@ def _source_hash(source: str) -> str:
 
 @cache
 def _charting_library() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one inline script, with the line ends that a browser hashes."""
+    """Return Vega, Vega-Lite and Vega-Embed as one inline script.
+
+    Its line ends are those that a browser hashes.
+    """
     import vl_convert
 
     source = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vega_lite_version())
@@ -179,7 +193,7 @@ def _chart_style(styles: Mapping[str, Style], figures: Iterable[Figure]) -> str:
 
 
 def _specifications(figures: Iterable[Figure]) -> dict[str, Any]:
-    """Return panel id -> theme -> specification, and the data sets they share by name."""
+    """Return panel id -> theme -> specification, and their common data sets."""
     from altair.utils.schemapi import debug_mode
 
     panels: dict[str, dict[str, Any]] = {}

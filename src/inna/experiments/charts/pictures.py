@@ -31,7 +31,9 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
 def write_pictures(
     figures: Iterable[Figure], folder: Path, formats: Sequence[str], *, prefix: str = "", scale: int = PNG_SCALE
 ) -> list[Path]:
-    """Write each figure, on white, into ``folder`` as PREFIXNAME.png or .svg, and return the paths.
+    """Write each figure into ``folder`` on white, and return the paths.
+
+    The files are named PREFIXNAME.png or .svg.
 
     Args:
         figures: to be written.

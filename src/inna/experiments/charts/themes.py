@@ -1,4 +1,6 @@
-"""Colours, dashes and shapes of optimizers, distinct for colour-blind readers on light and dark backgrounds.
+"""Colours, dashes and shapes of optimizers, distinct for colour-blind readers.
+
+There are sets for light and for dark backgrounds.
 
 INNA and its variants are blue and differ by lightness, dash and shape; the reference is grey; every other optimizer
 takes the next colour of Okabe and Ito ("Color Universal Design", 2008), darkened on a light background and lightened on
@@ -36,7 +38,10 @@ DARK = Theme("dark", background="#14181d", text="#e8ecf1", muted="#9aa5b1", line
 
 @dataclass(frozen=True)
 class Style:
-    """The style of one optimizer: a colour per theme, a dash pattern in pixels, a Vega symbol."""
+    """The style of one optimizer.
+
+    A colour per theme, a dash pattern in pixels, a Vega symbol.
+    """
 
     light: str
     dark: str
@@ -64,7 +69,10 @@ _OTHERS = (
 
 
 def assign(contenders: Iterable[tuple[str, str]], reference: str) -> dict[str, Style]:
-    """Return label -> style for pairs (label, optimizer); ``reference`` is one of the labels."""
+    """Return label -> style for pairs (label, optimizer).
+
+    ``reference`` is one of the labels.
+    """
     chosen: dict[str, Style] = {}
     blues = others = 0
     for label, optimizer in contenders:

@@ -36,7 +36,7 @@ def contender_styles(summary: Summary) -> dict[str, Style]:
 
 
 def curve_points(summary: Summary, measure: Metric, *, as_compared: bool = True) -> tuple[Rows, int]:
-    """Return mean, best and worst per epoch over final runs, of every step-th epoch, and the step.
+    """Return mean, best and worst of every step-th epoch, and the step.
 
     Args:
         summary: of the study.
@@ -117,7 +117,9 @@ def curve_figure(summary: Summary, measure: Metric, points: Rows, step: int, slu
 
 
 def zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
-    """Return the ends of an axis without the first epochs, which would squeeze all others; None for the whole range.
+    """Return the ends of an axis without the first epochs, or None for all.
+
+    The first epochs would squeeze all others.
 
     The axis excludes values worse than four fifths of the means and than every final value, if these take at least
     three tenths of the range.
@@ -138,5 +140,8 @@ def zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
 
 
 def styles(study: Study) -> dict[str, Style]:
-    """Return label -> style; colour and dash together are unique in families of at most 16 optimizers."""
+    """Return label -> style.
+
+    Colour and dash together are unique in families of at most 16 optimizers.
+    """
     return assign([(contender.label, contender.optimizer) for contender in study.contenders], study.reference)

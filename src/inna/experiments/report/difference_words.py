@@ -34,7 +34,10 @@ NOTHING = Compared(DASH, "", DASH, "", math.nan)
 
 
 def compared(difference: Difference | None, measure: Metric, places: int, margin_places: int) -> Compared:
-    """Return the words of a difference; ``places`` are the decimals of it and of its ends."""
+    """Return the words of a difference.
+
+    ``places`` are the decimals of it and of its ends.
+    """
     if difference is None:
         return NOTHING
     mean, interval = mean_words(difference, places), "one seed"
@@ -52,7 +55,10 @@ def mean_words(difference: Difference, places: int) -> str:
 
 
 def interval_words(difference: Difference, places: int) -> str:
-    """Return the confidence interval: "+0.4 to +0.6", "1.5× to 64×" or "1.2× lower to 1.4× higher"."""
+    """Return the confidence interval.
+
+    "+0.4 to +0.6", "1.5× to 64×" or "1.2× lower to 1.4× higher".
+    """
     low, high = difference.low, difference.high
     assert low is not None
     assert high is not None

@@ -237,7 +237,10 @@ def _reach_panel(summary: Summary, unit: str) -> Panel:
 
 
 def _name(measure: Metric, position: int) -> str:
-    """Return the letters and digits of the measure for a file name, or its position if there are none."""
+    """Return the letters and digits of the measure for a file name.
+
+    Its position, if there are none.
+    """
     name = "training-loss" if measure.name == "train_loss" else measure.name
     part = slug(name, squeeze=True).lower()
     return part if part not in ("", "test") else f"measure-{position}"

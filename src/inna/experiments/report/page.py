@@ -1,4 +1,7 @@
-"""The page of a comparison: one file with its charts, its JavaScript and its rows."""
+"""The page of a comparison.
+
+One file with its charts, its JavaScript and its rows.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,10 @@ def build_page(results: Results) -> str:
 
 
 def _comparisons(summary: Summary) -> dict[str, dict[str, list[Sequence[str | float | None]]]]:
-    """Return reference -> label -> per measure: mean, interval, comparison, and the number to sort by (None: none)."""
+    """Return reference -> label -> per measure.
+
+    Mean, interval, comparison, and the number to sort by (None: none).
+    """
     chosen = {entry.label: None if entry is summary.reference else entry for entry in summary.entries}
     return {
         reference: {
@@ -91,7 +97,7 @@ def _comparisons(summary: Summary) -> dict[str, dict[str, list[Sequence[str | fl
 
 
 def _heads(summary: Summary) -> list[tuple[str, str]]:
-    """Return the heads of the table, each with the direction in which its first click sorts."""
+    """Return the heads of the table, with the direction of their first sorting."""
     reference = summary.study.reference
     heads = [("Optimizer", "ascending")]
     for measure in summary.measures:

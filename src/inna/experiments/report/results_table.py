@@ -1,4 +1,4 @@
-"""The results of a study as one line per optimizer, for the tables of page and terminal."""
+"""The results of a study, a line per optimizer, for page and terminal."""
 
 from __future__ import annotations
 
@@ -59,7 +59,10 @@ class Tuned(NamedTuple):
 
 
 class Reached(NamedTuple):
-    """The epochs until the reference's best training loss, over the ``n`` of ``seeds`` that reach it."""
+    """The epochs until the reference's best training loss.
+
+    They are means over the ``n`` of ``seeds`` that reach it.
+    """
 
     epochs: str
     ends: str
@@ -69,7 +72,10 @@ class Reached(NamedTuple):
 
 
 class Cost(NamedTuple):
-    """The time and memory of one optimizer; ``seconds_ends`` are the fastest and slowest seed if they differ."""
+    """The time and memory of one optimizer.
+
+    ``seconds_ends`` are the fastest and slowest seed if they differ.
+    """
 
     seconds_per_epoch: str
     seconds_ends: str
@@ -83,7 +89,10 @@ class Cost(NamedTuple):
 
 
 class Line(NamedTuple):
-    """The results of one optimizer; ``measures`` are in the order of `Summary.measures`."""
+    """The results of one optimizer.
+
+    ``measures`` are in the order of `Summary.measures`.
+    """
 
     label: str
     measures: tuple[Measured, ...]
@@ -109,7 +118,10 @@ def lines(summary: Summary) -> list[Line]:
 
 
 def comparisons(summary: Summary, measure: Metric, reference: Entry | None = None) -> dict[str, Compared]:
-    """Return label -> the words of the difference to ``reference`` (default: the study's) of every other optimizer."""
+    """Return label -> the words of the difference to ``reference``.
+
+    Of every other optimizer; by default the reference is the study's.
+    """
     base, found = reference or summary.reference, summary.differences(measure, reference)
     places = difference_places(summary, measure), margin_places(summary, measure)
     return {
@@ -151,7 +163,10 @@ def _tuned(entry: Entry) -> Tuned:
 
 
 def chosen_settings(entry: Entry) -> str:
-    """Return the settings that a search chose, beside learning rate and schedule; "" without any."""
+    """Return the settings that a search chose, beside learning rate and schedule.
+
+    "" without any.
+    """
     if entry.choice is None:
         return ""
     chosen = entry.choice.run.arguments

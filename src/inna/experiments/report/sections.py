@@ -1,4 +1,7 @@
-"""The sections of a page without charts: winners, warnings, diverged runs, and where the rows come from."""
+"""The sections of a page without charts.
+
+Winners, warnings, diverged runs, and where the rows come from.
+"""
 
 from __future__ import annotations
 
@@ -81,7 +84,10 @@ class DivergedRuns(NamedTuple):
 
 
 class RunFacts(NamedTuple):
-    """Where the rows come from: command, settings, versions, hardware; ``file_name`` is that of the download."""
+    """The origin of the rows: command, settings, versions, hardware.
+
+    ``file_name`` is that of the download.
+    """
 
     command: str
     file_name: str
@@ -138,7 +144,7 @@ def _card(summary: Summary, measure: Metric) -> Card:
 
 
 def warnings(summary: Summary, notes: Sequence[str] = ()) -> list[str]:
-    """Return ``notes``, the runs of different machines, and the warnings of each optimizer."""
+    """Return ``notes``, the runs of other machines, and the optimizers' warnings."""
     return [
         *notes,
         *_mixed(summary, "hardware", "their timings cannot be compared"),
@@ -155,7 +161,7 @@ def verdicts(summary: Summary) -> list[str]:
 
 
 def diverged_runs(summary: Summary) -> list[DivergedRuns]:
-    """Return the diverged runs of each optimizer that has any, with the learning rates that survived."""
+    """Return the diverged runs by optimizer, with the learning rates that survived."""
     return [_diverged(entry) for entry in summary.entries if any(not finished(result) for _, result in entry.runs())]
 
 

@@ -1,4 +1,7 @@
-"""The sentences of a report and the decimals of its numbers, the same in the page and in the terminal."""
+"""The sentences of a report and the decimals of its numbers.
+
+They are the same in the page and in the terminal.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +54,10 @@ def measure_name(measure: Metric) -> str:
 
 
 def headline(summary: Summary, measure: Metric) -> tuple[tuple[str, ...], str]:
-    """Return the labels of the best optimizers (none, one, or several that tie) and whether a lead is significant."""
+    """Return the labels of the best optimizers, and whether a lead is significant.
+
+    There may be none, one, or several that tie.
+    """
     winners = summary.winners(measure)
     name, n = measure_name(measure), len(summary.study.seeds)
     if not winners:
@@ -79,7 +85,10 @@ def headline(summary: Summary, measure: Metric) -> tuple[tuple[str, ...], str]:
 
 
 def verdict(summary: Summary, entry: Entry, measure: Metric) -> str:
-    """Return the difference of ``entry`` to the reference as a sentence; "" for the reference itself."""
+    """Return the difference of ``entry`` to the reference as a sentence.
+
+    "" for the reference itself.
+    """
     if entry is summary.reference:
         return ""
     name, label, reference = measure_name(measure), plain(entry.label), plain(summary.study.reference)
@@ -211,7 +220,7 @@ def _tuning_words(study: Study) -> str:
 
 
 def survivors_sentence(entry: Entry, q: Schedule) -> str:
-    """Return which learning rates survived with the schedule ``q``, as a hint for the next grid."""
+    """Return the learning rates that survived under ``q``, as a hint."""
     tried = {run.lr for run, _ in entry.tuning if run.decay == q}
     survivors = entry.survivors(q)
     if not survivors:
@@ -227,7 +236,10 @@ def survivors_sentence(entry: Entry, q: Schedule) -> str:
 
 
 def initial_loss(summary: Summary) -> float:
-    """Return the training loss before training, the largest over the study's runs; NaN if no row contains it."""
+    """Return the training loss before training, the largest over the study's runs.
+
+    NaN if no row contains it.
+    """
     values = (number(history(result)[0].get("train_loss")) for _, result in summary.rows() if history(result))
     return max((value for value in values if math.isfinite(value)), default=math.nan)
 
@@ -239,7 +251,10 @@ def measure_places(summary: Summary, measure: Metric) -> int:
 
 
 def difference_places(summary: Summary, measure: Metric) -> int:
-    """Return the decimals of a measure's differences: two digits of their middle interval, at most the measure's."""
+    """Return the decimals of a measure's differences.
+
+    Two digits of their middle interval, at most the measure's.
+    """
     widths = sorted(width for width in _interval_widths(summary, measure) if 0 < width < math.inf)
     if not widths:
         return measure_places(summary, measure)
@@ -247,7 +262,10 @@ def difference_places(summary: Summary, measure: Metric) -> int:
 
 
 def margin_places(summary: Summary, measure: Metric) -> int:
-    """Return the decimals of a measure's differences where they are written with a margin: two digits of the middle."""
+    """Return the decimals of differences that are written with a margin.
+
+    Two digits of the middle one.
+    """
     return decimals((), (width / 2 for width in _interval_widths(summary, measure)))
 
 

@@ -1,4 +1,4 @@
-"""The results of a study as a table for the terminal, with sentences about significance below it."""
+"""The results of a study as a table for the terminal, and its sentences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["print_table"]
 
 
 def print_table(summary: Summary, console: Console) -> None:
-    """Print the results, in pieces that fit ``console``, then which differences are significant."""
+    """Print the results in pieces that fit ``console``, then what is significant."""
     from rich.table import Table
     from rich.text import Text
 
@@ -51,7 +51,10 @@ class _Column(NamedTuple):
 
 
 def _pack(first: _Column, others: Sequence[_Column], width: int) -> Iterator[list[_Column]]:
-    """Yield the columns in pieces no wider than ``width``, each of at least two columns and led by ``first``."""
+    """Yield the columns in pieces no wider than ``width``.
+
+    Each has at least two columns and is led by ``first``.
+    """
     piece = [first]
     for column in others:
         if len(piece) > 1 and sum(each.width for each in piece) + column.width > width:

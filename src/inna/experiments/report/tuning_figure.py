@@ -29,7 +29,10 @@ CEILING = 3.0
 
 
 def tuning_figure(summary: Summary) -> Figure:
-    """Return the figure of the tuning runs, a panel per schedule; of a search that of its trials."""
+    """Return the figure of the tuning runs, a panel per schedule.
+
+    Of a search that of its trials.
+    """
     qs = sorted({run.decay for entry in summary.entries for run, _ in entry.tuning}, key=schedule_order)
     start = initial_loss(summary)
     ends = [final_loss(result) for entry in summary.entries for _, result in _trials(summary, entry)]
@@ -64,7 +67,10 @@ def _caption(study: Study) -> str:
 
 
 def _trials(summary: Summary, entry: Entry) -> list[tuple[Run, Result]]:
-    """Return the tuning runs to draw: of a search the longest of each trial, on the first tuning seed."""
+    """Return the tuning runs to draw.
+
+    Of a search the longest of each trial, on the first tuning seed.
+    """
     if not summary.study.trials:
         return list(entry.tuning)
     longest: dict[Run, tuple[Run, Result]] = {}
@@ -83,7 +89,10 @@ def _tuning_panel(
     height = math.log(ceiling) - math.log(low) if log and ceiling > low else 1.0
 
     def above(share: float) -> float:
-        """Return the value at this share of the axis above its ceiling, at most the largest float."""
+        """Return the value at this share of the axis above its ceiling.
+
+        At most the largest float.
+        """
         return min(ceiling * math.exp(min(height * share, 700.0)), sys.float_info.max) if log else ceiling
 
     strip = {entry.label: above(0.028 * (position + 1.5)) for position, entry in enumerate(summary.entries)}

@@ -1,4 +1,6 @@
-"""Write the report of a comparison: a self-contained page, and figures for papers.
+"""Write the report of a comparison.
+
+A self-contained page, and figures for papers.
 
 Everything is read from the rows in a folder and their study.json; no framework is imported. The page carries its own
 JavaScript (Vega, Vega-Lite and Vega-Embed, 0.9 MB) and opens from disk without a network.
@@ -47,7 +49,9 @@ def write_report(results: Results | str | Path) -> Path:
 
 
 def write_figures(results: Results | str | Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write the figures of the report into FOLDER/figures, on white, a file for each of ``formats``.
+    """Write the figures of the report into FOLDER/figures, on white.
+
+    There is a file for each of ``formats``.
 
     Args:
         results: the folder, or what `open_results` read from it.

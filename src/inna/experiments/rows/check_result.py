@@ -1,4 +1,4 @@
-"""Check that a result read from a file has the types that everything which shows it relies on."""
+"""Check that a result read from a file has the types that others rely on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ DEEPEST = 8  # levels of lists and objects within a member that is not known her
 
 
 def check_result(result: Any) -> None:
-    """Check the types of the members of ``result``; members may be missing, and unknown ones are any shallow JSON.
+    """Check the types of the members of ``result``.
+
+    Members may be missing, and unknown ones are any shallow JSON.
 
     Args:
         result: as `inna.experiments.training.train.train` describes it, its history a `History` where its entries have

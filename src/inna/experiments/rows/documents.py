@@ -1,4 +1,4 @@
-"""A row as JSON: ``run`` (everything that decides the run) and ``result`` (everything that came out)."""
+"""A row as JSON: ``run``, which decides everything, and ``result``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,10 @@ __all__ = ["row_document", "row_from_document", "row_from_json", "row_to_json"]
 
 
 def row_document(run: Run, result: Result) -> dict[str, Any]:
-    """Return a row as plain JSON; numbers that are not finite become {"float": "nan"}."""
+    """Return a row as plain JSON.
+
+    Numbers that are not finite become {"float": "nan"}.
+    """
     return {"run": as_json(run), "result": encode(result)}
 
 
@@ -33,7 +36,10 @@ def row_from_document(document: Mapping[str, Any]) -> tuple[Run, Result]:
 
 
 def row_to_json(run: Run, result: Result) -> bytes:
-    """Return a row as JSON on one line: its document, but the history by column, which takes half the space."""
+    """Return a row as JSON on one line.
+
+    Its document, but the history by column, which takes half the space.
+    """
     document = row_document(run, result)
     history = by_column(result.get("history"))
     if isinstance(history, History):

@@ -12,7 +12,9 @@ Entry = Mapping[str, Any]
 
 
 class History(Sequence[Entry]):
-    """Measurements with the same names after each epoch, in a fifth of the memory of a list of dictionaries.
+    """Measurements with the same names after each epoch, in little memory.
+
+    They take a fifth of a list of dictionaries.
 
     Reads as that list does: each entry is a dictionary, epoch 0 (before training) is the first. ``list(history)`` makes
     the list.
@@ -77,7 +79,10 @@ class History(Sequence[Entry]):
 
 
 def by_column(entries: Any) -> Any:
-    """Return ``entries`` as a `History` where they are a list of dictionaries with the same names, else unchanged."""
+    """Return ``entries`` as a `History` if they are dictionaries of equal names.
+
+    Others are returned unchanged.
+    """
     if isinstance(entries, History) or not isinstance(entries, list) or not entries:
         return entries
     if not all(isinstance(entry, Mapping) and entry.keys() == entries[0].keys() for entry in entries):

@@ -22,7 +22,9 @@ class FolderGoneError(RuntimeError):
 
 @contextmanager
 def lock(folder: Path) -> Iterator[Callable[[], None]]:
-    """Hold the lock of ``folder``. The system releases it when the process ends, however that happens.
+    """Hold the lock of ``folder``.
+
+    The system releases it when the process ends, however that happens.
 
     The block gets a function that raises a `FolderGoneError` once the locked file is not that of ``folder`` any more:
     then another process can lock the folder, too.

@@ -1,4 +1,4 @@
-"""Report rows of other versions of inna, and rows of other versions of a task or an optimizer."""
+"""Report rows of other versions of inna, of a task or of an optimizer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ __all__ = ["unused_sources_note", "versions_note"]
 
 
 def versions_note(results: Iterable[Result]) -> str:
-    """Return a line about the results of other versions of inna than this one; "" if there are none.
+    """Return a line about the results of other versions of inna than this one.
+
+    "" if there are none.
 
     >>> versions_note([{"versions": {"inna": "0.0.1"}}, {"versions": {"inna": inna.__version__}}, {}])[:29]
     '1 result is from inna 0.0.1; '
@@ -32,7 +34,7 @@ def versions_note(results: Iterable[Result]) -> str:
 
 
 def unused_sources_note(rows: Iterable[Run], used: Iterable[Run]) -> str:
-    """Return a line about rows that are of the same tasks and optimizers as ``used``, in other versions; "" for none.
+    """Return a line about rows of other versions of what ``used`` has; "" for none.
 
     Args:
         rows: the runs of a folder.

@@ -32,7 +32,9 @@ class Packed:
 
 
 def pack(folder: str | Path) -> Packed:
-    """Move the rows of ``folder`` from ``*.row.json`` into rows.jsonl, a line each, sorted by the runs' keys.
+    """Move the rows of ``folder`` from ``*.row.json`` into rows.jsonl.
+
+    A line each, sorted by the runs' keys.
 
     Rows that are packed already stay; of a run that is in both, the row file replaces the line, since it is newer. The
     new file is written under a temporary name, read back, compared, and renamed. Only then the row files are removed,

@@ -1,4 +1,6 @@
-"""The rows of a study in one file, ``rows.jsonl``: a line of JSON a run, each with a checksum of its own.
+"""The rows of a study in one file, ``rows.jsonl``.
+
+A line of JSON a run, each with a checksum of its own.
 
 A line contains ``run``, ``result`` (its ``history`` by column) and, as its last member, ``sha256``: of the bytes of the
 line without that member. Lines are sorted by the runs' keys. Readers accept any order; of two lines of a run the last
@@ -50,7 +52,9 @@ def read_packed(path: Path, on_damage: Callable[[str], object]) -> Iterator[tupl
 def read_lines(
     lines: Iterable[bytes], path: Path, on_damage: Callable[[str], object]
 ) -> Iterator[tuple[bytes, tuple[Run, Result] | None]]:
-    """Yield each line that is not blank, without its line break, and its row; None for the row of a damaged line.
+    """Yield each line that is not blank, without its line break, and its row.
+
+    None for the row of a damaged line.
 
     Args:
         lines: of the file.

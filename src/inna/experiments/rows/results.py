@@ -36,7 +36,7 @@ Rows = Mapping[Run, Result]
 
 
 class Cost(NamedTuple):
-    """The cost of runs: their number, the epochs they began, and their seconds, including evaluation."""
+    """The cost of runs: number, epochs begun, and seconds with evaluation."""
 
     runs: int
     epochs: int
@@ -44,7 +44,10 @@ class Cost(NamedTuple):
 
 
 def number(value: Any) -> float:
-    """Return ``value`` as a float; NaN if it is no number, or a whole number too large for a float."""
+    """Return ``value`` as a float.
+
+    NaN if it is no number, or a whole number too large for a float.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return math.nan
     try:
@@ -65,7 +68,7 @@ def final_loss(result: Result) -> float:
 
 
 def trained(result: Result) -> bool:
-    """Return whether the run finished and its network learnt anything from its inputs.
+    """Return whether the run finished and its network learnt from its inputs.
 
     Its training loss must end at least 1 % below the loss of the best constant output, which is chance. Rows from
     before this was recorded are judged by the loss of their initial weights.
@@ -77,7 +80,10 @@ def trained(result: Result) -> bool:
 
 
 def history(result: Result) -> Sequence[Mapping[str, Any]]:
-    """Return the measurements after each epoch; epoch 0 is before training. Those by iteration are none."""
+    """Return the measurements after each epoch; epoch 0 is before training.
+
+    Those by iteration are none.
+    """
     entries: Sequence[Mapping[str, Any]] = result.get("history") or ()
     return entries if entries and "epoch" in entries[0] else ()
 
@@ -90,7 +96,10 @@ def epochs_begun(run: Run, result: Result) -> int:
 
 
 def epochs_added(runs: Iterable[Run]) -> list[int]:
-    """Return the epochs that each of ``runs`` trains if it continues the longest before it of its trajectory."""
+    """Return the epochs that each of ``runs`` adds to the longest before it.
+
+    Only to one of its own trajectory.
+    """
     longest: dict[Run, int] = {}
     added = []
     for run in runs:
@@ -102,7 +111,9 @@ def epochs_added(runs: Iterable[Run]) -> list[int]:
 
 
 def cost(runs: Iterable[tuple[Run, Result]]) -> Cost:
-    """Return the cost of ``runs`` together; seconds that were not recorded count as zero.
+    """Return the cost of ``runs`` together.
+
+    Seconds that were not recorded count as zero.
 
     A run that continues a shorter one counts its epochs and seconds too, so only the longest of each trajectory counts.
     """
@@ -118,7 +129,10 @@ def cost(runs: Iterable[tuple[Run, Result]]) -> Cost:
 
 
 def divergence_sentence(result: Result) -> str:
-    """Describe the first bad step of a diverged run: iteration, parameter, learning rate, loss before."""
+    """Describe the first bad step of a diverged run.
+
+    Iteration, parameter, learning rate, loss before.
+    """
     facts = result.get("divergence") or {}
     iteration, epoch, parameter = facts.get("iteration"), facts.get("epoch"), facts.get("parameter")
     parts = []

@@ -1,4 +1,6 @@
-"""Write a run as a file of its own, atomically and with a checksum; read the rows of a folder.
+"""Write a run as a file of its own, atomically and with a checksum.
+
+Read the rows of a folder.
 
 A row file contains ``run`` (everything that decides the run), ``result`` (everything that came out) and ``sha256`` (of
 the canonical JSON of the other two). `inna pack` gathers row files in one ``rows.jsonl``, which is read beside them.
@@ -46,17 +48,25 @@ class DamagedRowError(files.DamagedFileError):
 
 
 def row_path(folder: Path, run: Run) -> Path:
-    """Return where the row of ``run`` is written in ``folder``; the name tells the main facts and ends with the key."""
+    """Return where the row of ``run`` is written in ``folder``.
+
+    The name tells the main facts and ends with the key.
+    """
     return Path(folder) / f"{_beginning(run)}{run.key}{SUFFIX}"
 
 
 def trajectory_name(run: Run) -> str:
-    """Return the beginning of the names of files that ``run`` shares with shorter and longer runs of its trajectory."""
+    """Return the beginning of the names of files of a run's whole trajectory.
+
+    Shorter and longer runs of it share these files.
+    """
     return f"{_beginning(run)}{run.trajectory.key}"
 
 
 def write_row(folder: Path, run: Run, result: Result) -> Path:
-    """Write the row of ``run`` into ``folder`` (made if missing), under a temporary name first, then renamed.
+    """Write the row of ``run`` into ``folder``, which is made if missing.
+
+    It has a temporary name first and is then renamed.
 
     A row of another run under this name gets its own name first, unless that is taken.
 
@@ -109,7 +119,9 @@ def read_document(path: Path) -> dict[str, Any]:
 def read_rows(
     folder: str | Path, on_damage: Callable[[str], object] = lambda text: warnings.warn(text, stacklevel=3)
 ) -> dict[Run, Result]:
-    """Read every intact row of ``folder``: run -> result, in the order of the row files' names.
+    """Read every intact row of ``folder``.
+
+    Run -> result, in the order of the row files' names.
 
     Rows are read from rows.jsonl and from row files, whichever are there. Of a run that is in both, the row file
     counts: it was written after packing. The run inside decides whose row a file is, not its name. Of two row files
@@ -156,7 +168,9 @@ def find_result(folder: Path, run: Run, on_damage: Callable[[str], object]) -> R
 
 
 def load_rows(folder: str | Path) -> pd.DataFrame:
-    """Return a line per intact row of ``folder``: the fields of `Run`, then those of the result.
+    """Return a line per intact row of ``folder``.
+
+    The fields of `Run`, then those of the result.
 
     ``history`` is a list with a dictionary per epoch. Damaged files give a warning that names them. An empty folder
     gives an empty frame.

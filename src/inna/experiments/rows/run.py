@@ -107,7 +107,9 @@ class Run:
 
     @property
     def key(self) -> str:
-        """Sixteen hexadecimal digits that name the run; equal runs have equal keys, in any process.
+        """Sixteen hexadecimal digits that name the run.
+
+        Equal runs have equal keys, in any process.
 
         >>> Run("digits", "small-cnn", "sgd", 0.1).key == Run("digits", "small-cnn", "sgd", 0.1).key
         True
@@ -166,7 +168,9 @@ def check_schedule(schedule: Any) -> Schedule:
 
 
 def check_settings(settings: Any) -> tuple[tuple[str, Any], ...]:
-    """Return ``settings`` as pairs with lists as tuples: JSON made lists of the tuples of ``Run.settings``.
+    """Return ``settings`` as pairs with lists as tuples.
+
+    JSON made lists of the tuples of ``Run.settings``.
 
     Raises:
         ValueError: it is not a sequence of pairs of a name and a value; values are texts, numbers, flags, None, and
@@ -188,12 +192,18 @@ def _setting(name: str, value: Any, depth: int = 0) -> Any:
 
 
 def as_json(run: Run) -> dict[str, Any]:
-    """Return the fields of ``run`` as plain JSON; without those that are younger than most rows, at their defaults."""
+    """Return the fields of ``run`` as plain JSON.
+
+    Without those that are younger than most rows, at their defaults.
+    """
     return {name: encode(value) for name, value in vars(run).items() if name not in _ABSENT or value != _ABSENT[name]}
 
 
 def encode(value: Any) -> Any:
-    """Return ``value`` as plain JSON: sequences as lists, numbers that are not finite as {"float": "nan"}."""
+    """Return ``value`` as plain JSON.
+
+    Sequences as lists, numbers that are not finite as {"float": "nan"}.
+    """
     if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, float):
@@ -206,14 +216,19 @@ def encode(value: Any) -> Any:
 
 
 class Metric(NamedTuple):
-    """A metric of the test set, stored in rows as ``test_<name>``, and which direction is good."""
+    """A metric of the test set, and which direction is good.
+
+    Rows store it as ``test_<name>``.
+    """
 
     name: str
     goal: Literal["max", "min"]
 
 
 def describe(run: Run, name: str = "") -> str:
-    """Return a short description: the optimizer (or ``name`` in its place), learning rate, schedule and seed.
+    """Return a short description.
+
+    The optimizer (or ``name`` in its place), learning rate, schedule and seed.
 
     >>> describe(Run("digits", "small-cnn", "inna", lr=0.01, alpha=0.5, beta=0.1))
     'inna:alpha=0.5,beta=0.1, γ 0.01, q 0, seed 0'

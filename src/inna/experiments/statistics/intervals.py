@@ -31,7 +31,9 @@ class Spread(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Mean of ``n`` paired differences, or of ratios as log10, with its confidence interval and its p-value.
+    """The mean of ``n`` paired differences, with interval and p-value.
+
+    Of ratios it is that of their log10.
 
     Attributes:
         mean: the mean difference; of ratios, log10 of their geometric mean.
@@ -50,7 +52,7 @@ class Difference(NamedTuple):
 
     @property
     def significant(self) -> bool:
-        """Whether the p-value is below one minus the confidence level."""
+        """Return whether the p-value is below one minus the confidence level."""
         return self.p is not None and self.p < 1 - CONFIDENCE
 
 
@@ -82,7 +84,7 @@ def paired_difference(
     *,
     ratio: bool = False,
 ) -> Difference | None:
-    """Return the mean difference over the seeds that both have, with Student's t interval and test.
+    """Return the mean difference over the common seeds, with Student's t test.
 
     With n pairs, differences d_s = values_s - reference_s over seeds s, their mean d and their standard deviation sd
     (n - 1 in its denominator), the interval is
@@ -157,12 +159,18 @@ def _geometric_mean(numbers: Sequence[float]) -> float:
 
 
 def _exponent(numbers: Iterable[float]) -> int:
-    """Return the power of two that takes the largest of ``numbers`` below 1, where sums and squares are harmless."""
+    """Return the power of two that takes the largest of ``numbers`` below 1.
+
+    There sums and squares are harmless.
+    """
     return math.frexp(max(map(abs, numbers)))[1]
 
 
 def _times_power(number: float, exponent: int) -> float:
-    """Return ``number`` times two to the ``exponent``; an infinity if it is too large."""
+    """Return ``number`` times two to the ``exponent``.
+
+    An infinity if it is too large.
+    """
     try:
         return math.ldexp(number, exponent)
     except OverflowError:

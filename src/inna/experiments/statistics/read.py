@@ -1,4 +1,7 @@
-"""Read a results folder: its study, its rows, their summary, and warnings about skipped rows."""
+"""Read a results folder.
+
+Its study, its rows, their summary, and warnings about skipped rows.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The statistics of a study: spreads over seeds, paired differences, sensitivity, cost.
+"""The statistics of a study.
+
+Spreads over seeds, paired differences, sensitivity, cost.
 
 Everything is computed from rows alone, and no framework is imported. Losses are in the task's own unit, smaller is
 better; each metric of the test set has its own good direction. Test data are not used for any choice.
@@ -31,7 +33,9 @@ TRAIN_LOSS = Metric("train_loss", "min")
 
 
 class Reach(NamedTuple):
-    """When a final run first reached the reference's best training loss on the same seed; None if never.
+    """When a run first reached the reference's best training loss, if ever.
+
+    On the same seed; None if never.
 
     ``seconds`` are those of training alone; NaN if the rows lack them.
     """
@@ -79,22 +83,30 @@ class Entry:
 
     @cached_property
     def _trained(self) -> Mapping[int, Result]:
-        """Seed -> result of the final runs that trained; every number of a report is read from these."""
+        """Seed -> result of the final runs that trained.
+
+        Every number of a report is read from these.
+        """
         return {seed: result for seed, (_, result) in self.finals.items() if trained(result)}
 
     @property
     def pending(self) -> bool:
-        """Whether final runs remain; False if every tuning run diverged."""
+        """Return whether final runs remain; False if every tuning run diverged."""
         return bool(self.missing) and (self.choice is not None or not self.tuning)
 
     def values(self, key: str) -> dict[int, float]:
-        """Return seed -> the number under ``key``, such as train_loss, of each final run that trained, where finite."""
+        """Return seed -> the number under ``key`` of each final run that trained.
+
+        Such as train_loss; only finite ones.
+        """
         values = {seed: number(result.get(key)) for seed, result in self._trained.items()}
         return {seed: value for seed, value in values.items() if math.isfinite(value)}
 
     @cached_property
     def near_best(self) -> int:
-        """The number of tuning runs within 10 % of this optimizer's best training loss, including the best.
+        """The number of tuning runs within 10 % of this optimizer's best.
+
+        By training loss, including the best.
 
         Only those of the best's length and seed count.
         """
@@ -116,7 +128,10 @@ class Entry:
 
     @property
     def sensitivity(self) -> float:
-        """The share of the tuning runs within 10 % of the best, in [0, 1]; NaN without tuning runs."""
+        """The share of the tuning runs within 10 % of the best, in [0, 1].
+
+        NaN without tuning runs.
+        """
         return self.near_best / len(self.comparable) if self.comparable else math.nan
 
     @property
@@ -127,7 +142,10 @@ class Entry:
 
     @property
     def uneven_seconds(self) -> Spread | None:
-        """The spread of the seconds per epoch if the slowest seed takes over 1.5 times the fastest; else None."""
+        """The spread of the seconds per epoch, or None if it is small.
+
+        It is small if the slowest seed takes at most 1.5 times the fastest.
+        """
         seconds = spread(self.values("seconds_per_epoch").values(), "min")
         return seconds if seconds and seconds.worst > UNEVEN * seconds.best else None
 
@@ -148,7 +166,10 @@ class Entry:
         yield from self.finals.values()
 
     def survivors(self, decay: Schedule) -> list[float]:
-        """Return the learning rates whose tuning runs with the schedule ``decay`` all finished, ascending."""
+        """Return the learning rates whose runs under ``decay`` all finished.
+
+        Ascending, of the tuning.
+        """
         tried = [(run.lr, finished(result)) for run, result in self.tuning if run.decay == decay]
         return sorted({lr for lr, _ in tried} - {lr for lr, done in tried if not done})
 
@@ -167,7 +188,10 @@ class Summary:
 
     @property
     def measures(self) -> tuple[Metric, ...]:
-        """The training loss, then the test metrics, the main one first, named by their keys in the rows."""
+        """The training loss, then the test metrics, the main one first.
+
+        They are named by their keys in the rows.
+        """
         return (TRAIN_LOSS, *(Metric(f"test_{name}", goal) for name, goal in self.study.metrics))
 
     def rows(self) -> list[tuple[Run, Result]]:
@@ -175,20 +199,31 @@ class Summary:
         return list({run.key: (run, result) for entry in self.entries for run, result in entry.runs()}.values())
 
     def ratios(self, measure: Metric) -> bool:
-        """Whether ``measure`` is compared as ratios: smaller is better, and every optimizer's values are all > 0."""
+        """Return whether ``measure`` is compared as ratios.
+
+        Smaller is better, and every optimizer's values are all > 0.
+        """
         values = [value for entry in self.entries for value in entry.values(measure.name).values()]
         return measure.goal == "min" and min(values, default=0.0) > 0
 
     def spread(self, entry: Entry, measure: Metric) -> Spread | None:
-        """Return mean, best and worst of ``entry``; the mean is geometric where ratios are compared."""
+        """Return mean, best and worst of ``entry``.
+
+        The mean is geometric where ratios are compared.
+        """
         return spread(entry.values(measure.name).values(), measure.goal, geometric=self.ratios(measure))
 
     def difference(self, entry: Entry, measure: Metric, reference: Entry) -> Difference | None:
-        """Return the `paired_difference` between ``entry`` and ``reference``, its p-value not corrected."""
+        """Return the `paired_difference` between ``entry`` and ``reference``.
+
+        Its p-value is not corrected.
+        """
         return paired_difference(entry.values(measure.name), reference.values(measure.name), ratio=self.ratios(measure))
 
     def differences(self, measure: Metric, reference: Entry | None = None) -> dict[str, Difference]:
-        """Return label -> difference to ``reference``, with p-values corrected for multiple comparisons by `holm`.
+        """Return label -> difference to ``reference``, corrected for their number.
+
+        The p-values are those of `holm`.
 
         Without ``reference`` it is the study's, which was chosen before the runs: the comparisons are the others' with
         it. A ``reference`` is chosen after seeing the results: then all pairs of optimizers count.
@@ -215,7 +250,9 @@ class Summary:
         return dict(zip(found, holm(list(found.values())), strict=True))
 
     def winners(self, measure: Metric) -> Sequence[Entry]:
-        """Return the optimizers with the best mean of ``measure`` among those with a value on every seed.
+        """Return the optimizers with the best mean of ``measure``.
+
+        Among those with a value on every seed.
 
         Several if their means are equal; none if none has all values, or if final runs remain.
         """
@@ -229,7 +266,9 @@ class Summary:
         return [entry for entry, mean in means if math.isclose(mean, best, rel_tol=1e-12)]
 
     def rivals(self, measure: Metric) -> list[Entry]:
-        """Return the optimizers without a significant difference to the winner of ``measure``, if it is one.
+        """Return the optimizers that differ from the winner, but not significantly.
+
+        Empty without a single winner of ``measure``.
 
         The winner is chosen after seeing the results, so all pairs of optimizers count as comparisons.
         """
@@ -241,7 +280,10 @@ class Summary:
 
 
 def summarize(study: Study, rows: Rows) -> Summary:
-    """Summarize ``rows`` for ``study``: rows of other studies are skipped, runs not done yet are missing."""
+    """Summarize ``rows`` for ``study``.
+
+    Rows of other studies are skipped, runs not done yet are missing.
+    """
     tunings = {contender.label: state(study, contender, rows) for contender in study.contenders}
     finals = {
         label: {run.seed: (run, rows[run]) for run in tuning.finals if run in rows} for label, tuning in tunings.items()

@@ -1,4 +1,4 @@
-"""A budget for a whole comparison, in runs, epochs or time, shared equally among the optimizers."""
+"""A budget in runs, epochs or time, shared equally among the optimizers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Tuning by successive halving: trials of a search space, and a refinement of the learning rate.
+"""Tuning by successive halving.
+
+Trials of a search space, and a refinement of the learning rate.
 
 The trials are points of `inna.experiments.study.search_space.points`, divided among the schedules. They train for an
 eighth of the tuning epochs; of each schedule the better half continues to a quarter, a half and the whole, as in
@@ -49,7 +51,7 @@ class Trial(NamedTuple):
 
 
 class Ahead(NamedTuple):
-    """The runs that follow for certain once those planned are done, and the epochs that they train."""
+    """The runs that follow for certain after those planned, and their epochs."""
 
     runs: int = 0
     epochs: int = 0
@@ -65,7 +67,7 @@ class Search(NamedTuple):
 
 
 def search(study: Study, contender: Contender, rows: Rows) -> Search:
-    """Return the state of the search of ``contender``, which follows from ``rows`` alone."""
+    """Return the state of the search of ``contender``, which the rows decide."""
     planner = _Planner(study, contender, rows)
     try:
         choice, stage = planner.tune(), "tuned"
@@ -75,7 +77,9 @@ def search(study: Study, contender: Contender, rows: Rows) -> Search:
 
 
 def rungs(epochs: int) -> tuple[int, ...]:
-    """Return the epochs after which trials are compared: an eighth, a quarter, a half, the whole.
+    """Return the epochs after which trials are compared.
+
+    An eighth, a quarter, a half, the whole.
 
     >>> rungs(15), rungs(1)
     ((2, 4, 8, 15), (1,))
@@ -85,7 +89,9 @@ def rungs(epochs: int) -> tuple[int, ...]:
 
 @cache
 def trials_of(contender: Contender, count: int) -> tuple[Trial, ...]:
-    """Return ``count`` trials of ``contender``, fewer if some are equal, those of each schedule together.
+    """Return ``count`` trials of ``contender``, those of a schedule together.
+
+    There are fewer if some are equal.
 
     The schedules share the points in blocks, because consecutive points of the sequence fill the range evenly. The
     first half of each block keeps the usual values of settings that have one, so that no search is much worse than one
@@ -105,7 +111,7 @@ def trials_of(contender: Contender, count: int) -> tuple[Trial, ...]:
 
 
 def _space(contender: Contender) -> tuple[Dimension, ...]:
-    """Return the dimensions of the search, the learning rate first if it is not fixed."""
+    """Return the dimensions of the search, a free learning rate first."""
     rates = [each for each in contender.space if each.name == LEARNING_RATE]
     if not rates and len(contender.grid) > 1:
         rates = [learning_rate(contender.grid[0], contender.grid[-1])]
@@ -163,7 +169,7 @@ class _Planner:
         return None if best is None else Choice(self._at_full_length(best), final_loss(self.rows[best]))
 
     def _halve(self) -> tuple[list[Trial], int]:
-        """Return the trials that did not diverge, the best of those that trained longest first.
+        """Return the trials that did not diverge, the best of the longest first.
 
         The second value is how many of them train on the next seed: half of those that trained for the whole.
         """
@@ -285,7 +291,10 @@ class _Planner:
         return final_loss(self._result(trial, epochs))
 
     def _mean(self, trial: Trial) -> float:
-        """Return the mean loss over the tuning seeds; infinity if the trial fails to train on one of them."""
+        """Return the mean loss over the tuning seeds.
+
+        Infinity if the trial fails to train on one of them.
+        """
         results = [self._result(trial, seed=seed) for seed in self.study.tuning_seeds]
         losses = [final_loss(result) for result in results]
         return math.inf if self.strict and not all(map(trained, results)) else _average(losses)
@@ -294,7 +303,10 @@ class _Planner:
         return Choice(self._run(trial), self._mean(trial), (side > 0) - (side < 0))
 
     def _ahead(self, sizes: Sequence[int], position: int) -> Ahead:
-        """Return what follows the rung at ``position``, in which the schedules have so many trials."""
+        """Return what follows the rung at ``position``.
+
+        In it the schedules have so many trials.
+        """
         lengths = rungs(self.study.tuning_epochs)
         runs, epochs = 0, 0
         for before, length in zip(lengths[position:], lengths[position + 1 :], strict=False):
@@ -306,7 +318,10 @@ class _Planner:
         return Ahead(runs + finalists + more.runs, epochs + finalists * self.study.tuning_epochs + more.epochs)
 
     def _ahead_of_refinement(self, quarters: int = 2) -> Ahead:
-        """Return the least that a refinement takes: its quarter-decades, and two eighth-decades on every seed."""
+        """Return the least that a refinement takes.
+
+        Its quarter-decades, and two eighth-decades on every seed.
+        """
         runs = quarters + 2 * len(self.study.tuning_seeds) if self.free else 0
         return Ahead(runs, runs * self.study.tuning_epochs)
 
@@ -323,7 +338,7 @@ def _in_turns(groups: Sequence[Sequence[Trial]]) -> list[Trial]:
 
 
 def _limits(study: Study) -> tuple[float, float]:
-    """Return the runs and the epochs that a budget allows the search of one optimizer."""
+    """Return the runs and epochs that a budget allows each optimizer's search."""
     if not study.budget:
         return math.inf, math.inf
     amount, unit = parse_budget(study.budget)

@@ -38,7 +38,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Named:
-    """A built-in optimizer: its class, its label, the settings of its name, and the space that a search tunes.
+    """A built-in optimizer.
+
+    Its class, its label, the settings of its name, and the space that a search tunes.
 
     ``lr`` is the factor of the step of an optimizer that has no learning rate to tune.
     """
@@ -111,12 +113,17 @@ DEFAULT_OPTIMIZERS = (
 
 
 def names() -> list[str]:
-    """Return all names, those of the comparison first; torch's only where its sources can be read."""
+    """Return all names, those of the comparison first.
+
+    Torch's only where its sources can be read.
+    """
     return [*NAMED, *(name for name in _torch_optimizers() if name not in NAMED)]
 
 
 def split(text: str) -> tuple[str, dict[str, str]]:
-    """Split a specification into name and settings; an importable class contains a colon itself.
+    """Split a specification into name and settings.
+
+    An importable class contains a colon itself.
 
     Raises:
         ValueError: a setting is not written name=value.
@@ -147,7 +154,9 @@ class Tuned(NamedTuple):
 
 
 def parse_tuned(text: str) -> Tuned:
-    """Parse a specification of which a search tunes the rest: ``sgd:lr=.1``, ``adamw:weight_decay=1e-4..1``.
+    """Parse a specification of which a search tunes the rest.
+
+    Such as ``sgd:lr=.1`` or ``adamw:weight_decay=1e-4..1``.
 
     A range is searched over its logarithm, or evenly if it begins at 0 or below; a setting that is always searched
     keeps its scale.
@@ -187,7 +196,7 @@ def _float(text: str, key: str, value: str) -> float:
 
 
 def check_specification(text: str, *, tuned: bool = False) -> None:
-    """Check the name and the names of the settings, as far as that is possible without an import.
+    """Check the name and the names of the settings, without importing anything.
 
     Args:
         text: the specification.
@@ -210,7 +219,7 @@ def check_specification(text: str, *, tuned: bool = False) -> None:
 
 
 def check_reference(reference: str, optimizers: Sequence[str]) -> None:
-    """Check that ``reference`` can be one of ``optimizers``, which are specifications.
+    """Check that ``reference`` is one of ``optimizers``, as specifications.
 
     It is a specification or a label, which begins with the name of its class.
 
@@ -238,7 +247,7 @@ def unknown_name(name: str, known: Collection[str]) -> ValueError:
 
 
 def check_setting(text: str, name: str, key: str, accepted: Collection[str] | None) -> None:
-    """Check that the optimizer ``name`` of the specification ``text`` has the setting ``key``.
+    """Check that the optimizer ``name`` has the setting ``key``.
 
     Args:
         text, name, key: as above.
@@ -257,7 +266,10 @@ def check_setting(text: str, name: str, key: str, accepted: Collection[str] | No
 
 @cache
 def _torch_optimizers() -> Mapping[str, str]:
-    """Return the classes of torch.optim by their names in small letters; empty if its source cannot be read."""
+    """Return the classes of torch.optim by their names in small letters.
+
+    Empty if its source cannot be read.
+    """
     imported = (name for _, name in _imports("torch.optim"))
     return MappingProxyType(
         {name.lower(): name for name in sorted(imported) if name[0].isupper() and name != "Optimizer"}
@@ -266,7 +278,10 @@ def _torch_optimizers() -> Mapping[str, str]:
 
 @cache
 def _settings(target: str) -> tuple[str, ...] | None:
-    """Return the arguments of a class, package:Class, without params and lr; None if they are not known."""
+    """Return the arguments of a class, package:Class, without params and lr.
+
+    None if they are not known.
+    """
     package, _, name = target.partition(":")
     module = next((module for module, imported in _imports(package) if imported == name), package)
     for node in ast.walk(_source(module) or ast.Module([], [])):
@@ -279,7 +294,7 @@ def _settings(target: str) -> tuple[str, ...] | None:
 
 
 def _imports(package: str) -> Iterator[tuple[str, str]]:
-    """Yield module and name of what the ``__init__`` of ``package`` imports from elsewhere."""
+    """Yield module and name of what the ``__init__`` of ``package`` imports."""
     tree = _source(package)
     for node in tree.body if tree else ():
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -287,7 +302,10 @@ def _imports(package: str) -> Iterator[tuple[str, str]]:
 
 
 def _source(module: str) -> ast.Module | None:
-    """Parse the source of ``module``, of which nothing is imported; None if it is not found."""
+    """Parse the source of ``module``, of which nothing is imported.
+
+    None if it is not found.
+    """
     top, *rest = module.split(".")
     found = find_spec(top)
     if found is None or found.origin is None:

@@ -1,4 +1,6 @@
-"""The options of comparisons and runs: one home for their names, defaults and descriptions.
+"""The options of comparisons and runs.
+
+One home for their names, defaults and descriptions.
 
 The Python functions take the fields as keyword arguments, and the command line as options of the same names.
 """
@@ -78,7 +80,9 @@ class ComputeOptions(DeviceOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class ProtocolOptions:
-    """The protocol of a comparison: how every optimizer is tuned and which runs decide.
+    """The protocol of a comparison.
+
+    How every optimizer is tuned and which runs decide.
 
     Attributes:
         epochs: Epochs of each final run, >= 1.
@@ -108,7 +112,7 @@ class ProtocolOptions:
     reference: str | None = None
 
     def check(self, optimizers: Sequence[str]) -> None:
-        """Check the options and the names in ``optimizers``, which are specifications, without any framework.
+        """Check the options and the specifications ``optimizers``, importing nothing.
 
         Raises:
             ValueError: a value is out of range, a name is unknown, or the options do not fit together.
@@ -157,7 +161,7 @@ class TrainingOptions:
     seed: int = Run.seed
 
     def check(self, optimizer: str) -> None:
-        """Check the options and the names in the specification ``optimizer`` without any framework.
+        """Check the options and the specification ``optimizer``, importing nothing.
 
         Raises:
             ValueError: a value is out of range, or a name is unknown.
@@ -178,7 +182,7 @@ class RunOptions(TrainingOptions, ComputeOptions):
 
 
 def accepts(options: type) -> Callable[[_Function], _Function]:
-    """Document the fields of the dataclass ``options`` as keyword arguments of a function that takes ``**options``.
+    """Document the fields of ``options`` in a function that takes ``**options``.
 
     The signature lists them with their defaults; in the docstring they replace the line ``**options``.
 

@@ -1,4 +1,7 @@
-"""Completed runs of a study, and the runs and epochs known to remain. No framework is imported."""
+"""Completed runs of a study, and the runs and epochs known to remain.
+
+No framework is imported.
+"""
 
 from __future__ import annotations
 

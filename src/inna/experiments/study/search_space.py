@@ -1,4 +1,4 @@
-"""Search spaces: the settings that a search tunes, their ranges, and the points at which they are tried."""
+"""Search spaces: settings, their ranges, and the points that are tried."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Dimension:
 
 
 def learning_rate(low: float, high: float) -> Dimension:
-    """Return the dimension of the learning rate (γ), log-uniform from ``low`` to ``high``."""
+    """Return the dimension of the learning rate (γ), log-uniform."""
     return Dimension(LEARNING_RATE, low, high)
 
 
@@ -97,7 +97,9 @@ def round_lr(value: float) -> float:
 
 @cache
 def points(count: int) -> tuple[tuple[float, ...], ...]:
-    """Return the first ``count`` points of a scrambled Sobol sequence in the unit cube of `MOST_DIMENSIONS`.
+    """Return the first ``count`` points of a scrambled Sobol sequence.
+
+    They are in the unit cube of `MOST_DIMENSIONS`.
 
     Every study and every optimizer has the same ones; a search over fewer settings uses their first coordinates. Any
     2^m of them that begin at a multiple of 2^m have one in each of 2^m equal parts of every coordinate.

@@ -1,4 +1,4 @@
-"""A study: the optimizers compared on a task, how each is tuned, and the seeds of the final runs.
+"""A study: optimizers compared on a task, their tuning, the final seeds.
 
 Every run of a study follows from its description. A second start computes the missing runs from it, and the report the
 purpose of each row. The description is in ``study.json`` beside the rows. No framework is imported.
@@ -57,7 +57,9 @@ def schedule_order(decay: Schedule) -> tuple[int, float]:
 
 @dataclass(frozen=True)
 class Contender:
-    """An optimizer of a study: its settings, which are fixed, and the grid or space in which it is tuned.
+    """An optimizer of a study.
+
+    Its settings, which are fixed, and the grid or space in which it is tuned.
 
     Attributes:
         label: its name in tables and legends, unique within the study.
@@ -133,7 +135,9 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True)
 class Study:
-    """A comparison of optimizers on one task, tuned on ``tuning_seed`` and compared on ``seeds``.
+    """A comparison of optimizers on one task.
+
+    They are tuned on ``tuning_seed`` and compared on ``seeds``.
 
     Attributes:
         dataset, model, batch_size, device, precision, source: as in `Run`.
@@ -210,7 +214,10 @@ class Study:
 
     @property
     def tuning_limit(self) -> int | None:
-        """The tuning runs that a budget in runs or epochs allows each optimizer; None for no such limit."""
+        """The tuning runs that a budget in runs or epochs allows each optimizer.
+
+        None for no such limit.
+        """
         if not self.budget:
             return None
         amount, unit = parse_budget(self.budget)
@@ -227,7 +234,10 @@ class Study:
 
     @property
     def digest(self) -> str:
-        """Eight hexadecimal digits that name the study; the command that made it does not matter."""
+        """Eight hexadecimal digits that name the study.
+
+        The command that made it does not matter.
+        """
         fields = _fields(self) | {"command": ""}
         return hashlib.sha256(canonical(fields).encode()).hexdigest()[:8]
 
@@ -237,7 +247,10 @@ class Study:
         return [_WORDS.get(name, name) for name in names if getattr(self, name) != getattr(other, name)]
 
     def contains(self, other: Study) -> bool:
-        """Return whether ``other`` is this study, or one with fewer of its optimizers and seeds."""
+        """Return whether ``other`` is this study or a part of it.
+
+        A part has fewer optimizers or seeds.
+        """
         alike = dataclasses.replace(self, contenders=other.contenders, seeds=other.seeds, reference=other.reference)
         return (
             not alike.differences(other)
@@ -246,7 +259,7 @@ class Study:
         )
 
     def run(self, contender: Contender, lr: float, decay: Schedule, *, seed: int, epochs: int) -> Run:
-        """Return a run of ``contender`` with learning rate ``lr`` and the schedule ``decay``."""
+        """Return a run of ``contender`` with this learning rate and schedule."""
         return Run(
             dataset=self.dataset,
             model=self.model,
@@ -265,7 +278,7 @@ class Study:
         ).with_decay(decay)
 
     def tuning_run(self, contender: Contender, lr: float, decay: Schedule) -> Run:
-        """Return the tuning run of ``contender`` with learning rate ``lr`` and the schedule ``decay``."""
+        """Return the tuning run of ``contender`` with this rate and schedule."""
         return self.run(contender, lr, decay, seed=self.tuning_seed, epochs=self.tuning_epochs)
 
     def final_runs(self, choice: Choice) -> list[Run]:
@@ -309,7 +322,10 @@ class Study:
 
 
 def _fields(study: Study) -> dict[str, Any]:
-    """Return the fields as plain data; those younger than most studies are absent at their defaults."""
+    """Return the fields as plain data.
+
+    Those younger than most studies are absent at their defaults.
+    """
     fields = dataclasses.asdict(study)
     if not study.trials:
         del fields["trials"]

@@ -36,7 +36,10 @@ class Tuning(NamedTuple):
     ahead: Ahead = Ahead()
 
     def results(self, rows: Rows) -> list[tuple[Run, Result]]:
-        """Return the tuning runs that are done, by schedule and learning rate, with their results."""
+        """Return the tuning runs that are done, by schedule and learning rate.
+
+        With their results.
+        """
 
         def order(run: Run) -> tuple[object, ...]:
             return schedule_order(run.decay), run.lr, run.seed, run.epochs
@@ -49,7 +52,7 @@ class Tuning(NamedTuple):
 
 
 def state(study: Study, contender: Contender, rows: Rows) -> Tuning:
-    """Return the state of the tuning of ``contender``, which follows from ``rows`` alone.
+    """Return the state of the tuning of ``contender``, which the rows decide.
 
     With ``study.trials`` it is that of `inna.experiments.study.halving.search`. Otherwise the plan is the grid, coarse
     before fine, each value under every schedule. Once the grid of a schedule is done and its best value is on the edge,
@@ -108,7 +111,10 @@ def _coarse_to_fine(count: int) -> list[int]:
 
 
 def _half_decade_beyond(lr: float, direction: int) -> float:
-    """``lr`` times 10^(direction/2), to three digits; values of `HALF_DECADES` stay on that ladder."""
+    """``lr`` times 10^(direction/2), to three digits.
+
+    Values of `HALF_DECADES` stay on that ladder.
+    """
     exponent = 2 * math.log10(lr)
     if abs(exponent - round(exponent)) < 0.01:
         exponent = round(exponent)

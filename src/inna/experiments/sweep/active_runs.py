@@ -94,7 +94,9 @@ class Heartbeat:
 
 
 def read_active_runs(folder: Path, on_damage: Callable[[str], object] = lambda text: None) -> list[ActiveRun]:
-    """Return the active runs of ``folder``: those whose announcements are held by a live process.
+    """Return the active runs of ``folder``.
+
+    Those whose announcements are held by a live process.
 
     Args:
         folder: of the rows.
@@ -104,7 +106,10 @@ def read_active_runs(folder: Path, on_damage: Callable[[str], object] = lambda t
 
 
 def read_ended_runs(folder: Path) -> list[ActiveRun]:
-    """Return the runs of ``folder`` whose process was killed, until `remove_leftovers`."""
+    """Return the runs of ``folder`` whose process was killed.
+
+    `remove_leftovers` removes them.
+    """
     return [run for run, active in _read_announcements(folder, lambda text: None) if not active]
 
 
@@ -147,7 +152,10 @@ def read_active_sweep(folder: Path, on_damage: Callable[[str], object] = lambda 
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove from ``folder`` what killed processes left: temporary files, announcements of runs and of a sweep."""
+    """Remove from ``folder`` what killed processes left.
+
+    Temporary files, announcements of runs and of a sweep.
+    """
     remove_abandoned(folder)
     remove_abandoned(folder / FOLDER)
     for path in (folder / FOLDER / SWEEP, *(folder / FOLDER).glob(f"*{SUFFIX}")):

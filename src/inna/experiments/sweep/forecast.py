@@ -28,7 +28,9 @@ Clock = Callable[[Run, Task], Pace]
 
 @dataclass(frozen=True)
 class Part:
-    """The runs that an optimizer needs, and their seconds in one process, which are NaN if not measured.
+    """The runs that an optimizer needs, and their seconds in one process.
+
+    The seconds are NaN if none was measured.
 
     ``ahead`` are the runs of a search that follow those in ``tuning``, ``epochs`` those of all.
     """
@@ -49,7 +51,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The runs of all optimizers, how many are done and left, and the seconds; NaN if not measured."""
+    """The runs of all optimizers, how many are done and left, and the seconds.
+
+    NaN if not measured.
+    """
 
     parts: tuple[Part, ...]
     done: int
@@ -106,7 +111,7 @@ def _tuning_lines(study: Study, part: Part) -> Iterator[str]:
 
 
 def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, console: Console) -> None:
-    """Print the runs that are left, a few lines for each optimizer, and the estimate if there is one."""
+    """Print the runs that are left, by optimizer, and the estimate, if any."""
     for part in foreseen.parts:
         if not part.tuning and not part.finals:
             console.print(printable(f"{part.contender.label}: done", console))

@@ -15,7 +15,7 @@ __all__ = ["LogOptions", "SweepOptions"]
 
 @dataclass(frozen=True, kw_only=True)
 class LogOptions:
-    """Where runs are logged.
+    """The place where runs are logged.
 
     Attributes:
         tensorboard: Also log the curves of each run into this folder, for TensorBoard. [default: no logs]
@@ -34,7 +34,7 @@ class LogOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions(LogOptions):
-    """How many runs at once, where, and for how long.
+    """The number of runs at once, their place, and the time they may take.
 
     Attributes:
         jobs: Runs at once, >= 1. [default: one per core; 1 on a GPU]

@@ -1,4 +1,4 @@
-"""Stop a sweep early: after a number of seconds, by Ctrl-C, or by a signal to end."""
+"""Stop a sweep early, after a time, by Ctrl-C or by a signal to end."""
 
 from __future__ import annotations
 
@@ -91,7 +91,10 @@ class Stopping:
             self.leave()
 
     def leave(self) -> NoReturn:
-        """Raise `Interrupt` for the signal that requested the stop; the handler before may do so, too."""
+        """Raise `Interrupt` for the signal that requested the stop.
+
+        The handler before may do so, too.
+        """
         self._interruptible = False
         before = self.before.get(self.signum)
         with contextlib.suppress(KeyboardInterrupt):
@@ -126,7 +129,10 @@ class Stopping:
 
 
 def at_most_every(seconds: float, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Limit calls of ``function`` to one in ``seconds``; others return its last value."""
+    """Limit calls of ``function`` to one in ``seconds``.
+
+    Others return its last value.
+    """
     due, value = -math.inf, None
 
     def call(*arguments: Any) -> Any:

@@ -185,7 +185,10 @@ def _remove_unneeded_checkpoints(study: Study, folder: Path, rows: Rows) -> None
 
 
 def _save(study: Study, folder: Path, note: Callable[[str], object]) -> None:
-    """Write the description of ``study``; one of another study is kept beside it, and reported."""
+    """Write the description of ``study``.
+
+    One of another study is kept beside it, and reported.
+    """
     try:
         before = Study.load(folder)
     except FileNotFoundError:

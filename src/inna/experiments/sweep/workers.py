@@ -164,7 +164,9 @@ def explain(error: BaseException) -> tuple[str, bool]:
 
 
 def encode_task(task: Task) -> tuple[bytes, str]:
-    """Return ``task`` as bytes and their SHA-256; the user's own modules are in it by value, as they are here.
+    """Return ``task`` as bytes and their SHA-256.
+
+    The user's own modules are in it by value, as they are here.
 
     Raises:
         ValueError: it contains something that cannot be sent to another process.
@@ -220,7 +222,7 @@ def never_continued(run: Run) -> bool:
 
 @dataclass(frozen=True)
 class Context:
-    """What the workers of a sweep share.
+    """The parts of a sweep that its workers share.
 
     Attributes:
         folder: of the rows.
@@ -241,7 +243,7 @@ class Context:
 
 @dataclass(frozen=True)
 class _Delivery:
-    """What a worker process needs beside the run.
+    """The things that a worker process needs beside the run.
 
     Attributes:
         folder: of the rows.
@@ -344,7 +346,10 @@ class Processes:
 
 
 def store(folder: Path, run: Run, result: Result, *, continues: bool = False) -> None:
-    """Write the row of ``run``, and remove its checkpoint unless a longer run may continue it."""
+    """Write the row of ``run``, and remove its checkpoint.
+
+    Unless a longer run may continue it.
+    """
     write_row(folder, run, result)
     if not (continues and finished(result)):
         checkpoint_path(folder, run).unlink(missing_ok=True)
@@ -352,7 +357,9 @@ def store(folder: Path, run: Run, result: Result, *, continues: bool = False) ->
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Block Ctrl-C and signals to end in this thread, and in the processes and threads started here.
+    """Block Ctrl-C and signals to end in this thread and what it starts.
+
+    That is, in its processes and threads.
 
     They reach the whole process group, but only the parent reacts: it asks its workers to stop, or kills them.
     """

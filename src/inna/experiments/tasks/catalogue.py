@@ -1,4 +1,6 @@
-"""The built-in data sets: description, networks, files, addresses and checksums. No framework is imported.
+"""The built-in data sets: description, networks, files, addresses and checksums.
+
+No framework is imported.
 
 ``mnist[:10000]`` is mnist with its first 10,000 training images.
 """
@@ -81,7 +83,10 @@ class DatasetEntry:
 
 
 def _idx_files(bases: tuple[str, ...], described: Mapping[str, tuple[int, str, str]]) -> tuple[PublishedFile, ...]:
-    """Return the four files of MNIST's layout; ``described``: name -> (bytes, SHA-256, checksum of the content)."""
+    """Return the four files of MNIST's layout.
+
+    ``described`` is name -> (bytes, SHA-256, checksum of the content).
+    """
     return tuple(
         PublishedFile(f"{name}.gz", size, sha256, tuple(f"{base}{name}.gz" for base in bases), {name: checksum})
         for name, (size, sha256, checksum) in described.items()
@@ -271,7 +276,9 @@ def entry(name: str) -> DatasetEntry:
 
 
 def builtin_model(name: str, model: str = "") -> str:
-    """Return the name of a built-in task's network: ``model``, or its first if that is "". Data are not loaded.
+    """Return the name of a built-in task's network.
+
+    ``model``, or its first if that is "". Data are not loaded.
 
     Raises:
         ValueError: the task or the network does not exist.
@@ -307,7 +314,9 @@ def check_network(dataset: str, networks: tuple[str, ...], model: str) -> str:
 
 
 def with_width(model: str, width: float) -> str:
-    """Return the name of a network with ``width`` times its channels: Network in Network is the one that has widths.
+    """Return the name of a network with ``width`` times its channels.
+
+    Network in Network is the one that has widths.
 
     Args:
         model: "nin", or "" for it.
@@ -330,7 +339,7 @@ def with_width(model: str, width: float) -> str:
 
 
 def split_width(model: str) -> tuple[str, float]:
-    """Split the name of a network into that of its full width and the fraction of its channels.
+    """Split the name of a network into the whole name and the width.
 
     >>> split_width("nin-w0.333"), split_width("lenet5")
     (('nin', 0.333), ('lenet5', 1.0))
@@ -359,7 +368,7 @@ def networks_for(shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def subset(name: str, images: int) -> str:
-    """Return the name of the data set ``name`` with its first ``images`` training images.
+    """Return the name of the first ``images`` training images of ``name``.
 
     >>> subset("mnist", 10000)
     'mnist[:10000]'
@@ -368,7 +377,9 @@ def subset(name: str, images: int) -> str:
 
 
 def split_subset(name: str) -> tuple[str, int | None]:
-    """Split a name into the whole data set and the number of its training images, None for all of them.
+    """Split a name into the whole data set and its number of images.
+
+    None for all training images.
 
     >>> split_subset("mnist[:10000]"), split_subset("mnist")
     (('mnist', 10000), ('mnist', None))

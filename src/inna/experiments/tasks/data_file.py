@@ -1,4 +1,6 @@
-"""Read a data set of one's own from an ``.npz`` file: four arrays of images or features, and labels.
+"""Read a data set of one's own from an ``.npz`` file.
+
+Four arrays of images or features, and labels.
 
 The file is the layout of Keras' data sets: ``x_train``, ``y_train``, ``x_test``, ``y_test``. Other arrays in it are not
 read. Nothing in it is unpickled: arrays of objects are refused.
@@ -47,7 +49,7 @@ class DataFile(NamedTuple):
 
 
 def is_data_file(name: str) -> bool:
-    """Return whether the name of a data set is that of a file, or of its first images.
+    """Return whether a data set's name is that of a file, or of a part of it.
 
     >>> is_data_file("data/mine.npz"), is_data_file("mine.npz[:1000]"), is_data_file("mnist")
     (True, True, False)
@@ -56,7 +58,9 @@ def is_data_file(name: str) -> bool:
 
 
 def has_changed(before: tuple[str, str], now: tuple[str, str]) -> bool:
-    """Return whether two data sets, given by name and SHA-256, are the same file with other contents.
+    """Return whether two data sets are the same file with other contents.
+
+    They are given by name and SHA-256.
 
     >>> has_changed(("mine.npz", "a1"), ("mine.npz", "b2")), has_changed(("digits", "a1"), ("digits", "b2"))
     (True, False)
@@ -65,7 +69,9 @@ def has_changed(before: tuple[str, str], now: tuple[str, str]) -> bool:
 
 
 def data_path(name: str, folder: Path | None = None) -> Path:
-    """Return the file of the data set ``name``; a relative one is in ``folder``, or the working directory.
+    """Return the file of the data set ``name``.
+
+    A relative one is in ``folder``, or the working directory.
 
     Raises:
         ValueError: there is no such file.
@@ -77,7 +83,9 @@ def data_path(name: str, folder: Path | None = None) -> Path:
 
 
 def read_data_file(path: Path) -> DataFile:
-    """Read and check a file; a second call reads it again only if its bytes have changed.
+    """Read and check a file.
+
+    A second call reads it again only if its bytes have changed.
 
     Raises:
         ValueError: it cannot be read, or an array is missing or cannot be used. The message is one line and names the

@@ -24,7 +24,9 @@ DIGITS_SPLIT_SEED = 0
 
 
 def digits() -> Split:
-    """Return scikit-learn's 1,797 handwritten digits in a fixed stratified split: 80 % train, 20 % test.
+    """Return scikit-learn's 1,797 handwritten digits in a fixed stratified split.
+
+    80 % train, 20 % test.
 
     Returns:
         ((train images, train labels), (test images, test labels)): images float32 of shape (N, 1, 8, 8) in [0, 1],
@@ -55,7 +57,9 @@ def digits() -> Split:
 
 
 def published(name: str) -> Split:
-    """Return a whole data set as it is published; download the files that are missing.
+    """Return a whole data set as it is published.
+
+    Download the files that are missing.
 
     Args:
         name: "mnist", "fashion-mnist", "cifar10" or "cifar100".
@@ -80,7 +84,9 @@ def published(name: str) -> Split:
 
 
 def mnist() -> Split:
-    """Return MNIST's handwritten digits: the first 50,000 training images, and the 10,000 test images.
+    """Return MNIST's handwritten digits.
+
+    The first 50,000 training images, and the 10,000 test images.
 
     Returns:
         ((train images, train labels), (test images, test labels)): images of shape (N, 1, 28, 28), labels 0 .. 9.
@@ -105,7 +111,9 @@ def fashion_mnist() -> Split:
 
 
 def cifar10() -> Split:
-    """Return CIFAR-10's photographs in ten classes: 50,000 to train on, 10,000 to test on.
+    """Return CIFAR-10's photographs in ten classes.
+
+    50,000 to train on, 10,000 to test on.
 
     Returns:
         ((train images, train labels), (test images, test labels)): images of shape (N, 3, 32, 32), channels red, green,
@@ -138,14 +146,20 @@ def _the_papers_split(name: str) -> Split:
 
 
 def _idx_pair(found: Mapping[str, bytes], part: str, described: DatasetEntry) -> tuple[Tensor, Tensor]:
-    """Parse the IDX format: four bytes for the type, four per dimension for its length, then the numbers."""
+    """Parse the IDX format.
+
+    Four bytes for the type, four per dimension for its length, then the numbers.
+    """
     images = np.frombuffer(found[f"{part}-images-idx3-ubyte"], np.uint8, offset=16)
     labels = np.frombuffer(found[f"{part}-labels-idx1-ubyte"], np.uint8, offset=8)
     return _tensors(images, labels, described)
 
 
 def _cifar(found: Mapping[str, bytes], parts: list[str], described: DatasetEntry) -> tuple[Tensor, Tensor]:
-    """Parse CIFAR's binary format: records of the labels, the finest last, and 3,072 pixels."""
+    """Parse CIFAR's binary format.
+
+    Records of the labels, the finest last, and 3,072 pixels.
+    """
     pixels = int(np.prod(described.shape))
     labels_each = 2 if described.classes == 100 else 1
     records = np.frombuffer(b"".join(found[part] for part in parts), np.uint8).reshape(-1, labels_each + pixels)

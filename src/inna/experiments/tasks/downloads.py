@@ -1,4 +1,7 @@
-"""Download the files of the data sets: checksums and retries are pooch's, mirrors are added here."""
+"""Download the files of the data sets.
+
+Checksums and retries are pooch's, mirrors are added here.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,9 @@ _DAMAGED = "damaged or another file (its checksum differs)"
 
 
 def contents(described: DatasetEntry) -> dict[str, bytes]:
-    """Return the contents of a data set's files by their names; download those that are missing.
+    """Return the contents of a data set's files by their names.
+
+    Download those that are missing.
 
     Raises:
         DataError: a file is missing and no address gave it, or the folder cannot be written.
@@ -59,7 +64,9 @@ def contents(described: DatasetEntry) -> dict[str, bytes]:
 
 
 def fetch(described: DatasetEntry, states: list[FileState] | None = None) -> None:
-    """Download the missing ones of ``states`` (default: all files) into the data set's own folder.
+    """Download the missing ones of ``states`` into the data set's own folder.
+
+    By default all files.
 
     A file is renamed into the folder once its SHA-256 is verified. An interrupted download leaves nothing behind; what
     a killed one leaves is removed by the next. A progress bar is shown on a terminal.
@@ -118,7 +125,10 @@ def _download(described: DatasetEntry, state: FileState, folder: Path, show: Cal
 
 
 class _Mirrors:
-    """A downloader for pooch that takes the file's next address at each attempt and notes why the attempt failed."""
+    """A downloader for pooch that takes the next address at each attempt.
+
+    It notes why an attempt failed.
+    """
 
     def __init__(self, file: PublishedFile, show: Callable[[int], Any]) -> None:
         self.size, self.show = file.size, show
@@ -139,13 +149,19 @@ class _Mirrors:
 
 
 class _Bar:
-    """The progress bar that pooch asks for; it also stops a response longer than the file."""
+    """The progress bar that pooch asks for.
+
+    It also stops a response longer than the file.
+    """
 
     def __init__(self, path: Path, size: int, show: Callable[[int], Any]) -> None:
         self.path, self.total, self.size, self.show = path, size, size, show
 
     def update(self, _: int) -> None:
-        """Show the bytes written; pooch reports the size of a chunk it asked for, not of the one it received."""
+        """Show the bytes written.
+
+        Pooch reports the size of a chunk it asked for, not of the one it received.
+        """
         received = self.path.stat().st_size
         if received > self.size:
             raise ValueError("the response is longer than the file")

@@ -21,7 +21,9 @@ class _SystemLevelExit(SystemExit):
 
 
 class ExitGuard:
-    """Raise an `ExitError` where the code of a block tries to end the program; a context manager.
+    """Raise an `ExitError` where the code of a block tries to end the program.
+
+    A context manager.
 
     Ends are ``sys.exit``, ``os._exit`` in this thread, KeyboardInterrupt, and every other exception that is no
     `Exception`. Interrupts by a signal pass. What kills the process, such as ``os.abort``, is beyond it.

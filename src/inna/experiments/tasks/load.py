@@ -60,7 +60,10 @@ CHANNELS_LAST = ("lenet5", "nin")
 
 
 class BuiltinTask(NamedTuple):
-    """A built-in data set: the function that loads it, and its networks, the default first."""
+    """A built-in data set: the function that loads it, and its networks.
+
+    The default network comes first.
+    """
 
     data: Callable[[], datasets.Split]
     models: Mapping[str, Callable[[], nn.Module]]
@@ -174,7 +177,7 @@ def _builtin_data(name: str) -> datasets.Split:
 
 
 def _classification(name: str, model: str, described: DatasetEntry, data: datasets.Split) -> Task:
-    """Return the task of telling the classes of ``data``, or of its first images, apart."""
+    """Return the task of classifying ``data``, or its first images."""
     network, width = split_width(model)
     whole, images = split_subset(name)
     train, test = data

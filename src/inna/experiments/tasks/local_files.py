@@ -1,4 +1,4 @@
-"""Find the files of the data sets on this machine, verify their checksums, and read them.
+"""Find the files of the data sets here, verify their checksums, read them.
 
 Nothing is unpacked onto the disk: a file is read whole, its checksum is compared, and its members are taken by name
 from the same bytes in memory.
@@ -26,11 +26,11 @@ FOLDER_VARIABLE = "INNA_DATA"
 
 
 class DataError(RuntimeError):
-    """Data that are missing and cannot be downloaded, or an archive without the members it should have."""
+    """Data are missing and cannot be downloaded, or an archive lacks members."""
 
 
 class FileState(NamedTuple):
-    """Where the intact copy of a file is, if there is one, and how to read it.
+    """The intact copy of a file, if there is one, and how to read it.
 
     Attributes:
         file: the file as it is published.
@@ -46,7 +46,10 @@ class FileState(NamedTuple):
 
 
 def data_folder() -> Path:
-    """Return the folder of the data sets: the environment variable ``INNA_DATA``, or else the user's cache folder."""
+    """Return the folder of the data sets.
+
+    The environment variable ``INNA_DATA``, or else the user's cache folder.
+    """
     chosen = os.environ.get(FOLDER_VARIABLE)
     if chosen:
         return Path(chosen).expanduser()
@@ -56,12 +59,18 @@ def data_folder() -> Path:
 
 
 def file_states(described: DatasetEntry) -> list[FileState]:
-    """Look for each file of a data set and verify its checksum; nothing is downloaded."""
+    """Look for each file of a data set and verify its checksum.
+
+    Nothing is downloaded.
+    """
     return [file_state(described, file) for file in described.files]
 
 
 def missing_files(name: str) -> list[PublishedFile]:
-    """Return the files of a data set, or of a subset ``name[:N]``, without an intact copy here; none of one's own."""
+    """Return the files of a data set without an intact copy here.
+
+    Of a subset ``name[:N]``, too; none of one's own.
+    """
     if is_data_file(name):
         return []
     return [state.file for state in file_states(entry(split_subset(name)[0])) if state.place is None]
@@ -91,7 +100,10 @@ def file_state(described: DatasetEntry, file: PublishedFile) -> FileState:
 
 
 def _read_unpacked(file: PublishedFile, folder: Path, damaged: list[Path]) -> dict[str, bytes] | None:
-    """Read the contents of ``file`` where it was unpacked into ``folder`` and all of them are intact."""
+    """Read the contents of ``file`` from ``folder``, where it was unpacked.
+
+    All of them must be intact.
+    """
     found = {}
     for name, checksum in file.contents.items():
         content = _read(folder / name) if checksum else None

@@ -1,4 +1,6 @@
-"""The networks of the built-in tasks. The run's seed decides the weights, so all optimizers start from the same ones.
+"""The networks of the built-in tasks.
+
+The run's seed decides the weights, so all optimizers start from the same ones.
 
 The paper states a normal distribution without its variance. Here weights are drawn from N(0, 2 / fan_in), which keeps
 the second moment of activations through a ReLU (K. He et al., ICCV 2015), and biases are zero.
@@ -16,7 +18,9 @@ NIN_PIXELS = 32  # the least height and width
 
 
 def normal_weights(network: nn.Module) -> nn.Module:
-    """Draw all weights of convolutions and dense layers from N(0, 2 / fan_in), set their biases to zero; in place.
+    """Draw all weights of the layers from N(0, 2 / fan_in), in place.
+
+    Of convolutions and dense layers; their biases become zero.
 
     >>> layer = normal_weights(nn.Linear(1000, 500))
     >>> abs(layer.weight.var().item() * 1000 / 2 - 1) < 0.02, layer.bias.abs().max().item()
@@ -51,7 +55,9 @@ def mlp(shape: tuple[int, ...], classes: int) -> nn.Module:
 
 
 def small_cnn(classes: int = 10) -> nn.Module:
-    """Return one convolution and two dense layers for 8 x 8 images; 8,714 parameters for ten classes.
+    """Return one convolution and two dense layers for 8 x 8 images.
+
+    8,714 parameters for ten classes.
 
     (N, 1, 8, 8) -> 3 x 3 convolution to 16 channels with stride 2, ReLU -> 32 units, ReLU -> (N, classes) logits. An
     iteration on 32 images is bound by the framework, not by arithmetic; a whole comparison takes minutes on a laptop.
@@ -73,7 +79,9 @@ def small_cnn(classes: int = 10) -> nn.Module:
 
 
 def lenet5(classes: int = 10) -> nn.Module:
-    """Return LeNet-5 with ReLU and max-pooling for 28 x 28 images; 61,706 parameters for ten classes.
+    """Return LeNet-5 with ReLU and max-pooling for 28 x 28 images.
+
+    61,706 parameters for ten classes.
 
     (N, 1, 28, 28) -> (N, classes) logits. ReLU comes after the pooling: the two commute, values and gradients bit for
     bit, and there it has a quarter of the work.
@@ -162,7 +170,10 @@ def network_in_network(
 
 
 def _pixels_after_nin(pixels: int) -> int:
-    """Return the height after the last pooling of Network in Network, of an image with ``pixels`` rows."""
+    """Return the height after the last pooling of Network in Network.
+
+    Of an image with ``pixels`` rows.
+    """
     for convolution, pooling, stride in ((5, 3, 2), (5, 3, 2), (3, 2, 1)):
         pixels = (pixels - convolution + 1 - pooling) // stride + 1
     return pixels

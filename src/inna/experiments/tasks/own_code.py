@@ -52,7 +52,10 @@ class _OwnLoader(SourceFileLoader):
 
 
 class _OwnFinder:
-    """Finds modules as the finders behind it do, and loads one's own with `_OwnLoader`."""
+    """Finds modules as the finders behind it, and loads one's own itself.
+
+    By `_OwnLoader`.
+    """
 
     @classmethod
     def find_spec(cls, name: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
@@ -67,7 +70,9 @@ class _OwnFinder:
 
 
 def task_file(name: str, folder: Path | None = None) -> Path:
-    """Return the file of the task ``file.py:function``; a relative one is in ``folder``, or the working directory.
+    """Return the file of the task ``file.py:function``.
+
+    A relative one is in ``folder``, or the working directory.
 
     Raises:
         ValueError: there is no such file.
@@ -89,7 +94,9 @@ def import_module(name: str) -> ModuleType:
 
 
 def find_module(name: str) -> Path | None:
-    """Return the file of a module, or None if there is none. Only its parent packages are imported.
+    """Return the file of a module, or None if there is none.
+
+    Only its parent packages are imported.
 
     Raises:
         ImportError: a parent package cannot be imported.
@@ -129,7 +136,9 @@ def import_file(path: Path, content: bytes, digest: str) -> ModuleType:
 
 
 def source_digest(module: ModuleType) -> str:
-    """Return the SHA-256 of the source of a module: of the bytes that were imported here, or else of its file.
+    """Return the SHA-256 of the source of a module.
+
+    Of the bytes that were imported here, or else of its file.
 
     It is empty for a module without a file.
     """
@@ -138,7 +147,10 @@ def source_digest(module: ModuleType) -> str:
 
 
 def changed_file(module: ModuleType) -> str:
-    """Return the file of ``module`` if it has changed since it was imported; "" if not, or if that is not known."""
+    """Return the file of ``module`` if it has changed since it was imported.
+
+    "" if not, or if that is not known.
+    """
     loader = _loader(module)
     return "" if loader is None or loader.digest == _file_digest(module) else loader.path
 
@@ -168,7 +180,10 @@ def own_modules() -> list[ModuleType]:
 
 
 def _prepare() -> None:
-    """Let imports find modules in the working directory, and take no bytecode of one's own from a cache."""
+    """Let imports find modules in the working directory, and compile them.
+
+    No bytecode of one's own is taken from a cache.
+    """
     if _OwnFinder not in sys.meta_path:
         # Finders of tools, such as pytest's, come first.
         place = next((i for i, finder in enumerate(sys.meta_path) if finder is PathFinder), len(sys.meta_path))

@@ -1,4 +1,4 @@
-"""Tell the user's own code from installed packages, which have a name and a version."""
+"""Distinguish the user's code from packages with a name and a version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ RECORDED = ("inna", "torch")
 
 
 def is_own(module: str) -> bool:
-    """Return whether ``module`` is the user's own code: neither installed, nor built in, nor of inna.
+    """Return whether ``module`` is the user's own code.
+
+    Neither installed, nor built in, nor of inna.
 
     A module without a file, such as ``__main__`` of a notebook, is the user's.
 
@@ -35,7 +37,7 @@ def is_own(module: str) -> bool:
 
 @cache
 def is_own_file(path: str) -> bool:
-    """Return whether a file is outside the folders of the standard library and of installed packages."""
+    """Return whether a file belongs neither to Python nor to a package."""
     return not any(
         {"site-packages", "dist-packages"} & {*place.parts} or any(place.is_relative_to(each) for each in _installed())
         for place in (Path(path).absolute(), Path(path).resolve())
@@ -43,7 +45,9 @@ def is_own_file(path: str) -> bool:
 
 
 def is_own_import(module: str) -> bool | None:
-    """Return whether importing ``module`` gives the user's own code; None if there is no such module.
+    """Return whether importing ``module`` gives the user's own code.
+
+    None if there is no such module.
 
     Nothing is imported.
     """
@@ -61,7 +65,9 @@ def is_own_import(module: str) -> bool | None:
 
 
 def describe_package(module: str) -> str:
-    """Return the name of the package of ``module``, with its version unless rows record that.
+    """Return the name of the package of ``module``, mostly with its version.
+
+    Without it if rows record that version.
 
     >>> describe_package("torch.nn"), describe_package("json")
     ('torch', 'json')

@@ -1,4 +1,7 @@
-"""Derive every random choice of a run from its seed, and compute in one thread, without changing the caller's state."""
+"""Derive every random choice of a run from its seed, in one thread.
+
+The caller's state does not change.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,9 @@ THREADS = 1  # of every run and of the making of tasks: how sums round depends o
 
 
 def derive(seed: int, *purpose: str | int) -> int:
-    """Return a seed in [0, 2^63) for one purpose, unrelated to those of other purposes and seeds.
+    """Return a seed in [0, 2^63) for one purpose.
+
+    It is unrelated to those of other purposes and seeds.
 
     >>> derive(0, "weights") == derive(0, "weights"), derive(0, "order", 1) == derive(0, "order", 2)
     (True, False)
@@ -26,7 +31,10 @@ def derive(seed: int, *purpose: str | int) -> int:
 
 
 def reseed(seed: int) -> None:
-    """Seed the global generators of torch (every device), NumPy and Python; call it inside `isolated`."""
+    """Seed the global generators of torch (every device), NumPy and Python.
+
+    Call it inside `isolated`.
+    """
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     random.seed(seed)
@@ -34,7 +42,7 @@ def reseed(seed: int) -> None:
 
 @contextmanager
 def isolated(seed: int, device: torch.device | None = None) -> Iterator[None]:
-    """Run a block with the global generators seeded by ``seed``, and restore their state afterwards.
+    """Run a block with the global generators seeded, then restore their state.
 
     Args:
         seed: in [0, 2^63).

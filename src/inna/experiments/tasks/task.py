@@ -21,7 +21,7 @@ Data = tuple[Tensor, Tensor] | DataLoader[Any]
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A learning problem: everything that a run needs except the optimizer, the seed and the number of epochs.
+    """A learning problem: all of a run but optimizer, seed and epochs.
 
     In a file of your own, for ``inna compare --task sine.py:make_task``::
 
@@ -154,7 +154,7 @@ class Task:
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Return the share of samples whose largest logit is the target's class, in [0, 1].
+    """Return the share of samples whose largest logit is the target's class.
 
     >>> accuracy(torch.tensor([[0.0, 1.0], [2.0, 1.0]]), torch.tensor([1, 1])).item()
     0.5

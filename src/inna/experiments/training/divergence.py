@@ -1,4 +1,4 @@
-"""Detect that training has diverged, find the step and the parameter, and compute the loss that training must beat."""
+"""Detect that training has diverged, and where; compute the loss of chance."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def check_epoch(network: torch.nn.Module, train_loss: float, initial_loss: float
 
 
 def constant_loss(output: Any, targets: Any, loss: Callable[[Any, Any], Tensor]) -> float | None:
-    """Return the lowest mean loss over ``targets`` of an output that is the same for every input.
+    """Return the lowest mean loss of an output that is the same for all inputs.
 
     For cross-entropy it is the entropy of the classes' shares, for the mean square error the variance of the targets.
     It is found by L-BFGS, from an output of zeros.

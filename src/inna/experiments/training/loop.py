@@ -202,7 +202,10 @@ class Training:
         self.iteration += 1
 
     def _code_of(self, part: str) -> ExitGuard:
-        """Return the guard for code of ``part``; within its block, name the part whose code comes next."""
+        """Return the guard for code of ``part``.
+
+        Within its block, name the part whose code comes next.
+        """
         owner = f"optimizer {self.run.optimizer}" if part == "optimizer" else f"task {self.task.name}: its {part}"
         self.guard.part = owner
         return self.guard
@@ -299,7 +302,10 @@ class Training:
         return total / count, scores
 
     def _constant_loss(self) -> float | None:
-        """Return `constant_loss` of the training set; None where a DataLoader yields it, or the task's code fails."""
+        """Return `constant_loss` of the training set.
+
+        None where a DataLoader yields it, or the task's code fails.
+        """
         data = self.train_set.data
         if isinstance(data, DataLoader):
             return None
@@ -334,7 +340,10 @@ class Training:
         }
 
     def _restore(self, path: Path, on_note: OnNote) -> int:
-        """Restore the state of the checkpoint, unless it is of a longer run; return its epochs."""
+        """Restore the state of the checkpoint, unless it is of a longer run.
+
+        Return its epochs.
+        """
         try:
             state = load_checkpoint(path)
         except FileNotFoundError:

@@ -38,7 +38,10 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Specification:
-    """A parsed specification; the dampings are None for optimizers without them, ``source`` is as in `Run`."""
+    """A parsed specification.
+
+    The dampings are None for optimizers without them, ``source`` is as in `Run`.
+    """
 
     name: str
     optimizer: type[torch.optim.Optimizer]

@@ -88,12 +88,17 @@ def train(
 
 
 def checkpoint_path(folder: Path, run: Run) -> Path:
-    """Return the path of the checkpoint of ``run`` in ``folder``; runs of one trajectory share it."""
+    """Return the path of the checkpoint of ``run`` in ``folder``.
+
+    Runs of one trajectory share it.
+    """
     return folder / f"{trajectory_name(run)}.checkpoint"
 
 
 def remove_finished_checkpoints(folder: Path, rows: Rows) -> None:
-    """Remove the checkpoints of runs that have rows, which a kill between the two left.
+    """Remove the checkpoints of runs that have rows.
+
+    A kill between the two leaves one.
 
     A checkpoint after the last epoch stays: it contains the weights that `train` keeps.
     """

@@ -1,4 +1,7 @@
-"""The interactive page: landscapes and sliders, computed in the browser; one file, no network."""
+"""The interactive page: landscapes and sliders, computed in the browser.
+
+One file, no network.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +73,9 @@ class Opening:
 
 
 def write_playground(path: Path, opening: Opening) -> Path:
-    """Write the page to ``path``; it is written under a temporary name first, then renamed.
+    """Write the page to ``path``.
+
+    It is written under a temporary name first, then renamed.
 
     Returns:
         ``path``.
@@ -126,7 +131,10 @@ def _described(scene: Scene) -> dict[str, Any]:
 
 
 def _settings(opening: Opening) -> dict[str, Any]:
-    """Return the settings of the page; the learning rates of the other optimizers follow INNA's."""
+    """Return the settings of the page.
+
+    The learning rates of the other optimizers follow INNA's.
+    """
     gamma = opening.scene.lr if opening.lr is None else opening.lr
     ball = make_optimizer("heavy-ball", gamma, opening.alpha, {})
     return {

@@ -1,4 +1,6 @@
-"""The compiled step: one pass over memory for all tensors of a group, in C on the CPU, in Triton on CUDA devices.
+"""The compiled step: one pass over memory for all tensors of a group.
+
+It is in C on the CPU and in Triton on CUDA devices.
 
 A fused step reads theta, m and g and writes theta and m, once, and needs no temporary.
 """

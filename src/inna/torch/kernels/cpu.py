@@ -1,4 +1,7 @@
-"""The compiled CPU kernels: load the library of cpu_kernels.c and pass it a group's tensors."""
+"""The compiled CPU kernels.
+
+Load the library of cpu_kernels.c and pass it a group's tensors.
+"""
 
 from __future__ import annotations
 
@@ -91,7 +94,10 @@ def unavailable() -> str:
 
 
 def instruction_sets() -> list[str]:
-    """The instruction sets of the kernels that this machine can run; the last one is in use."""
+    """The instruction sets of the kernels that this machine can run.
+
+    The last one is in use.
+    """
     kernels = library()
     return [kernels.inna_level_name(level).decode() for level in range(kernels.inna_best_level() + 1)]
 
@@ -102,7 +108,9 @@ def compiler_log() -> str:
 
 
 class Table:
-    """The addresses of one group's tensors, as the library reads them; valid until a tensor moves.
+    """The addresses of one group's tensors, as the library reads them.
+
+    Valid until a tensor moves.
 
     Args:
         lists: plain tensors on the CPU, each with a kernel: `inna.torch.kernels.support.refusal` is empty.
@@ -139,7 +147,9 @@ class Table:
         grad_scale: Tensor | None = None,  # ()
         found_inf: Tensor | None = None,  # ()
     ) -> Callable[[], Any]:
-        """Return the call that steps all tensors in place, or does nothing if lr is 0 or ``found_inf`` is not 0.
+        """Return the call that steps all tensors in place.
+
+        It does nothing if lr is 0 or ``found_inf`` is not 0.
 
         Nothing changes before that call, and Python handles no signal during it. It is valid until the next `prepare`.
 
@@ -185,7 +195,9 @@ def _nothing() -> None:
 
 
 def convert(tensor: Tensor, dtype: torch.dtype) -> Tensor:
-    """Convert ``tensor`` to another precision as the kernels do; tests compare this with torch.
+    """Convert ``tensor`` to another precision as the kernels do.
+
+    Tests compare this with torch.
 
     Args:
         tensor: contiguous, on the CPU, of a dtype in `KINDS`.

@@ -1,4 +1,6 @@
-"""The fused step on a CUDA device, in Triton: one launch for all tensors of a group that share their dtypes.
+"""The fused step on a CUDA device, in Triton.
+
+One launch for all tensors of a group that share their dtypes.
 
 A program handles ``BLOCK`` numbers of one tensor. A map on the device gives its tensor and block, a table on the device
 the addresses. The addresses of the gradients, the step counts and the hyper-parameters are copied to the device in one
@@ -40,7 +42,9 @@ _captured: list[Tensor] = []
 
 @functools.cache
 def unavailable(device: torch.device) -> str:
-    """The reason why Triton does not run on a device; empty if it does. A step on one number is tried once.
+    """The reason why Triton does not run on a device; empty if it does.
+
+    A step on one number is tried once.
 
     Triton needs a recent device and, for its launcher, a C compiler and Python's headers. Images for deployment often
     lack these.
@@ -55,7 +59,9 @@ def unavailable(device: torch.device) -> str:
 
 
 class Table:
-    """The addresses of one group's tensors, on the device; valid until a tensor moves.
+    """The addresses of one group's tensors, on the device.
+
+    Valid until a tensor moves.
 
     Args:
         lists: plain tensors on one device, each with a kernel: `inna.torch.kernels.support.refusal` is empty.
@@ -137,7 +143,10 @@ class Table:
         return value if value.device == self._device else value.item()
 
     def _count_on_device(self, lr: float | Tensor, found_inf: Tensor | None) -> Tensor:
-        """Count one step unless lr is 0 or found_inf is not; return the counts in float64."""
+        """Count one step unless lr is 0 or found_inf is not.
+
+        Return the counts in float64.
+        """
         moves: Any = 1.0
         if isinstance(lr, Tensor):
             moves = (lr != 0).float()
@@ -147,7 +156,7 @@ class Table:
         return torch.stack([step.reshape(()) for step in self._steps]).double()
 
     def _send(self, grads: list[int], counts: list[float], settings: list[float], sigma: float | None) -> Tensor:
-        """Copy addresses, step counts, bias corrections and settings to the device if they have changed."""
+        """Copy addresses, counts and settings to the device if they have changed."""
         lifts = [1 / (-math.expm1(t * math.log(sigma)) if sigma else 1.0) for t in counts] if sigma is not None else []
         padding = [0.0] * len(grads)
         floats = [*(counts or padding), *(lifts or padding), *settings]
@@ -178,7 +187,10 @@ class Table:
 
 
 class _Launch:
-    """The tensors of one launch: of equal dtypes, all with or all without Kahan summation."""
+    """The tensors of one launch.
+
+    Of equal dtypes, all with or all without Kahan summation.
+    """
 
     def __init__(
         self,

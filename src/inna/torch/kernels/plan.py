@@ -18,7 +18,10 @@ __all__ = ["Plan", "can_plan"]
 
 
 def can_plan(lists: TensorLists) -> bool:
-    """Whether a plan notices all changes: not under ``torch.compile``, with subclasses or on several devices."""
+    """Return whether a plan notices all changes.
+
+    It does not under ``torch.compile``, with subclasses or on several devices.
+    """
     device = lists.params[0].device
     return not torch.compiler.is_compiling() and all(
         type(param) in (Tensor, torch.nn.Parameter) and param.device == device for param in lists.params
@@ -26,7 +29,7 @@ def can_plan(lists: TensorLists) -> bool:
 
 
 class Plan:
-    """The launch table of a group's last fused step, and the facts on which it relies.
+    """The launch table of a group's last fused step, and what it relies on.
 
     Examining every tensor at each step would cost more than the step of a small model. `tensors` checks only what may
     have changed, by a few calls for all tensors together. The table holds addresses, so what counts is where tensors
@@ -55,7 +58,10 @@ class Plan:
         self._table = make_table(lists.params[0].device, lists)
 
     def tensors(self, group: dict[str, Any], states: dict[Tensor, Any]) -> tuple[list[Tensor], list[Tensor]] | None:
-        """The parameters and gradients of the next step; None if anything has changed on which the plan relies."""
+        """The parameters and gradients of the next step.
+
+        None if anything has changed on which the plan relies.
+        """
         params = group["params"]
         grads = list(map(_GRAD, params))
         if _FLAGS(group) != self._flags or len(params) != len(self._moves):
@@ -80,7 +86,10 @@ class Plan:
         grad_scale: Tensor | None,  # ()
         found_inf: Tensor | None,  # ()
     ) -> Callable[[], Any]:
-        """Return the step with parameters and gradients from `tensors`, or with those that the plan was made with."""
+        """Return the step with these parameters and gradients.
+
+        Those of `tensors`, or those that the plan was made with.
+        """
         # Autograd does not see the kernels write to tensors that it may have saved.
         torch.autograd.graph.increment_version(params if grad_scale is None else [*params, *grads])
         table = self._table
@@ -94,7 +103,9 @@ _FLAGS = itemgetter(*PATH_FLAGS, "kahan", "momentum_dtype", "capturable", "initi
 
 
 def _metadata_check(tensors: list[Tensor]) -> Callable[..., bool]:
-    """Return a test whether other tensors have the types, dtypes, devices, shapes and strides of these.
+    """Return a test whether other tensors are laid out as these.
+
+    It compares types, dtypes, devices, shapes and strides.
 
     The test keeps no reference to ``tensors``.
     """

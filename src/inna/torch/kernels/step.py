@@ -1,4 +1,7 @@
-"""The fused step of a group: launched directly, or as the operator ``inna::fused_step`` under ``torch.compile``."""
+"""The fused step of a group.
+
+Launched directly, or as the operator ``inna::fused_step`` under ``torch.compile``.
+"""
 
 from __future__ import annotations
 
@@ -103,7 +106,10 @@ def fused_step(
     sigma: float | None,
     eps: float,
 ) -> None:
-    """Take one fused step as an operator, for ``torch.compile``. Unused lists are empty."""
+    """Take one fused step as an operator, for ``torch.compile``.
+
+    Unused lists are empty.
+    """
     lists = TensorLists(params, grads, momentums, exp_avg_sqs, list(compensations), steps)
     settings = Settings(lr, alpha, beta, weight_decay, initial_speed, decoupled_weight_decay, maximize, sigma, eps)
     step(lists, settings, found_inf=found_inf)

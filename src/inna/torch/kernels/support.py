@@ -1,4 +1,4 @@
-"""Which tensors have a kernel, and why not."""
+"""The tensors that have a kernel, and the reasons why others have none."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ DTYPES = (
 
 
 def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
-    """The first tensor without a kernel, and the reason; empty if every tensor has a kernel.
+    """The first tensor without a kernel, and the reason.
+
+    Empty if every tensor has a kernel.
 
     Args:
         lists: parameters with gradients and state, or parameters alone.
@@ -44,7 +46,10 @@ def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
 
 
 def _overlapping(lists: TensorLists) -> Iterator[tuple[int, int]]:
-    """Pairs of parameters whose tensors share memory that the step writes to, among neighbours in memory."""
+    """Pairs of parameters whose tensors share memory that the step writes to.
+
+    Among neighbours in memory.
+    """
     stretches = []
     for i, param in enumerate(lists.params):
         for name, tensor in [("it", param), *lists.companions(i)]:
@@ -101,7 +106,10 @@ def _refusal(param: Tensor, others: list[tuple[str, Tensor]], steps: Tensor | No
 
 
 def _unsupported(param: Tensor) -> str:
-    """The reason why no kernel takes such a parameter, whatever its gradient and state; empty if one does."""
+    """The reason why no kernel takes such a parameter; empty if one does.
+
+    Whatever its gradient and state.
+    """
     if param.dtype not in DTYPES:
         return f"there is no kernel for {param.dtype}"
     if param.is_complex() and torch.compiler.is_compiling():
@@ -114,7 +122,9 @@ def _unsupported(param: Tensor) -> str:
 
 
 def unavailable(device_type: str) -> str:
-    """The reason why there are no kernels for a type of device ("cpu", "cuda"); empty if there are.
+    """The reason why there are no kernels for a type of device ("cpu", "cuda").
+
+    Empty if there are.
 
     For CUDA, a step is tried on the current device. Without a visible device, or while a graph is captured, only the
     installation of Triton counts.
@@ -145,7 +155,10 @@ def mark_constants() -> None:
 
 
 def describe() -> list[str]:
-    """Describe the kernels of this machine, one line per type of device, for ``inna info``."""
+    """Describe the kernels of this machine, a line per type of device.
+
+    For ``inna info``.
+    """
     lines = []
     why = unavailable("cpu")
     if why:

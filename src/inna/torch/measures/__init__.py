@@ -1,1 +1,1 @@
-"""What is measured on all parameters together before a step."""
+"""Measurements of all parameters together before a step."""

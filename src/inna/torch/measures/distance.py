@@ -1,4 +1,6 @@
-"""The sums over all parameters from which INNAprop without a learning rate estimates the distance to the solution.
+"""The sums over all parameters that give INNAprop its distance.
+
+From the distance to the solution it finds the length of its steps.
 
 They are taken before anything changes, in pieces that fit the cache and in float64. A piece does not depend on the
 number of threads, so neither do the sums.
@@ -43,7 +45,9 @@ class Share(NamedTuple):
 
 
 def sliced(tensor: Tensor, every: int) -> Tensor:
-    """Every ``every``-th entry of a tensor in the order of rows, of shape (ceil(n / every),); itself if that is 1.
+    """Every ``every``-th entry in the order of rows, (ceil(n / every),).
+
+    The tensor itself if that is 1.
 
     >>> sliced(torch.arange(6).reshape(2, 3), 4)
     tensor([0, 4])
@@ -52,7 +56,7 @@ def sliced(tensor: Tensor, every: int) -> Tensor:
 
 
 def measure(shares: Sequence[Share], device: torch.device, *, sum_over_ranks: bool) -> Tensor:
-    """The sums of a step: <g, theta_0 - theta> of each group, and the 1-norm of all s'.
+    """The sums of a step: <g, theta_0 - theta> by group, and the norm of s'.
 
     Shards of DTensors are added over their mesh in one all-reduce for each of its dimensions. What each rank has a copy
     of counts once.
@@ -93,7 +97,10 @@ def _added(found: list[list[Tensor]], device: torch.device) -> Tensor:
 
 
 def _by_mesh(tensors: Sequence[Tensor]) -> Iterator[tuple[Any, int, list[int]]]:
-    """Yield (mesh, how many ranks hold the same entries, indices), with no mesh for plain tensors."""
+    """Yield (mesh, copies, indices) of the tensors of each mesh.
+
+    ``copies`` is the number of ranks with the same entries. Plain tensors have no mesh.
+    """
     found: dict[tuple[Any, int], list[int]] = {}
     for i, tensor in enumerate(tensors):
         key: tuple[Any, int] = (None, 1)
@@ -119,7 +126,10 @@ def _sums(share: Share, indices: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def _pieces(share: Share, indices: list[int]) -> Iterator[list[Any]]:
-    """Yield theta_0, s, theta, g and the rounding error of theta as tensors of one dimension: small ones together."""
+    """Yield theta_0, s, theta, g and theta's rounding error, flat.
+
+    Small tensors come together.
+    """
     together: list[list[Any]] = []
     size = 0
     for i in indices:
@@ -161,7 +171,10 @@ def _plain(tensor: Tensor) -> Tensor:
 
 
 def _flat(tensors: list[Any]) -> list[Any]:
-    """Tensors of one shape with one dimension each, their entries in one order; copies only where they must be."""
+    """Tensors of one shape with one dimension each, their entries in one order.
+
+    Copies only where they must be.
+    """
     first = tensors[0]
     present = [each for each in tensors if each is not None]
     if first.is_contiguous() or not all(is_dense(each) and same_layout(each, first) for each in present):

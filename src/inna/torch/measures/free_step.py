@@ -1,4 +1,4 @@
-"""One step of INNAprop without a learning rate, once the tensors and settings of all groups are gathered."""
+"""One step of INNAprop without a learning rate, from gathered groups."""
 
 from __future__ import annotations
 
@@ -92,7 +92,10 @@ def take_step(groups: Sequence[FreeGroup], *, host: bool, sum_over_ranks: bool) 
 
 
 def _move(group: FreeGroup, distance: Any, correlation: Any, finite: Tensor | None) -> None:
-    """Store a group's sums, then step it; ``finite`` is whether all sums are, () , and None on the host."""
+    """Store a group's sums, then step it.
+
+    ``finite`` is whether all sums are, (), and None on the host.
+    """
     entries, share, settings = group.entries, group.share, group.settings
     operations = Operations()
     average = as_number(entries["average_weight"], host=finite is None)

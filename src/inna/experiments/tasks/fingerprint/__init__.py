@@ -1,4 +1,4 @@
-"""Fingerprints: digests of everything that a task, or an optimizer's class, consists of."""
+"""Fingerprints: digests of all that a task or an optimizer's class has."""
 
 from inna.experiments.tasks.fingerprint.digests import SCHEME, fingerprint, fingerprint_class
 

@@ -50,7 +50,10 @@ def names(code: CodeType) -> Names:
 
 
 def inner_code(code: CodeType) -> Iterator[CodeType]:
-    """Yield the code of the functions, classes and comprehensions inside ``code``, at any depth."""
+    """Yield the code of functions and classes inside ``code``, at any depth.
+
+    Of comprehensions, too.
+    """
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield constant

@@ -1,4 +1,7 @@
-"""The frame of a walk over everything reachable: digest, numbers of objects, containers, arrays and tensors."""
+"""The frame of a walk over everything reachable.
+
+Digest, numbers of objects, containers, arrays and tensors.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,7 @@ class Core:
         self.add(tag, text.encode("utf-8", "surrogatepass"))
 
     def _handler(self, kind: type) -> tuple[Callable[[Any, str], None], bool]:
-        """Return the method that adds values of a type, and whether such values are numbered."""
+        """Return the method that adds values of a type, and whether they are numbered."""
         raise NotImplementedError
 
     def _refuse(self, path: str, what: str) -> None:
@@ -207,7 +210,10 @@ def class_name(kind: type) -> str:
 
 
 def importable(value: Any) -> str | None:
-    """Return package, version and name of a function or class that its module has under its name; else None."""
+    """Return package, version and name of a function or class.
+
+    None unless its module has it under its name.
+    """
     module, name = getattr(value, "__module__", None), getattr(value, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(name, str) or module not in sys.modules or is_own(module):
         return None

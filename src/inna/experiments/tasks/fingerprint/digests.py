@@ -64,7 +64,9 @@ def fingerprint_and_modules(task: Task, source: str = "") -> tuple[str, list[Mod
 
 
 def fingerprint_class(optimizer: type[torch.optim.Optimizer]) -> str:
-    """Return the digest of an optimizer's class: its own code, or the name and version of its package.
+    """Return the digest of an optimizer's class.
+
+    Its own code, or the name and version of its package.
 
     It is empty for classes of torch and inna, whose versions every row contains.
 

@@ -1,4 +1,7 @@
-"""The part of a walk that visits functions: their code, defaults, closures, and the globals that they use."""
+"""The part of a walk that visits functions.
+
+Their code, defaults, closures, and the globals that they use.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,10 @@ class Functions(Core):
             self._import("." * level + module, str(namespace.get("__package__") or ""), used, path)
 
     def _import(self, module: str, package: str, used: Names, path: str) -> None:
-        """Add a module that a function imports; a function may ask for one that is not there."""
+        """Add a module that a function imports.
+
+        A function may ask for one that is not there.
+        """
         self.add_text("import", module)
         try:
             name = importlib.util.resolve_name(module, package)

@@ -1,4 +1,7 @@
-"""The state of objects and classes: attributes, slots, fields, and what a built-in base class keeps."""
+"""The state of objects and classes.
+
+Attributes, slots, fields, and what a built-in base class keeps.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,10 @@ _WRITTEN = {
 
 
 def attributes(value: object) -> Iterator[tuple[str, Any]]:
-    """Yield the attributes that ``value`` itself has, in its dictionary and in slots, sorted by name."""
+    """Yield the attributes of ``value`` itself, sorted by name.
+
+    Those in its dictionary and in slots.
+    """
     kind = type(value)
     found: dict[str, Any] = {}
     for parent in reversed(kind.__mro__):
@@ -54,7 +60,10 @@ def attributes(value: object) -> Iterator[tuple[str, Any]]:
 
 
 def contents(value: object) -> Any:
-    """Return what a subclass of a built-in type contains, as a plain value of that type; None of another class."""
+    """Return what a subclass of a built-in type contains, as a plain value.
+
+    None of another class.
+    """
     if isinstance(value, OrderedDict):
         return [*OrderedDict.items(value)]
     if isinstance(value, dict):
@@ -88,7 +97,10 @@ def has_hidden_state(kind: type) -> bool:
 
 
 def fields(kind: type) -> Iterator[tuple[str, Any]]:
-    """Yield the fields of a class of one's own, sorted by name, without those that Python writes itself."""
+    """Yield the fields of a class of one's own, sorted by name.
+
+    Without those that Python writes itself.
+    """
     skipped = set(_WRITTEN)
     if issubclass(kind, enum.Enum):
         members = kind.__members__
@@ -102,6 +114,9 @@ def fields(kind: type) -> Iterator[tuple[str, Any]]:
 
 
 def _without_torchs_hook(part: Any) -> Any:
-    """Return the ``step`` that torch wraps in the class of an optimizer when the first one is made; else ``part``."""
+    """Return the ``step`` that torch wraps in an optimizer's class, or ``part``.
+
+    Torch wraps it when the first optimizer is made.
+    """
     hooked = isinstance(part, FunctionType) and vars(part).get("hooked") is True
     return vars(part).get("__wrapped__", part) if hooked else part

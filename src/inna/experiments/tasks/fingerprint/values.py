@@ -17,7 +17,9 @@ ATOMS = (type(None), bool, int, float, complex, str, bytes, bytearray, type(...)
 
 
 def atom_bytes(value: Any) -> bytes:
-    """Return the bytes of a value of one of the types `ATOMS`; other values or types give other bytes.
+    """Return the bytes of a value of one of the types `ATOMS`.
+
+    Other values or types give other bytes.
 
     >>> atom_bytes(1), atom_bytes(True), atom_bytes("1")
     (b'int:1', b'bool:1', b'str:1')
@@ -42,7 +44,9 @@ def _float_bytes(value: float) -> bytes:
 
 
 def array_bytes(array: np.ndarray[Any, Any]) -> bytes | memoryview | None:
-    """Return the entries of ``array`` in C order as bytes, None if they must be taken one by one.
+    """Return the entries of ``array`` in C order as bytes.
+
+    None if they must be taken one by one.
 
     Objects and strings of any length are addresses, and records and long doubles have bytes without a meaning.
     """
@@ -55,7 +59,9 @@ def array_bytes(array: np.ndarray[Any, Any]) -> bytes | memoryview | None:
 
 
 def tensor_parts(tensor: Tensor) -> Iterator[tuple[str, Any]]:
-    """Yield what decides the value of a tensor, as names and atoms, arrays or other tensors.
+    """Yield what decides the value of a tensor, as names and values.
+
+    Values are atoms, arrays or other tensors.
 
     Raises:
         RuntimeError, TypeError, NotImplementedError: its entries cannot be read.

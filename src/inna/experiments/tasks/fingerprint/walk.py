@@ -1,4 +1,7 @@
-"""Digest everything that can be reached from a value: its type, its state, its code and the globals of that."""
+"""Digest everything that can be reached from a value.
+
+Its type, its state, its code and the globals of that.
+"""
 
 from __future__ import annotations
 
@@ -89,7 +92,10 @@ class Walk(Functions):
                 self.visit(part, f"{path}.{name}")
 
     def _loader(self, value: DataLoader[Any], path: str) -> None:
-        """Add a loader without what only decides how it fetches; its generators are seeded by the run."""
+        """Add a loader without what only decides how it fetches.
+
+        Its generators are seeded by the run.
+        """
         self._type(value, path)
         self._attributes(value, path, lambda name: name in _OF_FETCHING)
 
