@@ -11,13 +11,10 @@ from typing import NamedTuple
 from inna.experiments.rows.results import Rows, epochs_added
 from inna.experiments.rows.run import Run
 from inna.experiments.study.halving import Ahead
-from inna.experiments.study.study import Study
+from inna.experiments.study.study import Contender, Study
 from inna.experiments.study.tuning import state
 
-__all__ = [
-    "Outlook",
-    "outlook",
-]
+__all__ = ["Outlook", "Remaining", "outlook", "remaining"]
 
 
 class Outlook(NamedTuple):
@@ -32,6 +29,26 @@ class Outlook(NamedTuple):
     epochs_done: int
 
 
+class Remaining(NamedTuple):
+    """The runs of one optimizer that remain, and its completed ones."""
+
+    tuning: tuple[Run, ...]
+    """The tuning runs that are due."""
+    ahead: Ahead
+    """The runs that follow them for certain."""
+    finals: tuple[int, ...]
+    """The seeds of the final runs that are left."""
+    done: int
+    epochs: int
+    """The epochs of all that remains."""
+    epochs_done: int
+
+    @property
+    def runs(self) -> int:
+        """The number of runs that are left."""
+        return len(self.tuning) + self.ahead.runs + len(self.finals)
+
+
 def outlook(study: Study, rows: Rows, failed: Collection[Run] = ()) -> Outlook:
     """Return the completed and remaining runs of ``study``.
 
@@ -43,17 +60,29 @@ def outlook(study: Study, rows: Rows, failed: Collection[Run] = ()) -> Outlook:
         rows: the runs done so far.
         failed: runs that raised; they do not remain.
     """
-    done, left, epochs_left, epochs_done = 0, 0, 0, 0
-    for contender in study.contenders:
-        tuning = state(study, contender, rows)
-        added = dict(zip(tuning.plan, epochs_added(tuning.plan), strict=True))
-        missing = [run for run in tuning.plan if run not in rows and run not in failed]
-        finals = () if missing else tuning.finals
-        ahead = tuning.ahead if missing else Ahead()
-        coming = len(study.seeds) if missing else sum(run not in rows and run not in failed for run in finals)
-        finals_done = sum(run in rows for run in finals)
-        done += sum(run in rows for run in tuning.plan) + finals_done
-        left += len(missing) + ahead.runs + coming
-        epochs_left += sum(added[run] for run in missing) + ahead.epochs + coming * study.epochs
-        epochs_done += sum(added[run] for run in tuning.plan if run in rows) + finals_done * study.epochs
-    return Outlook(done, left, epochs_left, epochs_done)
+    parts = [remaining(study, contender, rows, failed) for contender in study.contenders]
+    return Outlook(
+        sum(part.done for part in parts),
+        sum(part.runs for part in parts),
+        sum(part.epochs for part in parts),
+        sum(part.epochs_done for part in parts),
+    )
+
+
+def remaining(study: Study, contender: Contender, rows: Rows, failed: Collection[Run] = ()) -> Remaining:
+    """Return the completed and remaining runs of one optimizer."""
+    tuning = state(study, contender, rows)
+    added = dict(zip(tuning.plan, epochs_added(tuning.plan), strict=True))
+    missing = tuple(run for run in tuning.plan if run not in rows and run not in failed)
+    finals = () if missing else tuning.finals
+    left = study.seeds if missing else tuple(run.seed for run in finals if run not in rows and run not in failed)
+    ahead = tuning.ahead if missing else Ahead()
+    finals_done = sum(run in rows for run in finals)
+    return Remaining(
+        missing,
+        ahead,
+        left,
+        sum(run in rows for run in tuning.plan) + finals_done,
+        sum(added[run] for run in missing) + ahead.epochs + len(left) * study.epochs,
+        sum(added[run] for run in tuning.plan if run in rows) + finals_done * study.epochs,
+    )
