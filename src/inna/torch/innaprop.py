@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from inna import dynamics
 from inna.checks import check_range, check_whole
@@ -306,7 +307,7 @@ class INNApropLRFree(INNAprop):
             "fused": fused,
         }
         # The parameters whose theta_0 is known to be that of their first step.
-        self._begun: set[Tensor] = set()
+        self._begun = WeakTensorKeyDictionary()
         super(INNAprop, self).__init__(params, defaults)
 
     @property
@@ -341,7 +342,7 @@ class INNApropLRFree(INNAprop):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._begun = set()
+        self._begun = WeakTensorKeyDictionary()
         for group in self.param_groups:
             group.pop("sum_over_ranks", None)
 
@@ -440,7 +441,7 @@ class INNApropLRFree(INNAprop):
                 # torch.distributed.checkpoint creates the state by a step with lr = 0, before it loads the weights.
                 if float(self.state[param]["step"]) == 0:
                     self.state[param]["start"].copy_(sliced(param.detach(), group["slice_every"]))
-                self._begun.add(param)
+                self._begun[param] = True
         for param in group["params"]:
             state = self.state[param]
             if param.grad is None:

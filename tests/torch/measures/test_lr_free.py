@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -313,6 +315,20 @@ def test_weights_that_are_loaded_before_the_first_step_are_where_it_starts(path)
     optimizer.param_groups[0]["lr"] = 1.0
     train(optimizer, params, gradients, range(2))
     assert all(torch.equal(optimizer.state[p]["start"], old) for p, old in zip(params, loaded, strict=True))
+
+
+def test_a_parameter_that_leaves_the_optimizer_is_freed():
+    params = parameters(problem()[0])
+    optimizer = INNAprop.lr_free(params)
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer.step()
+    gone = weakref.ref(params[1])
+    del optimizer.state[params[1]], param
+    optimizer.param_groups[0]["params"].pop()
+    params.pop()
+    gc.collect()
+    assert gone() is None
 
 
 def test_state_of_the_other_kind_is_refused():
