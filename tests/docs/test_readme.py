@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+import inna.torch
+from inna.experiments.tasks.load import load_task
+
 README = Path(__file__).parents[2] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -15,7 +18,27 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), 
 def test_the_ten_lines_run():
     names: dict[str, object] = {}
     exec(BLOCKS[0], names)
-    assert names["optimizer"].param_groups[0]["lr"] == pytest.approx(0.1 * 2**-0.5)
+    assert names["optimizer"].param_groups[0]["lr"] == 0
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "loss"), [(None, 0.03), ("inna.torch.INNAprop.lr_free(model.parameters())", 0.003)]
+)
+def test_the_ten_lines_train_a_network_on_digits(optimizer, loss):
+    """With the README's optimizer, its settings and its schedule, and with the one that it names below."""
+    task = load_task("digits")[0]
+    torch.manual_seed(0)
+    model, (inputs, labels) = task.model(), task.train
+    order = torch.cat([torch.randperm(len(inputs)) for _ in range(20)])
+    batches = [(inputs[rows], labels[rows]) for rows in order.split(32)]
+    lines = [line for line in BLOCKS[0].splitlines() if not line.startswith(("model =", "batches ="))]
+    code = "\n".join(lines).replace("mse_loss", "cross_entropy")
+    if optimizer:
+        code = code.replace("INNA(model.parameters(), lr=0.1, alpha=0.5, beta=0.1)", optimizer)
+        assert optimizer in code
+    exec(code, {"model": model, "batches": batches, "inna": inna})
+    with torch.no_grad():
+        assert torch.nn.functional.cross_entropy(model(inputs), labels) < loss
 
 
 def test_the_two_lines_take_the_same_steps():
