@@ -385,9 +385,16 @@ def test_a_late_group_takes_the_distance_that_was_found():
     assert optimizer.param_groups[0]["distance"] == optimizer.param_groups[1]["distance"] >= found
 
 
+@pytest.fixture
+def fresh_compiler():
+    torch._dynamo.reset()  # which numbers change, it knows from tests before
+    yield
+    torch._dynamo.reset()
+
+
 # PyTorch's own compiler imports modules that PyTorch itself has deprecated.
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
-def test_compiled_it_takes_the_same_steps_whatever_the_factor():
+def test_compiled_it_takes_the_same_steps_whatever_the_factor(fresh_compiler):
     start, gradients = problem()
     pair = []
     counter = CompileCounterWithBackend("aot_eager")
