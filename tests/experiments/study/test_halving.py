@@ -120,7 +120,7 @@ def test_a_search_costs_at_most_so_many_runs():
     for loss in (bowl(1e-9), bowl(1e9), lambda run: random.Random(run.key).random() + 0.1):
         tuning = state(plan, SGD, carry_out(plan, SGD, loss))
         halving = 24 + 12 + 6 + 3 + 2
-        assert len(tuning.plan) <= halving + 2 * MAX_MOVES + 2 * (MAX_RATES + 2)
+        assert len(tuning.plan) <= halving + len(SGD.qs) * 2 * MAX_MOVES + 2 * (MAX_RATES + 2)
 
 
 @given(st.floats(-2.5, 0.5), st.sampled_from([0, 1000]), st.booleans())

@@ -9,10 +9,12 @@ A schedule competes with itself until then: learning rates that end at zero are 
 half of all that trained for the whole then trains on the second tuning seed. If none of these trains there, those that
 were left behind have their turn, one by one.
 
-The learning rate of the best is refined by quarter-decades on the first tuning seed until both neighbours are worse,
-then by eighth-decades on both. There a learning rate is judged by its loss and, with half the weight, those of its
-neighbours: the largest that still trains is often the best on one seed and a bad one on the next. It is not chosen if
-one of its neighbours fails to train on either seed.
+The learning rates of the best, and of the best of every other schedule, are refined by quarter-decades on the first
+tuning seed until both neighbours are worse; that of the best of these then by eighth-decades on both. A learning rate
+is not chosen if one of its neighbours fails to train on either seed.
+
+Trials are compared by the mean loss of the last quarter of their epochs. At the edge of stability the loss of one epoch
+says little: it spikes, and the largest learning rate that still trains looks best on one seed and fails on the next.
 
 Everything follows from the rows alone. A decision is made once all runs that it is about are done, so their order does
 not matter.
@@ -28,7 +30,7 @@ from itertools import chain, zip_longest
 from typing import Any, NamedTuple
 
 from inna.experiments.formatting import count, seeds
-from inna.experiments.rows.results import Result, Rows, epochs_added, final_loss, trained
+from inna.experiments.rows.results import Result, Rows, epochs_added, final_loss, history, number, trained
 from inna.experiments.rows.run import Run, Schedule
 from inna.experiments.study.budget import parse_budget
 from inna.experiments.study.search_space import LEARNING_RATE, Dimension, learning_rate, points, round_lr
@@ -156,7 +158,12 @@ class _Planner:
         best = self._on_all_seeds(queue, size)
         if not self.free:
             return None if math.isinf(self._mean(best)) else self._choice(best)
-        return self._refine(best)
+        others = [next((trial for trial in queue if trial.decay == decay), None) for decay in self.contender.qs]
+        centers = [best, *(trial for trial in others if trial is not None and trial.decay != best.decay)]
+        climbed = [(center, self._climb(center)) for center in centers]
+        climbed.sort(key=lambda each: self._loss(_moved(*each)))
+        choices = (self._refine(center, place) for center, place in climbed)
+        return next((choice for choice in choices if choice is not None), None)
 
     def best_so_far(self) -> Choice | None:
         """Return the best of the runs that trained for most epochs; None without any."""
@@ -206,22 +213,26 @@ class _Planner:
                 return best
             size += 1
 
-    def _refine(self, center: Trial) -> Choice | None:
-        """Return the choice among the learning rates around ``center``."""
+    def _climb(self, center: Trial) -> int:
+        """Return how far the best learning rate is from ``center``.
 
-        def at(place: int) -> Trial:
-            return center._replace(lr=round_lr(center.lr * 10 ** (place / _PARTS_OF_DECADE)))
-
+        In eighths of a decade; quarters are tried on the first tuning seed.
+        """
         place = 0
         for _ in range(MAX_MOVES):
-            self.stage = f"quarter-decades around {at(place).lr:g}"
+            self.stage = f"quarter-decades around {_moved(center, place).lr:g}"
             self.ahead = self._ahead_of_refinement(quarters=0)
             nearest = (place, place - 2, place + 2)
-            self._need(self._run(at(each)) for each in nearest)
-            best = min(nearest, key=lambda each: self._loss(at(each)))
+            self._need(self._run(_moved(center, each)) for each in nearest)
+            best = min(nearest, key=lambda each: self._loss(_moved(center, each)))
             if best == place:
                 break
             place = best
+        return place
+
+    def _refine(self, center: Trial, place: int) -> Choice | None:
+        """Return the choice among the learning rates around the one at ``place``."""
+        at = partial(_moved, center)
         tried = {place}
         while True:
             self.ahead = self._ahead_of_refinement(quarters=0) if len(tried) == 1 else Ahead()
@@ -229,7 +240,9 @@ class _Planner:
             self._need(self._run(at(each), seed=seed) for each in sorted(tried) for seed in self.study.tuning_seeds)
             means = {each: self._mean(at(each)) for each in tried}
             judged = {
-                each: _average([means[near] for near in (each - 1, each, each, each + 1) if near in means])
+                each: means[each]
+                if all(math.isfinite(means[near]) for near in (each - 1, each + 1) if near in means)
+                else math.inf
                 for each in sorted(tried)
             }
             eligible = [each for each, loss in judged.items() if math.isfinite(loss)]
@@ -288,7 +301,7 @@ class _Planner:
         return self.rows[self._run(trial, epochs, seed)]
 
     def _loss(self, trial: Trial, epochs: int | None = None) -> float:
-        return final_loss(self._result(trial, epochs))
+        return late_loss(self._result(trial, epochs))
 
     def _mean(self, trial: Trial) -> float:
         """Return the mean loss over the tuning seeds.
@@ -296,7 +309,7 @@ class _Planner:
         Infinity if the trial fails to train on one of them.
         """
         results = [self._result(trial, seed=seed) for seed in self.study.tuning_seeds]
-        losses = [final_loss(result) for result in results]
+        losses = [late_loss(result) for result in results]
         return math.inf if self.strict and not all(map(trained, results)) else _average(losses)
 
     def _choice(self, trial: Trial, side: int = 0) -> Choice:
@@ -324,6 +337,22 @@ class _Planner:
         """
         runs = quarters + 2 * len(self.study.tuning_seeds) if self.free else 0
         return Ahead(runs, runs * self.study.tuning_epochs)
+
+
+def _moved(trial: Trial, place: int) -> Trial:
+    """Return ``trial`` with its learning rate so many eighths of a decade larger."""
+    return trial._replace(lr=round_lr(trial.lr * 10 ** (place / _PARTS_OF_DECADE))) if place else trial
+
+
+def late_loss(result: Result) -> float:
+    """Return the mean training loss of the last quarter of the epochs.
+
+    Infinity if the run did not finish with a finite loss. At the edge of stability one epoch's loss says little.
+    """
+    if math.isinf(final_loss(result)):
+        return math.inf
+    losses = [number(entry.get("train_loss")) for entry in history(result)[1:]]
+    return _average(losses[-max(1, len(losses) // 4) :]) if losses else final_loss(result)
 
 
 def _average(losses: Sequence[float]) -> float:
