@@ -245,6 +245,7 @@ QUICKLY_REFUSED = [
     (["compare", "--budget", "3runs"], "does not pay"),
     (["compare", "--minutes", "0"], "minutes must be a finite number > 0"),
     (["status", "nowhere"], "nowhere: no such folder"),
+    (["status", str(Path(__file__).parent)], "cli: no study.json here; `inna compare` writes one"),
     (["compare", "--optimizer", "inna:alpha=.5,alpha=.1"], "inna:alpha=.5,alpha=.1: alpha is given twice"),
     (["compare", "--out", f"{__file__}/rows"], "for --out. .*test_cli.py is not a folder"),
     *(([*line, __file__], "test_cli.py is not a folder") for line in INTO_FOLDERS),

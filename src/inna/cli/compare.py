@@ -62,8 +62,8 @@ def compare(
 
     Tune each, run the seeds, show the table, write report.html.
 
-    Each optimizer's learning rate (γ) and schedule are those with the least training loss after the tuning epochs; test
-    data choose nothing. Runs that the folder contains are not repeated.
+    Each optimizer's learning rate (γ) and schedule are chosen by the training loss after the tuning epochs, without
+    test data. Runs that the folder contains are not repeated.
     """
     with checking():
         optimizers = optimizer or DEFAULT_OPTIMIZERS

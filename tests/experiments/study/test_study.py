@@ -158,7 +158,7 @@ def test_a_study_survives_its_file(tmp_path):
         ({"epochs": 0}, "epochs must be a whole number >= 1, got 0"),
         ({"tuning_epochs": -3}, "tuning_epochs must be a whole number >= 1, got -3"),
         ({"reference": "Adam"}, "reference must be one of"),
-        ({"contenders": (SGD, SGD)}, "same label"),
+        ({"contenders": (SGD, SGD)}, "is given twice"),
         ({"budget": "2runs"}, "does not pay"),
         ({"budget": "15epochs"}, "does not pay"),
         ({"budget": "soon"}, "budget must be written like"),

@@ -331,7 +331,7 @@ def test_the_default_comparison_is_the_papers_and_equally_tuned():
         ({"optimizers": ["muon"]}, "Muon"),
         ({"optimizers": ["inna:alpha=-1"]}, "alpha must be"),
         ({"optimizers": ["sgd"], "reference": "adam"}, "reference must be one of SGD"),
-        ({"optimizers": ["sgd", "SGD"]}, "same label"),
+        ({"optimizers": ["sgd", "SGD"]}, "is given twice"),
         ({"grid": ()}, "grid must contain at least one"),
         ({"grid": (-1.0,)}, "grid must be a finite number > 0"),
         ({"schedules": (-0.5,)}, "schedules must be"),

@@ -41,7 +41,7 @@ def pack(folder: str | Path) -> Packed:
     so whenever the process is killed, every row is in one of the two.
 
     Raises:
-        FileNotFoundError: there is no such folder.
+        FileNotFoundError: there is no such folder, or nothing to pack in it.
         FolderInUseError: a sweep is running on it.
         OSError: the folder cannot be written, the disk is full, or what was read back differs; all rows are intact.
     """
@@ -50,7 +50,10 @@ def pack(folder: str | Path) -> Packed:
         raise FileNotFoundError(f"{folder}: no such folder")
     with lock(folder):
         remove_abandoned(folder)
-        return _pack(folder)
+        packed = _pack(folder)
+    if not packed.rows and not packed.damaged:
+        raise FileNotFoundError(f"{folder}: no results here to pack")
+    return packed
 
 
 def _pack(folder: Path) -> Packed:

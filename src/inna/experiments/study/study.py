@@ -153,7 +153,7 @@ class Study:
             limit. Runs and epochs limit the tuning runs of each, time stops them.
 
     Raises:
-        ValueError: two optimizers have the same label, the reference is none of them, the tuning seed is among the
+        ValueError: two optimizers are the same, the reference is none of them, the tuning seed is among the
             final seeds, a number is out of range, or the budget does not pay for one tuning run and the final runs of
             each.
     """
@@ -191,7 +191,8 @@ class Study:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must contain at least one seed, none twice; got {list(self.seeds)}")
         if len(set(labels)) < len(labels):
-            raise ValueError(f"two optimizers have the same label: {labels}")
+            twice = next(label for label in labels if labels.count(label) > 1)
+            raise ValueError(f"optimizer {twice!r} is given twice")
         if self.reference not in labels:
             raise ValueError(f"reference must be one of {labels}, got {self.reference!r}")
         for seed in self.tuning_seeds:
@@ -297,7 +298,10 @@ class Study:
             FileNotFoundError: there is no study.json.
             DamagedRowError: it is damaged.
         """
-        fields = read_document(folder / MANIFEST).get("study")
+        try:
+            fields = read_document(folder / MANIFEST).get("study")
+        except FileNotFoundError:
+            raise FileNotFoundError(f"{folder}: no {MANIFEST} here; `inna compare` writes one") from None
         try:
             fields = dict(fields)  # type: ignore[arg-type]
             fields["seeds"] = tuple(fields["seeds"])
