@@ -276,3 +276,26 @@ def test_functions_of_ones_own_modules_count_however_deep(tmp_path, monkeypatch)
     for name in names:
         sys.modules.pop(name, None)
     assert len({*prints}) == len(prints)
+
+
+def test_of_a_module_in_a_closure_or_a_default_the_used_attributes_count(tmp_path, monkeypatch):
+    (tmp_path / "my_settings.py").write_text("VALUE = UNUSED = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    module = __import__("my_settings")
+
+    def defaulted(outputs, targets, module=module):
+        return module.VALUE * (outputs - targets).abs().mean()
+
+    losses = [defaulted, lambda outputs, targets: module.VALUE * (outputs - targets).abs().mean()]
+    before = [fingerprint(loss_task(loss)) for loss in losses]
+    module.UNUSED = 2
+    assert [fingerprint(loss_task(loss)) for loss in losses] == before
+    module.VALUE = 2
+    after = [fingerprint(loss_task(loss)) for loss in losses]
+    sys.modules.pop("my_settings")
+    assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+def test_generators_of_numpy_count():
+    prints = [fingerprint(loss_task(Plain(np.random.default_rng(seed)))) for seed in (1, 1, 2)]
+    assert prints[0] == prints[1] != prints[2]

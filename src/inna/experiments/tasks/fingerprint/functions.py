@@ -28,6 +28,7 @@ _OF_THE_FILE = {
     "__cached__",
     "__builtins__",
 }
+_NO_NAMES = Names(frozenset(), frozenset(), frozenset())
 
 
 class Functions(Core):
@@ -47,15 +48,16 @@ class Functions(Core):
             return
         self.add("function", b"" if own else describe_package(place).encode())
         self._code(value.__code__, path)
+        used = names(value.__code__) if own else _NO_NAMES
         if own:
             self._own(place)
-            self._globals(names(value.__code__), value.__globals__, path)
+            self._globals(used, value.__globals__, path)
         code, defaults = value.__code__, value.__defaults__ or ()
         arguments = code.co_varnames[: code.co_argcount]
         given = dict(zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True))
         for name, default in (given | (value.__kwdefaults__ or {})).items():
             self.add_text("default", name)
-            self.visit(default, f"{path}.{name}")
+            self._used(default, used, f"{path}.{name}")
         for name, cell in zip(code.co_freevars, value.__closure__ or (), strict=True):
             if place == "functools" and name in ("dispatch_cache", "cache_token"):
                 continue  # of singledispatch; they change with calls
@@ -65,7 +67,7 @@ class Functions(Core):
             except ValueError:
                 self.add("empty")
             else:
-                self.visit(content, f"{path}.{name}")
+                self._used(content, used, f"{path}.{name}")
         for name, part in sorted(vars(value).items()):
             if place != "functools" or name != "_clear_cache":
                 self.add_text("attribute", name)
@@ -109,7 +111,7 @@ class Functions(Core):
             self.add_text("module", f"{describe_package(name)} {name}")
 
     def _used(self, value: Any, used: Names, path: str) -> None:
-        """Add a global; of a module of one's own, those attributes too that are ``used``."""
+        """Add a value; of a module of one's own, the attributes that are ``used`` too."""
         if not isinstance(value, types.ModuleType):
             self.visit(value, path)
             return

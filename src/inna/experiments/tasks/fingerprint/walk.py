@@ -108,6 +108,11 @@ class Walk(Functions):
         self.visit(value(), path)
 
     def _object(self, value: object, path: str) -> None:
+        if isinstance(vars(type(value)).get("__qualname__"), types.GetSetDescriptorType):  # a compiled function
+            name = importable(value)
+            if name:
+                self.add_text("function", name)
+                return
         self._type(value, path)
         own = is_own(type(value).__module__) or importable(type(value)) is None
         whole = contents(value)
