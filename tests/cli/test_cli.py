@@ -163,6 +163,9 @@ def test_train_writes_row_and_checkpoint_and_does_not_train_twice(capsys, tmp_pa
     assert str(checkpoint.relative_to(tmp_path)) in out
     assert run(arguments) == 0
     assert "This run is finished." in capsys.readouterr().out
+    # A shorter run shares the checkpoint and does not replace it.
+    assert run([*arguments[:-1], "2"]) == 0
+    assert f"{checkpoint.relative_to(tmp_path)}, after 3 epochs" in capsys.readouterr().out
 
 
 def test_train_believes_no_file_name(capsys, tmp_path):
@@ -237,6 +240,11 @@ QUICKLY_REFUSED = [
     (["compare", "--optimizer", "inna:gamma=1"], "it has alpha, beta"),
     (["compare", "--epochs", "-1"], "epochs must be a whole number >= 1, got -1"),
     (["compare", "--epochs", "many"], "--epochs"),
+    (["compare", "--trials", "3"], "trials: a grid has none; give --tuning halving"),
+    (["compare", "--epochs", "1.5"], "--epochs must be a whole number, got '1.5'"),
+    (["compare", "--jobs", "1.5"], "--jobs must be a whole number, got '1.5'"),
+    (["train", "--seed", "0.6"], "--seed must be a whole number, got '0.6'"),
+    (["landscape", "--steps", "2.5"], "--steps must be a whole number, got '2.5'"),
     (["compare", "--seeds", "0,1"], "the tuning seed must not be a final seed: 0 is in"),
     (["compare", "--seeds", "1.5"], "whole numbers"),
     (["compare", "--grid", ""], "--grid"),
@@ -246,6 +254,7 @@ QUICKLY_REFUSED = [
     (["compare", "--minutes", "0"], "minutes must be a finite number > 0"),
     (["status", "nowhere"], "nowhere: no such folder"),
     (["status", str(Path(__file__).parent)], "cli: no study.json here; `inna compare` writes one"),
+    (["pack", "."], "no results here to pack"),
     (["compare", "--optimizer", "inna:alpha=.5,alpha=.1"], "inna:alpha=.5,alpha=.1: alpha is given twice"),
     (["compare", "--out", f"{__file__}/rows"], "for --out. .*test_cli.py is not a folder"),
     *(([*line, __file__], "test_cli.py is not a folder") for line in INTO_FOLDERS),

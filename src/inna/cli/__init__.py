@@ -6,7 +6,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage.
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import cyclopts
 from cyclopts import App, Parameter
@@ -30,6 +31,15 @@ from inna.interrupts import STOPPED, exit_status
 
 __all__ = ["app", "run"]
 
+
+def _check_whole_numbers(app: App, commands: tuple[str, ...], parsed: Iterable[Any]) -> None:
+    """Refuse fractions for whole numbers; cyclopts would round them."""
+    for argument in parsed:
+        for token in argument.tokens if argument.hint in (int, int | None) else ():
+            if "." in token.value:
+                raise UsageError(f"{argument.name} must be a whole number, got {token.value!r}")
+
+
 app = App(
     name="inna",
     help="INNA, the inertial Newton algorithm for deep learning: compare it on your problem, train with it.",
@@ -37,6 +47,7 @@ app = App(
     help_epilogue="Every command has --help. --debug, anywhere, shows the traceback of an error.",
     default_parameter=Parameter(negative=(), show_default=format_default),
     suppress_keyboard_interrupt=False,
+    config=_check_whole_numbers,
 )
 for command in (compare, train, reproduce, datasets, status, report, pack, landscape, info, theory_check):
     app.command(command)

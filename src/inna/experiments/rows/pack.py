@@ -48,12 +48,11 @@ def pack(folder: str | Path) -> Packed:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
+    if not os.path.lexists(folder / PACKED) and next(folder.glob(f"*{SUFFIX}"), None) is None:
+        raise FileNotFoundError(f"{folder}: no results here to pack")
     with lock(folder):
         remove_abandoned(folder)
-        packed = _pack(folder)
-    if not packed.rows and not packed.damaged:
-        raise FileNotFoundError(f"{folder}: no results here to pack")
-    return packed
+        return _pack(folder)
 
 
 def _pack(folder: Path) -> Packed:

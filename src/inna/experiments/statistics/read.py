@@ -50,7 +50,9 @@ def open_results(folder: str | Path) -> Results:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
     if not (folder / MANIFEST).is_file():
-        raise FileNotFoundError(f"{folder}: no {MANIFEST} here; a report needs the folder that `inna compare` wrote")
+        raise FileNotFoundError(
+            f"{folder}: no {MANIFEST} here; a report needs the folder of `inna compare` or `inna reproduce`"
+        )
     study = Study.load(folder)
     study = dataclasses.replace(
         study,

@@ -122,6 +122,8 @@ class ProtocolOptions:
         if self.tuning not in get_args(TuningMethod):
             raise ValueError(f"tuning must be {' or '.join(get_args(TuningMethod))}, got {self.tuning!r}")
         check_whole("trials", self.trials, minimum=1)
+        if self.tuning == "grid" and self.trials != TRIALS:
+            raise ValueError("trials: a grid has none; give --tuning halving, or a --budget to try fewer values")
         if self.tuning == "halving" and tuple(self.grid) != HALF_DECADES:
             raise ValueError(
                 "grid: a search has no grid; give a range with the optimizer, such as sgd:lr=0.01..1, or --tuning grid"
