@@ -22,9 +22,11 @@ def folder(tmp_path: Path) -> Path:
     return save(tmp_path, study, rows_of(study))
 
 
-def test_an_unknown_format_is_refused_before_anything_is_written(folder):
+def test_an_unknown_format_is_refused_before_anything_is_written(folder, capsys):
     before = set(folder.iterdir())
     assert run(["report", str(folder), "--figures", "pdf"]) == 2
+    assert run(["report", "--figures", "pdf", str(folder)]) == 2
+    assert "FOLDER" not in capsys.readouterr().err
     assert set(folder.iterdir()) == before
 
 

@@ -70,10 +70,10 @@ OUTPUT = Parameter(validator=_check_output)
 """For a folder that a command writes into: it is refused before anything is computed if it cannot be made."""
 
 
-def listed(kind: Callable[[str], object], kinds: str = "words") -> Parameter:
+def listed(kind: Callable[[str], object], kinds: str = "words", *, blanks: bool = True) -> Parameter:
     """Return the parameter of several values of one kind.
 
-    They are separated by commas or blanks; ``kinds`` names them.
+    They are separated by commas, or by blanks too; ``kinds`` names them.
     """
 
     def convert(target: Any, tokens: Sequence[cyclopts.Token]) -> tuple[Any, ...]:
@@ -81,9 +81,9 @@ def listed(kind: Callable[[str], object], kinds: str = "words") -> Parameter:
         try:
             return tuple(kind(part) for part in parts)
         except ValueError:
-            raise ValueError(f"must be {kinds}, separated by commas or blanks") from None
+            raise ValueError(f"must be {kinds}, separated by commas{' or blanks' if blanks else ''}") from None
 
-    return Parameter(converter=convert, consume_multiple=True)
+    return Parameter(converter=convert, consume_multiple=blanks)
 
 
 def format_default(value: Any) -> str | None:

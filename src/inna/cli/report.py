@@ -20,7 +20,7 @@ def report(
     *,
     figures: Annotated[
         tuple[str, ...],
-        listed(str),
+        listed(str, blanks=False),  # so that FOLDER may follow
         Parameter(help="Also write the figures into FOLDER/figures: png, svg or png,svg. [default: none]"),
     ] = (),
 ) -> int:
