@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from inna.cli.options import OUTPUT, Compute, DataFolder, DataFolderOptions, Task, TaskOptions, checking, default_folder
-from inna.experiments.formatting import print_line
+from inna.experiments.formatting import count, print_line
 from inna.experiments.study.options import ComputeOptions, TrainingOptions
 from inna.experiments.sweep.options import LogOptions
 
@@ -51,7 +51,7 @@ def train(
         from inna.experiments.sweep.progress import TrainingProgress, outcome
         from inna.experiments.training.allocation import keep_freed_memory
         from inna.experiments.training.tensorboard import EventLog
-        from inna.experiments.training.train import checkpoint_path
+        from inna.experiments.training.train import checkpoint_epochs, checkpoint_path
         from inna.experiments.training.train import train as train_run
 
         data.use()
@@ -75,6 +75,9 @@ def train(
         print_line(console, line)
     if (path := row_path(folder, run)).exists():
         print_line(console, f"row: {path}")
-    if checkpoint_path(folder, run).exists():
-        print_line(console, f"checkpoint: {checkpoint_path(folder, run)}")
+    if (path := checkpoint_path(folder, run)).exists():
+        # Runs that differ in their epochs alone share it.
+        epochs = checkpoint_epochs(path)
+        after = "" if epochs in (None, run.epochs) else f", after {count(epochs, 'epoch')}"
+        print_line(console, f"checkpoint: {path}{after}")
     return 0

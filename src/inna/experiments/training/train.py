@@ -29,6 +29,7 @@ from inna.experiments.training.loop import OnEpoch, OnNote, Pace, Training
 from inna.files import remove_abandoned
 
 __all__ = [
+    "checkpoint_epochs",
     "checkpoint_path",
     "measure",
     "pace",
@@ -111,10 +112,18 @@ def remove_finished_checkpoints(folder: Path, rows: Rows) -> None:
 
 
 def _is_complete(path: Path, run: Run) -> bool:
+    return (checkpoint_epochs(path) or 0) >= run.epochs
+
+
+def checkpoint_epochs(path: Path) -> int | None:
+    """Return the number of epochs after which a checkpoint was written.
+
+    None if it is damaged.
+    """
     try:
-        return len(load_checkpoint(path)["history"]) > run.epochs
+        return len(load_checkpoint(path)["history"]) - 1
     except (DamagedCheckpointError, KeyError, TypeError):
-        return False
+        return None
 
 
 def measure(
