@@ -57,7 +57,7 @@ def train(
         data.use()
         run = make_run(optimizer, name, model=task.network, **vars(training), **vars(compute))
     folder = out or default_folder(name, task.network, "train")
-    result = find_result(folder, run, lambda text: print_line(console, f"{text}; it is run again if it is needed"))
+    result = find_result(folder, run, lambda text: print_line(console, f"{text}; the run is repeated if it is needed"))
     if result is not None:
         print_line(console, "This run is finished.")
         if note := versions_note([result]):

@@ -120,7 +120,7 @@ def sweep(
         workers = enter(_workers(study, Context(folder, task, options, stopping, progress.note, study.continues)))
         enter(announce_sweep(folder, workers.jobs))
         _save(description or study, folder, progress.note)
-        rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; it is run again if it is needed"))
+        rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; the run is repeated if it is needed"))
         remove_finished_checkpoints(folder, rows)
         failures = _run_rounds(study, folder, rows, workers, stopping, progress, check_lock)
         if stopping.presses:
