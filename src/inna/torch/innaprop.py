@@ -15,11 +15,11 @@ from inna.docstrings import insert
 from inna.torch.measures.distance import Share, sliced
 from inna.torch.measures.free_step import LONGEST, SCALARS, FreeGroup, as_number, as_scalar, take_step
 from inna.torch.optimizer import InertialOptimizer, momentum_dtype, zeros_like
-from inna.torch.paths import Path, use_foreach
+from inna.torch.paths import Path, choose_path
 from inna.torch.rescaled_step import innaprop
 from inna.torch.scaling import apply_scaling
 from inna.torch.settings import FLAGS, LOW_PRECISION
-from inna.torch.shards import is_dtensor, to_local
+from inna.torch.shards import is_dtensor
 from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype
 
 __all__ = ["INNAprop", "INNApropLRFree", "innaprop"]
@@ -450,9 +450,10 @@ class INNApropLRFree(INNAprop):
             elif starts is not None and grad_sums is not None:
                 starts.append(state["start"])
                 grad_sums.append(state["grad_sum"])
-        if path != "fused":
-            return path
-        return "foreach" if use_foreach(None, map(to_local, params), differentiable=False) else "single"
+        return path
+
+    def _choose_path(self, group: dict[str, Any], lists: TensorLists) -> Path:
+        return choose_path({**group, "fused": False}, lists)  # there is no kernel
 
     def _step_groups(self) -> None:
         host = not any(map(self._keeps_tensors, self.param_groups))
@@ -460,7 +461,7 @@ class INNApropLRFree(INNAprop):
         take_step(groups, host=host, sum_over_ranks=self.defaults["sum_over_ranks"])
 
     def _gather(self, group: dict[str, Any], *, host: bool) -> FreeGroup:
-        """Gather the tensors of a group and its settings; nothing changes."""
+        """Gather the tensors of a group, with their gradients unscaled, and its settings."""
         lists = TensorLists()
         starts: list[Tensor] = []
         grad_sums: list[Tensor] = []

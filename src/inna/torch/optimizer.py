@@ -371,7 +371,10 @@ class InertialOptimizer(Optimizer):
                 exp_avg_sqs.append(state["exp_avg_sq"])
             if self._counts(group):
                 steps.append(state["step"])
-        return choose_path(group, TensorLists(params, grads, momentums, exp_avg_sqs, compensations, steps))
+        return self._choose_path(group, TensorLists(params, grads, momentums, exp_avg_sqs, compensations, steps))
+
+    def _choose_path(self, group: dict[str, Any], lists: TensorLists) -> Path:
+        return choose_path(group, lists)
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         """Add missing entries to the state of ``param``.

@@ -9,6 +9,7 @@ number of threads, so neither do the sums.
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -70,18 +71,18 @@ def measure(shares: Sequence[Share], device: torch.device, *, sum_over_ranks: bo
     Returns:
         (number of groups + 1,), in float64.
     """
-    totals: dict[Any, list[list[Tensor]]] = {None: [[] for _ in range(len(shares) + 1)]}
+    totals: dict[Any, list[list[Tensor]]] = defaultdict(lambda: [[] for _ in range(len(shares) + 1)])
     for position, share in enumerate(shares):
         for mesh, copies, indices in _by_mesh(share.lists.params):
             for moved, norm in _sums(share, indices):
-                found = totals.setdefault(mesh, [[] for _ in range(len(shares) + 1)])
-                found[position].append(moved / copies)
-                found[-1].append(norm / copies)
+                totals[mesh][position].append(moved / copies)
+                totals[mesh][-1].append(norm / copies)
         for mesh, copies, indices in _by_mesh(share.resting):
-            found = totals.setdefault(mesh, [[] for _ in range(len(shares) + 1)])
-            found[-1] += [_norm(to_local(share.resting[i])) / copies for i in indices]
-    result = _added(totals.pop(None), device)
+            totals[mesh][-1] += [_norm(to_local(share.resting[i])) / copies for i in indices]
+    result = _added(totals[None], device)
     for mesh, found in totals.items():
+        if mesh is None:
+            continue
         part = _added(found, device)
         for dimension in range(mesh.ndim):
             torch.distributed.all_reduce(part, group=mesh.get_group(dimension))
@@ -141,10 +142,12 @@ def _pieces(share: Share, indices: list[int]) -> Iterator[list[Any]]:
         number = tensors[0].numel()
         if not number:
             continue
-        if torch.compiler.is_compiling() or tensors[0].device.type != "cpu" or number > BLOCK:
-            most = BLOCK if tensors[0].device.type == "cpu" and not torch.compiler.is_compiling() else number
-            for begin in range(0, number, most):
-                yield [None if each is None else each[begin : begin + most] for each in tensors]
+        if not _has_cache(tensors[0]):
+            yield tensors
+            continue
+        if number > BLOCK:
+            for begin in range(0, number, BLOCK):
+                yield [None if each is None else each[begin : begin + BLOCK] for each in tensors]
             continue
         alike = not together or all(
             (a is None) == (b is None) and (a is None or a.dtype == b.dtype)
@@ -182,9 +185,14 @@ def _flat(tensors: list[Any]) -> list[Any]:
     return [None if each is None else each.as_strided((each.numel(),), (1,)) for each in tensors]
 
 
+def _has_cache(tensor: Tensor) -> bool:
+    """Return whether pieces that fit the cache are faster than the whole."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
 def _norm(values: Tensor) -> Tensor:
     values = _plain(values).reshape(-1)
-    if values.device.type != "cpu" or torch.compiler.is_compiling():
+    if not _has_cache(values):
         return values.abs().sum(dtype=torch.float64)
     return sum((_total(piece.abs()) for piece in values.split(BLOCK)), start=torch.zeros((), dtype=torch.float64))
 
