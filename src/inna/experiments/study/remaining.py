@@ -32,6 +32,8 @@ class Outlook(NamedTuple):
 class Remaining(NamedTuple):
     """The runs of one optimizer that remain, and its completed ones."""
 
+    first: Run | None
+    """The first of all tuning runs; None where a budget allows none."""
     tuning: tuple[Run, ...]
     """The tuning runs that are due."""
     ahead: Ahead
@@ -79,6 +81,7 @@ def remaining(study: Study, contender: Contender, rows: Rows, failed: Collection
     ahead = tuning.ahead if missing else Ahead()
     finals_done = sum(run in rows for run in finals)
     return Remaining(
+        next(iter(tuning.plan), None),
         missing,
         ahead,
         left,

@@ -14,7 +14,6 @@ from inna.experiments.rows.run import Run
 from inna.experiments.study.halving import rungs
 from inna.experiments.study.remaining import Remaining, remaining
 from inna.experiments.study.study import Contender, Study
-from inna.experiments.study.tuning import state
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.loop import Pace
 from inna.experiments.training.train import pace as measure_pace
@@ -72,8 +71,7 @@ def forecast(study: Study, rows: Rows, task: Task | None, jobs: int, clock: Cloc
         left = remaining(study, contender, rows)
         pace, seconds = Pace(math.nan, math.nan), 0.0
         if left.runs:
-            first = state(study, contender, rows).plan[0]
-            pace = pace if task is None else clock(first, task)
+            pace = pace if task is None or left.first is None else clock(left.first, task)
             # Before the first epoch both sets are evaluated once.
             seconds = left.epochs * pace.epoch + left.runs * pace.evaluation
         parts.append(Part(contender, left, pace.epoch, seconds))
