@@ -164,6 +164,14 @@ def in_module_attribute(part):
     return types.FunctionType(loss.__code__, {"my_settings": module, "__name__": __name__})
 
 
+def in_a_held_module(part):
+    module = types.ModuleType("my_held_settings")
+    module.inner = types.ModuleType("my_held_settings.inner")
+    module.inner.REACHED = part
+    holder = Plain({"settings": [module]})
+    return lambda outputs, targets: holder.part["settings"][0].inner.REACHED
+
+
 def in_a_wrapped_function(part):
     """Looks like a function of torch."""
 
@@ -202,6 +210,12 @@ def in_cached_function(part):
     return loss
 
 
+def in_object_array(part):
+    array = np.empty(2, dtype=object)
+    array[0] = part
+    return array
+
+
 WAYS: dict[str, Callable[[Any], Any]] = {
     "list": lambda part: [1, [part, 2]],
     "tuple": lambda part: (1, (part, 2)),
@@ -234,13 +248,14 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "function attribute": in_function_attribute,
     "global": in_global,
     "attribute of a module": in_module_attribute,
+    "module in a container": in_a_held_module,
     "wrapped function": in_a_wrapped_function,
     "class attribute": in_class_attribute,
     "property": lambda part: type("Made", (), {"part": property(lambda self: part), "__module__": __name__})(),
     "cycle": in_cycle,
     "weak reference": in_weak_reference,
     "cached function": in_cached_function,
-    "object array": lambda part: np.array([part, None], dtype=object),
+    "object array": in_object_array,
 }
 # These keep a number or a text that is made from the value.
 LAST_WAYS: dict[str, Callable[[Any], Any]] = {
@@ -248,7 +263,7 @@ LAST_WAYS: dict[str, Callable[[Any], Any]] = {
     "set": lambda part: {"a", "b", "c", json.dumps(part)},
     "frozen set of tuples": lambda part: frozenset({("a", 1), ("b", 2), (json.dumps(part), 3)}),
     "set of objects": lambda part: {Pair(name, Record(json.dumps(part))) for name in "abc"},
-    "dict in the order of a set": lambda part: {name: json.dumps(part) for name in {"a", "b", "c", "d"}},
+    "dict": lambda part: {name: json.dumps(part) for name in ("a", "b", "c", "d")},
     "array": lambda part: np.array([[1.0, number(part)]]),
     "scalar": lambda part: np.float64(number(part)),
     "tensor": lambda part: torch.tensor([[1.0, number(part)]]).t(),

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -294,6 +295,16 @@ def test_of_a_module_in_a_closure_or_a_default_the_used_attributes_count(tmp_pat
     after = [fingerprint(loss_task(loss)) for loss in losses]
     sys.modules.pop("my_settings")
     assert all(one != other for one, other in zip(before, after, strict=True))
+
+
+@given(st.permutations(["a", 1, None, 0.5]))
+def test_the_order_of_dictionaries_counts_and_that_of_sets_does_not(keys):
+    first = ["a", 1, None, 0.5]
+    for kind in (dict.fromkeys, reachable_values.MyDict.fromkeys, Counter):
+        prints = [fingerprint(loss_task(Plain(kind(order)))) for order in (first, keys)]
+        assert (prints[0] == prints[1]) == (first == keys)
+    for kind in (set, frozenset):
+        assert fingerprint(loss_task(Plain(kind(first)))) == fingerprint(loss_task(Plain(kind(keys))))
 
 
 def test_generators_of_numpy_count():

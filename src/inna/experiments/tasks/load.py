@@ -136,7 +136,8 @@ def task_of(run: Run, folder: Path | None = None) -> Task:
                 f"{run.dataset} is not the file of the run: its SHA-256 is {source}, the run's {run.source}"
             )
         raise ValueError(
-            f"{run.dataset} is not the task of the run: it was changed, or is made differently in each process"
+            f"{run.dataset} is not the task of the run: it was changed, or is made differently in each process, as "
+            "random data without a seed or a dictionary built from a set are"
         )
     return task
 

@@ -6,7 +6,6 @@ Digest, numbers of objects, containers, arrays and tensors.
 from __future__ import annotations
 
 import hashlib
-import operator
 import sys
 import types
 from collections import OrderedDict
@@ -36,8 +35,9 @@ class RefusedError(ValueError):
 class Core:
     """A digest of the values visited so far, in their order.
 
-    Objects are told from each other by what they consist of, never by their address, and sets and dictionaries by their
-    entries in any order. A second visit to an object, in a cycle for instance, adds the number of its first one.
+    Objects are told from each other by what they consist of, never by their address, dictionaries by their entries in
+    order, and sets by theirs in any order. A second visit to an object, in a cycle for instance, adds the number of its
+    first one.
 
     Args:
         version: takes the place of the parts that have no fingerprint; if empty, they are refused.
@@ -46,6 +46,8 @@ class Core:
     def __init__(self, version: str = "") -> None:
         self.version = version
         self.modules: dict[str, types.ModuleType] = {}
+        self.held: dict[int, tuple[types.ModuleType, str]] = {}
+        self.attribute_names: set[str] = set()
         self._hash = hashlib.sha256()
         self._numbers: dict[Any, int] = {}
         self._alive: list[object] = []  # as long as an address is a key, its object must exist
@@ -113,6 +115,7 @@ class Core:
         walk = type(self)(self.version)
         walk._numbers = {key: number for number, key in enumerate(self._ancestors)}
         walk._ancestors, walk.modules = [*self._ancestors], self.modules
+        walk.held, walk.attribute_names = self.held, self.attribute_names
         walk.visit(value, path)
         return walk._hash.digest()
 
@@ -150,22 +153,19 @@ class Core:
         for digest in sorted(self._alone(entry, f"{path}[...]") for entry in value):
             self.add("entry", digest)
 
-    def _mapping(self, value: Mapping[Any, Any], path: str, *, ordered: bool = False) -> None:
-        places = {id(key): f"{path}[{key!r}]" if type(key) in (str, int) else f"{path}[...]" for key in value}
-        keys = [(self._alone(key, places[id(key)]), key) for key in value]
-        if not ordered:
-            keys.sort(key=operator.itemgetter(0))
-        self.add("mapping", b"%d" % len(keys))
-        for digest, key in keys:
-            self.add("key", digest)
-            self.visit(value[key], places[id(key)])
+    def _mapping(self, value: Mapping[Any, Any], path: str) -> None:
+        self.add("mapping", b"%d" % len(value))
+        for key in value:
+            place = f"{path}[{key!r}]" if type(key) in (str, int) else f"{path}[...]"
+            self.add("key", self._alone(key, place))
+            self.visit(value[key], place)
 
     def _dict(self, value: dict[Any, Any], path: str) -> None:
         self._mapping(value, path)
 
     def _ordered_dict(self, value: OrderedDict[Any, Any], path: str) -> None:
         self._type(value, path)
-        self._mapping(value, path, ordered=True)
+        self._mapping(value, path)
 
     # Arrays and tensors
 

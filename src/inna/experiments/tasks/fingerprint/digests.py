@@ -15,7 +15,7 @@ from inna.experiments.tasks.task import Task, describe_error
 __all__ = ["SCHEME", "fingerprint", "fingerprint_and_modules", "fingerprint_class"]
 
 # It is the beginning of each fingerprint. Before the scheme had a name, a fingerprint was 64 digits.
-SCHEME = "v2:"
+SCHEME = "v3:"
 
 
 def fingerprint(task: Task) -> str:
@@ -55,6 +55,7 @@ def fingerprint_and_modules(task: Task, source: str = "") -> tuple[str, list[Mod
             walk.visit(function, f"metrics[{name!r}]")
         walk.visit(task.train, "train")
         walk.visit(task.test, "test")
+        walk.visit_held_modules()
     except RefusedError as error:
         raise ValueError(
             f"task {task.name}: {error}; give the task a version, as in Task(..., version='1'), which stands for this "
@@ -79,6 +80,7 @@ def fingerprint_class(optimizer: type[torch.optim.Optimizer]) -> str:
     walk = Walk(version if isinstance(version, str) else "")
     try:
         walk.visit(optimizer, optimizer.__name__)
+        walk.visit_held_modules()
     except RefusedError as error:
         raise ValueError(
             f"optimizer {error}; give the class an attribute version = '1', which stands for this part, and another "

@@ -49,6 +49,7 @@ class Functions(Core):
         self.add("function", b"" if own else describe_package(place).encode())
         self._code(value.__code__, path)
         used = names(value.__code__) if own else _NO_NAMES
+        self.attribute_names |= used.attributes
         if own:
             self._own(place)
             self._globals(used, value.__globals__, path)
@@ -123,6 +124,29 @@ class Functions(Core):
                     self._used(vars(value)[name], used, f"{path}.{name}")
             finally:
                 self._ancestors.pop()
+
+    def visit_held_modules(self) -> None:
+        """Add what the functions use of the modules that objects and containers hold.
+
+        The last step of a walk. No function names such a module, so that any of its attributes counts whose name is in
+        the code of any function.
+        """
+        seen: set[tuple[int, str]] = set()
+        found = True
+        while found:
+            found = False
+            for module, path in sorted(self.held.values(), key=lambda entry: entry[0].__name__):
+                for name in sorted(self.attribute_names & vars(module).keys() - _OF_THE_FILE):
+                    if (id(module), name) not in seen:
+                        seen.add((id(module), name))
+                        found = True
+                        self.add_text("of a held module", f"{module.__name__}:{name}")
+                        self.visit(vars(module)[name], f"{path}.{name}")
+
+    def _held_module(self, value: types.ModuleType, path: str) -> None:
+        self._module(value, path)
+        if is_own(value.__name__):
+            self.held.setdefault(id(value), (value, path))
 
     def _module(self, value: types.ModuleType, path: str) -> None:
         if is_own(value.__name__):

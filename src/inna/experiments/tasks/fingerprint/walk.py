@@ -148,8 +148,7 @@ class Walk(Functions):
             else:
                 self.visit(each, path)
         self._sequence(entries or (), path)
-        ordered = isinstance(value, OrderedDict)
-        self._mapping(dict(items or ()), path, ordered=ordered)
+        self._mapping(dict(items or ()), path)
 
 
 _BUILTINS = (
@@ -174,7 +173,7 @@ _HANDLERS: tuple[tuple[Any, Callable[[Walk, Any, str], None]], ...] = (
     (_BUILTINS, Walk._builtin),
     ((types.MemberDescriptorType, types.GetSetDescriptorType), Walk._descriptor),
     (types.CodeType, Walk._code),
-    (types.ModuleType, Walk._module),
+    (types.ModuleType, Walk._held_module),
     (functools.partial, Walk._partial),
     (functools._lru_cache_wrapper, Walk._cached),
     ((staticmethod, classmethod, property, functools.cached_property), Walk._wrapper),
@@ -198,7 +197,7 @@ _BY_VALUE = {
     Walk._builtin,
     Walk._descriptor,
     Walk._code,
-    Walk._module,
+    Walk._held_module,
     Walk._member,
     Walk._constant,
 }
