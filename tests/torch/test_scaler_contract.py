@@ -48,16 +48,38 @@ def observe(optimizer, param, fill):
 @pytest.mark.parametrize("fused", FUSED)
 @pytest.mark.parametrize("foreach", [None, False, True])
 @pytest.mark.parametrize("fill", [0.5, torch.inf])
-def test_the_same_flags_mean_what_they_mean_for_adamw(cls, fused, foreach, fill):
+@pytest.mark.parametrize("lr", [1e-3, 0.0])
+def test_the_same_flags_mean_what_they_mean_for_adamw(cls, fused, foreach, fill, lr):
     if fused and foreach:
         return
     sides = []
     for kind in (cls, torch.optim.AdamW):
         param = parameter()
-        optimizer = kind([param], fused=fused, foreach=foreach)
+        optimizer = kind([param], lr=lr, weight_decay=0.0, fused=fused, foreach=foreach)
         assert getattr(optimizer, "_step_supports_amp_scaling", False) is bool(fused)
         sides.append(observe(optimizer, param, fill))
     assert str(sides[0]) == str(sides[1])
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+@pytest.mark.parametrize("fused", FUSED)
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
+def test_a_step_of_length_zero_in_a_tensor_divides_the_gradients_only(cls, fused, compiled):
+    param = parameter()
+    optimizer = cls([param], lr=torch.tensor(0.1), fused=fused)
+    scaler = make_scaler()
+    if compiled:
+        optimizer.step = torch.compile(optimizer.step)
+    for lr in (0.1, 0.0, 0.0):  # the first makes the plan
+        optimizer.param_groups[0]["lr"].fill_(lr)
+        before = param.detach().clone(), copy.deepcopy(optimizer.state_dict()["state"])
+        param.grad = torch.full_like(param, 0.5 * SCALE)
+        scaler.step(optimizer)
+        scaler.update()
+        assert (param.grad == 0.5).all()
+        if lr == 0:
+            assert str(before) == str((param.detach(), optimizer.state_dict()["state"]))
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -28,9 +28,9 @@ from inna.torch.kernels.plan import Plan, can_plan
 from inna.torch.kernels.step import step as step_fused
 from inna.torch.kernels.support import mark_constants, refusal
 from inna.torch.paths import Path, choose_path
-from inna.torch.scaling import apply_scaling
+from inna.torch.scaling import apply_scaling, divide_gradients
 from inna.torch.settings import LOW_PRECISION, check_settings, plain_flags, read_setting, undo_rounding
-from inna.torch.shards import place_like, to_local_lists
+from inna.torch.shards import place_like, to_local, to_local_lists
 from inna.torch.state_dict import check_layout, check_state, move_to, split_state
 from inna.torch.tensor_lists import Settings, TensorLists, run_together
 
@@ -286,8 +286,8 @@ class InertialOptimizer(Optimizer):
         if plan is None or tensors is None:
             return self._prepare_unplanned(index, group)
         settings = self._settings(group)
-        if not isinstance(settings.lr, Tensor) and settings.lr == 0:
-            return _nothing, False
+        if _is_zero(settings.lr, path="fused"):
+            return functools.partial(divide_gradients, tensors[1], *self._scaling()), False
         return plan.prepare(*tensors, settings, *self._scaling()), True
 
     def _prepare_unplanned(self, index: int, group: dict[str, Any]) -> tuple[Callable[[], Any], bool]:
@@ -304,8 +304,8 @@ class InertialOptimizer(Optimizer):
         if not lists.params:
             return _nothing, False
         settings = self._settings(group)
-        if not isinstance(settings.lr, Tensor) and settings.lr == 0:
-            return _nothing, False
+        if _is_zero(settings.lr, path):
+            return functools.partial(divide_gradients, [*map(to_local, lists.grads)], *self._scaling()), False
         if path == "fused":
             if not can_plan(lists):
                 return functools.partial(step_fused, lists, settings, *self._scaling()), False
@@ -476,8 +476,18 @@ def _step_count(count: float, param: Tensor, group: dict[str, Any]) -> Tensor:
     return torch.tensor(count, dtype=torch.float32, device=device)
 
 
+def _is_zero(lr: float | Tensor, path: Path) -> bool:
+    """Return whether a step has nothing to change, as far as the host knows lr.
+
+    The other paths leave an lr in a tensor to the step, which may be compiled, captured or differentiated.
+    """
+    if isinstance(lr, Tensor) and (path != "fused" or lr.device.type != "cpu" or torch.compiler.is_compiling()):
+        return False
+    return float(lr) == 0
+
+
 def _nothing() -> None:
-    """Step of a group without gradients, or with lr = 0."""
+    """Step of a group without gradients."""
 
 
 def _check_capture(capturable: bool) -> None:

@@ -5,12 +5,14 @@ The kernels apply both themselves.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from inna.torch.tensor_lists import Settings, TensorLists, on_device
 
-__all__ = ["apply_scaling"]
+__all__ = ["apply_scaling", "divide_gradients"]
 
 
 def apply_scaling(
@@ -55,3 +57,26 @@ maximize=False, sigma=None, eps=0.0)
     lists.grads[:] = [torch.where(on_device(grad.device, skipped), 0, grad) for grad in lists.grads]
     lr = settings.lr if isinstance(settings.lr, Tensor) else torch.full_like(found_inf, settings.lr).reshape(())
     return settings._replace(lr=torch.where(on_device(lr.device, skipped), 0, lr))
+
+
+def divide_gradients(
+    grads: Iterable[Tensor],  # any shapes
+    grad_scale: Tensor | None,  # ()
+    found_inf: Tensor | None,  # ()
+) -> None:
+    """Divide the gradients by ``grad_scale``, unless ``found_inf`` is not 0.
+
+    All that remains of a scaled step with lr = 0.
+
+    >>> grad = torch.tensor([8.0])
+    >>> divide_gradients([grad], torch.tensor(4.0), torch.tensor(0.0))
+    >>> grad
+    tensor([2.])
+    """
+    if grad_scale is None:
+        return
+    factor = grad_scale.reciprocal().reshape(())
+    if found_inf is not None:
+        factor = torch.where(on_device(factor.device, found_inf.reshape(())) != 0, 1, factor)
+    for grad in grads:
+        grad.mul_(on_device(grad.device, factor))

@@ -143,6 +143,10 @@ def test_the_verdict_and_the_scale_of_grad_scaler(interpreted, prop):
     interpreted.Table(plain).launch([plain.grads[0].data_ptr()], Settings(0.1, 0.5, 0.1, sigma=sigma, eps=1e-8))
     for ours, theirs in zip(lists._all(), plain._all(), strict=True):
         torch.testing.assert_close(ours, theirs)
+    lists.grads[0].mul_(8)
+    table.launch(address, Settings(torch.tensor(0.0), 0.5, 0.1, sigma=sigma, eps=1e-8), scale, torch.tensor(0.0))
+    for ours, theirs in zip(lists._all(), plain._all(), strict=True):
+        torch.testing.assert_close(ours, theirs)
 
 
 @needs_triton

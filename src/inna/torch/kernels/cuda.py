@@ -340,10 +340,15 @@ def _kernel(
     lr = tl.load(lr_at).to(tl.float64) if LR_ON_DEVICE else tl.load(numbers)
     alpha = tl.load(alpha_at).to(tl.float64) if ALPHA_ON_DEVICE else tl.load(numbers + 1)
     beta = tl.load(beta_at).to(tl.float64) if BETA_ON_DEVICE else tl.load(numbers + 2)
-    moves = lr != 0
-    if GUARDED:
-        moves = moves & (tl.load(inf_at) == 0)
-    if moves:
+    finite = tl.load(inf_at) == 0 if GUARDED else True
+    if SCALED:
+        if (lr == 0) & finite:
+            grad = tl.load(grads + index).to(tl.pointer_type(THETA))
+            offsets = start + tl.arange(0, BLOCK)
+            g = tl.load(grad + offsets, mask=offsets < size).to(REAL)
+            g = g * (1 / tl.load(scale_at).to(tl.float64)).to(REAL)
+            tl.store(grad + offsets, g.to(THETA), mask=offsets < size)
+    if (lr != 0) & finite:
         theta = tl.load(at).to(tl.pointer_type(THETA))
         momentum = tl.load(at + 1).to(tl.pointer_type(MOMENTUM))
         square = tl.load(at + 2).to(tl.pointer_type(MOMENTUM))
