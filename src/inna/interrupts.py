@@ -33,8 +33,9 @@ __all__ = [
 ]
 
 STOPPED = "Stopped. Finished runs are saved; run the same command to resume."
-# Ctrl-C; kill, timeout, Slurm, docker stop; a terminal that closes.
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+# Ctrl-C; kill, timeout, Slurm, docker stop; a terminal that closes; what else schedulers send to end a program.
+_NAMES = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGXCPU", "SIGUSR1", "SIGUSR2")
+SIGNALS = tuple(getattr(signal, name) for name in _NAMES if hasattr(signal, name))
 
 _Handler = TypeVar("_Handler", bound=Callable[..., Any])
 _exit = os._exit  # a guard replaces it while it runs the code of a task

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from inna.files import DamagedFileError
+
 __all__ = ["LOCK", "FolderGoneError", "FolderInUseError", "lock"]
 
 LOCK = ".sweep.lock"
@@ -31,17 +33,22 @@ def lock(folder: Path) -> Iterator[Callable[[], None]]:
 
     Raises:
         FolderInUseError: another process holds it.
+        DamagedFileError: in its place is a folder, a link or something else that is no file.
     """
     from filelock import FileLock, Timeout
 
-    held = FileLock(folder / LOCK)
+    path = folder / LOCK
+    held = FileLock(path)
     try:
         held.acquire(timeout=0)
     except Timeout:
         raise FolderInUseError(
             f"a sweep is running on {folder}; wait for it, or stop it (`inna status {folder}` shows its progress)"
         ) from None
-    path = folder / LOCK
+    except OSError:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise DamagedFileError(f"{path} is no regular file, as the lock of a folder must be; remove it") from None
+        raise
     locked = path.stat()
 
     def check() -> None:

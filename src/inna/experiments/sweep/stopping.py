@@ -40,8 +40,8 @@ class Stopping:
     """Handle Ctrl-C and signals to end; a context manager.
 
     The first Ctrl-C requests a stop after the current epoch; the second interrupts at once, where `raise_if_urgent` is
-    called or within `interruptible`. Further ones are ignored, so that cleaning up is not interrupted. SIGTERM and
-    SIGHUP request a stop as the first Ctrl-C does, however many arrive: a scheduler may send them to a process and to
+    called or within `interruptible`. Further ones are ignored, so that cleaning up is not interrupted. Other
+    signals request a stop as the first Ctrl-C does, however many arrive: a scheduler may send them to a process and to
     its group. Those that the process ignores or handles in its own way are left alone.
 
     Attributes:

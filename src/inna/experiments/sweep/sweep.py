@@ -30,7 +30,7 @@ from inna.experiments.tasks.data_file import has_changed
 from inna.experiments.tasks.load import task_of
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.train import checkpoint_path, remove_finished_checkpoints
-from inna.files import read_file, write_whole
+from inna.files import DamagedFileError, read_file, write_whole
 
 if TYPE_CHECKING:
     from inna.experiments.sweep.dask import Cluster
@@ -227,6 +227,8 @@ def _locked(folder: Path) -> Iterator[Callable[[], None]]:
             yield check
     except FolderGoneError as error:
         raise SweepError(f"{error} during the sweep, which ended; run the same command to begin again") from None
+    except DamagedFileError as error:
+        raise SweepError(str(error)) from None
     except FolderInUseError as error:
         other = read_active_sweep(folder)
         raise SweepError(f"{error}" + (f"; it is process {other.pid} on {other.host}" if other else "")) from None

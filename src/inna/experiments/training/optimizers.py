@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ def parse(text: str, searched: Collection[str] = (), shown: Sequence[str] = ()) 
             check_setting(text, name, key, accepted)
     for key, value in given.items():
         check_setting(text, name, key, accepted)
-        settings[key] = _like(accepted[key] if accepted else None, _value(value))
+        settings[key] = _checked(text, key, accepted[key] if accepted else None, _value(value))
     alpha = beta = None
     if named and named.dampings:
         alpha, beta = (
@@ -153,25 +154,41 @@ def _value(text: str) -> Any:
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return text
-    if isinstance(value, (bool, int, float)) or (
-        isinstance(value, tuple) and all(isinstance(part, (int, float)) for part in value)
-    ):
+        return float(text) if text.lower().lstrip("+-") in ("nan", "inf") else text
+    if isinstance(value, bool) or _is_number(value):
+        return value
+    if isinstance(value, tuple) and all(part is None or _is_number(part) for part in value):
         return value
     return text
 
 
-def _like(default: Any, value: Any) -> Any:
-    """Return ``value`` as a float if the default is one: 0 and 0.0 are the same."""
-    if isinstance(value, int) and not isinstance(value, bool) and isinstance(default, float):
-        return float(value)
-    return value
+def _checked(text: str, key: str, default: Any, value: Any) -> Any:
+    """Return ``value``, as a float if the default is one: 0 and 0.0 are the same.
+
+    Optimizers check the ranges of their settings, and fail in odd ways if a type is wrong.
+
+    Raises:
+        ValueError: it is of another type than the default.
+    """
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"{text}: {key} must be true or false, got {value!r}")
+    elif isinstance(default, (int, float)):
+        number = _number(text, key, value)
+        return number if isinstance(default, float) else value
+    elif isinstance(default, tuple) and not (isinstance(value, tuple) and len(value) == len(default)):
+        raise ValueError(f"{text}: {key} must be {len(default)} numbers such as {default}, got {value!r}")
+    return _number(text, key, value) if isinstance(value, float) else value
 
 
 def _number(text: str, key: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ValueError(f"{text}: {key} must be a number, got {value!r}")
+    if not _is_number(value) or not math.isfinite(value):
+        raise ValueError(f"{text}: {key} must be a finite number, got {value!r}")
     return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _class(name: str) -> type[torch.optim.Optimizer]:
