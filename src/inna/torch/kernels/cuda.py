@@ -341,7 +341,7 @@ def _kernel(
     alpha = tl.load(alpha_at).to(tl.float64) if ALPHA_ON_DEVICE else tl.load(numbers + 1)
     beta = tl.load(beta_at).to(tl.float64) if BETA_ON_DEVICE else tl.load(numbers + 2)
     finite = tl.load(inf_at) == 0 if GUARDED else True
-    if SCALED:
+    if SCALED:  # noqa: SIM102 - a constant, decided while compiling
         if (lr == 0) & finite:
             grad = tl.load(grads + index).to(tl.pointer_type(THETA))
             offsets = start + tl.arange(0, BLOCK)
