@@ -141,7 +141,7 @@ class Sides:
         return params
 
     def _add_inna(self, cls: type[INNA] | type[INNAprop], name: str, compiled: bool) -> None:
-        self._add(f"{name} single", cls(self.params, fused=False, foreach=False))
+        self._add(f"{name} single-tensor", cls(self.params, fused=False, foreach=False))
         self._add(f"{name} foreach", cls(self.params, foreach=True))
         try:
             self._add(f"{name} fused", cls(self.params, fused=True))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 from inna.experiments.charts.drawing import Figure
@@ -86,7 +87,7 @@ def result_section(name: str, reproduction: Reproduction, images: str = "images"
     summary = reproduction.summary
     parts = [lead(summary)]
     if summary is not None and summary.study.command:
-        parts.append(f"    {summary.study.command}")
+        parts.append(_code(summary.study.command))
     if reproduction.figure1_verdicts:
         parts += [_pictures(name, "figure1", reproduction.figures, images)]
         for when in dict.fromkeys(verdict.when for verdict in reproduction.figure1_verdicts):
@@ -155,3 +156,8 @@ def _pictures(name: str, section: str, figures: Iterable[Figure], images: str) -
 def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     rows = [heads, ["---"] * len(heads), *lines]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows)
+
+
+def _code(command: str) -> str:
+    """Return a command line as a block of code of at most 88 columns."""
+    return " \\\n        ".join(textwrap.wrap(f"    {command}", 86, break_long_words=False, break_on_hyphens=False))

@@ -204,9 +204,9 @@ def test_info_names_what_there_is(capsys, monkeypatch, tmp_path):
         "torch",
         "python",
         "cores",
-        "path single on cpu",
-        "path foreach on cpu",
-        "path fused on cpu",
+        "single-tensor on cpu",
+        "foreach on cpu",
+        "fused on cpu",
         "elsewhere",
     ):
         assert words in out
@@ -379,3 +379,17 @@ def test_commands_are_those_that_work():
         "landscape",
         "theory-check",
     }
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("compare --nosuch 3", "Unknown option: --nosuch. (see inna compare --help)"),
+        ("compare --epoch 3", "Unknown option: --epoch. Did you mean --epochs? (see inna compare --help)"),
+        ("train sgd more", "Unexpected argument: more. (see inna train --help)"),
+        ("compar", "(see inna --help)"),
+    ],
+)
+def test_a_wrong_command_line_is_answered_with_the_help_of_its_command(capsys, line, words):
+    assert run(line.split()) == 2
+    assert words in capsys.readouterr().err

@@ -54,6 +54,8 @@ def test_the_paper_s_sizes():
     study = protocol_study("cifar10", "nin", "paper")
     assert study.batch_size == 32
     assert len(study.final_runs(_choice(study, 0))) == 5
+    # networks_for names no others: those of the catalogue, nin for large images, and mlp for any samples.
+    assert {*QUICK} == {model for described in CATALOGUE.values() for model in described.networks} | {"mlp"}
     for model in QUICK:
         assert scale_of("medium", model) == SCALES["medium"]
     with pytest.raises(ValueError, match="scale must be quick"):

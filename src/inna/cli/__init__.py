@@ -14,6 +14,7 @@ from cyclopts import App, Parameter
 from rich.console import Console
 
 import inna
+from inna.checks import did_you_mean
 from inna.cli.compare import compare
 from inna.cli.datasets import datasets
 from inna.cli.info import info
@@ -74,7 +75,7 @@ def run(arguments: Sequence[str]) -> int:
             sys.stdout.flush()
         return status or 0
     except cyclopts.CycloptsError as error:
-        return _complain(" ".join(str(error).split()), 2, debug, hint=" (see inna --help)")
+        return _complain(_describe(error), 2, debug, hint=f" (see {_help_command(arguments)})")
     except UsageError as error:
         return _complain(str(error), 2, debug)
     except KeyboardInterrupt as error:
@@ -98,3 +99,22 @@ def _complain(text: str, status: int, debug: bool, hint: str = "") -> int:
         traceback.print_exc()
     print_line(Console(stderr=True), f"inna: {next(iter(text.splitlines()), '')}{hint}")
     return status
+
+
+def _describe(error: cyclopts.CycloptsError) -> str:
+    """Return the message of a wrong command line; an option is proposed only if it resembles the given one."""
+    if isinstance(error, cyclopts.UnusedCliTokensError):
+        unused = error.unused_tokens or []
+        return f"Unexpected argument{'s' if len(unused) > 1 else ''}: {' '.join(unused)}."
+    text = " ".join(str(error).split())
+    if isinstance(error, cyclopts.UnknownOptionError):
+        text, _, guess = text.partition(" Did you mean ")
+        given = error.token.keyword or error.token.value
+        near = did_you_mean(given.lstrip("-"), [guess.strip("-?")])
+        return f"{text} Did you mean {guess}" if near else text
+    return text
+
+
+def _help_command(arguments: list[str]) -> str:
+    """Return the command that shows the help of the command line at fault."""
+    return " ".join(["inna", *(name for name in arguments[:1] if name in app and not name.startswith("-")), "--help"])

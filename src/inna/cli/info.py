@@ -10,7 +10,7 @@ __all__ = ["info"]
 
 
 def info() -> int:
-    """Show versions, hardware, the optimizers' paths here, and the data folder."""
+    """Show versions, hardware, implementations of the step, and the data folder."""
     from inna.experiments.training.hardware import report
 
     console = Console()

@@ -15,11 +15,11 @@ __all__ = ["pack"]
 
 
 def pack(folder: Annotated[Path, Parameter(help="A folder of inna compare or inna reproduce.")], /) -> int:
-    """Pack the rows of a folder, a file each, into one file, rows.jsonl.
+    """Pack the results of a folder, one file for each run, into rows.jsonl.
 
-    Every command reads packed rows as it reads row files; a sweep that is resumed does not run them again. Row files
-    are removed once the new file is written and verified. Run it again to add the rows of later runs. Damaged row files
-    are named and left in place. Refused while a sweep is running on the folder.
+    Every command reads packed results as it reads single files; a sweep that is resumed does not repeat their runs. The
+    files are removed once the new one is written and verified. Run it again to add later runs. Damaged files are named
+    and left in place. Refused while a sweep is running on the folder.
     """
     console = Console()
     with checking():
@@ -28,5 +28,5 @@ def pack(folder: Annotated[Path, Parameter(help="A folder of inna compare or inn
         packed = pack_rows(folder)
     for line in packed.damaged:
         print_line(console, f"damaged, left as it is: {line}")
-    print_line(console, f"{packed.path}: {count(packed.rows, 'row')}, {packed.added} of them added now")
+    print_line(console, f"{packed.path}: {count(packed.rows, 'run')}, {packed.added} of them added now")
     return 0

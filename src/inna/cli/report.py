@@ -24,7 +24,7 @@ def report(
         Parameter(help="Also write the figures into FOLDER/figures: png, svg or png,svg. [default: none]"),
     ] = (),
 ) -> int:
-    """Write report.html from the rows of a folder and print the table.
+    """Write report.html from the results of a folder and print the table.
 
     Needs no torch.
 

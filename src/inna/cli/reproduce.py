@@ -113,8 +113,8 @@ def reproduce(
                 )
                 return 0
             with console.status("timing a few iterations of each optimizer", spinner="line"):
-                foreseen = forecast(study, rows, load_task(study.dataset, model=study.model)[0], at_once)
-            print_forecast(foreseen, study, folder, at_once, console)
+                estimate = forecast(study, rows, load_task(study.dataset, model=study.model)[0], at_once)
+            print_forecast(estimate, study, folder, at_once, console)
         return 0
     if "fig1" in figures:
         from inna.paper.descents import descend

@@ -229,7 +229,7 @@ def figure1_figures(descents: Sequence[Descent]) -> list[Figure]:
                 name=f"figure-1-{slug(label)}",
                 section="figure1",
                 title=f"Figure 1, {meaning}",
-                caption="INNA on J(θ) = 100(θ₂ − |θ₁|)² + |1 − θ₁| from (−1, 1.5), step 1e-4, initial speed "
+                caption="INNA on J(θ) = 100(θ₂ − |θ₁|)² + |1 − θ₁| from (−1, 1.5), γ = 1e-4, initial speed "
                 f"{initial_speeds(members)}. Dotted: the valley; the star is the minimum. Triangles: dips of the "
                 "paper’s curves.",
                 panels=(*(_path_panel(*each, styles) for each in panels.items()), _loss_panel(panels, styles)),

@@ -1,4 +1,4 @@
-"""The path of a step: fused, foreach or single."""
+"""The path of a step: which implementation it takes, fused, foreach or single-tensor."""
 
 from __future__ import annotations
 

@@ -405,7 +405,7 @@ def test_one_seed_gives_no_interval() -> None:
 # Simulated sight without red or green cones: linear RGB matrices of Viénot, Brettel and Mollon (1999).
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("sight", SIGHT)
-def test_contenders_are_told_apart(theme: Any, sight: str) -> None:
+def test_contenders_look_different(theme: Any, sight: str) -> None:
     chosen = list(styles(classification_study()).values())
     for position, one in enumerate(chosen):
         ratio = sorted(luminance(color) + 0.05 for color in (one.color(theme), theme.background))

@@ -221,7 +221,7 @@ def test_the_command_tells_what_it_did(folder, capsys):
     assert inna(["pack", str(folder)]) == 0
     said = capsys.readouterr().out
     assert f"damaged, left as it is: {cut}: not JSON with a checksum" in said
-    assert f"{folder / PACKED}: {rows} rows, {rows} of them added now" in said
+    assert f"{folder / PACKED}: {rows} runs, {rows} of them added now" in said
     assert inna(["pack", str(folder / "absent")]) == 2
     assert "absent: no such folder" in capsys.readouterr().err
 

@@ -384,7 +384,9 @@ LAWS = {
         *(pytest.param(law, seeds, 2000, marks=pytest.mark.slow) for law in LAWS for seeds in (3, 5, 10)),
     ],
 )
-def test_equal_optimizers_are_told_apart_in_at_most_one_study_of_twenty(law: str, seeds: int, studies: int) -> None:
+def test_equal_optimizers_differ_significantly_in_at_most_one_study_of_twenty(
+    law: str, seeds: int, studies: int
+) -> None:
     contenders = tuple(Contender(name, "sgd", grid=(0.1,), qs=(0.0,)) for name in "abcde")
     measure = LOSS if law == "loss" else ACCURACY
     generator = np.random.default_rng(1)

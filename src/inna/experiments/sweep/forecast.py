@@ -97,9 +97,9 @@ def _tuning_lines(study: Study, part: Part) -> Iterator[str]:
         yield f"{tuning}, {count(study.tuning_epochs, 'epoch')}: γ₀ {lrs}; {schedule(q)}"
 
 
-def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, console: Console) -> None:
+def print_forecast(estimate: Forecast, study: Study, folder: Path, jobs: int, console: Console) -> None:
     """Print the runs that are left, by optimizer, and the estimate, if any."""
-    for part in foreseen.parts:
+    for part in estimate.parts:
         if not part.remaining.tuning and not part.remaining.finals:
             console.print(printable(f"{part.contender.label}: done", console))
             continue
@@ -111,14 +111,14 @@ def print_forecast(foreseen: Forecast, study: Study, folder: Path, jobs: int, co
             seeds = " ".join(map(str, part.remaining.finals))
             console.print(printable(f"  final, {count(study.epochs, 'epoch')}: seeds {seeds}", console))
     summary = (
-        f"{study.dataset}, {study.model}, on {study.device}, results in {folder}: {count(foreseen.done, 'run')} done, "
-        f"{foreseen.runs} to do, {count(foreseen.epochs, 'epoch')}."
+        f"{study.dataset}, {study.model}, on {study.device}, results in {folder}: {count(estimate.done, 'run')} done, "
+        f"{estimate.runs} to do, {count(estimate.epochs, 'epoch')}."
     )
     console.print(printable(summary, console))
-    if foreseen.runs and not math.isnan(foreseen.seconds):
-        estimate = (
-            f"Estimate, from a few iterations of each optimizer here: {duration(foreseen.seconds)} with {jobs} at "
+    if estimate.runs and not math.isnan(estimate.seconds):
+        duration_words = (
+            f"Estimate, from a few iterations of each optimizer here: {duration(estimate.seconds)} with {jobs} at "
             f"once. {'A refinement that moves' if study.trials else 'A grid whose best value lies on its edge'} gets "
             "more runs, diverging runs end early, a busy machine is slower."
         )
-        console.print(printable(estimate, console))
+        console.print(printable(duration_words, console))

@@ -57,8 +57,8 @@ def report() -> dict[str, str]:
     count = torch.cuda.device_count()
     lines["GPU"] = ", ".join(torch.cuda.get_device_name(i) for i in range(count)) or "none that torch can use"
     for device in ["cpu", *(["cuda"] if count else [])]:
-        for path in ("single", "foreach", "fused"):
-            lines[f"path {path} on {device}"] = _availability(path, device)
+        for implementation in ("single-tensor", "foreach", "fused"):
+            lines[f"{implementation} on {device}"] = _availability(implementation, device)
     lines |= dict(line.split(": ", 1) for line in support.describe())
     if cpu.unavailable() and cpu.compiler_log():
         lines["compiler of the CPU kernels"] = cpu.compiler_log().strip()
@@ -67,13 +67,13 @@ def report() -> dict[str, str]:
     return lines
 
 
-def _availability(path: str, device: str) -> str:
+def _availability(implementation: str, device: str) -> str:
     from inna.torch import INNA
 
     parameter = torch.zeros(1, device=device, requires_grad=True)
     parameter.grad = torch.ones_like(parameter)
     try:
-        INNA([parameter], foreach=path == "foreach", fused=path == "fused").step()
+        INNA([parameter], foreach=implementation == "foreach", fused=implementation == "fused").step()
     except RuntimeError as error:
         return f"no: {error}"
     return "yes"
