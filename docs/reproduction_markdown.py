@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Iterable, Sequence
 
 from inna.experiments.charts.drawing import Figure
@@ -159,5 +158,12 @@ def _table(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def _code(command: str) -> str:
-    """Return a command line as a block of code of at most 88 columns."""
-    return " \\\n        ".join(textwrap.wrap(f"    {command}", 86, break_long_words=False, break_on_hyphens=False))
+    """Return a command line as a block of code of at most 88 columns, broken before options."""
+    words = command.replace(" --", "\0--").split("\0")
+    lines = [f"    {words[0]}"]
+    for word in words[1:]:
+        if len(f"{lines[-1]} {word}") > 86:
+            lines.append(f"        {word}")
+        else:
+            lines[-1] += f" {word}"
+    return " \\\n".join(lines)
