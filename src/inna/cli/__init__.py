@@ -102,7 +102,10 @@ def _complain(text: str, status: int, debug: bool, hint: str = "") -> int:
 
 
 def _describe(error: cyclopts.CycloptsError) -> str:
-    """Return the message of a wrong command line; an option is proposed only if it resembles the given one."""
+    """Return the message of a wrong command line.
+
+    An option is proposed only if it resembles the given one.
+    """
     if isinstance(error, cyclopts.UnusedCliTokensError):
         unused = error.unused_tokens or []
         return f"Unexpected argument{'s' if len(unused) > 1 else ''}: {' '.join(unused)}."

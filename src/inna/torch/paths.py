@@ -1,4 +1,7 @@
-"""The path of a step: which implementation it takes, fused, foreach or single-tensor."""
+"""The path of a step: which implementation it takes.
+
+Fused, foreach or single-tensor.
+"""
 
 from __future__ import annotations
 
