@@ -13,13 +13,14 @@ from inna import dynamics
 from inna.checks import check_range, check_whole
 from inna.docstrings import insert
 from inna.torch.measures.distance import Share, sliced
-from inna.torch.measures.free_step import LONGEST, SCALARS, FreeGroup, as_number, as_scalar, take_step
+from inna.torch.measures.free_step import LONGEST, SCALARS, FreeGroup, take_step
+from inna.torch.measures.scalars import as_number, as_scalar
 from inna.torch.optimizer import InertialOptimizer, momentum_dtype, zeros_like
 from inna.torch.paths import Path, choose_path
-from inna.torch.rescaled_step import innaprop
 from inna.torch.scaling import apply_scaling
 from inna.torch.settings import FLAGS, LOW_PRECISION
 from inna.torch.shards import is_dtensor
+from inna.torch.steps.rescaled import innaprop
 from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype
 
 __all__ = ["INNAprop", "INNApropLRFree", "innaprop"]

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from inna import dynamics
 from inna.torch.measures.distance import Share, measure, sliced
-from inna.torch.rescaled_step import innaprop
+from inna.torch.measures.scalars import as_number
 from inna.torch.shards import to_local, to_local_lists
+from inna.torch.steps.rescaled import innaprop
 from inna.torch.tensor_lists import Operations, Settings, on_device
 
-__all__ = ["LONGEST", "SCALARS", "FreeGroup", "as_number", "as_scalar", "take_step"]
+__all__ = ["LONGEST", "SCALARS", "FreeGroup", "take_step"]
 
 # What a group keeps of all its parameters, and the ranges: the distance d, its part of r, and the total weight M.
 SCALARS: dict[str, dict[str, Any]] = {
@@ -39,24 +40,6 @@ class FreeGroup(NamedTuple):
     time_step: float | Tensor
     moves: bool | Tensor
     """Whether its factor is not 0, ()."""
-
-
-def as_scalar(value: Any, device: torch.device) -> Tensor:
-    """``value`` as a group keeps it, (1,) in float64; itself if it is so already.
-
-    Under torch.compile, what is written to a tensor of a group of shape () would be lost.
-    """
-    tensor = torch.as_tensor(value, dtype=torch.float64, device=device)
-    return tensor if tensor.shape == (1,) else tensor.detach().clone().reshape(1)
-
-
-def as_number(
-    scalar: Tensor,  # (1,)
-    *,
-    host: bool,
-) -> Any:
-    """A scalar of a group as a float on the host, else as a tensor of shape ()."""
-    return scalar.item() if host else scalar.reshape(())
 
 
 def take_step(groups: Sequence[FreeGroup], *, host: bool, sum_over_ranks: bool) -> None:

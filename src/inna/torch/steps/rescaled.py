@@ -12,8 +12,8 @@ from torch import Tensor
 
 from inna import dynamics
 from inna.torch.blocks import blocks, one_by_one
-from inna.torch.inna import add_scaled, foreach_add_scaled, move
 from inna.torch.paths import use_foreach
+from inna.torch.steps.inertial import add_scaled, foreach_add_scaled, move
 from inna.torch.tensor_lists import (
     Operations,
     TensorLists,

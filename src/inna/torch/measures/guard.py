@@ -1,0 +1,122 @@
+"""The inner products over all parameters that give the guarded step its length."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from inna import dynamics
+from inna.torch.measures.sums import add_up, by_mesh, one_order, pieces, real, total
+from inna.torch.shards import to_local
+from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype, on_device
+
+__all__ = ["GuardShare", "Products", "measure"]
+
+
+class GuardShare(NamedTuple):
+    """The part of a parameter group in the guard's decision."""
+
+    lists: TensorLists
+    """The tensors with gradients, without their shards taken apart."""
+    first: list[bool] | list[Tensor]
+    """Whether this is a parameter's first step, () each; empty without an initial speed."""
+    settings: Settings
+
+
+class Products(NamedTuple):
+    """The inner products of one group, () each. u = m + beta g, and g contains an L2 penalty."""
+
+    norm_squared: Any
+    """|u|^2."""
+    grad: Any
+    """<g, u>."""
+    theta: Any
+    """<u, theta>, with weight decay."""
+    grad_theta: Any
+    """<g, theta>, with weight decay."""
+    theta_squared: Any
+    """|theta|^2, with weight decay."""
+
+
+def measure(
+    shares: Sequence[GuardShare],
+    loss: Tensor,  # ()
+    device: torch.device,
+    *,
+    sum_over_ranks: bool,
+) -> Tensor:
+    """The `Products` of each group, then the loss.
+
+    Shards of DTensors are added over their mesh in one all-reduce for each of its dimensions. What each rank has a copy
+    of counts once. The loss is averaged over the ranks of the mesh, or of the default process group, since each has its
+    own mini-batch.
+
+    Args:
+        shares: of all groups.
+        loss: of this rank's mini-batch, in float64.
+        device: of the result.
+        sum_over_ranks: as for `inna.torch.measures.sums.add_up`.
+
+    Returns:
+        (number of groups * number of products + 1,), in float64.
+    """
+    width = len(Products._fields)
+    totals: dict[Any, list[list[Tensor]]] = defaultdict(lambda: [[] for _ in range(len(shares) * width + 1)])
+    for position, share in enumerate(shares):
+        for mesh, copies, indices in by_mesh(share.lists.params):
+            for found in _products(share, indices):
+                for i, value in enumerate(found):
+                    totals[mesh][position * width + i].append(value / copies)
+    ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    whole = next((mesh for mesh in totals if mesh is not None and mesh.size() == ranks), None)
+    if whole is not None or ranks == 1 or sum_over_ranks:
+        totals[whole][-1].append(loss / ranks)
+        return add_up(totals, device, sum_over_ranks=sum_over_ranks)
+    # Every rank has all parameters, as with DistributedDataParallel, or the meshes are parts of the group.
+    mean = loss / ranks
+    torch.distributed.all_reduce(mean)
+    totals[None][-1].append(mean)
+    return add_up(totals, device, sum_over_ranks=False)
+
+
+def _products(share: GuardShare, indices: list[int]) -> Iterator[list[Tensor]]:
+    """Yield the `Products` of pieces of these tensors."""
+    settings = share.settings
+    decays = bool(settings.weight_decay)
+    penalty = 0.0 if settings.decoupled_weight_decay else settings.weight_decay
+    for momentum, grad, theta, compensation in pieces(_rows(share, indices, decays=decays)):
+        dtype = coefficient_dtype(grad)
+        dtype = torch.promote_types(dtype, momentum.dtype)
+        grad, momentum = grad.to(dtype), momentum.to(dtype)
+        if settings.maximize:
+            grad = -grad
+        if decays:
+            theta = theta.to(dtype)
+            if compensation is not None:
+                theta = theta + compensation.to(dtype)
+        if penalty:
+            grad = grad + penalty * theta
+        average = momentum + on_device(grad.device, settings.beta) * grad
+        pairs = [(average, average), (grad, average)]
+        if decays:
+            pairs += [(average, theta), (grad, theta), (theta, theta)]
+        yield [total(a * b) for a, b in pairs]
+
+
+def _rows(share: GuardShare, indices: list[int], *, decays: bool) -> Iterator[list[Any]]:
+    """Yield m, g, theta and theta's rounding error of each parameter, flat; the last two with weight decay only."""
+    lists, settings = share.lists, share.settings
+    for i in indices:
+        param, grad, momentum = (to_local(tensors[i]) for tensors in (lists.params, lists.grads, lists.momentums))
+        if share.first and share.first[i] is not False and settings.initial_speed is not None:
+            gradient = grad + settings.weight_decay * param if not settings.decoupled_weight_decay else grad
+            gradient = -gradient if settings.maximize else gradient
+            start = dynamics.initial_momentum(gradient, on_device(grad.device, settings.beta), settings.initial_speed)
+            momentum = momentum + on_device(grad.device, share.first[i]) * start
+        compensation = lists.compensations[i] if decays and lists.compensations else None
+        row = [momentum, grad, param if decays else None, None if compensation is None else to_local(compensation)]
+        yield one_order([None if each is None else real(each) for each in row])

@@ -1,0 +1,180 @@
+"""One guarded step of INNA, from gathered groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from inna import dynamics
+from inna.torch.measures.guard import GuardShare, Products, measure
+from inna.torch.measures.scalars import as_number
+from inna.torch.shards import to_local_lists
+from inna.torch.steps.inertial import inna
+from inna.torch.tensor_lists import Operations, on_device
+
+__all__ = ["MEMORY", "SCALARS", "GuardedGroup", "take_step"]
+
+# The names in a group of `inna.dynamics.GuardMemory`.
+MEMORY = ("guard_weight", "guard_loss", "guard_slope")
+# What a group keeps of the guard, and the ranges: its memory, the number of steps, how many of them were shortened, and
+# the learning rate of the last one.
+SCALARS: dict[str, dict[str, Any]] = {
+    "guard_weight": {"minimum": 0.0},
+    "guard_loss": {},
+    "guard_slope": {},
+    "guard_steps": {"minimum": 0.0},
+    "guard_cuts": {"minimum": 0.0},
+    "guard_lr": {"minimum": 0.0},
+}
+
+
+class GuardedGroup(NamedTuple):
+    """A parameter group in one guarded step of `inna.torch.INNA`."""
+
+    entries: dict[str, Any]
+    """The group itself."""
+    share: GuardShare
+    foreach: bool
+    time_step: float | Tensor
+    moves: bool | Tensor
+    """Whether it has gradients and its learning rate is not 0, ()."""
+
+
+def take_step(
+    groups: Sequence[GuardedGroup], loss: float | Tensor, loss_bound: float, *, host: bool, sum_over_ranks: bool
+) -> None:
+    """Find the factor of the step from all groups, and step each.
+
+    A step with a loss or an inner product that is not finite changes nothing.
+
+    Args:
+        groups: all groups of an optimizer.
+        loss: of the mini-batch, (); of the objective that is minimised.
+        loss_bound: f*.
+        host: read the inner products on the host, which then decides whether the step is taken.
+        sum_over_ranks: as for `measure`.
+    """
+    if host and not any(group.moves for group in groups):
+        return
+    device = groups[0].entries[MEMORY[0]].device
+    loss = torch.as_tensor(loss, dtype=torch.float64, device=device).reshape(())
+    sums = measure([group.share for group in groups], loss, device, sum_over_ranks=sum_over_ranks)
+    values: list[Any] = sums.tolist() if host else list(sums.unbind())
+    *numbers, f = values
+    finite: Any = all(map(math.isfinite, values)) if host else torch.isfinite(sums).all()
+    if host and not finite:
+        return
+    width = len(Products._fields)
+    products = [Products(*numbers[i : i + width]) for i in range(0, len(numbers), width)]
+    f = f + sum(_penalty(group, found) for group, found in zip(groups, products, strict=True))
+    memories = [_memory(group, f, host=host) for group in groups]
+    factor = dynamics.guard_factor(
+        [_terms(group, memory, f, found) for group, memory, found in zip(groups, memories, products, strict=True)],
+        loss_bound,
+    )
+    for group, memory, found in zip(groups, memories, products, strict=True):
+        _move(group, memory, f, found, factor, None if host else finite)
+
+
+def _penalty(group: GuardedGroup, found: Products) -> Any:
+    settings = group.share.settings
+    return 0.0 if settings.decoupled_weight_decay else settings.weight_decay / 2 * found.theta_squared
+
+
+def _memory(group: GuardedGroup, loss: Any, *, host: bool) -> dynamics.GuardMemory:
+    """The memory of a group before the step; before its first step that of the initial velocity."""
+    settings, entries = group.share.settings, group.entries
+    kept = [as_number(entries[name], host=host) for name in MEMORY]
+    if not host:
+        kept = [value.clone() for value in kept]  # autograd needs the old values
+    memory = dynamics.GuardMemory(*kept)
+    # A momentum that is older than its memory: its losses are taken to have been the present one.
+    older = memory.loss != memory.loss
+    memory = memory._replace(loss=_where(older, memory.weight * loss, memory.loss))
+    if settings.initial_speed is None:
+        return memory
+    start = dynamics.initial_memory(loss, 0.0, settings.beta, settings.initial_speed)
+    # The weight is exactly 0 before the first step only, or where no gradient is remembered.
+    fresh = (as_number(entries["guard_steps"], host=host) == 0) & (memory.weight == 0)
+    return dynamics.GuardMemory(*(_where(fresh, *pair) for pair in zip(start, memory, strict=True)))
+
+
+def _terms(group: GuardedGroup, memory: dynamics.GuardMemory, loss: Any, found: Products) -> dynamics.GuardTerms:
+    """The group's part in the decision; none if it does not move."""
+    settings = group.share.settings
+    terms = dynamics.guard_terms(memory, loss, 0.0, found.norm_squared, settings.lr, settings.beta)
+    return dynamics.GuardTerms(*(_where(group.moves, value, 0.0 * value) for value in terms))
+
+
+def _move(
+    group: GuardedGroup,
+    memory: dynamics.GuardMemory,
+    loss: Any,  # ()
+    found: Products,
+    factor: Any,  # ()
+    finite: Tensor | None,  # ()
+) -> None:
+    """Store a group's memory, then step it.
+
+    ``finite`` is whether all sums are, (), and None on the host.
+    """
+    if finite is None and not group.moves:
+        return
+    entries, share = group.entries, group.share
+    settings, h = share.settings, group.time_step
+    cap, alpha, beta = settings.lr, settings.alpha, settings.beta
+    lr = cap * factor
+    memory = dynamics.update_memory(memory, loss, 0.0, h, alpha, beta)
+    # m' = (1 - alpha h) u + (h - beta) g, and theta' - theta = -lr u - decay theta
+    moved = -lr * _with_new_momentum(group, found.norm_squared, found.grad)
+    decay = settings.weight_decay if settings.decoupled_weight_decay else 0.0
+    if decay:
+        moved = moved - cap * decay * _with_new_momentum(group, found.theta, found.grad_theta)
+    memory = dynamics.move_memory(memory, moved)
+    new = {**dict(zip(MEMORY, memory, strict=True)), "guard_lr": lr}
+    operations = Operations()
+    lists, rate, moves = to_local_lists(share.lists), cap, None if finite is None else finite & group.moves
+    if moves is None:
+        new |= {name: entries[name].item() + more for name, more in (("guard_steps", 1), ("guard_cuts", factor < 1))}
+        for name, value in new.items():
+            operations(entries[name].fill_, value)
+    else:
+        for name, more in (("guard_steps", moves), ("guard_cuts", moves & (factor < 1))):
+            operations(entries[name].add_, more)
+        for name, value in new.items():
+            operations(entries[name].copy_, torch.where(moves, value, entries[name].clone()))
+        zero = torch.zeros_like(lr)
+        lr, h, rate = (torch.where(moves, value, zero) for value in (lr, torch.as_tensor(h).to(lr), cap))
+        lists.grads = [torch.where(on_device(grad.device, moves), grad, 0) for grad in lists.grads]
+    operations.run()
+    inna(
+        lists,
+        lr=lr,
+        alpha=alpha,
+        beta=beta,
+        weight_decay=settings.weight_decay,
+        initial_speed=settings.initial_speed,
+        decoupled_weight_decay=settings.decoupled_weight_decay,
+        maximize=settings.maximize,
+        foreach=group.foreach,
+        capturable=entries["capturable"],
+        differentiable=entries["differentiable"],
+        time_step=h,
+        decay_lr=rate,
+    )
+
+
+def _with_new_momentum(group: GuardedGroup, average: Any, grad: Any) -> Any:
+    """<m', x> from <u, x> and <g, x>, ()."""
+    settings, h = group.share.settings, group.time_step
+    return (1 - settings.alpha * h) * average + (h - settings.beta) * grad
+
+
+def _where(condition: Any, value: Any, other: Any) -> Any:
+    if isinstance(condition, Tensor):
+        return torch.where(condition, value, other)
+    return value if condition else other

@@ -1,0 +1,147 @@
+"""Sums over all parameters, taken before anything changes.
+
+They are taken in pieces that fit the cache and in float64. A piece does not depend on the number of threads, so neither
+do the sums.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inna.torch.blocks import BLOCK
+from inna.torch.shards import is_dtensor
+from inna.torch.tensor_lists import is_dense, same_layout
+
+__all__ = ["add_up", "by_mesh", "norm", "one_order", "pieces", "real", "total"]
+
+# Numbers that torch adds up on one thread: it divides sums of more than 32768.
+ROW = 2**14
+
+
+def add_up(totals: Mapping[Any, list[list[Tensor]]], device: torch.device, *, sum_over_ranks: bool) -> Tensor:
+    """Add up the terms of each sum, and the sums of all ranks, (number of sums,) in float64.
+
+    Shards of DTensors are added over their mesh in one all-reduce for each of its dimensions.
+
+    Args:
+        totals: mesh, or None for plain tensors -> the terms of each sum, () each.
+        device: of the result.
+        sum_over_ranks: whether each rank of the default process group holds other parameters, as with
+            `torch.distributed.optim.ZeroRedundancyOptimizer`.
+    """
+    result = _added(totals[None], device)
+    for mesh, found in totals.items():
+        if mesh is None:
+            continue
+        part = _added(found, device)
+        for dimension in range(mesh.ndim):
+            torch.distributed.all_reduce(part, group=mesh.get_group(dimension))
+        result = result + part
+    if sum_over_ranks:
+        torch.distributed.all_reduce(result)
+    return result
+
+
+def _added(found: list[list[Tensor]], device: torch.device) -> Tensor:
+    zero = torch.zeros((), dtype=torch.float64, device=device)
+    return torch.stack([torch.stack([zero, *(each.to(device) for each in terms)]).sum() for terms in found])
+
+
+def by_mesh(tensors: Sequence[Tensor]) -> Iterator[tuple[Any, int, list[int]]]:
+    """Yield (mesh, copies, indices) of the tensors of each mesh.
+
+    ``copies`` is the number of ranks with the same entries. Plain tensors have no mesh.
+    """
+    found: dict[tuple[Any, int], list[int]] = {}
+    for i, tensor in enumerate(tensors):
+        key: tuple[Any, int] = (None, 1)
+        if is_dtensor(tensor):
+            sharded: Any = tensor
+            mesh, placements = sharded.device_mesh, sharded.placements
+            key = mesh, math.prod(mesh.size(i) for i, placement in enumerate(placements) if not placement.is_shard())
+        found.setdefault(key, []).append(i)
+    for (mesh, copies), indices in found.items():
+        yield mesh, copies, indices
+
+
+def pieces(rows: Iterable[list[Any]]) -> Iterator[list[Any]]:
+    """Yield tensors in pieces that fit the cache; those of small parameters come together.
+
+    Args:
+        rows: the tensors of one parameter, flat, with one number of entries, or None.
+    """
+    together: list[list[Any]] = []
+    size = 0
+    for tensors in rows:
+        number = tensors[0].numel()
+        if not number:
+            continue
+        if not _has_cache(tensors[0]):
+            yield tensors
+            continue
+        if number > BLOCK:
+            for begin in range(0, number, BLOCK):
+                yield [None if each is None else each[begin : begin + BLOCK] for each in tensors]
+            continue
+        alike = not together or all(
+            (a is None) == (b is None) and (a is None or a.dtype == b.dtype)
+            for a, b in zip(together[-1], tensors, strict=True)
+        )
+        if together and (size + number > BLOCK or not alike):
+            yield _joined(together)
+            together, size = [], 0
+        together.append(tensors)
+        size += number
+    if together:
+        yield _joined(together)
+
+
+def _joined(pieces: list[list[Any]]) -> list[Any]:
+    if len(pieces) == 1:
+        return pieces[0]
+    return [None if each[0] is None else torch.cat(each) for each in zip(*pieces, strict=True)]
+
+
+def real(tensor: Tensor) -> Tensor:
+    """A complex tensor as real numbers, without a pending sign or conjugation."""
+    tensor = tensor.resolve_neg()
+    return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
+
+
+def one_order(tensors: list[Any]) -> list[Any]:
+    """Tensors of one shape with one dimension each, their entries in one order.
+
+    Copies only where they must be.
+    """
+    first = tensors[0]
+    present = [each for each in tensors if each is not None]
+    if first.is_contiguous() or not all(is_dense(each) and same_layout(each, first) for each in present):
+        return [None if each is None else each.reshape(-1) for each in tensors]
+    return [None if each is None else each.as_strided((each.numel(),), (1,)) for each in tensors]
+
+
+def _has_cache(tensor: Tensor) -> bool:
+    """Return whether pieces that fit the cache are faster than the whole."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+def norm(values: Tensor) -> Tensor:
+    """The 1-norm in float64, ()."""
+    values = real(values).reshape(-1)
+    if not _has_cache(values):
+        return values.abs().sum(dtype=torch.float64)
+    return sum((total(piece.abs()) for piece in values.split(BLOCK)), start=torch.zeros((), dtype=torch.float64))
+
+
+def total(
+    values: Tensor,  # (n,)
+) -> Tensor:
+    """The sum in float64, () ; the same whatever the number of threads."""
+    rows = values.numel() // ROW
+    rest = values[rows * ROW :].sum(dtype=torch.float64)
+    return rest if not rows else values[: rows * ROW].reshape(rows, ROW).sum(1, dtype=torch.float64).sum() + rest
