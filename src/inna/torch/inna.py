@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import torch
 from torch import Tensor
-from torch.optim.optimizer import ParamsT
+from torch.optim.optimizer import ParamsT, _use_grad_for_differentiable
 
 from inna import dynamics
+from inna.checks import check_range
 from inna.docstrings import insert
+from inna.torch.measures.guarded_group import add_memory, check_guard, gather, make_plain, one_bound, read_loss
+from inna.torch.measures.guarded_step import GuardedGroup, take_step
 from inna.torch.optimizer import InertialOptimizer
-from inna.torch.settings import FLAGS
+from inna.torch.paths import Path
+from inna.torch.scaling import apply_scaling
+from inna.torch.settings import FLAGS, LOW_PRECISION
 from inna.torch.steps.inertial import inna
 from inna.torch.tensor_lists import (
     TensorLists,
@@ -32,6 +38,10 @@ class INNA(InertialOptimizer):
     instead of its phase variable :math:`\psi`. There is no train or eval mode. The state does not depend on the values
     of the weights, so weights may be loaded and settings changed at any time.
 
+    With a ``loss_bound`` the step is guarded: it is shortened where it would take the average of the past batches'
+    linear models of the loss below the bound. Too large a learning rate then does no harm where the loss comes near its bound.
+    `step` needs the loss of the batch. See "The guarded step" in :doc:`/algorithm`.
+
     Args:
         params: tensors, named tensors or parameter groups, as for any ``torch.optim`` optimizer; real or complex.
         lr: learning rate (gamma), >= 0. A float, or a tensor of one element. In the long run the step per gradient is
@@ -43,6 +53,13 @@ class INNA(InertialOptimizer):
         weight_decay: lambda >= 0; lambda * theta is added to the gradient (the L2 penalty lambda/2 |theta|^2).
         initial_speed: s, for the initial velocity -s g_0. None is s = beta and m_0 = 0, as in the authors' PyTorch
             code. The paper's experiments use 1.
+        loss_bound: f*, a lower bound of the loss of every batch (an upper one with ``maximize``); 0 for cross-entropy
+            and squared errors. None is no guard. The guard needs alpha * beta <= 1, alpha * h <= 1 and s >= beta. The
+            same in all groups.
+        time_step: h > 0, the time step of the momentum. None is lr, which is INNA. With a number, lr is the length of
+            the step only, and with a guard its cap.
+        sum_over_ranks: add the guard's inner products over the default process group, each rank of which has other
+            parameters, as in ``ZeroRedundancyOptimizer``. The shards of DTensors are added without it.
         decoupled_weight_decay: multiply theta by (1 - lr * weight_decay) before the step instead, without changing the
             momentum. The fixed point is that of an L2 penalty alpha * weight_decay.
         momentum_dtype: dtype of the momentum. None is the parameter's, but float32 for bfloat16 and float16 parameters:
@@ -50,7 +67,8 @@ class INNA(InertialOptimizer):
         {flags}
 
     State per parameter: ``momentum``, shaped like it; ``step`` if ``initial_speed`` is given; ``compensation`` if Kahan
-    summation is on.
+    summation is on. With a ``loss_bound``, each group has tensors of shape (1,) in float64: ``guard_weight``,
+    ``guard_loss``, ``guard_slope`` (the memory of past batches), ``guard_steps``, ``guard_cuts`` and ``guard_lr``.
 
     Raises:
         ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
@@ -68,7 +86,16 @@ class INNA(InertialOptimizer):
         Castera, Bolte, Févotte, Pauwels. An Inertial Newton Algorithm for Deep Learning. JMLR 22(134), 2021, eq. (12).
     """
 
-    settings = ("lr", "alpha", "beta", "weight_decay", "initial_speed", "decoupled_weight_decay", "maximize")
+    settings = (
+        "lr",
+        "alpha",
+        "beta",
+        "weight_decay",
+        "initial_speed",
+        "decoupled_weight_decay",
+        "maximize",
+        "time_step",
+    )
 
     def __init__(
         self,
@@ -78,8 +105,11 @@ class INNA(InertialOptimizer):
         beta: float | Tensor = 0.1,
         weight_decay: float = 0.0,
         *,
+        loss_bound: float | None = None,
+        time_step: float | None = None,
         initial_speed: float | None = None,
         decoupled_weight_decay: bool = False,
+        sum_over_ranks: bool = False,
         momentum_dtype: torch.dtype | None = None,
         kahan: bool | None = None,
         maximize: bool = False,
@@ -93,6 +123,9 @@ class INNA(InertialOptimizer):
             "alpha": alpha,
             "beta": beta,
             "weight_decay": weight_decay,
+            "loss_bound": loss_bound,
+            "time_step": time_step,
+            "sum_over_ranks": sum_over_ranks,
             "initial_speed": initial_speed,
             "decoupled_weight_decay": decoupled_weight_decay,
             "momentum_dtype": momentum_dtype,
@@ -133,8 +166,213 @@ class INNA(InertialOptimizer):
             entries = [_from_sgd_group(entry, top) if isinstance(entry, dict) else entry for entry in params]
         return cls(entries, *dynamics.from_sgd(**top), **kwargs)
 
+    @classmethod
+    def lr_free(
+        cls,
+        params: ParamsT,
+        alpha: float = dynamics.INNA_LR_FREE_DEFAULTS.alpha,
+        beta: float = dynamics.INNA_LR_FREE_DEFAULTS.beta,
+        *,
+        loss_bound: float = 0.0,
+        **kwargs: Any,
+    ) -> Self:
+        """Make the guarded INNA with no learning rate to tune.
+
+        The guard finds the length of each step. The learning rate is alpha, which is only a cap, and the time step is
+        0.1/alpha. Where the loss stays far from its bound the cap decides, and it may be too large: see "The guarded
+        step" in :doc:`/algorithm`.
+
+        Args:
+            params: tensors, named tensors or parameter groups. A group with its own ``alpha`` gets its own cap and time
+                step from it.
+            alpha: viscous damping, > 0.
+            beta: Newtonian damping, with 0 <= beta <= 1/alpha.
+            loss_bound: f*, a lower bound of the loss of every batch.
+            **kwargs: other arguments of the constructor.
+
+        Raises:
+            ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
+
+        Example:
+            >>> model = torch.nn.Linear(3, 1)
+            >>> optimizer = INNA.lr_free(model.parameters())
+            >>> loss = model(torch.ones(2, 3)).square().mean()
+            >>> loss.backward()
+            >>> optimizer.step(loss=loss)
+            >>> 0 < optimizer.last_lr <= 0.5
+            True
+        """
+        entries: Any = params
+        if not isinstance(params, (Tensor, dict)):
+            entries = [_lr_free_group(entry) if isinstance(entry, dict) else entry for entry in params]
+        return cls(entries, alpha=alpha, beta=beta, loss_bound=loss_bound, **{**_free_lengths(alpha), **kwargs})
+
+    @property
+    def guarded_share(self) -> float:
+        """The share of the steps that the guard has shortened; reading it waits for the device."""
+        group = self.param_groups[0]
+        steps = float(group.get("guard_steps", 0.0))
+        return float(group["guard_cuts"]) / steps if steps else 0.0
+
+    @property
+    def last_lr(self) -> float:
+        """The learning rate of the last step, after the guard; reading it waits for the device.
+
+        That of the first group. Without a guard, its current lr.
+        """
+        group = self.param_groups[0]
+        lr = group["lr"] if group["loss_bound"] is None else group.get("guard_lr", 0.0)
+        return float(lr.detach() if isinstance(lr, Tensor) else lr)
+
+    @_use_grad_for_differentiable
+    def step(self, closure: Callable[[], Any] | None = None, *, loss: float | Tensor | None = None) -> Any:
+        """Take one step with the current gradients.
+
+        Parameters without a gradient do not change.
+
+        A step with lr = 0 changes nothing at all, counters included. Neither does a guarded step with a loss or an
+        inner product that is not finite.
+
+        Args:
+            closure: reevaluates the model and returns the loss. It is called once, with gradients enabled.
+            loss: the loss of the batch whose gradients these are, not scaled; a number or a tensor of one element. The
+                guard needs it, and takes the closure's result if it is None. It is averaged over the processes of
+                ``torch.distributed``. Without a ``loss_bound`` it is not used.
+
+        Returns:
+            The result of ``closure``, or None.
+
+        Raises:
+            RuntimeError: a gradient is sparse, a CUDA graph is captured without ``capturable``, or ``fused`` is True
+                and a tensor has no kernel.
+            ValueError: a setting was changed to a value out of its range, or there is a ``loss_bound`` and no loss.
+
+        All of these are raised before anything has changed. A fused step on the CPU is whole or not at all, whatever
+        interrupts it, if it is not guarded; see docs/reliability.md for the others.
+        """
+        value = None
+        if closure is not None:
+            with torch.enable_grad():
+                value = closure()
+        bound = one_bound(self.param_groups)
+        if bound is None:
+            self._step_groups()
+        else:
+            self._step_guarded(value if loss is None else loss, bound)
+        return value
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with their own settings.
+
+        Missing settings are those of the constructor.
+
+        Raises:
+            ValueError: a setting is out of its range or ``loss_bound`` is another group's, or a parameter is already in
+                another group.
+            RuntimeError: ``fused`` is True and a parameter has no kernel.
+        """
+        if isinstance(param_group, dict):
+            one_bound([*self.param_groups[:1], {**self.defaults, **param_group}])
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        del group["sum_over_ranks"]  # of the optimizer, not of a group: a state dict must not bring it along
+        if group["loss_bound"] is not None:
+            add_memory(group, older=False)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.pop("sum_over_ranks", None)
+
+    def _check(self, group: dict[str, Any]) -> None:
+        super()._check(group)
+        check_guard(group)
+
+    def _adapt(self, state_dict: dict[str, Any]) -> dict[str, Any]:
+        adapted = super()._adapt(state_dict)
+        groups = adapted["param_groups"]
+        one_bound([{**self.defaults, **group} for group in groups])
+        for group in groups:
+            make_plain(group)
+        return adapted
+
+    def _init_group(
+        self,
+        group: dict[str, Any],
+        params: list[Tensor],
+        grads: list[Tensor],
+        momentums: list[Tensor],
+        exp_avg_sqs: list[Tensor],
+        compensations: list[Tensor | None],
+        steps: list[Tensor],
+    ) -> Path:
+        if group["loss_bound"] is not None:
+            older = any(not {"momentum", "psi"}.isdisjoint(self.state.get(param, ())) for param in group["params"])
+            add_memory(group, older=older)
+        return super()._init_group(group, params, grads, momentums, exp_avg_sqs, compensations, steps)
+
+    def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
+        if group["loss_bound"] is not None and param.dtype in LOW_PRECISION and group["kahan"] in (False, 0):
+            raise ValueError(
+                f"kahan must not be False with a loss_bound and a parameter in {param.dtype}: the guard would not see "
+                "what rounding takes from the steps"
+            )
+        super()._fill_state(param, state, group)
+
+    def _choose_path(self, group: dict[str, Any], lists: TensorLists) -> Path:
+        apart = group["loss_bound"] is not None or group["time_step"] is not None
+        if apart and any(param.device.type != "cpu" for param in lists.params):
+            if group["fused"]:
+                raise RuntimeError(
+                    "fused=True: with a loss_bound or a time_step there is a kernel for the CPU only; leave it None"
+                )
+            group = {**group, "fused": False}
+        return super()._choose_path(group, lists)
+
+    def _step_guarded(self, loss: Any, bound: float) -> None:
+        host = not any(map(self._keeps_tensors, self.param_groups))
+        # torch.distributed.checkpoint creates the state by a step with lr = 0 and without a loss.
+        idle = loss is None and all(bool(group["lr"] == 0) for group in self.param_groups)
+        given = None if idle else read_loss(loss, differentiable=self.param_groups[0]["differentiable"])
+        groups = [self._gather(group, host=host) for group in self.param_groups]
+        if given is None:
+            return
+        sign = -1.0 if self.param_groups[0]["maximize"] else 1.0
+        take_step(groups, sign * given, sign * bound, host=host, sum_over_ranks=self.defaults["sum_over_ranks"])
+
+    def _gather(self, group: dict[str, Any], *, host: bool) -> GuardedGroup:
+        """Gather the tensors of a group, with their gradients unscaled, and its settings."""
+        lists = TensorLists()
+        path = self._init_group(
+            group,
+            lists.params,
+            lists.grads,
+            lists.momentums,
+            lists.exp_avg_sqs,
+            lists.compensations,
+            lists.steps,
+        )
+        settings = self._settings(group)
+        if host and settings.time_step is None:
+            dynamics.check_weights(float(settings.alpha), lr=float(settings.lr))
+        scaling = self._scaling()
+        if any(value is not None for value in scaling):
+            scaled = apply_scaling(lists, settings, *scaling, host=host, in_place=True)
+            settings = settings._replace(lr=0.0) if scaled is None else scaled
+        return gather(group, lists, settings, path, host=host)
+
     def _update(self, lists: TensorLists, **settings: Any) -> None:
         inna(lists, **settings)
+
+
+def _free_lengths(alpha: float) -> dict[str, float]:
+    """The cap of the steps and the time step that belong to ``alpha``."""
+    alpha = check_range("alpha", alpha, minimum=0.0, exclusive=True)
+    return {"lr": alpha, "time_step": dynamics.LR_FREE_TIME_STEP / alpha}
+
+
+def _lr_free_group(group: dict[str, Any]) -> dict[str, Any]:
+    return {**(_free_lengths(group["alpha"]) if "alpha" in group else {}), **group}
 
 
 def _from_sgd_group(group: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def apply_scaling(
     >>> lists = TensorLists(grads=[torch.tensor([8.0])])
     >>> apply_scaling(lists, Settings(0.1, 0.5, 0.1), torch.tensor(4.0), torch.tensor(0.0), host=True, in_place=True)
     Settings(lr=0.1, alpha=0.5, beta=0.1, weight_decay=0.0, initial_speed=None, decoupled_weight_decay=False, \
-maximize=False, sigma=None, eps=0.0)
+maximize=False, sigma=None, eps=0.0, time_step=None, decay_lr=None)
     >>> lists.grads
     [tensor([2.])]
     """

@@ -75,7 +75,8 @@ class TensorLists:
 class Settings(NamedTuple):
     """The hyper-parameters of one step of `inna.torch.INNA`.
 
-    Of `inna.torch.INNAprop` where ``sigma`` is given.
+    Of `inna.torch.INNAprop` where ``sigma`` is given. ``time_step`` is that of the momentum, ``decay_lr`` the learning
+    rate of weight decay that multiplies theta; None is lr.
     """
 
     lr: float | Tensor
@@ -87,6 +88,8 @@ class Settings(NamedTuple):
     maximize: bool = False
     sigma: float | None = None
     eps: float = 0.0
+    time_step: float | Tensor | None = None
+    decay_lr: float | Tensor | None = None
 
 
 def is_dense(tensor: Tensor) -> bool:

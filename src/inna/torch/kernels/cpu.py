@@ -29,7 +29,9 @@ LOG = LIBRARY.with_name("cpu_kernels.log")
 
 # The names that cpu_kernels.c has for the precisions; complex numbers are pairs of reals.
 KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-_PROP, _MAXIMIZE, _DECOUPLED, _SPEED, _SCALED = 1, 2, 4, 8, 16
+# In `Settings`: lr, alpha, beta, time_step.
+_MAY_BE_TENSORS = (0, 1, 2, 9)
+_PROP, _MAXIMIZE, _DECOUPLED, _SPEED, _SCALED, _APART = 1, 2, 4, 8, 16, 32
 
 
 class _Row(Structure):
@@ -48,7 +50,7 @@ class _Row(Structure):
 class _Settings(Structure):
     _fields_ = [
         *((name, c_double) for name in ("lr", "alpha", "beta", "weight_decay", "initial_speed", "sigma", "eps")),
-        ("grad_scale", c_double),
+        *((name, c_double) for name in ("grad_scale", "time_step", "decay_lr")),
         ("flags", c_int64),
     ]
 
@@ -149,7 +151,7 @@ class Table:
     ) -> Callable[[], Any]:
         """Return the call that steps all tensors in place.
 
-        It does nothing if lr is 0 or ``found_inf`` is not 0.
+        It does nothing if lr is 0, unless a time step is given, or ``found_inf`` is not 0.
 
         Nothing changes before that call, and Python handles no signal during it. It is valid until the next `prepare`.
 
@@ -159,10 +161,9 @@ class Table:
             grad_scale: GradScaler's scale. Gradients are divided by it and stay so.
             found_inf: GradScaler's verdict.
         """
-        if isinstance(settings.lr, Tensor) or isinstance(settings.alpha, Tensor) or isinstance(settings.beta, Tensor):
-            lr, alpha, beta = (float(value) for value in settings[:3])
-            settings = settings._replace(lr=lr, alpha=alpha, beta=beta)
-        if settings.lr == 0 or (found_inf is not None and found_inf.item() != 0):
+        if any(isinstance(settings[i], Tensor) for i in _MAY_BE_TENSORS):
+            settings = type(settings)(*(float(value) if isinstance(value, Tensor) else value for value in settings))
+        if (settings.lr == 0 and not settings.time_step) or (found_inf is not None and found_inf.item() != 0):
             return _nothing
         if settings != self._known or grad_scale is not None:
             self._set(settings, None if grad_scale is None else grad_scale.item())
@@ -176,8 +177,12 @@ class Table:
         self._known = None
         to = self._settings
         to.lr, to.alpha, to.beta = settings.lr, settings.alpha, settings.beta
+        to.time_step = settings.lr if settings.time_step is None else settings.time_step
+        to.decay_lr = settings.lr if settings.decay_lr is None else settings.decay_lr
         to.weight_decay, to.eps = settings.weight_decay, settings.eps
         to.flags = (_MAXIMIZE if settings.maximize else 0) | (_DECOUPLED if settings.decoupled_weight_decay else 0)
+        if settings.decay_lr is not None:
+            to.flags |= _APART
         if settings.initial_speed is not None:
             to.initial_speed = settings.initial_speed
             to.flags |= _SPEED

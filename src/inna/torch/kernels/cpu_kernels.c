@@ -52,7 +52,8 @@ enum {
     INNA_MAXIMIZE = 2,   /* maximise */
     INNA_DECOUPLED = 4,  /* weight decay multiplies theta and does not change g */
     INNA_SPEED = 8,      /* initial_speed is given */
-    INNA_SCALED = 16     /* multiply the gradients by grad_scale in place first */
+    INNA_SCALED = 16,    /* multiply the gradients by grad_scale in place first */
+    INNA_APART = 32      /* decay_lr is given: the decay does not change the momentum */
 };
 
 /* Numbers whose five buffers of doubles fit a cache of 32 KiB together. */
@@ -76,6 +77,8 @@ struct inna_tensor {
 struct inna_settings {
     double lr, alpha, beta, weight_decay, initial_speed, sigma, eps;
     double grad_scale; /* the factor of the gradients */
+    double time_step;  /* of the momentum; lr if nothing sets it apart */
+    double decay_lr;   /* of weight decay that multiplies theta; likewise */
     int64_t flags;
 };
 

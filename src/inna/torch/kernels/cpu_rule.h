@@ -9,11 +9,11 @@
 
 struct NAMED(coefficients) {
     REAL lr, beta;     /* theta' = theta - lr (m + beta g) */
-    REAL keep, gain;   /* m' = keep m + gain g; keep = 1 - alpha lr, gain = lr (1 - alpha beta) */
+    REAL keep, gain;   /* m' = keep m + gain g; keep = 1 - alpha h, gain = h (1 - alpha beta), h = time_step */
     REAL sign;         /* of the gradient: -1 to maximise */
     REAL scale;        /* 1/grad_scale */
     REAL penalty;      /* g + penalty theta */
-    REAL shrinkage;    /* theta - shrinkage theta: lr weight_decay */
+    REAL shrinkage;    /* theta - shrinkage theta: decay_lr weight_decay */
     REAL pull;         /* m + pull theta: INNAprop's decay */
     REAL start;        /* m_0 = start g_0, at the first step */
     REAL sigma, news;  /* v' = sigma v + news g^2; news = 1 - sigma */
@@ -25,13 +25,13 @@ static ALWAYS_INLINE struct NAMED(coefficients) NAMED(coefficients)(const struct
     struct NAMED(coefficients) k;
     k.lr = (REAL)s->lr;
     k.beta = (REAL)s->beta;
-    k.keep = (REAL)(1 - s->alpha * s->lr);
-    k.gain = (REAL)(s->lr * (1 - s->alpha * s->beta));
+    k.keep = (REAL)(1 - s->alpha * s->time_step);
+    k.gain = (REAL)(s->time_step * (1 - s->alpha * s->beta));
     k.sign = s->flags & INNA_MAXIMIZE ? (REAL)-1 : (REAL)1;
     k.scale = (REAL)s->grad_scale;
     k.penalty = s->flags & (INNA_PROP | INNA_DECOUPLED) ? (REAL)0 : (REAL)s->weight_decay;
-    k.shrinkage = s->flags & (INNA_PROP | INNA_DECOUPLED) ? (REAL)(s->lr * s->weight_decay) : (REAL)0;
-    k.pull = s->flags & INNA_PROP && s->weight_decay != 0
+    k.shrinkage = s->flags & (INNA_PROP | INNA_DECOUPLED) ? (REAL)(s->decay_lr * s->weight_decay) : (REAL)0;
+    k.pull = s->flags & INNA_PROP && !(s->flags & INNA_APART) && s->weight_decay != 0
                  ? (REAL)(s->lr * s->weight_decay * (1 / s->beta - s->alpha))
                  : (REAL)0;
     k.start = s->flags & INNA_SPEED && step == 1 ? (REAL)speed_up : (REAL)0;

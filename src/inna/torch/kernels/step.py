@@ -81,7 +81,7 @@ def _step_compiled(lists: TensorLists, settings: Settings, grad_scale: Tensor | 
                 alpha,
                 beta,
                 found_inf,
-                *settings[3:],
+                *settings[3:9],
             )
 
 

@@ -95,7 +95,8 @@ def _products(share: GuardShare, indices: list[int]) -> Iterator[list[Tensor]]:
         if settings.maximize:
             grad = -grad
         if decays:
-            theta = theta.to(dtype)
+            # Autograd needs the values before the step.
+            theta = theta.to(dtype, copy=torch.is_grad_enabled())
             if compensation is not None:
                 theta = theta + compensation.to(dtype)
         if penalty:

@@ -10,8 +10,10 @@ import torch
 from torch import Tensor
 
 from inna import dynamics
+from inna.torch.kernels.step import step as step_fused
 from inna.torch.measures.guard import GuardShare, Products, measure
 from inna.torch.measures.scalars import as_number
+from inna.torch.paths import Path
 from inna.torch.shards import to_local_lists
 from inna.torch.steps.inertial import inna
 from inna.torch.tensor_lists import Operations, on_device
@@ -38,7 +40,7 @@ class GuardedGroup(NamedTuple):
     entries: dict[str, Any]
     """The group itself."""
     share: GuardShare
-    foreach: bool
+    path: Path
     time_step: float | Tensor
     moves: bool | Tensor
     """Whether it has gradients and its learning rate is not 0, ()."""
@@ -92,14 +94,13 @@ def _memory(group: GuardedGroup, loss: Any, *, host: bool) -> dynamics.GuardMemo
     if not host:
         kept = [value.clone() for value in kept]  # autograd needs the old values
     memory = dynamics.GuardMemory(*kept)
-    # A momentum that is older than its memory: its losses are taken to have been the present one.
-    older = memory.loss != memory.loss
-    memory = memory._replace(loss=_where(older, memory.weight * loss, memory.loss))
+    fresh = as_number(entries["guard_steps"], host=host) == 0
+    # With a weight before its first step, the momentum is older than the guard: its losses are taken to be the present.
+    memory = memory._replace(loss=_where(fresh, memory.weight * loss, memory.loss))
     if settings.initial_speed is None:
         return memory
     start = dynamics.initial_memory(loss, 0.0, settings.beta, settings.initial_speed)
-    # The weight is exactly 0 before the first step only, or where no gradient is remembered.
-    fresh = (as_number(entries["guard_steps"], host=host) == 0) & (memory.weight == 0)
+    fresh = fresh & (memory.weight == 0)
     return dynamics.GuardMemory(*(_where(fresh, *pair) for pair in zip(start, memory, strict=True)))
 
 
@@ -148,24 +149,18 @@ def _move(
         for name, value in new.items():
             operations(entries[name].copy_, torch.where(moves, value, entries[name].clone()))
         zero = torch.zeros_like(lr)
-        lr, h, rate = (torch.where(moves, value, zero) for value in (lr, torch.as_tensor(h).to(lr), cap))
+        lr, h, rate = (
+            torch.where(moves, value, zero) for value in (lr, torch.as_tensor(h, dtype=lr.dtype, device=lr.device), cap)
+        )
         lists.grads = [torch.where(on_device(grad.device, moves), grad, 0) for grad in lists.grads]
     operations.run()
-    inna(
-        lists,
-        lr=lr,
-        alpha=alpha,
-        beta=beta,
-        weight_decay=settings.weight_decay,
-        initial_speed=settings.initial_speed,
-        decoupled_weight_decay=settings.decoupled_weight_decay,
-        maximize=settings.maximize,
-        foreach=group.foreach,
-        capturable=entries["capturable"],
-        differentiable=entries["differentiable"],
-        time_step=h,
-        decay_lr=rate,
-    )
+    settings = settings._replace(lr=lr, time_step=h, decay_lr=rate if decay else None)
+    if group.path == "fused" and not torch.compiler.is_compiling():
+        step_fused(lists, settings)
+        return
+    rule = {name: value for name, value in settings._asdict().items() if name not in ("sigma", "eps")}
+    flags = {name: entries[name] for name in ("capturable", "differentiable")}
+    inna(lists, **rule, **flags, foreach=group.path != "single")
 
 
 def _with_new_momentum(group: GuardedGroup, average: Any, grad: Any) -> Any:

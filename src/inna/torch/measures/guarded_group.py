@@ -1,0 +1,136 @@
+"""A parameter group of the guarded INNA: its checks, its memory, its part in a step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inna import dynamics
+from inna.checks import check_range
+from inna.torch.measures.guard import GuardShare
+from inna.torch.measures.guarded_step import MEMORY, SCALARS, GuardedGroup
+from inna.torch.measures.scalars import as_scalar
+from inna.torch.paths import Path
+from inna.torch.tensor_lists import Settings, TensorLists
+
+__all__ = ["add_memory", "check_guard", "gather", "make_plain", "one_bound", "read_loss"]
+
+
+def check_guard(group: Mapping[str, Any]) -> None:
+    """Check the settings of a group that the guard and the time step have.
+
+    Raises:
+        ValueError: one is out of its range, or the guard excludes it.
+    """
+    h, bound = group.get("time_step"), group.get("loss_bound")
+    if h is not None:
+        check_range("time_step", h, minimum=0.0, exclusive=True)
+    for name, bounds in SCALARS.items():
+        if name in group:
+            value = group[name]
+            check_range(name, value.detach() if isinstance(value, Tensor) else value, **bounds)
+    if bound is None:
+        return
+    check_range("loss_bound", bound)
+    alpha, beta, lr = (
+        float(value.detach() if isinstance(value, Tensor) else value)
+        for value in (group["alpha"], group["beta"], group["lr"])
+    )
+    dynamics.check_weights(alpha, beta=beta, **({"lr": lr} if h is None else {"time_step": float(h)}))
+    speed = group["initial_speed"]
+    if speed is not None and speed < beta:
+        raise ValueError(
+            f"initial_speed must be >= beta with a loss_bound, got {speed!r} and beta={beta!r}: past gradients would "
+            "have negative weights"
+        )
+
+
+def one_bound(groups: Iterable[Mapping[str, Any]]) -> float | None:
+    """Return the ``loss_bound`` of all groups.
+
+    Raises:
+        ValueError: the groups differ in it, or guarded ones in ``maximize``.
+    """
+    groups = list(groups)
+    for name in ("loss_bound", "maximize")[: 1 if groups[0].get("loss_bound") is None else 2]:
+        values = [group.get(name) for group in groups]
+        if any(value != values[0] for value in values):
+            other = next(value for value in values if value != values[0])
+            raise ValueError(f"{name} must be the same in all groups, got {values[0]!r} and {other!r}")
+    bound = groups[0].get("loss_bound")
+    return None if bound is None else float(bound)
+
+
+def read_loss(loss: Any, *, differentiable: bool) -> Any:
+    """Return the loss as a number or a tensor of shape ().
+
+    Raises:
+        ValueError: there is none, or it is not one real number.
+    """
+    if loss is None:
+        raise ValueError(
+            "the guard needs the loss of the batch: call step(loss=loss), or return it from the closure, or give no "
+            "loss_bound"
+        )
+    if isinstance(loss, Tensor):
+        if loss.numel() == 1 and loss.is_floating_point():
+            return loss.reshape(()) if differentiable else loss.detach().reshape(())
+        raise ValueError(
+            f"loss must be a number or a tensor with one floating-point number, got {loss.dtype} of shape "
+            f"{tuple(loss.shape)}"
+        )
+    try:
+        return float(loss) if not isinstance(loss, (bool, str, bytes)) else float(None)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        raise ValueError(f"loss must be a number or a tensor with one floating-point number, got {loss!r}") from None
+
+
+def add_memory(group: dict[str, Any], *, older: bool) -> None:
+    """Give a group what it keeps of the guard, if it has not.
+
+    Args:
+        group: a group with its parameters.
+        older: whether there is a momentum already. Its weight is taken to be that of many steps.
+    """
+    device = group["params"][0].device
+    for name in SCALARS:
+        value = 0.0
+        if older and name == "guard_weight":
+            alpha, beta = float(group["alpha"]), float(group["beta"])
+            value = 1 / alpha - beta if alpha else 0.0
+        group[name] = as_scalar(group.get(name, value), device)
+
+
+def make_plain(group: dict[str, Any]) -> None:
+    """Turn the checked numbers of a group into Python's or scalar tensors."""
+    for name in ("loss_bound", "time_step"):
+        if group.get(name) is not None:
+            group[name] = float(group[name])
+    for name in SCALARS.keys() & group.keys():
+        group[name] = as_scalar(float(group[name]), torch.device("cpu"))
+
+
+def gather(group: dict[str, Any], lists: TensorLists, settings: Settings, path: Path, *, host: bool) -> GuardedGroup:
+    """Return a group's part in a step.
+
+    Args:
+        group: the group.
+        lists: its tensors with gradients, unscaled.
+        settings: its settings; an lr of 0 if it does not step.
+        path: the path of its step.
+        host: whether the host reads the inner products.
+    """
+    lr: Any = settings.lr
+    if not host:
+        device = group[MEMORY[0]].device
+        lr = torch.as_tensor(lr, dtype=torch.float64, device=device).reshape(())
+        settings = settings._replace(lr=lr)
+    moves = lr != 0 if lists.params else False
+    first: Any = []
+    if settings.initial_speed is not None:
+        first = [step.item() == 0 if host else step == 0 for step in lists.steps]
+    h = lr if settings.time_step is None else settings.time_step
+    return GuardedGroup(group, GuardShare(lists, first, settings), path, h, moves)
