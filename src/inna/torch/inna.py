@@ -39,8 +39,8 @@ class INNA(InertialOptimizer):
     of the weights, so weights may be loaded and settings changed at any time.
 
     With a ``loss_bound`` the step is guarded: it is shortened where it would take the average of the past batches'
-    linear models of the loss below the bound. Too large a learning rate then does no harm where the loss comes near its bound.
-    `step` needs the loss of the batch. See "The guarded step" in :doc:`/algorithm`.
+    linear models of the loss below the bound. Too large a learning rate then does no harm where the loss comes near its
+    bound. `step` needs the loss of the batch. See "The guarded step" in :doc:`/algorithm`.
 
     Args:
         params: tensors, named tensors or parameter groups, as for any ``torch.optim`` optimizer; real or complex.
@@ -254,11 +254,10 @@ class INNA(InertialOptimizer):
         if closure is not None:
             with torch.enable_grad():
                 value = closure()
-        bound = one_bound(self.param_groups)
-        if bound is None:
+        if all(group["loss_bound"] is None for group in self.param_groups):
             self._step_groups()
         else:
-            self._step_guarded(value if loss is None else loss, bound)
+            self._step_guarded(value if loss is None else loss)
         return value
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
@@ -272,7 +271,7 @@ class INNA(InertialOptimizer):
             RuntimeError: ``fused`` is True and a parameter has no kernel.
         """
         if isinstance(param_group, dict):
-            one_bound([*self.param_groups[:1], {**self.defaults, **param_group}])
+            self._check_one_bound([*self.param_groups[:1], {**self.defaults, **param_group}])
         super().add_param_group(param_group)
         group = self.param_groups[-1]
         del group["sum_over_ranks"]  # of the optimizer, not of a group: a state dict must not bring it along
@@ -284,6 +283,11 @@ class INNA(InertialOptimizer):
         for group in self.param_groups:
             group.pop("sum_over_ranks", None)
 
+    @staticmethod
+    def _check_one_bound(groups: list[dict[str, Any]]) -> None:
+        if any(group["loss_bound"] is not None for group in groups):
+            one_bound(groups)
+
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
         check_guard(group)
@@ -291,7 +295,7 @@ class INNA(InertialOptimizer):
     def _adapt(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         adapted = super()._adapt(state_dict)
         groups = adapted["param_groups"]
-        one_bound([{**self.defaults, **group} for group in groups])
+        self._check_one_bound([{**self.defaults, **group} for group in groups])
         for group in groups:
             make_plain(group)
         return adapted
@@ -329,7 +333,8 @@ class INNA(InertialOptimizer):
             group = {**group, "fused": False}
         return super()._choose_path(group, lists)
 
-    def _step_guarded(self, loss: Any, bound: float) -> None:
+    def _step_guarded(self, loss: Any) -> None:
+        bound = one_bound(self.param_groups)
         host = not any(map(self._keeps_tensors, self.param_groups))
         # torch.distributed.checkpoint creates the state by a step with lr = 0 and without a loss.
         idle = loss is None and all(bool(group["lr"] == 0) for group in self.param_groups)

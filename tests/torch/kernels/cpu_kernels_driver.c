@@ -23,7 +23,7 @@ static void step_on(int64_t size, int kind, int momentum_kind, int flags, int ka
     struct inna_tensor tensors[TENSORS];
     void *grads[TENSORS], *blocks[TENSORS][5];
     float steps[TENSORS] = {0};
-    const struct inna_settings settings = {.lr = 0.1, .alpha = 0.5, .beta = 0.3, .weight_decay = 0.01,
+    const struct inna_settings settings = {.lr = 0.1, .time_step = 0.1, .decay_lr = 0.1, .alpha = 0.5, .beta = 0.3, .weight_decay = 0.01,
                                            .initial_speed = 1, .sigma = 0.9, .eps = 1e-3, .grad_scale = 0.5,
                                            .flags = flags};
     for (int i = 0; i < TENSORS; i++) {
@@ -54,7 +54,7 @@ static const char *huge(void) {
     const int64_t size = ((int64_t)1 << 32) + 1000, seams[] = {(int64_t)1 << 31, (int64_t)1 << 32};
     float *const theta = reserved(size), *const grad = reserved(size), *const momentum = reserved(size);
     if (theta == NULL || grad == NULL || momentum == NULL) return "skipped: no address space for 2^32 numbers";
-    const struct inna_settings settings = {.lr = 0.5, .alpha = 0, .beta = 1};
+    const struct inna_settings settings = {.lr = 0.5, .time_step = 0.5, .decay_lr = 0.5, .alpha = 0, .beta = 1};
     float small_theta = 0, small_momentum = 0, small_grad = 1;
     const struct inna_tensor tensors[] = {
         {.theta = &small_theta, .momentum = &small_momentum, .size = 1, .kind = KIND_F32, .momentum_kind = KIND_F32},

@@ -162,7 +162,8 @@ class Table:
             found_inf: GradScaler's verdict.
         """
         if any(isinstance(settings[i], Tensor) for i in _MAY_BE_TENSORS):
-            settings = type(settings)(*(float(value) if isinstance(value, Tensor) else value for value in settings))
+            numbers: Any = (float(value) if isinstance(value, Tensor) else value for value in settings)
+            settings = settings._make(numbers)
         if (settings.lr == 0 and not settings.time_step) or (found_inf is not None and found_inf.item() != 0):
             return _nothing
         if settings != self._known or grad_scale is not None:

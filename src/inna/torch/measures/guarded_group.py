@@ -48,20 +48,20 @@ def check_guard(group: Mapping[str, Any]) -> None:
         )
 
 
-def one_bound(groups: Iterable[Mapping[str, Any]]) -> float | None:
-    """Return the ``loss_bound`` of all groups.
+def one_bound(groups: Iterable[Mapping[str, Any]]) -> float:
+    """Return the ``loss_bound`` of all groups, some of which are guarded.
 
     Raises:
-        ValueError: the groups differ in it, or guarded ones in ``maximize``.
+        ValueError: the groups differ in it or in ``maximize``.
     """
-    groups = list(groups)
-    for name in ("loss_bound", "maximize")[: 1 if groups[0].get("loss_bound") is None else 2]:
-        values = [group.get(name) for group in groups]
-        if any(value != values[0] for value in values):
-            other = next(value for value in values if value != values[0])
-            raise ValueError(f"{name} must be the same in all groups, got {values[0]!r} and {other!r}")
-    bound = groups[0].get("loss_bound")
-    return None if bound is None else float(bound)
+    first, *others = groups
+    for name in ("loss_bound", "maximize"):
+        for group in others:
+            if group[name] != first[name]:
+                raise ValueError(
+                    f"{name} must be the same in all groups of a guarded INNA, got {first[name]!r} and {group[name]!r}"
+                )
+    return float(first["loss_bound"])
 
 
 def read_loss(loss: Any, *, differentiable: bool) -> Any:
