@@ -12,6 +12,7 @@ from torch.optim.optimizer import ParamsT, _use_grad_for_differentiable
 from inna import dynamics
 from inna.checks import check_range
 from inna.docstrings import insert
+from inna.torch.kernels.plan import Plan, can_plan
 from inna.torch.measures.guarded_group import add_memory, check_guard, gather, make_plain, one_bound, read_loss
 from inna.torch.measures.guarded_step import GuardedGroup, take_step
 from inna.torch.optimizer import InertialOptimizer
@@ -339,15 +340,21 @@ class INNA(InertialOptimizer):
         # torch.distributed.checkpoint creates the state by a step with lr = 0 and without a loss.
         idle = loss is None and all(bool(group["lr"] == 0) for group in self.param_groups)
         given = None if idle else read_loss(loss, differentiable=self.param_groups[0]["differentiable"])
-        groups = [self._gather(group, host=host) for group in self.param_groups]
+        groups = [self._gather(i, group, host=host) for i, group in enumerate(self.param_groups)]
         if given is None:
             return
         sign = -1.0 if self.param_groups[0]["maximize"] else 1.0
         take_step(groups, sign * given, sign * bound, host=host, sum_over_ranks=self.defaults["sum_over_ranks"])
 
-    def _gather(self, group: dict[str, Any], *, host: bool) -> GuardedGroup:
+    def _gather(self, index: int, group: dict[str, Any], *, host: bool) -> GuardedGroup:
         """Gather the tensors of a group, with their gradients unscaled, and its settings."""
         lists = TensorLists()
+        plan = self._plans.get(index) if host else None
+        tensors = None if plan is None else plan.tensors(group, self.state)
+        if plan is not None and tensors is not None:
+            add_memory(group, older=True)
+            lists.params, lists.grads = tensors
+            return self._scaled(group, lists, "fused", plan, host=True)
         path = self._init_group(
             group,
             lists.params,
@@ -357,6 +364,13 @@ class INNA(InertialOptimizer):
             lists.compensations,
             lists.steps,
         )
+        if host and path == "fused" and lists.params and can_plan(lists):
+            plan = self._plans[index] = Plan(group, self.state, lists)
+        return self._scaled(group, lists, path, plan, host=host)
+
+    def _scaled(
+        self, group: dict[str, Any], lists: TensorLists, path: Path, plan: Plan | None, *, host: bool
+    ) -> GuardedGroup:
         settings = self._settings(group)
         if host and settings.time_step is None:
             dynamics.check_weights(float(settings.alpha), lr=float(settings.lr))
@@ -364,7 +378,7 @@ class INNA(InertialOptimizer):
         if any(value is not None for value in scaling):
             scaled = apply_scaling(lists, settings, *scaling, host=host, in_place=True)
             settings = settings._replace(lr=0.0) if scaled is None else scaled
-        return gather(group, lists, settings, path, host=host)
+        return gather(group, lists, settings, path, plan, host=host)
 
     def _update(self, lists: TensorLists, **settings: Any) -> None:
         inna(lists, **settings)

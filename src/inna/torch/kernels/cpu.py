@@ -22,7 +22,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from inna.torch.tensor_lists import Settings, TensorLists
 
-__all__ = ["KINDS", "LIBRARY", "LOG", "Table", "compiler_log", "instruction_sets", "library", "unavailable"]
+__all__ = ["KINDS", "LIBRARY", "LOG", "PRODUCTS", "Table", "compiler_log", "instruction_sets", "library", "unavailable"]
 
 LIBRARY = Path(__file__).with_name("cpu_kernels" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1"))
 LOG = LIBRARY.with_name("cpu_kernels.log")
@@ -31,6 +31,8 @@ LOG = LIBRARY.with_name("cpu_kernels.log")
 KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 # In `Settings`: lr, alpha, beta, time_step.
 _MAY_BE_TENSORS = (0, 1, 2, 9)
+PRODUCTS = 5
+"""The number of inner products that `Table.measure` returns."""
 _PROP, _MAXIMIZE, _DECOUPLED, _SPEED, _SCALED, _APART = 1, 2, 4, 8, 16, 32
 
 
@@ -68,12 +70,25 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         return None, f"the CPU kernels do not load: {error}"
     loaded.inna_step.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_int64]
     loaded.inna_step.restype = None
+    loaded.inna_measure.argtypes = [
+        c_void_p,
+        c_void_p,
+        c_int64,
+        c_void_p,
+        c_void_p,
+        c_int64,
+        c_void_p,
+        c_int64,
+        c_int64,
+    ]
+    loaded.inna_measure.restype = None
+    loaded.inna_chunks.argtypes = [c_void_p, c_int64]
     loaded.inna_convert.argtypes = [c_void_p, c_int64, c_void_p, c_int64, c_int64]
     loaded.inna_convert.restype = None
     loaded.inna_seam.argtypes = [c_int64, c_int64, c_int64]
     loaded.inna_level_name.argtypes = [c_int64]
     loaded.inna_level_name.restype = c_char_p
-    for function in (loaded.inna_seam, loaded.inna_best_level, loaded.inna_uses_openmp):
+    for function in (loaded.inna_seam, loaded.inna_chunks, loaded.inna_best_level, loaded.inna_uses_openmp):
         function.restype = c_int64
     return loaded, ""
 
@@ -135,6 +150,7 @@ class Table:
             row.kind, row.momentum_kind = KINDS[param.dtype.to_real()], KINDS[momentum.dtype.to_real()]
         self._settings = _Settings()
         self._known: Settings | None = None
+        self._partial: tuple[Any, int] | None = None  # room for the sums of chunks, and their number
         # Every step passes these.
         self._arguments = (self._rows, ctypes.byref(self._settings))
 
@@ -163,7 +179,7 @@ class Table:
         """
         if any(isinstance(settings[i], Tensor) for i in _MAY_BE_TENSORS):
             numbers: Any = (float(value) if isinstance(value, Tensor) else value for value in settings)
-            settings = settings._make(numbers)
+            settings = type(settings)(*numbers)
         if (settings.lr == 0 and not settings.time_step) or (found_inf is not None and found_inf.item() != 0):
             return _nothing
         if settings != self._known or grad_scale is not None:
@@ -172,6 +188,29 @@ class Table:
         rows, passed = self._arguments
         at = self._addresses.buffer_info()[0]
         return partial(self._library.inna_step, rows, at, self._count, passed, torch.get_num_threads(), self._level)
+
+    def measure(self, grads: list[int], settings: Settings) -> list[float]:
+        """The inner products of `inna.torch.measures.guard.Products`; those with theta are 0 without weight decay.
+
+        They do not depend on the number of threads or the instruction set.
+
+        Args:
+            grads: the addresses of the gradients.
+            settings: hyper-parameters, as numbers.
+        """
+        if settings != self._known:
+            self._set(settings, None)
+        if self._partial is None:
+            chunks = self._library.inna_chunks(self._rows, self._count)
+            self._partial = (c_double * (PRODUCTS * max(chunks, 1)))(), chunks
+        partial, chunks = self._partial
+        addresses, out = array("Q", grads), (c_double * PRODUCTS)()
+        at = addresses.buffer_info()[0]
+        rows, passed = self._arguments
+        self._library.inna_measure(
+            rows, at, self._count, passed, partial, chunks, out, torch.get_num_threads(), self._level
+        )
+        return list(out)
 
     def _set(self, settings: Settings, grad_scale: float | None) -> None:
         # An interrupt on the way must not leave settings that seem to be in place.

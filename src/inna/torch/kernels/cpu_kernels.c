@@ -63,6 +63,10 @@ enum { SHARE = 32768 };
 /* Threads meet at multiples of this many numbers, so that no two write into one cache line. */
 enum { SEAM = 64 };
 
+/* The inner products of a guarded step: |u|^2, <g, u>, <u, theta>, <g, theta>, |theta|^2 with u = m + beta g. They are
+   added in LANES at once, whatever the vector width, and in chunks of CHUNK numbers, whatever the threads. */
+enum { PRODUCTS = 5, LANES = 16, CHUNK = 16384 };
+
 struct inna_tensor {
     void *theta;
     void *momentum;
@@ -153,10 +157,34 @@ static ALWAYS_INLINE void share(const struct inna_tensor *tensors, void *const *
     }
 }
 
+/* The inner products of the chunks begin to end - 1 of all tensors, PRODUCTS each. */
+static ALWAYS_INLINE void chunks(const struct inna_tensor *tensors, void *const *grads, int64_t count,
+                                 const struct inna_settings *settings, int64_t begin, int64_t end, double *out) {
+    for (int64_t i = 0, first = 0; i < count && first < end; i++) {
+        const struct inna_tensor *const t = &tensors[i];
+        const int64_t here = (t->size + CHUNK - 1) / CHUNK;
+        const double step = t->step != NULL ? *t->step + 1 : 0;
+        for (int64_t j = begin > first ? begin - first : 0; j < here && first + j < end; j++) {
+            const int64_t from = j * CHUNK, to = t->size - from < CHUNK ? t->size : from + CHUNK;
+            double *const at = out + (first + j) * PRODUCTS;
+            if (t->kind == KIND_F64 || t->momentum_kind == KIND_F64)
+                products_double(t, grads[i], settings, step, from, to, at);
+            else
+                products_float(t, grads[i], settings, step, from, to, at);
+        }
+        first += here;
+    }
+}
+
 #define SHARE_FOR(name, attributes)                                                                                    \
     attributes static void share_##name(const struct inna_tensor *tensors, void *const *grads, int64_t count,          \
                                         const struct inna_settings *settings, int64_t begin, int64_t end) {            \
         share(tensors, grads, count, settings, begin, end);                                                            \
+    }                                                                                                                  \
+    attributes static void chunks_##name(const struct inna_tensor *tensors, void *const *grads, int64_t count,         \
+                                         const struct inna_settings *settings, int64_t begin, int64_t end,             \
+                                         double *out) {                                                                \
+        chunks(tensors, grads, count, settings, begin, end, out);                                                      \
     }
 
 SHARE_FOR(baseline, )
@@ -167,15 +195,18 @@ SHARE_FOR(avx512, AVX512)
 
 typedef void share_function(const struct inna_tensor *, void *const *, int64_t, const struct inna_settings *, int64_t,
                             int64_t);
+typedef void chunks_function(const struct inna_tensor *, void *const *, int64_t, const struct inna_settings *, int64_t,
+                             int64_t, double *);
 
 static const struct {
     const char *name;
     share_function *share;
+    chunks_function *chunks;
 } LEVELS[] = {
-    {"baseline", share_baseline},
+    {"baseline", share_baseline, chunks_baseline},
 #ifdef DISPATCHED
-    {"AVX2", share_avx2},
-    {"AVX-512", share_avx512},
+    {"AVX2", share_avx2, chunks_avx2},
+    {"AVX-512", share_avx512, chunks_avx512},
 #endif
 };
 
@@ -239,6 +270,37 @@ EXPORTED void inna_step(const struct inna_tensor *tensors, void *const *grads, i
 #else
     work(tensors, grads, count, settings, 0, total);
 #endif
+}
+
+/* The number of chunks of all tensors. */
+EXPORTED int64_t inna_chunks(const struct inna_tensor *tensors, int64_t count) {
+    int64_t total = 0;
+    for (int64_t i = 0; i < count; i++) total += (tensors[i].size + CHUNK - 1) / CHUNK;
+    return total;
+}
+
+/* Write the inner products of all tensors to out[0..PRODUCTS), those of weight decay only if there is one. `partial` has
+   room for PRODUCTS numbers for each of the `total` chunks. The other arguments are those of inna_step. */
+EXPORTED void inna_measure(const struct inna_tensor *tensors, void *const *grads, int64_t count,
+                           const struct inna_settings *settings, double *partial, int64_t total, double *out,
+                           int64_t threads, int64_t level) {
+    chunks_function *const work = LEVELS[level].chunks;
+    const int64_t shares = (total * CHUNK + SHARE - 1) / SHARE;
+#ifdef _OPENMP
+    if (threads > 1 && shares > 1) {
+#pragma omp parallel num_threads((int)threads)
+        {
+            const int64_t team = omp_get_num_threads(), used = shares < team ? shares : team, i = omp_get_thread_num();
+            if (i < used) work(tensors, grads, count, settings, total * i / used, total * (i + 1) / used, partial);
+        }
+    } else
+#endif
+        work(tensors, grads, count, settings, 0, total, partial);
+    for (int j = 0; j < PRODUCTS; j++) {
+        double sum = 0;
+        for (int64_t i = 0; i < total; i++) sum += partial[i * PRODUCTS + j];
+        out[j] = sum;
+    }
 }
 
 /* The conversions, for tests. */

@@ -226,6 +226,73 @@ static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grad
     }
 }
 
+/* Add LANES products each of u = m + beta g with itself and with g, and with `decays` of u, g and theta with theta. */
+static ALWAYS_INLINE void NAMED(lanes)(int64_t n, const REAL *theta, const REAL *held, const REAL *grad,
+                                       const REAL *momentum, struct NAMED(coefficients) k, int decays,
+                                       double sums[PRODUCTS][LANES]) {
+    VECTOR for (int64_t i = 0; i < n; i++) {
+        const REAL x = decays ? (held != NULL ? theta[i] + held[i] : theta[i]) : (REAL)0;
+        const REAL g = NAMED(plus)(grad[i] * k.sign, k.penalty, x);
+        const REAL u = NAMED(plus)(momentum[i], k.start, g) + k.beta * g;
+        const double wide_u = (double)u, wide_g = (double)g, wide_x = (double)x;
+        sums[0][i] += wide_u * wide_u;
+        sums[1][i] += wide_g * wide_u;
+        if (decays) {
+            sums[2][i] += wide_u * wide_x;
+            sums[3][i] += wide_g * wide_x;
+            sums[4][i] += wide_x * wide_x;
+        }
+    }
+}
+
+/* The products of the numbers begin to end - 1 of one tensor, at most CHUNK. The order of the sums is always the same. */
+static ALWAYS_INLINE void NAMED(products)(const struct inna_tensor *t, const void *grads, const struct inna_settings *s,
+                                          double step, int64_t begin, int64_t end, double *out) {
+    const int native = sizeof(REAL) == sizeof(float) ? KIND_F32 : KIND_F64;
+    const int kind = t->kind, momentum_kind = t->momentum_kind, decays = s->weight_decay != 0;
+    const struct NAMED(coefficients) k = NAMED(coefficients)(s, step);
+    REAL theta_buffer[BLOCK], grad_buffer[BLOCK], momentum_buffer[BLOCK], held_buffer[BLOCK];
+    double sums[PRODUCTS][LANES];
+    memset(sums, 0, sizeof sums);
+    const int64_t block = kind == native && momentum_kind == native ? end - begin : BLOCK;
+    for (int64_t at = begin; at < end; at += block) {
+        const int64_t n = end - at < block ? end - at : block;
+        const ptrdiff_t offset = (ptrdiff_t)at * BYTES[kind];
+        const char *const held_at = decays && t->compensation != NULL ? (const char *)t->compensation + offset : NULL;
+        const void *const theta_at = (const char *)t->theta + offset, *const grad_at = (const char *)grads + offset;
+        const void *const momentum_at = (const char *)t->momentum + (ptrdiff_t)at * BYTES[momentum_kind];
+        const REAL *theta = theta_at, *grad = grad_at, *momentum = momentum_at, *held = (const void *)held_at;
+        if (kind != native) {
+            if (decays) NAMED(load)(theta_buffer, theta_at, kind, n);
+            NAMED(load)(grad_buffer, grad_at, kind, n);
+            if (held_at != NULL) NAMED(load)(held_buffer, held_at, kind, n);
+            theta = theta_buffer, grad = grad_buffer, held = held_at != NULL ? held_buffer : NULL;
+        }
+        if (momentum_kind != native) {
+            NAMED(load)(momentum_buffer, momentum_at, momentum_kind, n);
+            momentum = momentum_buffer;
+        }
+        int64_t i = 0;
+        if (decays) {
+            for (; i + LANES <= n; i += LANES)
+                NAMED(lanes)(LANES, theta + i, held != NULL ? held + i : NULL, grad + i, momentum + i, k, 1, sums);
+            NAMED(lanes)(n - i, theta + i, held != NULL ? held + i : NULL, grad + i, momentum + i, k, 1, sums);
+        } else {
+            for (; i + LANES <= n; i += LANES) {
+                PREFETCH(grad + i);
+                PREFETCH(momentum + i);
+                NAMED(lanes)(LANES, NULL, NULL, grad + i, momentum + i, k, 0, sums);
+            }
+            NAMED(lanes)(n - i, NULL, NULL, grad + i, momentum + i, k, 0, sums);
+        }
+    }
+    for (int j = 0; j < PRODUCTS; j++) {
+        double total = 0;
+        for (int i = 0; i < LANES; i++) total += sums[j][i];
+        out[j] = total;
+    }
+}
+
 #undef NAMED
 #undef PASTE
 #undef PASTE_

@@ -78,6 +78,15 @@ class Plan:
         holds = self._look_alike(*still, *grads) and list(map(Tensor.data_ptr, still)) == self._places
         return (params, grads) if holds else None
 
+    def measure(
+        self,
+        grads: list[Tensor],  # any shapes
+        settings: Settings,
+    ) -> list[float]:
+        """The inner products of a guarded step, on the CPU."""
+        products: list[float] = self._table.measure(list(map(Tensor.data_ptr, grads)), settings)
+        return products
+
     def prepare(
         self,
         params: list[Tensor],  # any shapes

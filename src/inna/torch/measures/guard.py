@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from inna import dynamics
+from inna.torch.kernels.plan import Plan
 from inna.torch.measures.sums import add_up, by_mesh, one_order, pieces, real, total
 from inna.torch.shards import to_local
 from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype, on_device
@@ -25,6 +26,8 @@ class GuardShare(NamedTuple):
     first: list[bool] | list[Tensor]
     """Whether this is a parameter's first step, () each; empty without an initial speed."""
     settings: Settings
+    plan: Plan | None = None
+    """Of a fused step on the CPU, whose kernel takes the inner products of the plain tensors."""
 
 
 class Products(NamedTuple):
@@ -67,6 +70,10 @@ def measure(
     width = len(Products._fields)
     totals: dict[Any, list[list[Tensor]]] = defaultdict(lambda: [[] for _ in range(len(shares) * width + 1)])
     for position, share in enumerate(shares):
+        if share.plan is not None:
+            for i, number in enumerate(share.plan.measure(share.lists.grads, share.settings)):
+                totals[None][position * width + i].append(torch.tensor(number, dtype=torch.float64))
+            continue
         for mesh, copies, indices in by_mesh(share.lists.params):
             for found in _products(share, indices):
                 for i, value in enumerate(found):

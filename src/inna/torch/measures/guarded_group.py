@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inna import dynamics
 from inna.checks import check_range
+from inna.torch.kernels.plan import Plan
 from inna.torch.measures.guard import GuardShare
 from inna.torch.measures.guarded_step import MEMORY, SCALARS, GuardedGroup
 from inna.torch.measures.scalars import as_scalar
@@ -113,7 +114,9 @@ def make_plain(group: dict[str, Any]) -> None:
         group[name] = as_scalar(float(group[name]), torch.device("cpu"))
 
 
-def gather(group: dict[str, Any], lists: TensorLists, settings: Settings, path: Path, *, host: bool) -> GuardedGroup:
+def gather(
+    group: dict[str, Any], lists: TensorLists, settings: Settings, path: Path, plan: Plan | None, *, host: bool
+) -> GuardedGroup:
     """Return a group's part in a step.
 
     Args:
@@ -121,6 +124,7 @@ def gather(group: dict[str, Any], lists: TensorLists, settings: Settings, path: 
         lists: its tensors with gradients, unscaled.
         settings: its settings; an lr of 0 if it does not step.
         path: the path of its step.
+        plan: of a fused step, if all tensors are plain.
         host: whether the host reads the inner products.
     """
     lr: Any = settings.lr
@@ -130,7 +134,7 @@ def gather(group: dict[str, Any], lists: TensorLists, settings: Settings, path: 
         settings = settings._replace(lr=lr)
     moves = lr != 0 if lists.params else False
     first: Any = []
-    if settings.initial_speed is not None:
+    if settings.initial_speed is not None and plan is None:
         first = [step.item() == 0 if host else step == 0 for step in lists.steps]
     h = lr if settings.time_step is None else settings.time_step
-    return GuardedGroup(group, GuardShare(lists, first, settings), path, h, moves)
+    return GuardedGroup(group, GuardShare(lists, first, settings, plan), path, h, moves)

@@ -149,12 +149,14 @@ def _move(
         for name, value in new.items():
             operations(entries[name].copy_, torch.where(moves, value, entries[name].clone()))
         zero = torch.zeros_like(lr)
-        lr, h, rate = (
-            torch.where(moves, value, zero) for value in (lr, torch.as_tensor(h, dtype=lr.dtype, device=lr.device), cap)
-        )
+        h = torch.as_tensor(h, dtype=lr.dtype, device=lr.device)
+        lr, h, rate = (torch.where(moves, value, zero) for value in (lr, h, cap))
         lists.grads = [torch.where(on_device(grad.device, moves), grad, 0) for grad in lists.grads]
     operations.run()
     settings = settings._replace(lr=lr, time_step=h, decay_lr=rate if decay else None)
+    if share.plan is not None:
+        share.plan.prepare(lists.params, lists.grads, settings, None, None)()
+        return
     if group.path == "fused" and not torch.compiler.is_compiling():
         step_fused(lists, settings)
         return
