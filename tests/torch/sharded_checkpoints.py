@@ -18,6 +18,8 @@ from torch.distributed.checkpoint.state_dict import (
 from torch.distributed.device_mesh import init_device_mesh
 
 from inna.torch import INNA, INNAprop, INNApropLRFree
+from inna.torch.measures.free_step import SCALARS as FREE_SCALARS
+from inna.torch.measures.guarded_step import SCALARS as GUARD_SCALARS
 from sharded_training import SETTINGS, batch, loss, network, own_part, shard, whole
 
 CASES = {
@@ -26,6 +28,7 @@ CASES = {
     "INNA bfloat16": (INNA, {}, torch.bfloat16),
     "INNAprop": (INNAprop, {}, torch.float32),
     "INNAprop bfloat16": (INNAprop, {}, torch.bfloat16),
+    "INNA guarded": (INNA, {"lr": 0.5, "loss_bound": 0.0, "time_step": 0.2}, torch.float32),
     "INNAprop without a learning rate": (INNApropLRFree, {}, torch.float32),
     "INNAprop float64": (INNAprop, {"lr": torch.tensor(0.01)}, torch.float64),
 }
@@ -46,8 +49,12 @@ def make(case, seed=0):
 def train(model, optimizer, steps):
     for step in steps:
         x = batch(step, next(model.parameters()).dtype)
-        loss(model(own_part(x) if dist.is_initialized() else x)).backward()
-        optimizer.step()
+        value = loss(model(own_part(x) if dist.is_initialized() else x))
+        value.backward()
+        if optimizer.defaults.get("loss_bound") is None:
+            optimizer.step()
+        else:
+            optimizer.step(loss=value)
         optimizer.zero_grad()
 
 
@@ -57,7 +64,7 @@ def content(model, optimizer):
     found = {name: whole(param) for param, name in names.items()}
     for param, values in optimizer.state.items():
         found |= {f"{names[param]} {name}": whole(value) for name, value in values.items()}
-    for name in ("distance", "correlation", "average_weight"):
+    for name in (*FREE_SCALARS, *GUARD_SCALARS):
         if name in optimizer.param_groups[0]:
             found[name] = optimizer.param_groups[0][name].clone()
     return found

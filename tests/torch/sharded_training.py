@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 
 import pytest
@@ -27,6 +28,7 @@ PATHS = {
 SETTINGS = {
     INNA: {"lr": 0.05, "alpha": 0.6, "beta": 0.3, "weight_decay": 0.1, "initial_speed": 1.0},
     INNAprop: {"lr": 0.01, "alpha": 0.4, "beta": 0.5, "weight_decay": 0.1, "initial_speed": 1.0},
+    "guarded": {"lr": 1.5, "alpha": 0.6, "beta": 0.3, "initial_speed": 1.0, "loss_bound": 0.0},
     INNApropLRFree: {"lr": 1.0, "alpha": 0.4, "beta": 0.5, "weight_decay": 0.1, "initial_distance": 1e-3},
 }
 # Sizes that neither 2 nor 4 divide, and one that leaves ranks without a row.
@@ -338,7 +340,41 @@ def without_a_learning_rate(wrappings, shape=None):
             assert all(values == found[0] for values in found)
 
 
-def wrapped(model, wrapping, shape):
+def guarded(wrappings, shape=None):
+    """The guard's factor is that of one process, from sums over all shards and the mean of the losses."""
+    for wrapping in wrappings:
+        for path, decay in itertools.product(PATHS, ({}, {"weight_decay": 0.1}, {"decoupled_weight_decay": True})):
+            model, alone = network(), network()
+            model, split, options = wrapped(model, wrapping, shape, INNA)
+            settings = SETTINGS["guarded"] | {"weight_decay": 0.1 if decay else 0.0} | decay | PATHS[path]
+            one = INNA(two_groups(alone), **settings)
+            optimizer = options.pop("make", INNA)(two_groups(model), **settings, **options)
+            local = getattr(optimizer, "optim", optimizer)
+            lengths = []
+            for step in range(8):
+                for each, stepped, part in ((model, optimizer, split), (alone, one, False)):
+                    x = batch(step)
+                    outputs = each(own_part(x) if part else x)
+                    value = loss(outputs.full_tensor() if isinstance(outputs, DTensor) else outputs)
+                    value.backward()
+                    stepped.step(loss=value)
+                    stepped.zero_grad()
+                lengths.append([local.last_lr, one.last_lr])
+            ours, theirs = map(torch.tensor, zip(*lengths, strict=True))
+            torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-12)
+            assert (theirs < settings["lr"]).any()
+            torch.testing.assert_close(weights(model), weights(alone), rtol=1e-10, atol=1e-10)
+
+
+def two_groups(model):
+    """The weights, and the biases at half the learning rate."""
+    groups = [[], []]
+    for name, param in model.named_parameters():
+        groups["bias" in name].append(param)
+    return [{"params": groups[0]}, {"params": groups[1], "lr": SETTINGS["guarded"]["lr"] / 2}]
+
+
+def wrapped(model, wrapping, shape, kind=INNApropLRFree):
     """The model distributed, whether each rank takes its part of a batch, and what the optimizer needs."""
     if wrapping == "FSDP2":
         names = ("replicate", "shard")[-len(shape or (0,)) :]
@@ -361,7 +397,7 @@ def wrapped(model, wrapping, shape):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # torch's own
         from torch.distributed.optim import ZeroRedundancyOptimizer
-    return model, True, {"make": ZeroRedundancyOptimizer, "optimizer_class": INNApropLRFree, "sum_over_ranks": True}
+    return model, True, {"make": ZeroRedundancyOptimizer, "optimizer_class": kind, "sum_over_ranks": True}
 
 
 def scaled_gradients(paths):

@@ -76,6 +76,19 @@ def test_without_a_learning_rate_four_processes_find_the_distance_of_one(four):
     four.run(ranks.without_a_learning_rate, ("FSDP2",), (2, 2))
 
 
+def test_the_guard_of_two_processes_is_that_of_one(two):
+    two.run(ranks.guarded, WRAPPINGS)
+
+
+def test_the_guard_of_four_processes_is_that_of_one(four):
+    four.run(ranks.guarded, ("FSDP2",), (2, 2))
+
+
+@pytest.mark.slow
+def test_the_guard_of_four_processes_is_that_of_one_however_the_model_is_distributed(four):
+    four.run(ranks.guarded, WRAPPINGS)
+
+
 @pytest.mark.slow
 def test_without_a_learning_rate_four_processes_find_it_however_the_model_is_distributed(four):
     four.run(ranks.without_a_learning_rate, WRAPPINGS)

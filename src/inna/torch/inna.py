@@ -277,12 +277,17 @@ class INNA(InertialOptimizer):
         group = self.param_groups[-1]
         del group["sum_over_ranks"]  # of the optimizer, not of a group: a state dict must not bring it along
         if group["loss_bound"] is not None:
-            add_memory(group, older=False)
+            add_memory(group, self._device(), older=False)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         for group in self.param_groups:
             group.pop("sum_over_ranks", None)
+
+    def _device(self) -> torch.device:
+        """Return where the guard decides: on a rank of ZeroRedundancyOptimizer, groups may be empty."""
+        params = (param for group in self.param_groups for param in group["params"])
+        return next((param.device for param in params), torch.device("cpu"))
 
     @staticmethod
     def _check_one_bound(groups: list[dict[str, Any]]) -> None:
@@ -313,7 +318,7 @@ class INNA(InertialOptimizer):
     ) -> Path:
         if group["loss_bound"] is not None:
             older = any(not {"momentum", "psi"}.isdisjoint(self.state.get(param, ())) for param in group["params"])
-            add_memory(group, older=older)
+            add_memory(group, self._device(), older=older)
         return super()._init_group(group, params, grads, momentums, exp_avg_sqs, compensations, steps)
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
@@ -352,7 +357,7 @@ class INNA(InertialOptimizer):
         plan = self._plans.get(index) if host else None
         tensors = None if plan is None else plan.tensors(group, self.state)
         if plan is not None and tensors is not None:
-            add_memory(group, older=True)
+            add_memory(group, self._device(), older=True)
             lists.params, lists.grads = tensors
             return self._scaled(group, lists, "fused", plan, host=True)
         path = self._init_group(
@@ -364,6 +369,7 @@ class INNA(InertialOptimizer):
             lists.compensations,
             lists.steps,
         )
+        plan = None
         if host and path == "fused" and lists.params and can_plan(lists):
             plan = self._plans[index] = Plan(group, self.state, lists)
         return self._scaled(group, lists, path, plan, host=host)

@@ -43,6 +43,8 @@ class Products(NamedTuple):
     """<g, theta>, with weight decay."""
     theta_squared: Any
     """|theta|^2, with weight decay."""
+    present: Any
+    """Positive if a parameter has a gradient, on any rank."""
 
 
 def measure(
@@ -73,8 +75,10 @@ def measure(
         if share.plan is not None:
             for i, number in enumerate(share.plan.measure(share.lists.grads, share.settings)):
                 totals[None][position * width + i].append(torch.tensor(number, dtype=torch.float64))
+            totals[None][position * width + width - 1].append(torch.ones((), dtype=torch.float64))
             continue
         for mesh, copies, indices in by_mesh(share.lists.params):
+            totals[mesh][position * width + width - 1].append(torch.ones((), dtype=torch.float64))
             for found in _products(share, indices):
                 for i, value in enumerate(found):
                     totals[mesh][position * width + i].append(value / copies)

@@ -89,14 +89,14 @@ def read_loss(loss: Any, *, differentiable: bool) -> Any:
         raise ValueError(f"loss must be a number or a tensor with one floating-point number, got {loss!r}") from None
 
 
-def add_memory(group: dict[str, Any], *, older: bool) -> None:
+def add_memory(group: dict[str, Any], device: torch.device, *, older: bool) -> None:
     """Give a group what it keeps of the guard, if it has not.
 
     Args:
         group: a group with its parameters.
+        device: one for all groups, so that they can be added there.
         older: whether there is a momentum already. Its weight is taken to be that of many steps.
     """
-    device = group["params"][0].device
     for name in SCALARS:
         value = 0.0
         if older and name == "guard_weight":
@@ -132,7 +132,7 @@ def gather(
         device = group[MEMORY[0]].device
         lr = torch.as_tensor(lr, dtype=torch.float64, device=device).reshape(())
         settings = settings._replace(lr=lr)
-    moves = lr != 0 if lists.params else False
+    moves = lr != 0
     first: Any = []
     if settings.initial_speed is not None and plan is None:
         first = [step.item() == 0 if host else step == 0 for step in lists.steps]

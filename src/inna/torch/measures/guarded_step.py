@@ -43,7 +43,7 @@ class GuardedGroup(NamedTuple):
     path: Path
     time_step: float | Tensor
     moves: bool | Tensor
-    """Whether it has gradients and its learning rate is not 0, ()."""
+    """Whether its learning rate is not 0, (). In the end also whether any rank has a gradient for it."""
 
 
 def take_step(
@@ -72,6 +72,9 @@ def take_step(
         return
     width = len(Products._fields)
     products = [Products(*numbers[i : i + width]) for i in range(0, len(numbers), width)]
+    groups = [
+        group._replace(moves=group.moves & (found.present > 0)) for group, found in zip(groups, products, strict=True)
+    ]
     f = f + sum(_penalty(group, found) for group, found in zip(groups, products, strict=True))
     memories = [_memory(group, f, host=host) for group in groups]
     factor = dynamics.guard_factor(
