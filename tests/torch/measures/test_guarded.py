@@ -341,6 +341,44 @@ def test_low_precision_follows_single_precision(dtype, path):
     np.testing.assert_allclose(*sides, rtol=0, atol=0.1)
 
 
+@pytest.mark.parametrize("path", ["foreach", FUSED])
+@pytest.mark.parametrize(("shift", "tolerance"), [(0.0, 1e-5), (30.0, 1e-4)])
+def test_the_length_of_a_step_in_single_precision_over_2000_steps(path, shift, tolerance):
+    """Beside the textbook's memory in float64, of the gradients and weights that single precision has.
+
+    With a shift, weights are large beside their steps, and single precision rounds the weights themselves.
+    """
+    torch.manual_seed(0)
+    inputs = torch.randn(256, 8)
+    targets = 3 * torch.sin(inputs @ torch.randn(8, 1))
+    net = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.Tanh(), torch.nn.Linear(16, 1))
+    offset = [shift * torch.randn_like(param) for param in net.parameters()]
+    params = [(param.detach() + away).requires_grad_() for param, away in zip(net.parameters(), offset, strict=True)]
+    names = [name for name, _ in net.named_parameters()]
+    optimizer = INNA.lr_free(params, **FLAGS[path])
+    cap, h, alpha, beta = (optimizer.param_groups[0][name] for name in ("lr", "time_step", "alpha", "beta"))
+    momentum, phi, weight = 0.0, 0.0, 0.0
+    found, expected = [], []
+    for k in range(2000):
+        rows = slice(32 * (k % 8), 32 * (k % 8) + 32)
+        weights = {name: param - away for name, param, away in zip(names, params, offset, strict=True)}
+        value = (torch.func.functional_call(net, weights, inputs[rows]) - targets[rows]).square().mean()
+        grads = torch.autograd.grad(value, params)
+        for param, grad in zip(params, grads, strict=True):
+            param.grad = grad
+        theta, g = (torch.cat([each.detach().double().reshape(-1) for each in kind]) for kind in (params, grads))
+        f, u = value.item(), momentum + beta * g
+        gap = phi + torch.sum(momentum * theta).item() + beta * f
+        expected.append(min(cap, max(gap, 0.0) / (u @ u).item()))
+        c, keep = h * (1 - alpha * beta), 1 - alpha * h
+        momentum, weight = keep * momentum + c * g, keep * weight + c
+        phi = keep * phi + c * (f - (g @ theta).item())
+        optimizer.step(loss=value)
+        found.append(optimizer.last_lr)
+    assert np.mean(np.array(expected) < cap) > 0.1
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * cap)
+
+
 @pytest.mark.skipif(bool(cpu.unavailable()), reason="no kernels")
 @settings(max_examples=20)
 @given(

@@ -13,10 +13,10 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from inna.checks import check_range, did_you_mean
-from inna.dynamics import INNA_DEFAULTS, INNAPROP_DEFAULTS
+from inna.dynamics import INNA_DEFAULTS, INNA_LR_FREE_DEFAULTS, INNAPROP_DEFAULTS
 from inna.experiments.study.search_space import LEARNING_RATE, Dimension, learning_rate
 from inna.specifications import parse_settings
 
@@ -42,7 +42,8 @@ class Named:
 
     Its class, its label, the settings of its name, and the space that a search tunes.
 
-    ``lr`` is the factor of the step of an optimizer that has no learning rate to tune.
+    ``lr`` is the factor or the cap of the step of an optimizer that has no learning rate to tune, or the damping that
+    it is equal to. ``make`` is the class method that makes the optimizer.
     """
 
     target: str
@@ -50,7 +51,8 @@ class Named:
     settings: Mapping[str, Any]
     space: tuple[Dimension, ...]
     dampings: tuple[float, float] | None = None
-    lr: float | None = None
+    lr: float | Literal["alpha"] | None = None
+    make: str = ""
 
 
 _MOMENTUM = Dimension("momentum", 0.5, 0.99, "near one", default=0.9)
@@ -68,6 +70,15 @@ NAMED: Mapping[str, Named] = {
         {},
         (learning_rate(1e-3, 10.0), *_dampings(INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta)),
         (INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta),
+    ),
+    "inna-lr-free": Named(
+        "inna.torch:INNA",
+        "INNA lr-free",
+        {},
+        (),
+        (INNA_LR_FREE_DEFAULTS.alpha, INNA_LR_FREE_DEFAULTS.beta),
+        lr="alpha",
+        make="lr_free",
     ),
     "innaprop": Named(
         "inna.torch:INNAprop",
@@ -171,7 +182,8 @@ def parse_tuned(text: str) -> Tuned:
     """
     name, given = split(text)
     known = {each.name: each for each in (NAMED[name].space if name in NAMED else UNKNOWN_SPACE)}
-    lr, fixed, ranges = NAMED[name].lr if name in NAMED else None, {}, []
+    own = NAMED[name].lr if name in NAMED else None
+    lr, fixed, ranges = None if isinstance(own, str) else own, {}, []
     for key, value in given.items():
         low, dots, high = value.partition("..")
         if dots:
@@ -184,6 +196,10 @@ def parse_tuned(text: str) -> Tuned:
             lr = check_range(f"{text}: lr", _float(text, key, value), minimum=0.0, exclusive=True)
         else:
             fixed[key] = value
+    dampings = NAMED[name].dampings if name in NAMED else None
+    if own == "alpha" and lr is None and dampings is not None:
+        alpha = _float(text, "alpha", fixed.get("alpha", str(dampings[0])))
+        lr = check_range(f"{text}: alpha", alpha, minimum=0.0, exclusive=True)
     written = ",".join(f"{key}={value}" for key, value in fixed.items())
     return Tuned(f"{name}:{written}" if written else name, lr, tuple(ranges))
 

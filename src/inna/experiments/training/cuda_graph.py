@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inna.experiments.training.optimizers import takes_loss
+
 __all__ = ["GraphedEpochs", "graph_settings"]
 
 WARM_UP = (
@@ -61,6 +63,7 @@ class GraphedEpochs:
     ) -> None:
         device = inputs.device
         self.loss, self.optimizer, self.inputs, self.targets = loss, optimizer, inputs, targets
+        self.takes_loss = takes_loss(optimizer)
         self.batch_size = min(batch_size, len(inputs))
         self.whole, self.rest = divmod(len(inputs), self.batch_size)
         iterations = self.whole + bool(self.rest)
@@ -113,6 +116,10 @@ class GraphedEpochs:
         self.optimizer.zero_grad(set_to_none=True)
         loss = self.loss(self.inputs[rows], self.targets[rows])
         loss.backward()
-        self.optimizer.step()
+        if self.takes_loss:
+            step: Any = self.optimizer.step
+            step(loss=loss.detach())
+        else:
+            self.optimizer.step()
         self.losses.index_copy_(0, self.count, loss.detach().reshape(1).to(self.losses.dtype))
         self.count += 1

@@ -75,6 +75,7 @@ class Training:
         with self._code_of("optimizer"):
             self.optimizer = optimizers.build(run, self.network, recorded or {})
             self.closure = optimizers.closure_needed(self.optimizer)
+            self.takes_loss = optimizers.takes_loss(self.optimizer)
         self.graphed = None if recorded is None else self._graphed()
         self.decay = factor_of(run, task.train)
         self.iteration = 0
@@ -197,8 +198,12 @@ class Training:
         if self.closure:
             self.optimizer.step(backward)  # type: ignore[arg-type]
         else:
-            backward()
-            self.optimizer.step()
+            loss = backward()
+            if self.takes_loss:
+                step: Any = self.optimizer.step
+                step(loss=loss.detach())
+            else:
+                self.optimizer.step()
         self.iteration += 1
 
     def _code_of(self, part: str) -> ExitGuard:

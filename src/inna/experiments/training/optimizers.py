@@ -34,6 +34,7 @@ __all__ = [
     "default_lr",
     "names",
     "parse",
+    "takes_loss",
 ]
 
 
@@ -121,7 +122,7 @@ def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyT
     kind = class_of(run)
     if run.optimizer_source and run.optimizer_source != fingerprint_class(kind):
         raise ValueError(f"{run.optimizer} is not the optimizer of the run: its code was changed")
-    optimizer: Callable[..., torch.optim.Optimizer] = kind
+    optimizer: Callable[..., torch.optim.Optimizer] = getattr(kind, named.make) if named and named.make else kind
     return optimizer(network.parameters(), lr=run.lr, **settings)
 
 
@@ -250,3 +251,8 @@ def closure_needed(optimizer: torch.optim.Optimizer) -> bool:
     """Return whether ``step`` requires a closure, as L-BFGS does."""
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
+
+
+def takes_loss(optimizer: torch.optim.Optimizer) -> bool:
+    """Return whether ``step`` takes the loss of the batch, ``step(loss=loss)``, as a guarded INNA's does."""
+    return "loss" in inspect.signature(type(optimizer).step).parameters
