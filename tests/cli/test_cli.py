@@ -236,7 +236,7 @@ QUICKLY_REFUSED = [
     (["compare", "--dataset", "digits", "--task", "a.py:b"], "not both"),
     (["compare", "--task", "a.py"], "my_task.py:make_task"),
     (["compare", "--task", "nowhere.py:make"], "no such file"),
-    (["compare", "--optimizer", "nonsense"], "there are inna, innaprop, innaprop-lr-free, sgd"),
+    (["compare", "--optimizer", "nonsense"], "there are inna, inna-lr-free, innaprop, innaprop-lr-free, sgd"),
     (["compare", "--optimizer", "inna:gamma=1"], "it has alpha, beta"),
     (["compare", "--epochs", "-1"], "epochs must be a whole number >= 1, got -1"),
     (["compare", "--epochs", "many"], "--epochs"),

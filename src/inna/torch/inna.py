@@ -210,16 +210,19 @@ class INNA(InertialOptimizer):
 
     @property
     def guarded_share(self) -> float:
-        """The share of the steps that the guard has shortened; reading it waits for the device."""
+        """The share of the steps that the guard has shortened.
+
+        Reading it waits for the device.
+        """
         group = self.param_groups[0]
         steps = float(group.get("guard_steps", 0.0))
         return float(group["guard_cuts"]) / steps if steps else 0.0
 
     @property
     def last_lr(self) -> float:
-        """The learning rate of the last step, after the guard; reading it waits for the device.
+        """The learning rate of the last step, after the guard.
 
-        That of the first group. Without a guard, its current lr.
+        That of the first group; reading it waits for the device. Without a guard, its current lr.
         """
         group = self.param_groups[0]
         lr = group["lr"] if group["loss_bound"] is None else group.get("guard_lr", 0.0)
@@ -275,17 +278,14 @@ class INNA(InertialOptimizer):
             self._check_one_bound([*self.param_groups[:1], {**self.defaults, **param_group}])
         super().add_param_group(param_group)
         group = self.param_groups[-1]
-        del group["sum_over_ranks"]  # of the optimizer, not of a group: a state dict must not bring it along
         if group["loss_bound"] is not None:
             add_memory(group, self._device(), older=False)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        for group in self.param_groups:
-            group.pop("sum_over_ranks", None)
-
     def _device(self) -> torch.device:
-        """Return where the guard decides: on a rank of ZeroRedundancyOptimizer, groups may be empty."""
+        """Return where the guard decides.
+
+        On a rank of ZeroRedundancyOptimizer, groups may be empty.
+        """
         params = (param for group in self.param_groups for param in group["params"])
         return next((param.device for param in params), torch.device("cpu"))
 
@@ -349,6 +349,7 @@ class INNA(InertialOptimizer):
         if given is None:
             return
         sign = -1.0 if self.param_groups[0]["maximize"] else 1.0
+        # Not the group's: a state dict would bring that along.
         take_step(groups, sign * given, sign * bound, host=host, sum_over_ranks=self.defaults["sum_over_ranks"])
 
     def _gather(self, index: int, group: dict[str, Any], *, host: bool) -> GuardedGroup:

@@ -96,7 +96,7 @@ def test_default_step_sizes_are_the_classes_own():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("nonsense", "there is no optimizer 'nonsense'; there are inna, innaprop, innaprop-lr-free, sgd"),
+        ("nonsense", "there is no optimizer 'nonsense'; there are inna, inna-lr-free, innaprop, innaprop-lr-free, sgd"),
         ("inna:gamma=1", "inna has no setting 'gamma'; it has alpha, beta"),
         ("inna:alpha", "settings are written name=value"),
         ("inna:alpha=", "name=value"),

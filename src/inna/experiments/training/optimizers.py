@@ -254,5 +254,8 @@ def closure_needed(optimizer: torch.optim.Optimizer) -> bool:
 
 
 def takes_loss(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether ``step`` takes the loss of the batch, ``step(loss=loss)``, as a guarded INNA's does."""
+    """Return whether ``step`` takes the loss of the batch as ``loss``.
+
+    As that of a guarded INNA does.
+    """
     return "loss" in inspect.signature(type(optimizer).step).parameters

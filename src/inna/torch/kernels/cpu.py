@@ -190,7 +190,9 @@ class Table:
         return partial(self._library.inna_step, rows, at, self._count, passed, torch.get_num_threads(), self._level)
 
     def measure(self, grads: list[int], settings: Settings) -> list[float]:
-        """The inner products of `inna.torch.measures.guard.Products`; those with theta are 0 without weight decay.
+        """The inner products of `inna.torch.measures.guard.Products`.
+
+        Those with theta are 0 without weight decay.
 
         They do not depend on the number of threads or the instruction set.
 

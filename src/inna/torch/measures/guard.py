@@ -31,7 +31,10 @@ class GuardShare(NamedTuple):
 
 
 class Products(NamedTuple):
-    """The inner products of one group, () each. u = m + beta g, and g contains an L2 penalty."""
+    """The inner products of one group, () each.
+
+    u is m + beta g, and g contains an L2 penalty.
+    """
 
     norm_squared: Any
     """|u|^2."""
@@ -120,7 +123,10 @@ def _products(share: GuardShare, indices: list[int]) -> Iterator[list[Tensor]]:
 
 
 def _rows(share: GuardShare, indices: list[int], *, decays: bool) -> Iterator[list[Any]]:
-    """Yield m, g, theta and theta's rounding error of each parameter, flat; the last two with weight decay only."""
+    """Yield m, g, theta and theta's rounding error of each parameter, flat.
+
+    The last two with weight decay only.
+    """
     lists, settings = share.lists, share.settings
     for i in indices:
         param, grad, momentum = (to_local(tensors[i]) for tensors in (lists.params, lists.grads, lists.momentums))

@@ -1,4 +1,7 @@
-"""A parameter group of the guarded INNA: its checks, its memory, its part in a step."""
+"""A parameter group of the guarded INNA.
+
+Its checks, its memory, its part in a step.
+"""
 
 from __future__ import annotations
 

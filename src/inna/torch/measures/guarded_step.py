@@ -91,7 +91,10 @@ def _penalty(group: GuardedGroup, found: Products) -> Any:
 
 
 def _memory(group: GuardedGroup, loss: Any, *, host: bool) -> dynamics.GuardMemory:
-    """The memory of a group before the step; before its first step that of the initial velocity."""
+    """The memory of a group before the step.
+
+    Before its first step, that of the initial velocity.
+    """
     settings, entries = group.share.settings, group.entries
     kept = [as_number(entries[name], host=host) for name in MEMORY]
     if not host:

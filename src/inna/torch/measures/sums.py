@@ -24,7 +24,9 @@ ROW = 2**14
 
 
 def add_up(totals: Mapping[Any, list[list[Tensor]]], device: torch.device, *, sum_over_ranks: bool) -> Tensor:
-    """Add up the terms of each sum, and the sums of all ranks, (number of sums,) in float64.
+    """Add up the terms of each sum, and the sums of all ranks.
+
+    The result is (number of sums,), in float64.
 
     Shards of DTensors are added over their mesh in one all-reduce for each of its dimensions.
 
@@ -70,7 +72,9 @@ def by_mesh(tensors: Sequence[Tensor]) -> Iterator[tuple[Any, int, list[int]]]:
 
 
 def pieces(rows: Iterable[list[Any]]) -> Iterator[list[Any]]:
-    """Yield tensors in pieces that fit the cache; those of small parameters come together.
+    """Yield tensors in pieces that fit the cache.
+
+    Those of small parameters come together.
 
     Args:
         rows: the tensors of one parameter, flat, with one number of entries, or None.
