@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import gc
 import json
 import os
@@ -81,6 +82,8 @@ TARGETS: dict[str, list[tuple[str, str, float, tuple[str, ...]]]] = {
         ("INNA foreach", REFERENCE, 1.8, LARGE),
         ("INNA fused", REFERENCE, 0.35, ("lenet",)),
         ("INNAprop fused", REFERENCE, 1.05, LARGE),
+        ("INNA guarded fused", REFERENCE, 1.25, LARGE),
+        ("INNA guarded foreach", REFERENCE, 2.2, LARGE),
     ],
     "cuda": [
         ("INNA fused", REFERENCE, 0.78, ("gpt2",)),
@@ -121,6 +124,9 @@ class Sides:
         self._shared: dict[tuple[int, bool], torch.Tensor] = {}
         self._add_inna(INNA, "INNA", compiled)
         self._add_inna(INNAprop, "INNAprop", compiled)
+        self._add_guarded("foreach", {"foreach": True})
+        if device == "cpu":
+            self._add_guarded("fused", {"fused": True})
         self._add("ψ form", Psi(self._parameters(shapes, device)), share=False)
         for kind, flags in (("fused", {"fused": True}), ("default", {})):
             momentum = {"lr": 1e-3, "momentum": 0.95, **flags}
@@ -154,11 +160,16 @@ class Sides:
                 optimizer = cls(self.params, foreach=True if path else None)
                 self._add(f"{name} {path}compiled", optimizer, torch.compile(optimizer.step))
 
+    def _add_guarded(self, implementation: str, flags: dict[str, Any]) -> None:
+        optimizer = INNA(self.params, loss_bound=0.0, **flags)
+        self._add(f"INNA guarded {implementation}", optimizer, step=functools.partial(optimizer.step, loss=1.0))
+
     def _add(
         self, name: str, optimizer: torch.optim.Optimizer, step: Callable[[], Any] | None = None, share: bool = True
     ) -> None:
+        step = step or optimizer.step
         try:
-            optimizer.step()
+            step()
         except RuntimeError as error:
             warnings.warn(f"{name} is skipped: {error}", stacklevel=2)
             return
@@ -175,7 +186,7 @@ class Sides:
                     # Shared mean squares stay positive and shared momentums bounded.
                     positive = key in ("exp_avg_sq", "sum")
                     state[key] = self._shared.setdefault((id(param), positive), value)
-        self.steps[name] = step or optimizer.step
+        self.steps[name] = step
 
     def _references(self, params: list[torch.Tensor], grads: list[torch.Tensor], device: str) -> None:
         self.steps["p.add_(g), times 5/3"] = lambda: torch._foreach_add_(params, grads, alpha=1e-9)

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from inna import dynamics
+from inna.torch.blocks import BLOCK
 from inna.torch.kernels.plan import Plan
-from inna.torch.measures.sums import add_up, by_mesh, one_order, pieces, real, total
+from inna.torch.measures.sums import add_up, by_mesh, can_reuse, one_order, pieces, real, total
 from inna.torch.shards import to_local
 from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype, on_device
 
@@ -102,6 +103,7 @@ def _products(share: GuardShare, indices: list[int]) -> Iterator[list[Tensor]]:
     settings = share.settings
     decays = bool(settings.weight_decay)
     penalty = 0.0 if settings.decoupled_weight_decay else settings.weight_decay
+    rooms: list[Tensor] = []
     for momentum, grad, theta, compensation in pieces(_rows(share, indices, decays=decays)):
         dtype = coefficient_dtype(grad)
         dtype = torch.promote_types(dtype, momentum.dtype)
@@ -115,11 +117,18 @@ def _products(share: GuardShare, indices: list[int]) -> Iterator[list[Tensor]]:
                 theta = theta + compensation.to(dtype)
         if penalty:
             grad = grad + penalty * theta
-        average = momentum + on_device(grad.device, settings.beta) * grad
+        beta = on_device(grad.device, settings.beta)
+        if isinstance(beta, Tensor) or not can_reuse(grad):
+            average, product = momentum + beta * grad, None
+        else:
+            # A number is applied in the same pass, and fresh memory for each piece would take longer than the sums.
+            rooms = rooms or [torch.empty(BLOCK, dtype=torch.float64) for _ in range(2)]
+            average, product = (room.view(dtype)[: grad.numel()] for room in rooms)
+            torch.add(momentum, grad, alpha=beta, out=average)
         pairs = [(average, average), (grad, average)]
         if decays:
             pairs += [(average, theta), (grad, theta), (theta, theta)]
-        yield [total(a * b) for a, b in pairs]
+        yield [total(torch.mul(a, b, out=product)) for a, b in pairs]
 
 
 def _rows(share: GuardShare, indices: list[int], *, decays: bool) -> Iterator[list[Any]]:
