@@ -74,7 +74,7 @@ FLOOR = "floor (C loop)"
 # numerator, denominator, upper limit (lower limit if negative), shapes
 TARGETS: dict[str, list[tuple[str, str, float, tuple[str, ...]]]] = {
     "cpu": [
-        ("INNA fused", REFERENCE, 0.66, LARGE),
+        ("INNA fused", REFERENCE, 0.75, LARGE),  # 5 of its 7 streams, and 5 %
         ("INNA fused", FLOOR, 1.10, LARGE),
         ("INNA fused", "SGD momentum fused", 1.0, LARGE),
         ("ψ form", "INNA fused", -8.0, ("one",)),
