@@ -56,3 +56,12 @@ print(json.dumps([status, opened]))
     assert names.index("curves-training-loss") < names.index("figure-1-recovered") < names.index("figure-3")
     assert {"report.html", "reproduction.html", "figures"} <= {path.name for path in folder.iterdir()}
     assert opened == dict.fromkeys(kept | {"rows.jsonl"}, 1)  # looked for, too
+
+
+def test_show_opens_the_last_page(folder, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    assert run(["report", str(folder), "--show"]) == 0
+    assert opened == [(folder / "reproduction.html").as_uri()]
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
+    assert run(["report", str(folder), "--show"]) == 1

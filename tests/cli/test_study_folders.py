@@ -96,3 +96,34 @@ def test_tasks_of_two_modules_have_two_folders(capsys, tmp_path, monkeypatch):
         folder = f"runs/pkgfolders.{name}-make"
         assert f"results in {folder}\n" in compare(capsys, "--epochs", "1", task=f"pkgfolders.{name}:make")
     assert {path.name for path in Path("runs").iterdir()} == {"pkgfolders.a-make", "pkgfolders.b-make"}
+
+
+def test_a_dry_run_lists_the_runs_and_writes_nothing(capsys, tmp_path, monkeypatch):
+    arguments = ["--optimizer", "inna", "--optimizer", "sgd:lr=.1", "--grid", "0.1", "--schedules", "0"]
+    arguments += ["--epochs", "2", "--tuning-epochs", "1", "--seeds", "1", "--out", str(tmp_path / "out")]
+    assert run(["compare", "--dry-run", *arguments]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "0 runs done, 4 to do, 6 epochs. Estimate, from a few iterations of each optimizer here:" in shown
+    assert not (tmp_path / "out").exists()
+    monkeypatch.setenv("INNA_DATA", str(tmp_path / "nothing"))
+    assert run(["compare", "--dry-run", "--dataset", "mnist"]) == 0
+    assert "mnist is not here. Without --dry-run it is downloaded (12 MB)." in capsys.readouterr().out
+
+
+def test_show_opens_the_page_that_was_written(tmp_path, monkeypatch):
+    opened = []
+    monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or True)
+    arguments = [
+        "--optimizer",
+        "sgd:lr=.1",
+        "--schedules",
+        "0",
+        "--epochs",
+        "1",
+        "--tuning-epochs",
+        "1",
+        "--seeds",
+        "1",
+    ]
+    assert run(["compare", *arguments, "--out", str(tmp_path), "--show"]) == 0
+    assert opened == [(tmp_path / "report.html").as_uri()]

@@ -24,7 +24,8 @@ from inna.cli.options import (
     default_folder,
     folder_for,
 )
-from inna.cli.run_study import conclude, run_study
+from inna.cli.run_study import DryRun, Show, conclude, missing_data, print_plan, run_study
+from inna.experiments.formatting import print_line
 from inna.experiments.study.optimizer_names import DEFAULT_OPTIMIZERS
 from inna.experiments.study.options import ComputeOptions
 from inna.experiments.sweep.options import SweepOptions
@@ -52,6 +53,8 @@ def compare(
             "another study]"
         ),
     ] = None,
+    dry_run: DryRun = False,
+    show: Show = False,
     task: Task = TaskOptions(),
     data: DataFolder = DataFolderOptions(),
     protocol: Protocol = ProtocolArguments(),
@@ -65,6 +68,7 @@ def compare(
     Each optimizer's learning rate (γ) and schedule are chosen by the training loss after the tuning epochs, without
     test data. Runs that the folder contains are not repeated.
     """
+    console = Console()
     with checking():
         optimizers = optimizer or DEFAULT_OPTIMIZERS
         name = task.name
@@ -75,6 +79,9 @@ def compare(
         from inna.experiments.comparison import make_study
 
         data.use()
+        if dry_run and (missing := missing_data(name)):
+            print_line(console, missing)
+            return 0
         study = make_study(
             name,
             optimizers,
@@ -83,7 +90,9 @@ def compare(
             **vars(protocol),
             **vars(compute),
         )
-    console = Console()
     folder = out or folder_for(study, default_folder(name, task.network), console)
+    if dry_run:
+        print_plan(study, folder, console, sweep)
+        return 0
     pages, failures = run_study(study, folder, console, sweep)
-    return conclude(console, pages, failures)
+    return conclude(console, pages, failures, show=show)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import webbrowser
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from inna.cli.options import OUTPUT, arguments, checking, listed
+from inna.cli.run_study import Show, open_pages
 from inna.dynamics import INNA_DEFAULTS
 from inna.experiments.formatting import print_line
 
@@ -64,7 +64,7 @@ def landscape(
         bool,
         Parameter(help="Write playground.html instead, a page with sliders that runs the optimizers in the browser."),
     ] = False,
-    show: Annotated[bool, Parameter(help="Open the page in the browser.")] = False,
+    show: Show = False,
     out: Annotated[
         Path | None, OUTPUT, Parameter(help="Folder of the files. [default: runs/landscape-OBJECTIVE]")
     ] = None,
@@ -114,7 +114,7 @@ def landscape(
     if interactive:
         page = write_playground(folder / "playground.html", opening)
         print_line(console, f"html: {page}")
-        return _open([page], show)
+        return _conclude([page], show)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("iterations", total=total)
         paths = follow(scene, optimizers, origin, total, q=q, on_progress=lambda done: bar.update(task, completed=done))
@@ -124,11 +124,10 @@ def landscape(
     files = write_picture(picture, folder, wanted, arguments())
     for path in files:
         print_line(console, f"{path.suffix[1:]}: {path}")
-    return _open([path for path in files if path.suffix == ".html"], show)
+    return _conclude([path for path in files if path.suffix == ".html"], show)
 
 
-def _open(pages: Sequence[Path], wanted: bool) -> int:
-    """Open the pages if ``wanted``; return the exit status."""
-    if wanted and not all(webbrowser.open(page.resolve().as_uri()) for page in pages):
-        raise RuntimeError("no browser could be started; open the file by hand")
+def _conclude(pages: Sequence[Path], show: bool) -> int:
+    if show:
+        open_pages(pages)
     return 0

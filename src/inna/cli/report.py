@@ -9,6 +9,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from inna.cli.options import checking, listed
+from inna.cli.run_study import Show, open_pages
 from inna.experiments.formatting import print_line
 
 __all__ = ["report"]
@@ -23,6 +24,7 @@ def report(
         listed(str, blanks=False),  # so that FOLDER may follow
         Parameter(help="Also write the figures into FOLDER/figures: png, svg or png,svg. [default: none]"),
     ] = (),
+    show: Show = False,
 ) -> int:
     """Write report.html from the results of a folder and print the table.
 
@@ -55,4 +57,6 @@ def report(
         print_line(console, f"report: {page}")
     for path in write_pictures(chosen_figures, folder / FIGURES, formats) if formats else ():
         print_line(console, f"figure: {path}")
+    if show:
+        open_pages(pages[-1:])
     return 0

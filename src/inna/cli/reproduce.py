@@ -21,7 +21,7 @@ from inna.cli.options import (
     checking,
     default_folder,
 )
-from inna.cli.run_study import conclude, run_study
+from inna.cli.run_study import DryRun, Show, conclude, print_plan, run_study
 from inna.experiments.formatting import print_line
 from inna.experiments.study.options import DeviceOptions
 from inna.experiments.sweep.options import SweepOptions
@@ -53,9 +53,8 @@ def reproduce(
         ),
     ] = "quick",
     compute: Annotated[DeviceArguments, Parameter(name="*")] = DeviceArguments(),
-    dry_run: Annotated[
-        bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
-    ] = False,
+    dry_run: DryRun = False,
+    show: Show = False,
     out: Annotated[
         Path | None,
         OUTPUT,
@@ -78,7 +77,6 @@ def reproduce(
     console = Console()
     with checking():
         sweep.check()
-        from inna.experiments.rows.row_files import read_rows
         from inna.paper.protocol import FIGURES
         from inna.paper.runs import described, study_of
 
@@ -97,24 +95,7 @@ def reproduce(
         if "fig1" in figures:
             print_line(console, "fig1: six descents of 88,000 iterations on the toy function, a few seconds")
         if study is not None:
-            from inna.experiments.sweep.forecast import forecast, print_forecast
-            from inna.experiments.tasks.load import load_task
-            from inna.experiments.tasks.local_files import missing_files
-
-            rows = read_rows(folder, on_damage=lambda text: print_line(console, text)) if folder.is_dir() else {}
-            at_once = sweep.processes(study.device)
-            if missing := missing_files(study.dataset):
-                print_forecast(forecast(study, rows, None, at_once), study, folder, at_once, console)
-                size = sum(file.size for file in missing) / 1e6
-                print_line(
-                    console,
-                    f"No estimate of the time: {task.name} is not here. Without --dry-run it is downloaded "
-                    f"({size:.0f} MB).",
-                )
-                return 0
-            with console.status("timing a few iterations of each optimizer", spinner="line"):
-                estimate = forecast(study, rows, load_task(study.dataset, model=study.model)[0], at_once)
-            print_forecast(estimate, study, folder, at_once, console)
+            print_plan(study, folder, console, sweep)
         return 0
     if "fig1" in figures:
         from inna.paper.descents import descend
@@ -135,4 +116,4 @@ def reproduce(
     if pages or "fig1" in figures:
         print_line(console, "Writing reproduction.html.")
         pages.append(write_reproduction(folder))
-    return conclude(console, pages, failures)
+    return conclude(console, pages, failures, show=show)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+from cyclopts import Parameter
 from rich.console import Console
 
 from inna.experiments.formatting import count, print_line
@@ -16,7 +18,12 @@ if TYPE_CHECKING:
     from inna.experiments.sweep.options import SweepOptions
     from inna.experiments.sweep.sweep import Failure
 
-__all__ = ["conclude", "run_study"]
+__all__ = ["DryRun", "Show", "conclude", "missing_data", "open_pages", "print_plan", "run_study"]
+
+DryRun = Annotated[
+    bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
+]
+Show = Annotated[bool, Parameter(help="Open the page in the browser.")]
 
 
 def run_study(
@@ -53,16 +60,62 @@ def run_study(
     return [page], failures
 
 
-def conclude(console: Console, pages: Sequence[Path], failures: Sequence[Failure]) -> int:
-    """Print where the pages are, and return exit status 0.
+def print_plan(study: Study, folder: Path, console: Console, options: SweepOptions) -> None:
+    """Print the runs that are left, and an estimate of their time unless the data are missing.
+
+    Arguments as of `run_study`.
+    """
+    from inna.experiments.rows.row_files import read_rows
+    from inna.experiments.sweep.forecast import forecast, print_forecast
+    from inna.experiments.tasks.load import load_task
+
+    rows = read_rows(folder, on_damage=lambda text: print_line(console, text)) if folder.is_dir() else {}
+    at_once = options.processes(study.device)
+    if missing := missing_data(study.dataset):
+        print_forecast(forecast(study, rows, None, at_once), study, folder, at_once, console)
+        print_line(console, f"No estimate of the time: {missing}")
+        return
+    with console.status("timing a few iterations of each optimizer", spinner="line"):
+        estimate = forecast(study, rows, load_task(study.dataset, model=study.model)[0], at_once)
+    print_forecast(estimate, study, folder, at_once, console)
+
+
+def missing_data(dataset: str) -> str:
+    """Return a sentence about the data of a built-in data set that are not here.
+
+    Empty if they are, and of a task or a file of one's own.
+    """
+    from inna.experiments.tasks.catalogue import CATALOGUE, split_subset
+    from inna.experiments.tasks.local_files import missing_files
+
+    name = split_subset(dataset)[0]
+    size = sum(file.size for file in missing_files(name)) / 1e6 if name in CATALOGUE else 0.0
+    return f"{name} is not here. Without --dry-run it is downloaded ({size:.0f} MB)." if size else ""
+
+
+def open_pages(pages: Sequence[Path]) -> None:
+    """Open pages in the browser.
+
+    Raises:
+        RuntimeError: no browser can be started.
+    """
+    if not all(webbrowser.open(page.resolve().as_uri()) for page in pages):
+        raise RuntimeError("no browser could be started; open the file by hand")
+
+
+def conclude(console: Console, pages: Sequence[Path], failures: Sequence[Failure], *, show: bool = False) -> int:
+    """Print where the pages are, open the last if wanted, and return exit status 0.
 
     Raises:
         SweepError: a run failed.
+        RuntimeError: no browser can be started.
     """
     from inna.experiments.sweep.sweep import failure_error
 
     for page in pages:
         print_line(console, f"report: {page}")
+    if show:
+        open_pages(pages[-1:])
     if failures:
         raise failure_error(failures)
     return 0
