@@ -61,7 +61,9 @@ def run_study(
 
 
 def print_plan(study: Study, folder: Path, console: Console, options: SweepOptions) -> None:
-    """Print the runs that are left, and an estimate of their time unless the data are missing.
+    """Print the runs that are left, and an estimate of their time.
+
+    The latter unless the data are missing.
 
     Arguments as of `run_study`.
     """

@@ -28,12 +28,12 @@ from inna.experiments.training.devices import PRECISIONS
 from inna.experiments.training.divergence import (
     DivergedError,
     check_epoch,
-    constant_loss,
     diverged_in_batch,
     diverged_in_replayed_batch,
 )
 from inna.experiments.training.hardware import hardware, versions
 from inna.experiments.training.schedule import factor_of, iterations_per_epoch
+from inna.torch.measures.constant_loss import constant_loss
 
 __all__ = ["OnEpoch", "OnNote", "Pace", "StoppedError", "Training"]
 
@@ -320,7 +320,7 @@ class Training:
             with torch.no_grad():
                 output = self._outputs(data[0][:1])
             self._code_of("loss")
-            return constant_loss(output, data[1], self.task.loss)
+            return constant_loss(output, data[1], self.task.loss, batch_size=EVALUATION_BATCH)
         return None
 
     def _now(self) -> float:

@@ -1,0 +1,362 @@
+"""Find a learning rate by short races of copies of the model."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import inspect
+import itertools
+import math
+import random
+import statistics
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from inna.checks import check_range, check_whole
+from inna.torch.measures.constant_loss import constant_loss
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["LearningRateSearch", "find_lr"]
+
+# Half-decades from 1e-5 to 10.
+GRID = tuple(float(f"{10 ** (i / 2):.3g}") for i in range(-10, 3))
+# A learning rate trains if it lowers the loss by this share below chance.
+MOVED = 0.02
+# Races may take this many times the steps that were asked for, as long as no candidate trains.
+PATIENCE = 8
+# For each round the share of the steps, and the number of candidates that go on.
+ROUNDS = ((0.35, 4), (0.4, 2), (0.25, 2))
+# Losses whose ratio is below this are as good.
+TIE = 1.1
+
+
+@dataclass(frozen=True)
+class LearningRateSearch:
+    """The result of `find_lr`.
+
+    Attributes:
+        lr: the learning rate found.
+        losses: learning rate -> the training loss of each of its steps, before the step. An infinite one ends a
+            candidate that diverged.
+        status: learning rate -> "trained", "did not train" or "diverged".
+        chance: the loss of the model as it was, or if that is lower the loss of the best constant output.
+    """
+
+    lr: float
+    losses: dict[float, list[float]]
+    status: dict[float, str]
+    chance: float
+
+    @property
+    def steps(self) -> int:
+        """The number of steps that all candidates took together."""
+        return sum(map(len, self.losses.values()))
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """One row for each candidate.
+
+        Its learning rate, steps, recent loss, and whether it trained. The recent loss is the mean over the last quarter
+        of its steps.
+        """
+        import pandas as pd
+
+        rows = [
+            {
+                "lr": lr,
+                "steps": len(losses),
+                "loss": _recent(losses),
+                "status": self.status[lr],
+            }
+            for lr, losses in sorted(self.losses.items())
+        ]
+        return pd.DataFrame(rows)
+
+    def plot(self) -> Any:
+        """Return an Altair chart of the recent loss against the learning rate."""
+        import altair as alt
+        import pandas as pd
+
+        table = self.table.replace(math.inf, math.nan)
+        x = alt.X("lr:Q", title="learning rate (γ)").scale(type="log")
+        y = alt.Y("loss:Q", title="training loss at the end of its race").scale(zero=False)
+        points = alt.Chart(table).mark_line(point=True).encode(x=x, y=y, tooltip=["lr", "loss", "steps", "status"])
+        chosen = alt.Chart(pd.DataFrame({"lr": [self.lr]})).mark_rule(strokeDash=[4, 3]).encode(x="lr:Q")
+        return points + chosen
+
+
+@dataclass
+class _Candidate:
+    lr: float
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    losses: list[float] = field(default_factory=list)
+
+    @property
+    def alive(self) -> bool:
+        return not self.losses or math.isfinite(self.losses[-1])
+
+
+def find_lr(
+    optimizer: Callable[..., torch.optim.Optimizer],
+    model: nn.Module,
+    loss: Callable[[Any, Any], Tensor],
+    batches: Iterable[Any],
+    *,
+    grid: Sequence[float] | None = None,
+    steps: int = 600,
+    seed: int = 0,
+) -> LearningRateSearch:
+    """Find a learning rate by short races of copies of the model.
+
+    A copy of the model trains at each learning rate of the grid, all on the same batches. The best four go on, then
+    the best two. If the next learning rate above the winner does not train, the geometric mean of the winner and the
+    next below is taken, to stay away from the edge. As long as no candidate gets below chance, as in
+    networks that stay there for hundreds of steps, the race gets longer, up to 8 times the steps.
+
+    The model, its gradients and its modes are not touched. The states of the random number generators of Python, NumPy
+    and PyTorch, and of the generator of a DataLoader and its sampler, are afterwards what they were. There is a copy of
+    the model and of the optimizer's state for each candidate.
+
+    Args:
+        optimizer: a class of optimizers, or a function (params, lr) -> optimizer.
+        model: the network, as it is before training.
+        loss: (outputs, targets) -> the loss of a batch.
+        batches: pairs (inputs, targets), such as a DataLoader; it is iterated as often as needed.
+        grid: learning rates > 0, at least two. None is the half-decades from 1e-5 to 10.
+        steps: steps of all candidates together, unless none trains; at least 8 for each candidate.
+        seed: of the order of the batches and of dropout.
+
+    Returns:
+        The result, with ``lr``, ``table`` and ``plot()``.
+
+    Warns:
+        UserWarning: the best learning rate is at the edge of the grid, or none trains.
+
+    Raises:
+        ValueError: an argument is out of range, the model cannot be copied, or ``batches`` yields no pairs or none at
+            the second time.
+
+    >>> data = [(torch.linspace(-1, 1, 8).unsqueeze(1), torch.linspace(-2, 2, 8).unsqueeze(1))]
+    >>> found = find_lr(torch.optim.SGD, nn.Linear(1, 1), nn.functional.mse_loss, data, grid=[0.001, 0.1, 10], steps=60)
+    >>> found.lr < 10, list(found.table.columns)
+    (True, ['lr', 'steps', 'loss', 'status'])
+    """
+    lrs = _check_grid(GRID if grid is None else grid)
+    check_whole("steps", steps, 8 * len(lrs))
+    check_whole("seed", seed, 0)
+    with _untouched(batches):
+        race = _Race(optimizer, model, loss, batches, seed)
+        candidates = [race.enter(lr) for lr in lrs]
+        left = PATIENCE * steps
+        for share, most in ROUNDS:
+            length = max(8, round(share * steps / len(candidates)))
+            race.run(candidates, length)
+            left -= length * len(candidates)
+            while left > 0 and not race.trained(candidates) and any(each.alive for each in candidates):
+                candidates = [each for each in candidates if each.alive]
+                race.run(candidates, length)
+                left -= length * len(candidates)
+            if not race.trained(candidates):
+                text = "no learning rate of the grid gets the loss below chance; give another grid or more steps"
+                warnings.warn(text, stacklevel=2)
+                break
+            candidates = sorted(candidates, key=lambda each: _recent(each.losses))[:most]
+        # Of two that are as good, the larger: longer training gains more from it.
+        lowest = min(_recent(each.losses) for each in candidates)
+        best = max(each.lr for each in candidates if _recent(each.losses) <= TIE * lowest)
+        if best in (lrs[0], lrs[-1]) and race.trained(candidates):
+            warnings.warn(f"the best learning rate, {best:g}, is at the edge of the grid; extend it", stacklevel=2)
+        chosen = race.away_from_the_edge(best, lrs)
+        status = {lr: race.status(losses) for lr, losses in race.losses.items()}
+        return LearningRateSearch(chosen, race.losses, status, race.chance())
+
+
+class _Race:
+    """Candidates that train on the same batches."""
+
+    def __init__(
+        self,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        model: nn.Module,
+        loss: Callable[[Any, Any], Tensor],
+        batches: Iterable[Any],
+        seed: int,
+    ) -> None:
+        self.make, self.model, self.loss, self.batches, self.seed = optimizer, model, loss, batches, seed
+        self.losses: dict[float, list[float]] = {}
+        self.control: list[float] = []
+        self._untrained = _Candidate(0.0, self._copy(), torch.optim.SGD([torch.zeros(1)], lr=0.0))
+        self._output: Any = None
+        self._targets: list[Tensor] = []
+        self._chance = 0, math.nan
+
+    def enter(self, lr: float) -> _Candidate:
+        """Return a new candidate."""
+        twin = self._copy()
+        made = self.make(twin.parameters(), lr=lr) if isinstance(self.make, type) else self.make(twin.parameters(), lr)
+        return _Candidate(lr, twin, made, self.losses.setdefault(lr, []))
+
+    def _copy(self) -> nn.Module:
+        try:
+            return copy.deepcopy(self.model).train()
+        except Exception as error:
+            raise ValueError(f"the model cannot be copied: {error}") from error
+
+    def run(self, candidates: Sequence[_Candidate], steps: int) -> None:
+        """Take ``steps`` steps with each candidate that is alive.
+
+        All of them have taken as many before.
+        """
+        done = len(next((each.losses for each in candidates if each.alive), []))
+        for number, batch in itertools.islice(self._batches(), done, done + steps):
+            for candidate in candidates:
+                if candidate.alive:
+                    candidate.losses.append(self._step(candidate, number, batch))
+            if number == len(self.control):
+                self.control.append(self._step(self._untrained, number, batch, train=False))
+                if isinstance(batch[1], Tensor):
+                    self._targets.append(batch[1].cpu())
+
+    def chance(self) -> float:
+        """Return the loss of chance.
+
+        Of the model as it was, or of the best constant output if that is lower.
+        """
+        number, value = self._chance
+        if number != len(self.control):
+            value = statistics.fmean(self.control)
+            if self._targets and isinstance(self._output, Tensor):
+                with contextlib.suppress(Exception):  # a loss need not accept such an output
+                    constant = constant_loss(self._output, torch.cat(self._targets), self.loss)
+                    value = value if constant is None else min(value, constant)
+            self._chance = len(self.control), value
+        return value
+
+    def status(self, losses: Sequence[float]) -> str:
+        """Return whether a candidate trained.
+
+        That is, whether its recent loss is below chance on the same batches.
+        """
+        recent = _recent(losses)
+        if not math.isfinite(recent):
+            return "diverged"
+        easier = _recent(self.control[: len(losses)]) - statistics.fmean(self.control)
+        chance = self.chance() + easier
+        return "trained" if recent < chance - MOVED * abs(chance) else "did not train"
+
+    def trained(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+        """Return the candidates whose loss is below chance."""
+        return [each for each in candidates if self.status(each.losses) == "trained"]
+
+    def away_from_the_edge(self, best: float, lrs: Sequence[float]) -> float:
+        """Return the best learning rate, or one half-way to the next below it.
+
+        The latter if the next above does not train.
+        """
+        i = lrs.index(best)
+        above = self.losses[lrs[i + 1]] if i + 1 < len(lrs) else None
+        # Half of the best one's progress after as many steps is enough.
+        before = _recent(self.control[: len(above)]) if above else math.inf
+        fails = above is not None and before - _recent(above) <= 0.5 * (
+            before - _recent(self.losses[best][: len(above)])
+        )
+        return float(f"{math.sqrt(best * lrs[i - 1]):.3g}") if fails and i > 0 else best
+
+    def _batches(self) -> Iterator[tuple[int, tuple[Any, Any]]]:
+        """Yield the batches with their numbers, epoch after epoch.
+
+        The seed decides their order.
+        """
+        number = 0
+        for epoch in itertools.count():
+            began = number
+            torch.manual_seed(self.seed + epoch)
+            for batch in self.batches:
+                if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                    raise ValueError(f"batches must yield pairs (inputs, targets), got {type(batch).__name__}")
+                yield number, (batch[0], batch[1])
+                number += 1
+            if number == began:
+                raise ValueError(
+                    "batches must yield batches each time it is iterated, as a list or a DataLoader does"
+                    if epoch
+                    else "batches is empty"
+                )
+
+    def _step(self, candidate: _Candidate, number: int, batch: tuple[Any, Any], *, train: bool = True) -> float:
+        """Take one step, or none; return the loss before it.
+
+        Infinite if it is not finite.
+        """
+        device = next(candidate.model.parameters()).device
+        inputs, targets = (each.to(device) if isinstance(each, Tensor) else each for each in batch)
+        values: list[Tensor] = []
+
+        def closure() -> Tensor:
+            candidate.optimizer.zero_grad()
+            outputs = candidate.model(inputs)
+            if self._output is None and isinstance(outputs, Tensor):
+                self._output = outputs.detach()[:1].cpu()
+            value = self.loss(outputs, targets)
+            if train:
+                value.backward()
+            values.append(value.detach())
+            return value
+
+        state = torch.get_rng_state()
+        torch.manual_seed(self.seed + 1_000_003 * (number + 1))  # the same dropout for all
+        with torch.set_grad_enabled(train):
+            step: Any = candidate.optimizer.step
+            arguments = inspect.signature(type(candidate.optimizer).step).parameters
+            closed = arguments.get("closure")
+            if closed is not None and closed.default is inspect.Parameter.empty:
+                step(closure)
+            else:
+                value = closure()
+                if train and bool(torch.isfinite(value)):
+                    step(**({"loss": value.detach()} if "loss" in arguments else {}))
+        torch.set_rng_state(state)
+        first = float(values[0])
+        return first if math.isfinite(first) else math.inf
+
+
+def _recent(losses: Sequence[float]) -> float:
+    """Return the mean over the last quarter; infinite for a candidate that diverged."""
+    return statistics.fmean(losses[-max(1, len(losses) // 4) :]) if losses else math.inf
+
+
+def _check_grid(grid: Sequence[float]) -> list[float]:
+    lrs = sorted({check_range("grid", lr, minimum=0.0, exclusive=True) for lr in grid})
+    if len(lrs) < 2:
+        raise ValueError(f"grid must have at least two learning rates, got {list(grid)}")
+    return lrs
+
+
+@contextlib.contextmanager
+def _untouched(batches: Any) -> Iterator[None]:
+    """Restore the states of all random number generators."""
+    generators = {
+        id(each): each
+        for holder in (batches, getattr(batches, "sampler", None), getattr(batches, "batch_sampler", None))
+        if isinstance(each := getattr(holder, "generator", None), torch.Generator)
+    }
+    before = [(each, each.get_state()) for each in generators.values()]
+    states = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])
+            for generator, state in before:
+                generator.set_state(state)
