@@ -278,6 +278,7 @@ class INNA(InertialOptimizer):
             self._check_one_bound([*self.param_groups[:1], {**self.defaults, **param_group}])
         super().add_param_group(param_group)
         group = self.param_groups[-1]
+        make_plain(group)
         if group["loss_bound"] is not None:
             add_memory(group, self._device(), older=False)
 

@@ -631,3 +631,9 @@ def test_a_step_of_a_full_batch_never_moves_away_from_a_solution_of_loss_at_the_
         distances.append(float((param.detach() - solution).norm()))
     assert all(later <= earlier * (1 + 1e-12) for earlier, later in itertools.pairwise(distances))
     assert optimizer.guarded_share > 0
+
+
+def test_numbers_of_numpy_and_torch_become_plain():
+    param = torch.ones(2, requires_grad=True)
+    optimizer = INNA([param], loss_bound=torch.tensor(0.0), time_step=np.float32(0.5))
+    assert [type(optimizer.param_groups[0][name]) for name in ("loss_bound", "time_step")] == [float, float]
