@@ -294,6 +294,9 @@ def test_a_study_by_hand() -> None:
     # Within 10 % of 1.0 are 1.0 and 1.1; the diverged run counts in the grid.
     assert (inna.near_best, inna.sensitivity) == (2, pytest.approx(2 / 3))
     assert (sgd.near_best, sgd.sensitivity) == (1, pytest.approx(1 / 3))
+    # INNA's 1.1 at 0.1 is within twice 1.0, and 1.0 diverged. SGD reaches twice 0.9 between 0.01 (1.9) and 0.1.
+    assert inna.lr_width == pytest.approx(1.0)
+    assert sgd.lr_width == pytest.approx(1.0 + math.log(2) / math.log(1.9 / 0.9))
     # SGD's best losses are .5 on seed 1 (epoch 2, before it rises) and .7 on seed 2 (epoch 2).
     assert inna.reach == {1: Reach(1, 2.0), 2: Reach(None, None)}
     assert sgd.reach == {1: Reach(2, 4.0), 2: Reach(2, 4.0)}

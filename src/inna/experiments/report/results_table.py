@@ -54,6 +54,7 @@ class Tuned(NamedTuple):
     edge: str
     near_best: str
     share: str
+    width: str
     lr_value: float
     share_value: float
 
@@ -157,6 +158,7 @@ def _tuned(entry: Entry) -> Tuned:
         edge=edge,
         near_best=f"{entry.near_best} of {len(entry.comparable)}",
         share=percent(entry.sensitivity),
+        width="" if math.isnan(entry.lr_width) else f"γ within 2×: {fixed(entry.lr_width, 1)} decades",
         lr_value=choice.lr if choice else math.nan,
         share_value=entry.sensitivity,
     )

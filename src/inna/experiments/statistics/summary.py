@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -26,6 +26,8 @@ __all__ = ["NEAR", "UNEVEN", "Entry", "Reach", "Summary", "summarize"]
 
 # A tuning run is near the best if its loss is larger by at most this share.
 NEAR = 0.10
+# Learning rates whose loss is at most this many times the best count for the width.
+TWICE = 2.0
 # Seeds differ in time if the slowest takes more than this many times the fastest.
 UNEVEN = 1.5
 
@@ -133,6 +135,29 @@ class Entry:
         NaN without tuning runs.
         """
         return self.near_best / len(self.comparable) if self.comparable else math.nan
+
+    @cached_property
+    def lr_width(self) -> float:
+        """The width of the learning rates around the best, in decades.
+
+        Those whose training loss is at most twice the best's, at its schedule and other settings. Between tried ones
+        the logarithm of the loss is taken to be linear in that of the learning rate; towards one that diverged they end
+        at the last that did not. NaN where a loss is not positive, or fewer than two learning rates were tried.
+        """
+        if self.choice is None:
+            return math.nan
+        best = self.choice.run
+        tried = sorted(
+            (math.log10(run.lr), final_loss(result))
+            for run, result in self.comparable
+            if replace(run, lr=best.lr) == best
+        )
+        if len(tried) < 2 or any(loss <= 0 for _, loss in tried):
+            return math.nan
+        place = [lr for lr, _ in tried].index(math.log10(best.lr))
+        if math.isinf(tried[place][1]):
+            return math.nan
+        return _extent(tried[place:]) + _extent(tried[place::-1])
 
     @property
     def seconds_per_epoch(self) -> float:
@@ -323,3 +348,20 @@ def _reach(result: Result, target: float) -> Reach:
         if number(epoch.get("train_loss")) <= target:
             return Reach(int(epoch["epoch"]), seconds)
     return Reach(None, None)
+
+
+def _extent(tried: Sequence[tuple[float, float]]) -> float:
+    """Return how far the loss stays below `TWICE` that of the first, in decades.
+
+    ``tried`` are (log10 of the learning rate, loss) of the best and those on one side of it.
+    """
+    start, best = tried[0]
+    limit, last = math.log(TWICE * best), tried[0]
+    for lr, loss in tried[1:]:
+        if math.isinf(loss):
+            break
+        if math.log(loss) > limit:
+            low, high = math.log(last[1]), math.log(loss)
+            return abs(last[0] + (lr - last[0]) * (limit - low) / (high - low) - start)
+        last = lr, loss
+    return abs(last[0] - start)
