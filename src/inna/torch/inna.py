@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -13,16 +14,24 @@ from inna import dynamics
 from inna.checks import check_range
 from inna.docstrings import insert
 from inna.torch.kernels.plan import Plan, can_plan
-from inna.torch.measures.guarded_group import add_memory, check_guard, gather, make_plain, one_bound, read_loss
-from inna.torch.measures.guarded_step import GuardedGroup, take_step
+from inna.torch.measures.guarded_group import (
+    add_memory,
+    check_guard,
+    check_memory,
+    check_time_step,
+    forget,
+    gather,
+    make_plain,
+    one_bound,
+    read_loss,
+)
+from inna.torch.measures.guarded_step import MEMORY, GuardedGroup, take_step
 from inna.torch.optimizer import InertialOptimizer
 from inna.torch.paths import Path
 from inna.torch.scaling import apply_scaling
 from inna.torch.settings import FLAGS, LOW_PRECISION
 from inna.torch.steps.inertial import inna
-from inna.torch.tensor_lists import (
-    TensorLists,
-)
+from inna.torch.tensor_lists import Settings, TensorLists
 
 __all__ = ["INNA", "inna"]
 
@@ -259,6 +268,9 @@ class INNA(InertialOptimizer):
             with torch.enable_grad():
                 value = closure()
         if all(group["loss_bound"] is None for group in self.param_groups):
+            for group in self.param_groups:
+                if MEMORY[0] in group:  # it would not know of this step
+                    forget(group)
             self._step_groups()
         else:
             self._step_guarded(value if loss is None else loss)
@@ -298,6 +310,14 @@ class INNA(InertialOptimizer):
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
         check_guard(group)
+        check_memory(group)
+
+    def _settings(self, group: dict[str, Any]) -> Settings:
+        settings = super()._settings(group)
+        h = settings.time_step
+        if h is not None and not (isinstance(h, float) and 0 < h < math.inf):
+            settings = settings._replace(time_step=check_time_step(h))
+        return settings
 
     def _adapt(self, state_dict: dict[str, Any]) -> dict[str, Any]:
         adapted = super()._adapt(state_dict)
@@ -346,22 +366,28 @@ class INNA(InertialOptimizer):
         # torch.distributed.checkpoint creates the state by a step with lr = 0 and without a loss.
         idle = loss is None and all(bool(group["lr"] == 0) for group in self.param_groups)
         given = None if idle else read_loss(loss, differentiable=self.param_groups[0]["differentiable"])
-        groups = [self._gather(i, group, host=host) for i, group in enumerate(self.param_groups)]
+        # All groups are checked before the gradients of the first are unscaled.
+        gathered = [self._gather(i, group, host=host) for i, group in enumerate(self.param_groups)]
+        groups = [self._scaled(*each, host=host) for each in gathered]
         if given is None:
             return
         sign = -1.0 if self.param_groups[0]["maximize"] else 1.0
         # Not the group's: a state dict would bring that along.
         take_step(groups, sign * given, sign * bound, host=host, sum_over_ranks=self.defaults["sum_over_ranks"])
 
-    def _gather(self, index: int, group: dict[str, Any], *, host: bool) -> GuardedGroup:
-        """Gather the tensors of a group, with their gradients unscaled, and its settings."""
+    def _gather(
+        self, index: int, group: dict[str, Any], *, host: bool
+    ) -> tuple[dict[str, Any], TensorLists, Settings, Path, Plan | None]:
+        """Gather the tensors of a group, and its checked settings."""
+        settings = self._settings(group)
+        check_guard({**group, **settings._asdict()} if host else group, host=host)
         lists = TensorLists()
         plan = self._plans.get(index) if host else None
         tensors = None if plan is None else plan.tensors(group, self.state)
         if plan is not None and tensors is not None:
             add_memory(group, self._device(), older=True)
             lists.params, lists.grads = tensors
-            return self._scaled(group, lists, "fused", plan, host=True)
+            return group, lists, settings, "fused", plan
         path = self._init_group(
             group,
             lists.params,
@@ -374,14 +400,19 @@ class INNA(InertialOptimizer):
         plan = None
         if host and path == "fused" and lists.params and can_plan(lists):
             plan = self._plans[index] = Plan(group, self.state, lists)
-        return self._scaled(group, lists, path, plan, host=host)
+        return group, lists, settings, path, plan
 
     def _scaled(
-        self, group: dict[str, Any], lists: TensorLists, path: Path, plan: Plan | None, *, host: bool
+        self,
+        group: dict[str, Any],
+        lists: TensorLists,
+        settings: Settings,
+        path: Path,
+        plan: Plan | None,
+        *,
+        host: bool,
     ) -> GuardedGroup:
-        settings = self._settings(group)
-        if host and settings.time_step is None:
-            dynamics.check_weights(float(settings.alpha), lr=float(settings.lr))
+        """Unscale the gradients of a group, and return its part in the step."""
         scaling = self._scaling()
         if any(value is not None for value in scaling):
             scaled = apply_scaling(lists, settings, *scaling, host=host, in_place=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import itertools
+import math
 import pickle
 
 import numpy as np
@@ -135,6 +136,101 @@ def test_it_is_the_rule(path, seed, alpha, beta, lr, time_step, speed, bound, sc
     for param, group in zip(params, groups, strict=True):
         np.testing.assert_allclose(param.detach().reshape(-1), group.theta, rtol=0, atol=1e-8)
     assert optimizer.guarded_share == pytest.approx(np.mean(np.array(cuts) < 1), abs=0.05)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("speed", [None, 1.0])
+def test_a_penalty_counts_in_the_first_velocity_too(path, sign, speed):
+    start, evaluate = problem()
+    flags, decay = FLAGS[path], 0.3
+    params = parameters(start, flags=flags)
+    optimizer = INNA(
+        params, 0.8, 0.5, 0.3, loss_bound=0.0, weight_decay=decay, initial_speed=speed, maximize=sign < 0, **flags
+    )
+    lengths = train(optimizer, params, evaluate, range(10), sign=sign)
+
+    def with_penalty(k, thetas):
+        f, grads = evaluate(k, np.split(thetas[0], [3]))
+        return f + decay / 2 * thetas[0] @ thetas[0], [np.concatenate(grads) + decay * thetas[0]]
+
+    group = GuardedGroup(np.concatenate(start), 0.8, 0.5, 0.3, None, speed)
+    np.testing.assert_allclose(lengths, 0.8 * np.array(guarded_steps([group], with_penalty, 10)), rtol=0, atol=1e-9)
+    np.testing.assert_allclose(torch.cat([p.detach().reshape(-1) for p in params]), group.theta, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("loss_bound", math.nan, "loss_bound must be a finite number"),
+        ("loss_bound", math.inf, "loss_bound must be a finite number"),
+        ("loss_bound", "x", "loss_bound must be"),
+        ("time_step", math.nan, "time_step must be a finite number > 0"),
+        ("time_step", -1.0, "time_step must be a finite number > 0"),
+        ("time_step", 100.0, r"alpha \* time_step must be <= 1"),
+        ("time_step", "x", "time_step must be"),
+        ("beta", 100.0, r"alpha \* beta must be <= 1"),
+        ("alpha", 20.0, r"alpha \* beta must be <= 1"),
+        ("lr", 3.0, r"alpha \* lr must be <= 1"),
+        ("initial_speed", 0.0, "initial_speed must be >= beta"),
+        ("initial_speed", math.nan, "initial_speed must be a finite number"),
+    ],
+    ids=str,
+)
+def test_settings_that_are_changed_are_checked_before_anything_changes(name, value, message):
+    start, evaluate = problem()
+    params = parameters(start)
+    optimizer = INNA([{"params": params[:1]}, {"params": params[1:]}], 0.5, loss_bound=0.0, initial_speed=1.0)
+    train(optimizer, params, evaluate, range(3))
+    before = [each.clone() for each in whole(optimizer)]
+    for group in optimizer.param_groups[0 if name == "loss_bound" else 1 :]:
+        group[name] = value
+    loss = set_gradients(params, evaluate, 3)
+    grads = [param.grad.clone() for param in params]
+    with pytest.raises(ValueError, match=message):
+        optimizer.step(loss=loss)
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(whole(optimizer), before, strict=True))
+    assert all(torch.equal(param.grad, grad) for param, grad in zip(params, grads, strict=True))
+
+
+@pytest.mark.parametrize("value", [math.nan, -1.0, 0.0, "x"])
+def test_a_time_step_that_is_changed_is_checked_without_a_guard_too(value):
+    (param,) = params = [torch.ones(3, requires_grad=True)]
+    optimizer = INNA(params, time_step=0.1)
+    param.grad = torch.ones(3)
+    optimizer.step()
+    optimizer.param_groups[0]["time_step"] = value
+    with pytest.raises(ValueError, match="time_step must be a finite number > 0"):
+        optimizer.step()
+
+
+def test_an_error_in_a_later_group_leaves_the_gradients_scaled_once():
+    if cpu.unavailable():
+        pytest.skip("no kernels")
+    p, q = (torch.ones(3, requires_grad=True) for _ in range(2))
+    optimizer = INNA([{"params": [p]}, {"params": [q]}], 0.1, loss_bound=0.0, fused=True)
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
+    scaler.scale((p + q).sum()).backward()
+    optimizer.param_groups[1]["alpha"] = -1.0
+    with pytest.raises(ValueError, match="alpha must be"):
+        scaler.step(optimizer, loss=6.0)
+    optimizer.param_groups[1]["alpha"] = 0.5
+    scaler.step(optimizer, loss=6.0)
+    assert (p.grad == 1).all()
+    assert (q.grad == 1).all()
+
+
+def test_a_memory_that_missed_steps_is_forgotten():
+    start, evaluate = problem()
+    params = parameters(start)
+    optimizer = INNA(params, 0.1, loss_bound=0.0)
+    train(optimizer, params, evaluate, range(3))
+    optimizer.param_groups[0]["loss_bound"] = None
+    train(optimizer, params, evaluate, range(3, 6))
+    assert not SCALARS.keys() & optimizer.param_groups[0].keys()
+    optimizer.param_groups[0]["loss_bound"] = 0.0
+    train(optimizer, params, evaluate, [6])
+    assert optimizer.param_groups[0]["guard_weight"].item() == pytest.approx(1 / 0.5 - 0.1)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -545,6 +641,9 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
         (None, r"needs the loss of the batch: call step\(loss=loss\)"),
         (torch.ones(2), "one floating-point number, got torch.float32 of shape .2,"),
         (torch.ones((), dtype=torch.int64), "one floating-point number, got torch.int64"),
+        (torch.ones(()).to_sparse(), "layout torch.sparse_coo"),
+        (torch.ones((), device="meta"), "on meta"),
+        (10**400, "one floating-point number"),
         ("much", "got 'much'"),
         (True, "got True"),
     ],

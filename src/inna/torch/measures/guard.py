@@ -140,8 +140,9 @@ def _rows(share: GuardShare, indices: list[int], *, decays: bool) -> Iterator[li
     for i in indices:
         param, grad, momentum = (to_local(tensors[i]) for tensors in (lists.params, lists.grads, lists.momentums))
         if share.first and share.first[i] is not False and settings.initial_speed is not None:
-            gradient = grad + settings.weight_decay * param if not settings.decoupled_weight_decay else grad
-            gradient = -gradient if settings.maximize else gradient
+            gradient = -grad if settings.maximize else grad
+            if not settings.decoupled_weight_decay:
+                gradient = gradient + settings.weight_decay * param
             start = dynamics.initial_momentum(gradient, on_device(grad.device, settings.beta), settings.initial_speed)
             momentum = momentum + on_device(grad.device, share.first[i]) * start
         compensation = lists.compensations[i] if decays and lists.compensations else None

@@ -20,31 +20,62 @@ from inna.torch.measures.scalars import as_scalar
 from inna.torch.paths import Path
 from inna.torch.tensor_lists import Settings, TensorLists
 
-__all__ = ["add_memory", "check_guard", "gather", "make_plain", "one_bound", "read_loss"]
+__all__ = [
+    "add_memory",
+    "check_guard",
+    "check_memory",
+    "check_time_step",
+    "forget",
+    "gather",
+    "make_plain",
+    "one_bound",
+    "read_loss",
+]
 
 
-def check_guard(group: Mapping[str, Any]) -> None:
-    """Check the settings of a group that the guard and the time step have.
+def check_time_step(value: Any) -> float:
+    """Return h as a number.
 
     Raises:
-        ValueError: one is out of its range, or the guard excludes it.
+        ValueError: it is none > 0.
     """
-    h, bound = group.get("time_step"), group.get("loss_bound")
-    if h is not None:
-        check_range("time_step", h, minimum=0.0, exclusive=True)
+    return float(check_range("time_step", value, minimum=0.0, exclusive=True))
+
+
+def check_memory(group: Mapping[str, Any]) -> None:
+    """Check what a group keeps of the guard.
+
+    Raises:
+        ValueError: a number is out of its range.
+    """
     for name, bounds in SCALARS.items():
         if name in group:
             value = group[name]
             check_range(name, value.detach() if isinstance(value, Tensor) else value, **bounds)
+
+
+def check_guard(group: Mapping[str, Any], *, host: bool = True) -> None:
+    """Check the settings of a group that the guard and the time step have.
+
+    Args:
+        group: the settings.
+        host: read tensors on the host. Otherwise they are not checked.
+
+    Raises:
+        ValueError: one is out of its range, or the guard excludes it.
+    """
+    h, bound, speed = group.get("time_step"), group.get("loss_bound"), group["initial_speed"]
+    h = None if h is None else check_time_step(h)
     if bound is None:
         return
     check_range("loss_bound", bound)
-    alpha, beta, lr = (
-        float(value.detach() if isinstance(value, Tensor) else value)
-        for value in (group["alpha"], group["beta"], group["lr"])
-    )
-    dynamics.check_weights(alpha, beta=beta, **({"lr": lr} if h is None else {"time_step": float(h)}))
-    speed = group["initial_speed"]
+    if speed is not None:
+        check_range("initial_speed", speed)
+    values = [group["alpha"], group["beta"], group["lr"]]
+    if not host and any(isinstance(value, Tensor) for value in values):
+        return
+    alpha, beta, lr = (float(value.detach() if isinstance(value, Tensor) else value) for value in values)
+    dynamics.check_weights(alpha, beta=beta, **({"lr": lr} if h is None else {"time_step": h}))
     if speed is not None and speed < beta:
         raise ValueError(
             f"initial_speed must be >= beta with a loss_bound, got {speed!r} and beta={beta!r}: past gradients would "
@@ -56,9 +87,12 @@ def one_bound(groups: Iterable[Mapping[str, Any]]) -> float:
     """Return the ``loss_bound`` of all groups, some of which are guarded.
 
     Raises:
-        ValueError: the groups differ in it or in ``maximize``.
+        ValueError: it is no finite number, or the groups differ in it or in ``maximize``.
     """
     first, *others = groups
+    for group in (first, *others):
+        if group["loss_bound"] is not None:
+            check_range("loss_bound", group["loss_bound"])
     for name in ("loss_bound", "maximize"):
         for group in others:
             if group[name] != first[name]:
@@ -80,15 +114,15 @@ def read_loss(loss: Any, *, differentiable: bool) -> Any:
             "loss_bound"
         )
     if isinstance(loss, Tensor):
-        if loss.numel() == 1 and loss.is_floating_point():
+        if loss.numel() == 1 and loss.is_floating_point() and loss.layout is torch.strided and not loss.is_meta:
             return loss.reshape(()) if differentiable else loss.detach().reshape(())
         raise ValueError(
-            f"loss must be a number or a tensor with one floating-point number, got {loss.dtype} of shape "
-            f"{tuple(loss.shape)}"
+            f"loss must be a number or a dense tensor with one floating-point number, got {loss.dtype} of shape "
+            f"{tuple(loss.shape)}, layout {loss.layout}, on {loss.device}"
         )
     try:
         return float(loss) if not isinstance(loss, (bool, str, bytes)) else float(None)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise ValueError(f"loss must be a number or a tensor with one floating-point number, got {loss!r}") from None
 
 
@@ -106,6 +140,12 @@ def add_memory(group: dict[str, Any], device: torch.device, *, older: bool) -> N
             alpha, beta = float(group["alpha"]), float(group["beta"])
             value = 1 / alpha - beta if alpha else 0.0
         group[name] = as_scalar(group.get(name, value), device)
+
+
+def forget(group: dict[str, Any]) -> None:
+    """Remove what a group keeps of the guard."""
+    for name in SCALARS:
+        group.pop(name, None)
 
 
 def make_plain(group: dict[str, Any]) -> None:
