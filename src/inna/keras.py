@@ -356,7 +356,7 @@ class INNApropLRFree(INNAprop):
         sigma: decay rate of v, in [0, 1).
         epsilon: added to the root, >= 0.
         weight_decay: lambda >= 0 or None; theta is multiplied by (1 - d' l lambda), and the momentum does not change.
-        initial_distance: d_0 > 0, smaller than any weight's way; it grows by itself.
+        initial_distance: d_0 > 0, smaller than any weight's distance to a solution; it grows.
         time_step: h of the momentum, with 0 < h <= 1/alpha. None is 0.1/alpha.
         {kwargs}
 

@@ -81,7 +81,7 @@ def innaprop_lr_free(
         beta: Newtonian damping, with 0 <= beta <= 1/alpha.
         sigma: decay rate of the mean of g², in [0, 1).
         eps: added to the root, >= 0.
-        initial_distance: d_0 > 0, smaller than any weight's way; it grows by itself.
+        initial_distance: d_0 > 0, smaller than any weight's distance to a solution; it grows.
         slice_every: keep ``start`` and ``grad_sum`` for every so many entries of each array only. With 11 they take an
             eleventh of the memory.
         time_step: h of the momentum, with 0 < h <= 1/alpha. None is 0.1/alpha.

@@ -117,13 +117,13 @@ def find_lr(
 ) -> LearningRateSearch:
     """Find a learning rate by short races of copies of the model.
 
-    A copy of the model trains at each learning rate of the grid, all on the same batches. The best four go on, then
+    A copy of the model trains at each learning rate of the grid, all on the same batches. The best four continue, then
     the best two. If the next learning rate above the winner does not train, the geometric mean of the winner and the
     next below is taken, to stay away from the edge. As long as no candidate gets below chance, as in
     networks that stay there for hundreds of steps, the race gets longer, up to 8 times the steps.
 
     The model, its gradients and its modes are not touched. The states of the random number generators of Python, NumPy
-    and PyTorch, and of the generator of a DataLoader and its sampler, are afterwards what they were. There is a copy of
+    and PyTorch, and of the generator of a DataLoader and its sampler, are restored. There is a copy of
     the model and of the optimizer's state for each candidate.
 
     Args:
@@ -142,8 +142,8 @@ def find_lr(
         UserWarning: the best learning rate is at the edge of the grid, or none trains.
 
     Raises:
-        ValueError: an argument is out of range, the model cannot be copied, or ``batches`` yields no pairs or none at
-            the second time.
+        ValueError: an argument is out of range, the model cannot be copied, or ``batches`` yields no pairs, or
+            nothing on a second iteration.
 
     >>> data = [(torch.linspace(-1, 1, 8).unsqueeze(1), torch.linspace(-2, 2, 8).unsqueeze(1))]
     >>> found = find_lr(torch.optim.SGD, nn.Linear(1, 1), nn.functional.mse_loss, data, grid=[0.001, 0.1, 10], steps=60)
@@ -227,9 +227,9 @@ class _Race:
                     self._targets.append(batch[1].cpu())
 
     def chance(self) -> float:
-        """Return the loss of chance.
+        """Return the loss at chance.
 
-        Of the model as it was, or of the best constant output if that is lower.
+        It is the initial model's, or the best constant output's if that is lower.
         """
         number, value = self._chance
         if number != len(self.control):
@@ -260,7 +260,7 @@ class _Race:
     def away_from_the_edge(self, best: float, lrs: Sequence[float]) -> float:
         """Return the best learning rate, or one half-way to the next below it.
 
-        The latter if the next above does not train.
+        The midpoint is returned if the next learning rate above does not train.
         """
         i = lrs.index(best)
         above = self.losses[lrs[i + 1]] if i + 1 < len(lrs) else None

@@ -155,7 +155,7 @@ class INNA(InertialOptimizer):
         ``weight_decay`` and ``maximize`` mean the same in both. The iterates agree while ``lr`` is constant. A
         scheduler that scales INNA's lr alone leaves the heavy ball, since the discount 1 - alpha lr of the momentum and
         its weight change too. To follow a scheduled SGD exactly, set lr, alpha and beta from `inna.dynamics.from_sgd`
-        again only where SGD itself restarts.
+        at each change, and multiply the momentum by the ratio of INNA's new lr to the old.
 
         Args:
             params: as for the constructor. A group may have its own ``lr``, ``momentum`` and ``nesterov``, of SGD.

@@ -140,7 +140,7 @@ class INNAprop(InertialOptimizer):
             params: tensors, named tensors or parameter groups.
             alpha: viscous damping, > 0.
             beta: Newtonian damping, with 0 <= beta <= 1/alpha.
-            initial_distance: d_0 > 0, smaller than any weight's way; it grows by itself.
+            initial_distance: d_0 > 0, smaller than any weight's distance to a solution; it grows.
             slice_every: keep the two further tensors for every so many entries of each parameter only.
             **kwargs: other arguments of `INNApropLRFree`, which documents the rule.
 
@@ -224,7 +224,7 @@ class INNApropLRFree(INNAprop):
         sigma: decay rate of the mean square v, in [0, 1).
         eps: added to the root, >= 0.
         weight_decay: lambda >= 0; theta is multiplied by (1 - d' l lambda), and the momentum does not change.
-        initial_distance: d_0 > 0, smaller than any weight's way; it grows by itself. The same in all groups.
+        initial_distance: d_0 > 0, smaller than any weight's distance to a solution; it grows. The same in all groups.
         slice_every: keep ``start`` and ``grad_sum`` for every so many entries of each parameter only. With 11 they take
             an eleventh of the memory. Sharded parameters (DTensors) need 1.
         time_step: h of the momentum, with 0 < h <= 1/alpha. None is 0.1/alpha.

@@ -112,7 +112,7 @@ _FLAGS = itemgetter(*PATH_FLAGS, "kahan", "momentum_dtype", "capturable", "initi
 
 
 def _metadata_check(tensors: list[Tensor]) -> Callable[..., bool]:
-    """Return a test whether other tensors are laid out as these.
+    """Return a function that checks that tensors have the layout of these.
 
     It compares types, dtypes, devices, shapes and strides.
 
