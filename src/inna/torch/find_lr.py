@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import inspect
 import itertools
 import math
 import random
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from inna.checks import check_range, check_whole
 from inna.torch.measures.constant_loss import constant_loss
+from inna.torch.steps.arguments import closure_needed, takes_loss
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -100,6 +100,9 @@ class _Candidate:
     optimizer: torch.optim.Optimizer
     losses: list[float] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.closed, self.takes_loss = closure_needed(self.optimizer), takes_loss(self.optimizer)
+
     @property
     def alive(self) -> bool:
         return not self.losses or math.isfinite(self.losses[-1])
@@ -119,12 +122,12 @@ def find_lr(
 
     A copy of the model trains at each learning rate of the grid, all on the same batches. The best four continue, then
     the best two. If the next learning rate above the winner does not train, the geometric mean of the winner and the
-    next below is taken, to stay away from the edge. As long as no candidate gets below chance, as in
-    networks that stay there for hundreds of steps, the race gets longer, up to 8 times the steps.
+    next below is taken, to stay away from the edge. As long as no candidate gets below chance, as in networks
+    that stay there for hundreds of steps, the race gets longer, up to 8 times the steps.
 
     The model, its gradients and its modes are not touched. The states of the random number generators of Python, NumPy
-    and PyTorch, and of the generator of a DataLoader and its sampler, are restored. There is a copy of
-    the model and of the optimizer's state for each candidate.
+    and PyTorch, and of the generator of a DataLoader and its sampler, are restored. There is a copy of the model
+    and of the optimizer's state for each candidate.
 
     Args:
         optimizer: a class of optimizers, or a function (params, lr) -> optimizer.
@@ -316,14 +319,12 @@ class _Race:
         torch.manual_seed(self.seed + 1_000_003 * (number + 1))  # the same dropout for all
         with torch.set_grad_enabled(train):
             step: Any = candidate.optimizer.step
-            arguments = inspect.signature(type(candidate.optimizer).step).parameters
-            closed = arguments.get("closure")
-            if closed is not None and closed.default is inspect.Parameter.empty:
+            if candidate.closed:
                 step(closure)
             else:
                 value = closure()
                 if train and bool(torch.isfinite(value)):
-                    step(**({"loss": value.detach()} if "loss" in arguments else {}))
+                    step(**({"loss": value.detach()} if candidate.takes_loss else {}))
         torch.set_rng_state(state)
         first = float(values[0])
         return first if math.isfinite(first) else math.inf

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inna.experiments.training.optimizers import takes_loss
+from inna.torch.steps.arguments import takes_loss
 
 __all__ = ["GraphedEpochs", "graph_settings"]
 

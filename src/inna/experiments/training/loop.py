@@ -34,6 +34,7 @@ from inna.experiments.training.divergence import (
 from inna.experiments.training.hardware import hardware, versions
 from inna.experiments.training.schedule import factor_of, iterations_per_epoch
 from inna.torch.measures.constant_loss import constant_loss
+from inna.torch.steps.arguments import closure_needed, takes_loss
 
 __all__ = ["OnEpoch", "OnNote", "Pace", "StoppedError", "Training"]
 
@@ -74,8 +75,8 @@ class Training:
         recorded = graph_settings(optimizers.class_of(run)) if self._recordable() else None
         with self._code_of("optimizer"):
             self.optimizer = optimizers.build(run, self.network, recorded or {})
-            self.closure = optimizers.closure_needed(self.optimizer)
-            self.takes_loss = optimizers.takes_loss(self.optimizer)
+            self.closure = closure_needed(self.optimizer)
+            self.takes_loss = takes_loss(self.optimizer)
         self.graphed = None if recorded is None else self._graphed()
         self.decay = factor_of(run, task.train)
         self.iteration = 0

@@ -30,11 +30,9 @@ __all__ = [
     "Specification",
     "build",
     "class_of",
-    "closure_needed",
     "default_lr",
     "names",
     "parse",
-    "takes_loss",
 ]
 
 
@@ -245,17 +243,3 @@ def _label(
 
 def _in_parentheses(parts: list[str]) -> str:
     return f" ({', '.join(parts)})" if parts else ""
-
-
-def closure_needed(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether ``step`` requires a closure, as L-BFGS does."""
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
-    return closure is not None and closure.default is inspect.Parameter.empty
-
-
-def takes_loss(optimizer: torch.optim.Optimizer) -> bool:
-    """Return whether ``step`` takes the loss of the batch as ``loss``.
-
-    As that of a guarded INNA does.
-    """
-    return "loss" in inspect.signature(type(optimizer).step).parameters
