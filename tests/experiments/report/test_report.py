@@ -208,6 +208,37 @@ def test_the_epochs_of_a_short_run_are_named_once_each() -> None:
     assert '"values": [0, 1, 2]' in json.dumps(still(figure, LIGHT))
 
 
+def test_the_bars_span_the_learning_rates_within_twice_the_best_loss() -> None:
+    study = classification_study()
+    summary = summarize(study, rows_of(study))
+    figure = next(each for each in figures(summary) if each.name == "tuning")
+    bars = {
+        row["contender"]: row
+        for panel in figure.panels
+        for rows in interactive(figure, panel, LIGHT)[1].values()
+        for row in rows
+        if "limit" in row
+    }
+    assert set(bars) == {entry.label for entry in summary.entries if entry.good_lrs}
+    for entry in summary.entries:
+        bar, rates = bars[entry.label], [run.lr for run, _ in entry.neighbours]
+        losses = [result["train_loss"] if result["status"] == "done" else math.inf for _, result in entry.neighbours]
+        assert entry.choice is not None
+        assert bar["limit"] == 2 * min(losses) == 2 * entry.choice.train_loss
+        for end, inwards in ((bar["low"], 1), (bar["high"], -1)):
+            # At its end the loss is twice the best, unless the next learning rate diverged or there is none.
+            place = next((k for k, lr in enumerate(rates) if math.isclose(lr, end)), None)
+            if place is not None:
+                assert losses[place] <= bar["limit"]
+                outside = losses[place - inwards] if 0 <= place - inwards < len(losses) else math.inf
+                assert math.isinf(outside)
+            else:
+                right = next(k for k, lr in enumerate(rates) if lr > end)
+                share = math.log(end / rates[right - 1]) / math.log(rates[right] / rates[right - 1])
+                there = math.log(losses[right - 1]) * (1 - share) + math.log(losses[right]) * share
+                assert math.exp(there) == pytest.approx(bar["limit"])
+
+
 def test_long_histories_are_thinned_and_the_caption_says_so() -> None:
     study = classification_study(contenders=classification_study().contenders[3:6], epochs=4000, seeds=(1, 2))
     summary = summarize(study, rows_of(study))
@@ -340,7 +371,8 @@ def test_the_lines_hold_the_statistics() -> None:
             assert cell.margin.endswith(f" ± {margin}")
         assert line.cost.runs == f"{entry.cost.runs:,}"
         assert line.cost.epochs_value == entry.cost.epochs
-        assert line.tuned.share_value == entry.near_best / len(entry.tuning)
+        assert line.tuned.width_value == entry.lr_width
+        assert line.tuned.width == fixed(entry.lr_width, 1)
         assert line.tuned.near_best == f"{entry.near_best} of {len(entry.tuning)}"
 
 
@@ -363,6 +395,7 @@ def test_the_printed_table_fits_and_cuts_nothing(width: int, make: Any) -> None:
     if make is not hostile_study:
         assert "…" not in shown
     assert "[worst, best]" in shown
+    assert "width of good γ" in shown
     if make is classification_study:
         values = spread(summarize(study, rows).entries[0].values("train_loss").values(), "min", geometric=True)
         assert values is not None

@@ -296,6 +296,7 @@ def test_a_study_by_hand() -> None:
     assert (sgd.near_best, sgd.sensitivity) == (1, pytest.approx(1 / 3))
     # INNA's 1.1 at 0.1 is within twice 1.0, and 1.0 diverged. SGD reaches twice 0.9 between 0.01 (1.9) and 0.1.
     assert inna.lr_width == pytest.approx(1.0)
+    assert inna.good_lrs == pytest.approx((0.01, 0.1))
     assert sgd.lr_width == pytest.approx(1.0 + math.log(2) / math.log(1.9 / 0.9))
     # SGD's best losses are .5 on seed 1 (epoch 2, before it rises) and .7 on seed 2 (epoch 2).
     assert inna.reach == {1: Reach(1, 2.0), 2: Reach(None, None)}

@@ -24,7 +24,7 @@ from inna.experiments.report.sections import (
     verdicts,
     warnings,
 )
-from inna.experiments.report.sentences import measure_name, method_notes, near_best_name
+from inna.experiments.report.sentences import WIDTH_NAME, measure_name, method_notes
 from inna.experiments.rows.documents import row_document
 from inna.experiments.rows.results import finished
 from inna.experiments.statistics.intervals import CONFIDENCE
@@ -108,7 +108,7 @@ def _heads(summary: Summary) -> list[tuple[str, str]]:
         *heads,
         ("Learning rate (γ), schedule", "ascending"),
         (f"Epochs to {reference}’s best", "ascending"),
-        (near_best_name(summary.study), "descending"),
+        (WIDTH_NAME, "descending"),
         ("Seconds per epoch", "ascending"),
         ("State B/param.", "ascending"),
         ("Total epochs", "ascending"),

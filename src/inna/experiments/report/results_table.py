@@ -45,7 +45,8 @@ class Measured(NamedTuple):
 class Tuned(NamedTuple):
     """The outcome of tuning; ``edge`` is "smallest tried", "largest tried" or empty.
 
-    ``settings`` are those that a search chose, such as "momentum = 0.95"; empty if it tuned none.
+    ``settings`` are those that a search chose, such as "momentum = 0.95"; empty if it tuned none. ``width`` is that of
+    the good learning rates in decades, a dash if unknown.
     """
 
     lr: str
@@ -56,7 +57,7 @@ class Tuned(NamedTuple):
     share: str
     width: str
     lr_value: float
-    share_value: float
+    width_value: float
 
 
 class Reached(NamedTuple):
@@ -158,9 +159,9 @@ def _tuned(entry: Entry) -> Tuned:
         edge=edge,
         near_best=f"{entry.near_best} of {len(entry.comparable)}",
         share=percent(entry.sensitivity),
-        width="" if math.isnan(entry.lr_width) else f"γ within 2×: {fixed(entry.lr_width, 1)} decades",
+        width=fixed(entry.lr_width, 1),
         lr_value=choice.lr if choice else math.nan,
-        share_value=entry.sensitivity,
+        width_value=entry.lr_width,
     )
 
 

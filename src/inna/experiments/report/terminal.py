@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from inna.experiments.formatting import enumerate_words, percent, plain, printable
 from inna.experiments.report.difference_words import Compared
 from inna.experiments.report.results_table import Line, lines
-from inna.experiments.report.sentences import headline, measure_name, near_best_name, timing_warning, warnings_of
+from inna.experiments.report.sentences import (
+    WIDTH_NAME,
+    headline,
+    measure_name,
+    near_best_name,
+    timing_warning,
+    warnings_of,
+)
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import CONFIDENCE
 from inna.experiments.statistics.summary import Summary
@@ -78,6 +85,7 @@ def _columns(summary: Summary) -> list[_Column]:
         ]
     settings = [line.tuned.settings for line in found]
     near_best = near_best_name(summary.study).lower().replace(" ", "\n", 1)
+    width = WIDTH_NAME.lower().replace(" (", "\n(")
     return [
         _Column("optimizer", [_cut(plain(line.label), 32) for line in found], "left"),
         *measured,
@@ -85,6 +93,7 @@ def _columns(summary: Summary) -> list[_Column]:
         _Column("schedule", [line.tuned.schedule for line in found], "left"),
         *([_Column("settings", settings, "left")] if any(settings) else []),
         _Column(f"epochs to\n{_cut(reference, 12)}'s best", [_reached(line) for line in found]),
+        _Column(width, [line.tuned.width for line in found]),
         _Column(near_best, [line.tuned.near_best for line in found]),
         _Column("seconds\nper epoch", [line.cost.seconds_per_epoch for line in found]),
         _Column("state B/\nparameter", [line.cost.state_bytes for line in found]),

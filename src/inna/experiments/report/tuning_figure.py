@@ -14,7 +14,7 @@ from inna.experiments.report.curves import contender_styles
 from inna.experiments.report.sentences import initial_loss
 from inna.experiments.rows.results import Result, final_loss
 from inna.experiments.rows.run import Run, Schedule
-from inna.experiments.statistics.summary import Entry, Summary
+from inna.experiments.statistics.summary import TWICE, Entry, Summary
 from inna.experiments.study.halving import rungs
 from inna.experiments.study.study import Study, schedule_order
 
@@ -37,10 +37,14 @@ def tuning_figure(summary: Summary) -> Figure:
     start = initial_loss(summary)
     ends = [final_loss(result) for entry in summary.entries for _, result in _trials(summary, entry)]
     losses = [loss for loss in ends if math.isfinite(loss)]
+    limits = [TWICE * final_loss(_chosen(entry)) for entry in summary.entries if entry.good_lrs]
     limit = CEILING * start if math.isfinite(start) and start > 0 else math.inf
     shown = [loss for loss in losses if loss <= limit] or [start if math.isfinite(start) else 1.0]
     caption = _caption(summary.study)
+    if limits:
+        caption += " A thick bar spans the learning rates whose loss is at most twice the chosen one’s."
     strip = len(losses) < len(ends) or max(losses, default=0.0) > max(shown)
+    domain = min(shown), max([*shown, *(each for each in limits if each <= limit and math.isfinite(each))])
     if strip:
         caption += " In the strip above the axis: × diverged, ▲ ended above the axis."
     return Figure(
@@ -48,7 +52,7 @@ def tuning_figure(summary: Summary) -> Figure:
         section="tuning",
         title="Learning-rate sensitivity",
         caption=caption,
-        panels=tuple(_tuning_panel(summary, q, qs, (min(shown), max(shown)), strip) for q in qs),
+        panels=tuple(_tuning_panel(summary, q, qs, domain, strip) for q in qs),
     )
 
 
@@ -80,6 +84,11 @@ def _trials(summary: Summary, entry: Entry) -> list[tuple[Run, Result]]:
     return [item for item in entry.tuning if item in longest.values()]
 
 
+def _chosen(entry: Entry) -> Result:
+    """Return the result of the chosen tuning run; empty without one."""
+    return next((result for run, result in entry.neighbours if entry.choice and run == entry.choice.run), {})
+
+
 def _tuning_panel(
     summary: Summary, q: Schedule, qs: Sequence[Schedule], domain: tuple[float, float], with_strip: bool
 ) -> Panel:
@@ -104,6 +113,18 @@ def _tuning_panel(
     done = [row for row in rows if row["state"] == "done"]
     chosen = [row for row in done if row["chosen"]]
     lost = [row for row in rows if row["state"] != "done"]
+    good: Rows = [
+        {
+            "contender": entry.label,
+            "low": entry.good_lrs[0],
+            "high": entry.good_lrs[1],
+            "limit": TWICE * final_loss(_chosen(entry)),
+            "width": f"{entry.lr_width:.2g} decades",
+        }
+        for entry in summary.entries
+        if entry.good_lrs and entry.choice and entry.choice.decay == q
+    ]
+    good = [row for row in good if row["limit"] <= ceiling and row["low"] < row["high"]]
     rates = [run.lr for entry in summary.entries for run, _ in entry.tuning]
     title = f"Schedule: {schedule(q)}" if len(qs) > 1 else ""
     search = bool(summary.study.trials)
@@ -138,7 +159,7 @@ def _tuning_panel(
             lengths = alt.Scale(domain=list(rungs(summary.study.tuning_epochs)), range=[12, 28, 55, 110])
             size = alt.Size("epochs", type="ordinal", scale=lengths, legend=None)
         line = (
-            channels.data([] if search else done)
+            channels.data([row for row in done if row["neighbour"]] if search else done)
             .mark_line(strokeWidth=2)
             .encode(x=x, y=y, color=channels.color("shape"), strokeDash=channels.dash(), opacity=channels.opacity())
         )
@@ -160,7 +181,24 @@ def _tuning_panel(
             .mark_point(filled=False, size=260, strokeWidth=2)
             .encode(x=x, y=y, color=channels.color("shape"), opacity=channels.opacity(), tooltip=tooltip)
         )
-        marks = []
+        widths = (
+            channels.data(good)
+            .mark_rule(strokeWidth=5, strokeCap="butt")
+            .encode(
+                x=alt.X("low", type="quantitative"),
+                x2="high",
+                y=alt.Y("limit", type="quantitative"),
+                color=channels.color("shape"),
+                opacity=channels.opacity(0.55),
+                tooltip=[
+                    alt.Tooltip("contender", type="nominal", title="optimizer"),
+                    alt.Tooltip("width", type="nominal", title="width of good γ"),
+                    alt.Tooltip("low", type="quantitative", title="from γ", format=".3~g"),
+                    alt.Tooltip("high", type="quantitative", title="to γ", format=".3~g"),
+                ],
+            )
+        )
+        marks = [widths] if good else []
         for state, shape, angle in (("diverged", "cross", 45), ("above", "triangle-up", 0)):
             marks.append(
                 channels.data([row for row in lost if row["state"] == state])
@@ -191,6 +229,7 @@ def _tuning_row(entry: Entry, run: Run, result: Mapping[str, Any], ceiling: floa
         "state": state,
         "chosen": entry.choice is not None and run == entry.choice.run,
         "epochs": run.epochs,
+        "neighbour": any(run == other for other, _ in entry.neighbours),
         "settings": ", ".join(
             f"{setting_name(each.name)} = {setting_value(run.arguments[each.name])}"
             for each in entry.contender.space

@@ -21,7 +21,7 @@ from inna.experiments.statistics.intervals import Difference, Spread, holm, pair
 from inna.experiments.study.study import Choice, Contender, Study
 from inna.experiments.study.tuning import state
 
-__all__ = ["NEAR", "UNEVEN", "Entry", "Reach", "Summary", "summarize"]
+__all__ = ["NEAR", "TWICE", "UNEVEN", "Entry", "Reach", "Summary", "summarize"]
 
 
 # A tuning run is near the best if its loss is larger by at most this share.
@@ -137,27 +137,37 @@ class Entry:
         return self.near_best / len(self.comparable) if self.comparable else math.nan
 
     @cached_property
-    def lr_width(self) -> float:
-        """The width of the learning rates around the best, in decades.
+    def neighbours(self) -> Sequence[tuple[Run, Result]]:
+        """The tuning runs that differ from the chosen one in the learning rate alone.
+
+        By learning rate, with the chosen one; empty without a choice.
+        """
+        if self.choice is None:
+            return ()
+        best = self.choice.run
+        found = [(run, result) for run, result in self.comparable if replace(run, lr=best.lr) == best]
+        return sorted(found, key=lambda item: item[0].lr)
+
+    @cached_property
+    def good_lrs(self) -> tuple[float, float] | None:
+        """The ends of the learning rates around the best.
 
         Those whose training loss is at most twice the best's, at its schedule and other settings. Between tried ones
         the logarithm of the loss is taken to be linear in that of the learning rate; towards one that diverged they end
-        at the last that did not. NaN where a loss is not positive, or fewer than two learning rates were tried.
+        at the last that did not. None where a loss is not positive, or fewer than two learning rates were tried.
         """
-        if self.choice is None:
-            return math.nan
-        best = self.choice.run
-        tried = sorted(
-            (math.log10(run.lr), final_loss(result))
-            for run, result in self.comparable
-            if replace(run, lr=best.lr) == best
-        )
-        if len(tried) < 2 or any(loss <= 0 for _, loss in tried):
-            return math.nan
-        place = [lr for lr, _ in tried].index(math.log10(best.lr))
+        tried = [(math.log10(run.lr), final_loss(result)) for run, result in self.neighbours]
+        if self.choice is None or len(tried) < 2 or any(loss <= 0 for _, loss in tried):
+            return None
+        place = [run for run, _ in self.neighbours].index(self.choice.run)
         if math.isinf(tried[place][1]):
-            return math.nan
-        return _extent(tried[place:]) + _extent(tried[place::-1])
+            return None
+        return 10 ** _last_good(tried[place::-1]), 10 ** _last_good(tried[place:])
+
+    @property
+    def lr_width(self) -> float:
+        """The width of `good_lrs` in decades; NaN without them."""
+        return math.log10(self.good_lrs[1] / self.good_lrs[0]) if self.good_lrs else math.nan
 
     @property
     def seconds_per_epoch(self) -> float:
@@ -350,18 +360,17 @@ def _reach(result: Result, target: float) -> Reach:
     return Reach(None, None)
 
 
-def _extent(tried: Sequence[tuple[float, float]]) -> float:
-    """Return how far the loss stays below `TWICE` that of the first, in decades.
+def _last_good(tried: Sequence[tuple[float, float]]) -> float:
+    """Return up to where the loss stays below `TWICE` that of the first.
 
     ``tried`` are (log10 of the learning rate, loss) of the best and those on one side of it.
     """
-    start, best = tried[0]
-    limit, last = math.log(TWICE * best), tried[0]
+    limit, last = math.log(TWICE * tried[0][1]), tried[0]
     for lr, loss in tried[1:]:
         if math.isinf(loss):
             break
         if math.log(loss) > limit:
             low, high = math.log(last[1]), math.log(loss)
-            return abs(last[0] + (lr - last[0]) * (limit - low) / (high - low) - start)
+            return last[0] + (lr - last[0]) * (limit - low) / (high - low)
         last = lr, loss
-    return abs(last[0] - start)
+    return last[0]
