@@ -16,6 +16,7 @@ from torch import Tensor
 from inna.torch import INNA, INNAprop
 from inna.torch.kernels import plan, step, support
 from inna.torch.tensor_lists import Settings, TensorLists
+from no_synchronisation import NoSynchronisation
 
 TRITON = importlib.util.find_spec("triton") is not None
 needs_triton = pytest.mark.skipif(not TRITON, reason="Triton is not installed")
@@ -124,6 +125,19 @@ def test_settings_on_the_device_are_read_there(interpreted, prop):
         torch.testing.assert_close(ours, theirs)
     if prop:
         assert on_device.steps[0].item() == 2.0
+
+
+@needs_triton
+@pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1), torch.tensor(0.0)], ids=["number", "tensor", "zero"])
+@pytest.mark.parametrize("found_inf", [None, torch.zeros(1), torch.ones(1)], ids=["unscaled", "finite", "infinite"])
+def test_settings_on_the_device_are_counted_without_the_host(interpreted, lr, found_inf):
+    lists, _ = group(True)
+    table = interpreted.Table(lists)
+    before = lists.steps[0].item()
+    with NoSynchronisation():
+        counts = table._count_on_device(lr, found_inf)
+    moved = bool(lr != 0) and (found_inf is None or found_inf.item() == 0)
+    assert counts.tolist() == [before + moved] == [lists.steps[0].item()]
 
 
 @needs_triton

@@ -147,12 +147,11 @@ class Table:
 
         Return the counts in float64.
         """
-        moves: Any = 1.0
-        if isinstance(lr, Tensor):
-            moves = (lr != 0).float()
+        moves = (lr != 0).float() if isinstance(lr, Tensor) else torch.ones((), device=self._device)
         if found_inf is not None:
             moves = moves * (found_inf.to(self._device, non_blocking=True) == 0).float().reshape(())
-        torch._foreach_add_(self._steps, moves)
+        # Without alpha, the tensor would be taken for a number, and read on the host.
+        torch._foreach_add_(self._steps, moves, alpha=1.0)
         return torch.stack([step.reshape(()) for step in self._steps]).double()
 
     def _send(self, grads: list[int], counts: list[float], settings: list[float], sigma: float | None) -> Tensor:
