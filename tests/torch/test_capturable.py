@@ -192,6 +192,7 @@ def test_capture_without_the_flag_is_refused(kind):
     optimizer = kind([param])
     optimizer.step()
     graph = torch.cuda.CUDAGraph()
-    with pytest.raises(RuntimeError, match="capturable=True"), torch.cuda.graph(graph):
+    with torch.cuda.graph(graph):
         torch.zeros(3, device="cuda")  # torch warns of an empty graph
-        optimizer.step()
+        with pytest.raises(RuntimeError, match="capturable=True"):
+            optimizer.step()
