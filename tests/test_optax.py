@@ -213,7 +213,8 @@ def scheduled(k):
         (lambda: inna(scheduled, weight_decay=0.1), True),
         (lambda: innaprop(scheduled, weight_decay=0.0), False),
         (lambda: innaprop(scheduled, max_learning_rate=0.1), False),
-        (lambda: innaprop(scheduled), True),
+        (lambda: innaprop(scheduled), False),
+        (lambda: innaprop(scheduled, initial_speed=1.0), True),
         (lambda: inna(scheduled, loss_bound=0.0), False),
         (inna_lr_free, False),
         (innaprop_lr_free, False),
@@ -230,12 +231,13 @@ def scheduled(k):
         "prop-schedule",
         "prop-bounded-schedule-with-decay",
         "prop-schedule-with-decay",
+        "prop-schedule-with-decay-and-speed",
         "guard",
         "lr-free",
         "prop-lr-free",
     ],
 )
-def test_nothing_is_copied_unless_the_momentum_decays_weights_on_a_schedule(make, copies):
+def test_at_most_the_old_parameter_or_the_first_gradient_is_stored(make, copies):
     """XLA's temporary memory on the CPU, with donated buffers: at most one array, which is the cost."""
     if jax.default_backend() != "cpu":
         pytest.skip("a property of XLA's CPU backend")

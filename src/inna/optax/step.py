@@ -178,6 +178,8 @@ def take(rule: Rule, settings: Settings, leaf: Leaf, moves: Any, steps: Any) -> 
             _, momentum = dynamics.step(
                 0.0, start.momentum, start.grad, now.lr, now.alpha, now.beta, time_step=now.time_step
             )
+            if rule.decay == "published" and now.weight_decay is not None and moved.dtype == start.dtype:
+                momentum = _after_decay(moved, leaf.momentum.astype(start.dtype), start.grad, momentum, now, steps)
         momentum = jnp.where(moves, momentum.astype(leaf.momentum.dtype), leaf.momentum)
     return update, momentum, start.exp_avg_sq
 
@@ -203,6 +205,39 @@ def _after(earlier: Any, grad: Any, steps: Any) -> Any:
         return jnp.where(steps < 0, earlier.astype(grad.dtype), grad)
 
     return jax.lax.platform_dependent(grad, earlier, steps, cpu=wait, default=lambda grad, *_: grad)
+
+
+def _after_decay(moved: Any, momentum: Any, grad: Any, new: Any, now: Settings, steps: Any) -> Any:
+    """Return the momentum after INNAprop's decay, on the CPU calculated from the new parameter ``moved``.
+
+    The decay adds a multiple of the old parameter. Read after the new one is written, it would be copied before. So it
+    is taken back from that:
+
+        theta' = kept theta - lr (m + pull theta + beta ghat)
+
+    Each array stands once in the result: XLA would store a rescaled gradient that is named twice.
+
+    Args:
+        moved: the new parameter.
+        momentum: the old momentum.
+        grad: the rescaled gradient.
+        new: the result for other devices.
+        now: the settings.
+        steps: the number of steps before this one.
+    """
+
+    def solve(moved: Any, momentum: Any, grad: Any, new: Any) -> Any:
+        kept, pull = dynamics.decay_innaprop(1.0, 0.0, now.lr, now.alpha, now.beta, now.weight_decay)
+        part = pull / (kept - now.lr * pull)
+        start: Any = 0.0
+        if now.initial_speed is not None:
+            start = jnp.where(steps == 0, dynamics.initial_momentum(1.0, now.beta, now.initial_speed), 0)
+        rates = now.lr, now.alpha, now.beta
+        of_grad = dynamics.update_average(start + part * now.lr * (start + now.beta), 1.0, *rates)
+        rest = dynamics.update_average((1 + part * now.lr) * momentum + part * moved, 0.0, *rates)
+        return rest + of_grad * grad
+
+    return jax.lax.platform_dependent(moved, momentum, grad, new, cpu=solve, default=lambda *arrays: arrays[-1])
 
 
 def _by_parts(function: Callable[[Any, Any], Any], x: Any, y: Any) -> Any:
