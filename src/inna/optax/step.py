@@ -208,10 +208,10 @@ def _after(earlier: Any, grad: Any, steps: Any) -> Any:
 
 
 def _after_decay(moved: Any, momentum: Any, grad: Any, new: Any, now: Settings, steps: Any) -> Any:
-    """Return the momentum after INNAprop's decay, on the CPU calculated from the new parameter ``moved``.
+    """Return the momentum after INNAprop's decay.
 
-    The decay adds a multiple of the old parameter. Read after the new one is written, it would be copied before. So it
-    is taken back from that:
+    On the CPU it is calculated from the new parameter. The decay adds a multiple of the old one, which would be copied
+    before it is overwritten. So it is taken back from the new one:
 
         theta' = kept theta - lr (m + pull theta + beta ghat)
 
