@@ -15,15 +15,15 @@ from rich.console import Console
 
 import inna
 from inna.checks import did_you_mean
-from inna.cli.compare import compare
 from inna.cli.datasets import datasets
 from inna.cli.info import info
 from inna.cli.landscape import landscape
 from inna.cli.options import UsageError, format_default
-from inna.cli.pack import pack
-from inna.cli.report import report
-from inna.cli.reproduce import reproduce
-from inna.cli.status import status
+from inna.cli.studies.compare import compare
+from inna.cli.studies.pack import pack
+from inna.cli.studies.report import report
+from inna.cli.studies.reproduce import reproduce
+from inna.cli.studies.status import status
 from inna.cli.theory_check import theory_check
 from inna.cli.train import train
 from inna.experiments.formatting import print_line

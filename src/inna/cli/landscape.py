@@ -10,8 +10,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import OUTPUT, arguments, checking, listed
-from inna.cli.run_study import Show, open_pages
+from inna.cli.options import OUTPUT, Show, arguments, checking, listed, open_pages
 from inna.dynamics import INNA_DEFAULTS
 from inna.experiments.formatting import print_line
 

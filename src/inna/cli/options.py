@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import webbrowser
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ __all__ = [
     "DataFolderOptions",
     "Protocol",
     "ProtocolArguments",
+    "Show",
     "Sweep",
     "Task",
     "TaskOptions",
@@ -45,6 +47,7 @@ __all__ = [
     "folder_for",
     "format_default",
     "listed",
+    "open_pages",
 ]
 
 
@@ -214,10 +217,22 @@ Protocol = Annotated[ProtocolArguments, Parameter(name="*", group=Group("Protoco
 Compute = Annotated[ComputeOptions, Parameter(name="*", group=Group("Computation", sort_key=3))]
 Sweep = Annotated[SweepOptions, Parameter(name="*", group=Group("Sweep", sort_key=4))]
 
+Show = Annotated[bool, Parameter(help="Open the page in the browser.")]
+
 
 def arguments() -> list[str]:
     """Return the command line as text, also where the locale cannot read it."""
     return ["inna", *(os.fsencode(argument).decode(errors="replace") for argument in sys.argv[1:])]
+
+
+def open_pages(pages: Sequence[Path]) -> None:
+    """Open pages in the browser.
+
+    Raises:
+        RuntimeError: no browser can be started.
+    """
+    if not all(webbrowser.open(page.resolve().as_uri()) for page in pages):
+        raise RuntimeError("no browser could be started; open the file by hand")
 
 
 def folder_for(study: Study, usual: Path, console: Console) -> Path:

@@ -16,6 +16,7 @@ from inna.cli.options import (
     DataFolderOptions,
     Protocol,
     ProtocolArguments,
+    Show,
     Sweep,
     Task,
     TaskOptions,
@@ -24,7 +25,7 @@ from inna.cli.options import (
     default_folder,
     folder_for,
 )
-from inna.cli.run_study import DryRun, Show, conclude, missing_data, print_plan, run_study
+from inna.cli.studies.run_study import DryRun, conclude, missing_data, print_plan, run_study
 from inna.experiments.formatting import print_line
 from inna.experiments.study.optimizer_names import DEFAULT_OPTIMIZERS
 from inna.experiments.study.options import ComputeOptions

@@ -16,12 +16,13 @@ from inna.cli.options import (
     BuiltinTaskOptions,
     DataFolder,
     DataFolderOptions,
+    Show,
     Sweep,
     arguments,
     checking,
     default_folder,
 )
-from inna.cli.run_study import DryRun, Show, conclude, print_plan, run_study
+from inna.cli.studies.run_study import DryRun, conclude, print_plan, run_study
 from inna.experiments.formatting import print_line
 from inna.experiments.study.options import DeviceOptions
 from inna.experiments.sweep.options import SweepOptions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
+from inna.cli.options import open_pages
 from inna.experiments.formatting import count, print_line
 
 if TYPE_CHECKING:
@@ -18,12 +18,11 @@ if TYPE_CHECKING:
     from inna.experiments.sweep.options import SweepOptions
     from inna.experiments.sweep.sweep import Failure
 
-__all__ = ["DryRun", "Show", "conclude", "missing_data", "open_pages", "print_plan", "run_study"]
+__all__ = ["DryRun", "conclude", "missing_data", "print_plan", "run_study"]
 
 DryRun = Annotated[
     bool, Parameter(help="List the runs and estimate their time from a few iterations of each; run nothing.")
 ]
-Show = Annotated[bool, Parameter(help="Open the page in the browser.")]
 
 
 def run_study(
@@ -93,16 +92,6 @@ def missing_data(dataset: str) -> str:
     name = split_subset(dataset)[0]
     size = sum(file.size for file in missing_files(name)) / 1e6 if name in CATALOGUE else 0.0
     return f"{name} is not here. Without --dry-run it is downloaded ({size:.0f} MB)." if size else ""
-
-
-def open_pages(pages: Sequence[Path]) -> None:
-    """Open pages in the browser.
-
-    Raises:
-        RuntimeError: no browser can be started.
-    """
-    if not all(webbrowser.open(page.resolve().as_uri()) for page in pages):
-        raise RuntimeError("no browser could be started; open the file by hand")
 
 
 def conclude(console: Console, pages: Sequence[Path], failures: Sequence[Failure], *, show: bool = False) -> int:

@@ -8,8 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import checking, listed
-from inna.cli.run_study import Show, open_pages
+from inna.cli.options import Show, checking, listed, open_pages
 from inna.experiments.formatting import print_line
 
 __all__ = ["report"]
