@@ -171,6 +171,19 @@ def test_the_download_holds_the_rows(visit: Any, tmp_path: Path) -> None:
     assert seen.said == []
 
 
+def test_a_click_copies_the_code(browser: Any, reports: dict[str, Path]) -> None:
+    with visits(browser) as go:
+        seen = go(reports["digits"].as_uri(), permissions=["clipboard-read", "clipboard-write"])
+        drawn(seen, "light")
+        block = seen.page.locator("#recipe .pasted").first
+        block.locator("button").click()
+        wait_until(lambda: block.locator("button").inner_text() == "Copied")
+        copied = seen.page.evaluate("navigator.clipboard.readText()")
+        assert copied.strip() == block.locator("pre").inner_text().strip()
+        assert "optimizer = " in copied
+        assert seen.said == []
+
+
 def test_hostile_names_are_inert(visit: Any) -> None:
     seen = visit("hostile")
     assert seen.count("img") == 0

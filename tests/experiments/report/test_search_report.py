@@ -70,7 +70,9 @@ def test_table_and_page_name_what_was_searched(tmp_path) -> None:
     assert near_best_name(STUDY) == "Trials near best"
     assert "8 trials for each optimizer" in method_notes(summary)[0]
     page = write_report(save(tmp_path, STUDY, ROWS)).read_text(encoding="utf-8")
-    assert "momentum from 0.5 to 0.99" in page
+    chosen = [entry.choice.run.arguments["momentum"] for entry in summary.entries[1:] if entry.choice]
+    assert f"γ = {summary.entries[1].choice.lr:g} (from 0.0001 to 1)" in page
+    assert f"momentum = {chosen[0]:g} (from 0.5 to 0.99), dampening = 0, weight_decay = 0" in page
     assert "seeds 0, 1000, 8 trials" in page or "seeds 0 and 1000, 8 trials" in page
     for entry in summary.entries:
         assert 1 <= entry.near_best <= len(entry.comparable)

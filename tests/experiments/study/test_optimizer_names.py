@@ -7,7 +7,7 @@ import inspect
 import pytest
 
 from inna.experiments.comparison import contender
-from inna.experiments.study import optimizer_names
+from inna.experiments.study import constructors
 from inna.experiments.study.optimizer_names import (
     DEFAULT_OPTIMIZERS,
     NAMED,
@@ -53,16 +53,16 @@ def test_the_cap_of_inna_without_a_learning_rate_is_its_alpha():
 
 
 def test_what_no_source_tells_is_left_to_the_import(monkeypatch):
-    monkeypatch.setattr(optimizer_names, "find_spec", lambda name: None)
-    optimizer_names._torch_optimizers.cache_clear()
-    optimizer_names._settings.cache_clear()
+    monkeypatch.setattr(constructors, "find_spec", lambda name: None)
+    constructors.torch_optimizers.cache_clear()
+    constructors.constructor_defaults.cache_clear()
     try:
         for text in ("nadam", "inan", "adam:betta=1", "package.module:Class:x=1"):
             check_specification(text)
         assert names() == list(NAMED)
     finally:
-        optimizer_names._torch_optimizers.cache_clear()
-        optimizer_names._settings.cache_clear()
+        constructors.torch_optimizers.cache_clear()
+        constructors.constructor_defaults.cache_clear()
 
 
 @pytest.mark.parametrize("reference", [*DEFAULT_OPTIMIZERS, "SGD", "INNA (0.5, 1)", "heavy ball", "AdaGrad"])

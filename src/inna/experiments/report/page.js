@@ -48,6 +48,21 @@
     }
   });
 
+  // Copy a block of code.
+  for (const button of document.querySelectorAll("button.copy")) {
+    const block = button.parentElement.querySelector("pre");
+    button.addEventListener("click", async () => {
+      try {
+        await navigator.clipboard.writeText(block.textContent.trim() + "\n");
+        button.textContent = "Copied";
+      } catch {
+        getSelection().selectAllChildren(block);
+        button.textContent = "Press Ctrl+C";
+      }
+      setTimeout(() => { button.textContent = "Copy"; }, 2000);
+    });
+  }
+
   // Download the rows of the page as a file.
   document.getElementById("download").addEventListener("click", (event) => {
     const text = document.getElementById("rows").textContent;

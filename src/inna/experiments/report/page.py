@@ -13,6 +13,7 @@ from inna.experiments.charts.page import chart_page, resource
 from inna.experiments.formatting import count, percent
 from inna.experiments.report.curves import contender_styles
 from inna.experiments.report.figures import figures
+from inna.experiments.report.recipe import Recipe, recipe
 from inna.experiments.report.results_table import Line, comparisons, lines
 from inna.experiments.report.sections import (
     cards,
@@ -53,6 +54,7 @@ def build_page(results: Results) -> str:
         lead=lead(summary),
         sections={
             "results": "Results",
+            "recipe": "Recipe",
             "curves": "Curves",
             "tuning": "Learning rates",
             "time": "Time",
@@ -61,6 +63,7 @@ def build_page(results: Results) -> str:
             "method": "Method",
         },
         cards=cards(summary),
+        recipes=_recipes(summary),
         warnings=warnings(summary, results.notes),
         reference=study.reference,
         labels=[entry.label for entry in summary.entries],
@@ -75,6 +78,18 @@ def build_page(results: Results) -> str:
         method=method_notes(summary),
         footer=footer(summary),
     )
+
+
+def _recipes(summary: Summary) -> list[tuple[Recipe, str]]:
+    """Return the recipes, each with what its optimizer wins; the winners first."""
+    won: dict[str, list[str]] = {}
+    for card in cards(summary):
+        for label in card.labels:
+            won.setdefault(label, []).append(card.what.lower())
+    found = [
+        (each, " and ".join(won.get(entry.label, ()))) for entry in summary.entries if (each := recipe(summary, entry))
+    ]
+    return sorted(found, key=lambda pair: not pair[1])
 
 
 def _comparisons(summary: Summary) -> dict[str, dict[str, list[Sequence[str | float | None]]]]:

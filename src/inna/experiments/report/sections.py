@@ -20,6 +20,7 @@ from inna.experiments.formatting import (
     schedule,
     seeds,
     setting_name,
+    setting_value,
     short,
     slug,
 )
@@ -35,6 +36,8 @@ from inna.experiments.report.sentences import (
 from inna.experiments.rows.results import divergence_sentence, finished
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.summary import Entry, Summary
+from inna.experiments.study.optimizer_names import settings_of
+from inna.experiments.study.search_space import LEARNING_RATE
 from inna.experiments.study.study import schedule_order
 from inna.experiments.tasks.data_file import is_data_file
 
@@ -102,7 +105,7 @@ class OptimizerFacts(NamedTuple):
 
     label: str
     name: str
-    arguments: str
+    settings: str
     tried: int
     smallest: str
     largest: str
@@ -222,7 +225,7 @@ def optimizer_facts(summary: Summary) -> list[OptimizerFacts]:
             OptimizerFacts(
                 label=entry.label,
                 name=entry.contender.optimizer,
-                arguments=_arguments(entry),
+                settings=_settings(summary, entry),
                 tried=len(rates),
                 smallest=short(rates[0]) if rates else DASH,
                 largest=short(rates[-1]) if rates else DASH,
@@ -240,12 +243,17 @@ def footer(summary: Summary) -> str:
     return f"Made by inna {inna.__version__} from {count(len(rows), 'row')}{when}. This file is self-contained."
 
 
-def _arguments(entry: Entry) -> str:
+def _settings(summary: Summary, entry: Entry) -> str:
+    """Return every setting, chosen, given or the library's default.
+
+    Those that were searched with their ranges.
+    """
     contender = entry.contender
-    dampings = [("α", contender.alpha), ("β", contender.beta)]
-    shown = [f"{name} = {value:g}" for name, value in dampings if value is not None]
-    searched = [f"{setting_name(each.name)} from {each.low:g} to {each.high:g}" for each in contender.space]
-    return ", ".join([*shown, *(f"{name} = {value}" for name, value in contender.settings), *searched]) or DASH
+    run = entry.choice.run if entry.choice else summary.study.tuning_run(contender, contender.grid[0], contender.qs[0])
+    ranges = {each.name: f" (from {each.low:g} to {each.high:g})" for each in contender.space}
+    settings = ({LEARNING_RATE: run.lr} if LEARNING_RATE in ranges else {}) | settings_of(run)
+    shown = [f"{setting_name(name)} = {setting_value(value)}{ranges.get(name, '')}" for name, value in settings.items()]
+    return ", ".join(shown) or DASH
 
 
 def _mixed(summary: Summary, key: str, consequence: str) -> list[str]:

@@ -14,6 +14,7 @@ from inna.files import canonical
 
 __all__ = [
     "NAMED_SCHEDULES",
+    "WARM_UP_SHARE",
     "Metric",
     "Run",
     "Schedule",
@@ -32,6 +33,9 @@ Schedule = float | str
 
 NAMED_SCHEDULES = ("linear", "cosine")
 """The schedules that end at zero: linear, and cosine after a warm-up."""
+
+WARM_UP_SHARE = 0.05
+"""The share of the iterations over which a cosine schedule warms up."""
 
 _POWER = "power"
 # Younger than most rows, and left out of their JSON at these values, so that their keys stay.

@@ -6,17 +6,14 @@ built-in name are read from the sources. `inna.experiments.training.optimizers` 
 
 from __future__ import annotations
 
-import ast
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from inna.checks import check_range, did_you_mean
 from inna.dynamics import INNA_DEFAULTS, INNA_LR_FREE_DEFAULTS, INNAPROP_DEFAULTS
+from inna.experiments.rows.run import Run
+from inna.experiments.study.constructors import UNREAD, constructor_defaults, torch_optimizers
 from inna.experiments.study.search_space import LEARNING_RATE, Dimension, learning_rate
 from inna.specifications import parse_settings
 
@@ -31,7 +28,9 @@ __all__ = [
     "check_specification",
     "names",
     "parse_tuned",
+    "settings_of",
     "split",
+    "target_of",
     "unknown_name",
 ]
 
@@ -128,7 +127,7 @@ def names() -> list[str]:
 
     Torch's only where its sources can be read.
     """
-    return [*NAMED, *(name for name in _torch_optimizers() if name not in NAMED)]
+    return [*NAMED, *(name for name in torch_optimizers() if name not in NAMED)]
 
 
 def split(text: str) -> tuple[str, dict[str, str]]:
@@ -227,9 +226,9 @@ def check_specification(text: str, *, tuned: bool = False) -> None:
         given.pop(LEARNING_RATE, None)
     if ":" in name:
         return
-    if name not in NAMED and (found := _torch_optimizers()) and name not in found:
+    if name not in NAMED and (found := torch_optimizers()) and name not in found:
         raise unknown_name(name, names())
-    accepted = _settings(NAMED[name].target if name in NAMED else f"torch.optim:{_torch_optimizers().get(name)}")
+    accepted = _accepted(target_of(name))
     for key in given:
         check_setting(text, name, key, accepted)
 
@@ -243,7 +242,7 @@ def check_reference(reference: str, optimizers: Sequence[str]) -> None:
         ValueError: it is neither.
     """
     compared = {split(text)[0] for text in optimizers}
-    labels = [NAMED[name].label if name in NAMED else _torch_optimizers().get(name, "") for name in compared]
+    labels = [NAMED[name].label if name in NAMED else torch_optimizers().get(name, "") for name in compared]
     if any(":" in name for name in compared) or split(reference)[0] in compared:
         return
     if not all(labels) or reference.startswith(tuple(labels)):
@@ -280,54 +279,50 @@ def check_setting(text: str, name: str, key: str, accepted: Collection[str] | No
         )
 
 
-@cache
-def _torch_optimizers() -> Mapping[str, str]:
-    """Return the classes of torch.optim by their names in small letters.
+def target_of(name: str) -> str:
+    """Return the class of an optimizer as module:Class.
 
-    Empty if its source cannot be read.
+    "" if it is one of torch.optim, whose source is not found.
     """
-    imported = (name for _, name in _imports("torch.optim"))
-    return MappingProxyType(
-        {name.lower(): name for name in sorted(imported) if name[0].isupper() and name != "Optimizer"}
-    )
+    if name in NAMED or ":" in name:
+        return NAMED[name].target if name in NAMED else name
+    found = torch_optimizers().get(name)
+    return f"torch.optim:{found}" if found else ""
 
 
-@cache
-def _settings(target: str) -> tuple[str, ...] | None:
-    """Return the arguments of a class, package:Class, without params and lr.
+def settings_of(run: Run) -> dict[str, Any]:
+    """Return the settings of the optimizer of a run, in the constructor's order.
+
+    Those of the run and of the optimizer's name, and the numbers that the constructor has as defaults, as far as its
+    source is found; flags at their defaults are left out. The learning rate is not among them.
+
+    >>> settings_of(Run("digits", "small-cnn", "heavy-ball", 0.1))
+    {'momentum': 0.9, 'dampening': 0, 'weight_decay': 0}
+    """
+    named = NAMED.get(run.optimizer)
+    given = dict(named.settings if named else {}) | run.arguments
+    target = target_of(run.optimizer)
+    found = constructor_defaults(target, (named and named.make) or "__init__") if target else None
+    defaults = {
+        name: value
+        for name, value in (found[0] if found else {}).items()
+        if name in given or (name != LEARNING_RATE and value is not UNREAD and _is_numeric(value))
+    }
+    return {name: given.get(name, value) for name, value in (defaults | given).items()}
+
+
+def _is_numeric(value: Any) -> bool:
+    if isinstance(value, tuple):
+        return bool(value) and all(map(_is_numeric, value))
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _accepted(target: str) -> tuple[str, ...] | None:
+    """Return the settings of a class without its learning rate.
 
     None if they are not known.
     """
-    package, _, name = target.partition(":")
-    module = next((module for module, imported in _imports(package) if imported == name), package)
-    for node in ast.walk(_source(module) or ast.Module([], [])):
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            for method in node.body:
-                if isinstance(method, ast.FunctionDef) and method.name == "__init__" and method.args.kwarg is None:
-                    arguments = [*method.args.posonlyargs, *method.args.args, *method.args.kwonlyargs]
-                    return tuple(each.arg for each in arguments[2:] if each.arg != "lr")
-    return None
-
-
-def _imports(package: str) -> Iterator[tuple[str, str]]:
-    """Yield module and name of what the ``__init__`` of ``package`` imports."""
-    tree = _source(package)
-    for node in tree.body if tree else ():
-        if isinstance(node, ast.ImportFrom) and node.module:
-            yield from ((node.module, alias.asname or alias.name) for alias in node.names)
-
-
-def _source(module: str) -> ast.Module | None:
-    """Parse the source of ``module``, of which nothing is imported.
-
-    None if it is not found.
-    """
-    top, *rest = module.split(".")
-    found = find_spec(top)
-    if found is None or found.origin is None:
+    found = constructor_defaults(target) if target else None
+    if found is None or found[1]:
         return None
-    path = Path(found.origin).parent.joinpath(*rest)
-    try:
-        return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_bytes())
-    except (OSError, SyntaxError, ValueError):
-        return None
+    return tuple(name for name in found[0] if name != LEARNING_RATE)

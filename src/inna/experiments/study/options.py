@@ -152,12 +152,15 @@ class TrainingOptions:
 
     Attributes:
         lr: Learning rate (γ), > 0. [default: the optimizer's own]
-        q: Power q >= 0 of the decay γ (k+1)^-q over iterations k; 0 is constant.
+        schedule: Schedule: power for the decay γ (k+1)^-q over iterations k, linear to zero, or cosine to zero after a
+            warm-up.
+        q: Power q >= 0 of the decay; 0 is constant.
         epochs: Passes over the training data, >= 1.
         seed: Seed of the initial weights and of the order of the data.
     """
 
     lr: float | None = None
+    schedule: Literal["power", "linear", "cosine"] = "power"
     q: float = Run.q
     epochs: int = Run.epochs
     seed: int = Run.seed
@@ -170,7 +173,16 @@ class TrainingOptions:
         """
         check_specification(optimizer)
         lr = 1.0 if self.lr is None else self.lr
-        Run(dataset="", model="", optimizer="", lr=lr, q=self.q, epochs=self.epochs, seed=self.seed)
+        Run(
+            dataset="",
+            model="",
+            optimizer="",
+            lr=lr,
+            q=self.q,
+            epochs=self.epochs,
+            seed=self.seed,
+            schedule=self.schedule,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +204,7 @@ def accepts(options: type) -> Callable[[_Function], _Function]:
     ... def train(**options):
     ...     ...
     >>> list(inspect.signature(train).parameters)
-    ['lr', 'q', 'epochs', 'seed']
+    ['lr', 'schedule', 'q', 'epochs', 'seed']
     """
 
     def document(function: _Function) -> _Function:

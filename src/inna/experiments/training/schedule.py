@@ -8,14 +8,11 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from inna.experiments.rows.run import Run
+from inna.experiments.rows.run import WARM_UP_SHARE, Run
 from inna.experiments.tasks.task import Data
 from inna.schedules import cosine_decay, linear_decay, power_decay
 
-__all__ = ["WARM_UP_SHARE", "factor_of", "iterations_per_epoch"]
-
-# The share of the iterations over which a cosine schedule warms up.
-WARM_UP_SHARE = 0.05
+__all__ = ["factor_of", "iterations_per_epoch"]
 
 
 def factor_of(run: Run, data: Data) -> Callable[[Any], Any]:

@@ -1,0 +1,102 @@
+"""Constructors of optimizers, read from their sources.
+
+Nothing is imported: importing torch takes seconds, and a report needs no framework.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from functools import cache, reduce
+from importlib.util import find_spec
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from inna import dynamics
+
+__all__ = ["UNREAD", "constructor_defaults", "torch_optimizers"]
+
+UNREAD = object()
+"""The default of an argument that has none, or whose default is no literal."""
+
+
+@cache
+def torch_optimizers() -> Mapping[str, str]:
+    """Return the classes of torch.optim by their names in small letters.
+
+    Empty if its source cannot be read.
+    """
+    imported = (name for _, name in _imports("torch.optim"))
+    return MappingProxyType(
+        {name.lower(): name for name in sorted(imported) if name[0].isupper() and name != "Optimizer"}
+    )
+
+
+@cache
+def constructor_defaults(target: str, method: str = "__init__") -> tuple[Mapping[str, Any], bool] | None:
+    """Return the arguments of a class with their defaults.
+
+    And whether it takes others.
+
+    Args:
+        target: the class, package:Class.
+        method: the class method that makes the optimizer.
+
+    Returns:
+        Name -> default or `UNREAD`, without self and params; None if the source is not found.
+
+    >>> constructor_defaults("inna.torch:INNA", "lr_free")
+    (mappingproxy({'alpha': 0.5, 'beta': 0.5, 'loss_bound': 0.0}), True)
+    """
+    package, _, name = target.partition(":")
+    module = next((module for module, imported in _imports(package) if imported == name), package)
+    for node in ast.walk(_source(module) or ast.Module([], [])):
+        if isinstance(node, ast.ClassDef) and node.name == name:
+            for function in node.body:
+                if isinstance(function, ast.FunctionDef) and function.name == method:
+                    return _defaults(function.args), function.args.kwarg is not None
+    return None
+
+
+def _defaults(arguments: ast.arguments) -> Mapping[str, Any]:
+    by_position = [*arguments.posonlyargs, *arguments.args]
+    defaults: list[ast.expr | None] = [*[None] * (len(by_position) - len(arguments.defaults)), *arguments.defaults]
+    pairs = [*zip(by_position, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
+    return MappingProxyType({each.arg: _value(default) for each, default in pairs[2:]})
+
+
+def _value(default: ast.expr | None) -> Any:
+    if default is None:
+        return UNREAD
+    module, *attributes = ast.unparse(default).split(".")
+    if module == "dynamics" and all(part.isidentifier() for part in attributes):
+        return reduce(getattr, attributes, dynamics)
+    try:
+        return ast.literal_eval(default)
+    except ValueError:
+        return UNREAD
+
+
+def _imports(package: str) -> Iterator[tuple[str, str]]:
+    """Yield module and name of what the ``__init__`` of ``package`` imports."""
+    tree = _source(package)
+    for node in tree.body if tree else ():
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield from ((node.module, alias.asname or alias.name) for alias in node.names)
+
+
+def _source(module: str) -> ast.Module | None:
+    """Parse the source of ``module``, of which nothing is imported.
+
+    None if it is not found.
+    """
+    top, *rest = module.split(".")
+    found = find_spec(top)
+    if found is None or found.origin is None:
+        return None
+    path = Path(found.origin).parent.joinpath(*rest)
+    try:
+        return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
