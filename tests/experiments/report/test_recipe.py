@@ -35,6 +35,8 @@ CASES = [
     ("inna-lr-free", 0.5, "linear"),
     ("innaprop-lr-free:slice_every=11", 1.0, 0.0),
     ("nadam:decoupled_weight_decay=true", 0.01, 0.0),
+    ("muon-adamw:momentum=.8", 0.02, "linear"),
+    ("schedule-free-adamw", 0.01, 0.0),
 ]
 
 
@@ -74,7 +76,11 @@ def test_the_code_trains_to_the_loss_of_the_row(entry: Any) -> None:
         names: dict[str, Any] = {"model": task.model()}
         exec(found.code, names)
         model, optimizer, scheduler = names["model"], names["optimizer"], names.get("scheduler")
+        modes = run.optimizer == "schedule-free-adamw"
+        assert ("optimizer.train()" in found.code) == ("optimizer.eval()" in found.code) == modes
         for epoch in range(1, run.epochs + 1):
+            if modes:
+                optimizer.train()
             for inputs, targets in data.shuffled(run.seed, epoch, run.batch_size):
                 optimizer.zero_grad()
                 loss = task.loss(model(inputs), targets)
@@ -85,6 +91,8 @@ def test_the_code_trains_to_the_loss_of_the_row(entry: Any) -> None:
                     optimizer.step()
                 if scheduler is not None:
                     scheduler.step()
+        if modes:
+            optimizer.eval()
         with torch.no_grad():
             loss = task.loss(model(data.data[0]), data.data[1]).item()
     assert loss == pytest.approx(row["train_loss"], rel=1e-5)

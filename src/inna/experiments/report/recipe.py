@@ -12,6 +12,7 @@ from inna.experiments.report.sentences import measure_name
 from inna.experiments.rows.results import finished, number
 from inna.experiments.rows.run import WARM_UP_SHARE, Run
 from inna.experiments.statistics.summary import TRAIN_LOSS, Entry, Summary
+from inna.experiments.study.constructors import has_modes, takes_network
 from inna.experiments.study.optimizer_names import NAMED, settings_of, target_of
 from inna.experiments.tasks.catalogue import CATALOGUE, split_subset, split_width
 from inna.experiments.tasks.data_file import is_data_file
@@ -57,7 +58,7 @@ def constructor(run: Run) -> str:
         return ""
     named = NAMED.get(run.optimizer)
     name = target.rpartition(":")[2] + (f".{named.make}" if named and named.make else "")
-    parts = ["model.parameters()", *_arguments({"lr": run.lr} | settings_of(run))]
+    parts = ["model" if takes_network(target) else "model.parameters()", *_arguments({"lr": run.lr} | settings_of(run))]
     line = f"{name}({', '.join(parts)})"
     if len(line) + len("optimizer = ") <= _WIDTH:
         return line
@@ -107,6 +108,8 @@ def _module(run: Run, made: str, steps: int | None, heading: str) -> str:
     lines = [f"# {heading}", *imports, "", f"optimizer = {made}"]
     if schedule:
         lines += [f"scheduler = LambdaLR(optimizer, {schedule})"]
+    if has_modes(target_of(run.optimizer)):
+        lines.append("# Before training: optimizer.train(). Before evaluating or saving the model: optimizer.eval()")
     guarded = settings_of(run).get("loss_bound") is not None
     lines += ["# For each batch: " + ("optimizer.step(loss=loss)" if guarded else "optimizer.step()")]
     lines[-1] += ", then scheduler.step()" if schedule else "; the learning rate is constant"

@@ -15,7 +15,7 @@ from typing import Any
 
 from inna import dynamics
 
-__all__ = ["UNREAD", "constructor_defaults", "torch_optimizers"]
+__all__ = ["UNREAD", "constructor_defaults", "has_modes", "takes_network", "torch_optimizers"]
 
 UNREAD = object()
 """The default of an argument that has none, or whose default is no literal."""
@@ -49,14 +49,33 @@ def constructor_defaults(target: str, method: str = "__init__") -> tuple[Mapping
     >>> constructor_defaults("inna.torch:INNA", "lr_free")
     (mappingproxy({'alpha': 0.5, 'beta': 0.5, 'loss_bound': 0.0}), True)
     """
+    function = _methods(target).get(method)
+    return None if function is None else (_defaults(function.args), function.args.kwarg is not None)
+
+
+def takes_network(target: str) -> bool:
+    """Return whether the constructor of a class takes a network, not parameters.
+
+    >>> takes_network("inna.experiments.training.parts.muon:MuonAdamW"), takes_network("inna.torch:INNA")
+    (True, False)
+    """
+    function = _methods(target).get("__init__")
+    return function is not None and [each.arg for each in function.args.args[1:2]] == ["network"]
+
+
+def has_modes(target: str) -> bool:
+    """Return whether a class has methods to switch to training and to evaluation."""
+    return {"train", "eval"} <= _methods(target).keys()
+
+
+def _methods(target: str) -> Mapping[str, ast.FunctionDef]:
+    """Return the methods in the body of a class; none if its source is not found."""
     package, _, name = target.partition(":")
     module = next((module for module, imported in _imports(package) if imported == name), package)
     for node in ast.walk(_source(module) or ast.Module([], [])):
         if isinstance(node, ast.ClassDef) and node.name == name:
-            for function in node.body:
-                if isinstance(function, ast.FunctionDef) and function.name == method:
-                    return _defaults(function.args), function.args.kwarg is not None
-    return None
+            return MappingProxyType({each.name: each for each in node.body if isinstance(each, ast.FunctionDef)})
+    return MappingProxyType({})
 
 
 def _defaults(arguments: ast.arguments) -> Mapping[str, Any]:
@@ -83,7 +102,8 @@ def _imports(package: str) -> Iterator[tuple[str, str]]:
     tree = _source(package)
     for node in tree.body if tree else ():
         if isinstance(node, ast.ImportFrom) and node.module:
-            yield from ((node.module, alias.asname or alias.name) for alias in node.names)
+            module = f"{package}.{node.module}" if node.level else node.module
+            yield from ((module, alias.asname or alias.name) for alias in node.names)
 
 
 def _source(module: str) -> ast.Module | None:

@@ -18,7 +18,9 @@ from inna.experiments.study.search_space import LEARNING_RATE, Dimension, learni
 from inna.specifications import parse_settings
 
 __all__ = [
+    "CONTENDER_PACKAGES",
     "DEFAULT_OPTIMIZERS",
+    "HOW_TO_INSTALL",
     "NAMED",
     "UNKNOWN_SPACE",
     "Named",
@@ -105,7 +107,29 @@ NAMED: Mapping[str, Named] = {
     "adagrad": Named("torch.optim:Adagrad", "AdaGrad", {}, (learning_rate(1e-4, 1.0),)),
     "adam": Named("torch.optim:Adam", "Adam", {}, (learning_rate(1e-5, 0.1), _BETAS)),
     "adamw": Named("torch.optim:AdamW", "AdamW", {}, (learning_rate(1e-5, 0.1), _BETAS)),
+    "rmsprop": Named("torch.optim:RMSprop", "RMSprop", {}, (learning_rate(1e-5, 0.1),)),
+    "inna-guarded": Named(
+        "inna.torch:INNA",
+        "INNA guarded",
+        {"loss_bound": 0.0},
+        (learning_rate(1e-3, 10.0), *_dampings(INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta)),
+        (INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta),
+    ),
+    "muon-adamw": Named(
+        "inna.experiments.training.parts.muon:MuonAdamW",
+        "Muon + AdamW",
+        {},
+        (learning_rate(1e-5, 0.1), Dimension("momentum", 0.5, 0.99, "near one", default=0.95)),
+    ),
+    "schedule-free-adamw": Named(
+        "schedulefree:AdamWScheduleFree", "schedule-free AdamW", {}, (learning_rate(1e-5, 0.1), _BETAS)
+    ),
+    "prodigy": Named("prodigyopt:Prodigy", "Prodigy", {}, (), lr=1.0),
+    "dog": Named("dog:DoG", "DoG", {}, (), lr=1.0),
 }
+# Of the extra "contenders".
+CONTENDER_PACKAGES = ("schedulefree", "prodigyopt", "dog")
+HOW_TO_INSTALL = "pip install 'inna[contenders]'"
 # Of optimizers that declare no space.
 UNKNOWN_SPACE = (learning_rate(1e-5, 1.0),)
 # The paper's four settings of INNA. At a constant γ = β INNA is a heavy ball; no half-decade is 1/2, so (0.5, 0.5)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from inna.experiments.training.parts.joint import takes_network
 from inna.torch.steps.arguments import takes_loss
 
 __all__ = ["GraphedEpochs", "graph_settings"]
@@ -26,11 +27,14 @@ WARM_UP = (
 def graph_settings(optimizer: type[torch.optim.Optimizer]) -> dict[str, Any] | None:
     """Return the arguments that make an optimizer's step recordable; None if none do.
 
-    Its learning rate must be read on the device: by ``capturable``, or by torch's fused SGD.
+    Its learning rate must be read on the device: by ``capturable``, or by torch's fused SGD. All groups must have the
+    same, so none of a class that takes the network.
 
     >>> graph_settings(torch.optim.Adam), graph_settings(torch.optim.SGD), graph_settings(torch.optim.Adagrad)
     ({'capturable': True}, {'fused': True}, None)
     """
+    if takes_network(optimizer):
+        return None
     if "capturable" in inspect.signature(optimizer).parameters:
         return {"capturable": True}
     return {"fused": True} if optimizer is torch.optim.SGD else None

@@ -77,6 +77,7 @@ class Training:
             self.optimizer = optimizers.build(run, self.network, recorded or {})
             self.closure = closure_needed(self.optimizer)
             self.takes_loss = takes_loss(self.optimizer)
+        self.shares = optimizers.lr_shares(run, self.optimizer)
         self.graphed = None if recorded is None else self._graphed()
         self.decay = factor_of(run, task.train)
         self.iteration = 0
@@ -177,8 +178,8 @@ class Training:
 
     def _iterate(self, inputs: Tensor, targets: Tensor) -> None:
         lr = self._lr(self.iteration)
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+        for group, share in zip(self.optimizer.param_groups, self.shares, strict=True):
+            group["lr"] = share * lr
 
         def backward() -> Tensor:
             self._code_of("optimizer")
@@ -394,9 +395,16 @@ class Training:
 
 
 def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    return sum(
-        value.numel() * value.element_size()
-        for state in optimizer.state.values()
-        for value in state.values()
-        if isinstance(value, Tensor)
-    )
+    """Return the size of the tensors of the state, wherever it is kept."""
+    groups = [value for group in optimizer.param_groups for name, value in group.items() if name != "params"]
+    # A tensor in a group is a setting on the device; lists are the state of optimizers such as DoG.
+    kept = [value for value in groups if isinstance(value, list)]
+    return _tensor_bytes([*optimizer.state.values(), *kept])
+
+
+def _tensor_bytes(value: Any) -> int:
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        value = list(value.values())
+    return sum(map(_tensor_bytes, value)) if isinstance(value, list) else 0

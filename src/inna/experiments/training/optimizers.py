@@ -19,18 +19,27 @@ import torch
 from torch import nn
 
 from inna.experiments.rows.run import Run
-from inna.experiments.study.optimizer_names import NAMED, check_setting, split, unknown_name
+from inna.experiments.study.optimizer_names import (
+    CONTENDER_PACKAGES,
+    HOW_TO_INSTALL,
+    NAMED,
+    check_setting,
+    split,
+    unknown_name,
+)
 from inna.experiments.study.search_space import LEARNING_RATE
 from inna.experiments.tasks.exits import ExitGuard
 from inna.experiments.tasks.fingerprint import fingerprint_class
 from inna.experiments.tasks.own_code import changed_file, import_module
 from inna.experiments.tasks.task import describe_error
+from inna.experiments.training.parts.joint import takes_network
 
 __all__ = [
     "Specification",
     "build",
     "class_of",
     "default_lr",
+    "lr_shares",
     "names",
     "parse",
 ]
@@ -105,6 +114,8 @@ def parse(text: str, searched: Collection[str] = (), shown: Sequence[str] = ()) 
 def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyType({})) -> torch.optim.Optimizer:
     """Return the optimizer of ``run`` for all parameters of ``network``.
 
+    A class whose first argument is called ``network`` is given the network itself.
+
     Args:
         run: names the optimizer and its settings.
         network: the network.
@@ -121,7 +132,19 @@ def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyT
     if run.optimizer_source and run.optimizer_source != fingerprint_class(kind):
         raise ValueError(f"{run.optimizer} is not the optimizer of the run: its code was changed")
     optimizer: Callable[..., torch.optim.Optimizer] = getattr(kind, named.make) if named and named.make else kind
-    return optimizer(network.parameters(), lr=run.lr, **settings)
+    return optimizer(network if takes_network(kind) else network.parameters(), lr=run.lr, **settings)
+
+
+def lr_shares(run: Run, optimizer: torch.optim.Optimizer) -> list[float]:
+    """Return the learning rates of the groups, divided by the run's.
+
+    Args:
+        run: the run.
+        optimizer: its optimizer, before the first step. The groups of a class that takes parameters have a share of 1.
+    """
+    if not takes_network(type(optimizer)):
+        return [1.0] * len(optimizer.param_groups)
+    return [float(group["lr"]) / run.lr for group in optimizer.param_groups]
 
 
 def class_of(run: Run) -> type[torch.optim.Optimizer]:
@@ -201,7 +224,8 @@ def _class(name: str) -> type[torch.optim.Optimizer]:
         with ExitGuard():
             found = getattr(import_module(module), attribute, None)
     except ImportError as error:
-        raise ValueError(f"optimizer {name}: {error}") from None
+        needed = f"; {HOW_TO_INSTALL}" if module in CONTENDER_PACKAGES else ""
+        raise ValueError(f"optimizer {name}: {error}{needed}") from None
     except Exception as error:
         raise ValueError(f"optimizer {name}: importing {module} failed: {describe_error(error)}") from error
     if not isinstance(found, type) or not issubclass(found, torch.optim.Optimizer):

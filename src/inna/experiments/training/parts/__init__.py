@@ -1,0 +1,1 @@
+"""Several optimizers, each for a part of a network."""
