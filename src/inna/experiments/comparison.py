@@ -111,7 +111,7 @@ def make_study(
     contenders = tuple(
         entry
         if isinstance(entry, Contender)
-        else contender(entry, chosen.grid, chosen.schedules, search=chosen.tuning == "halving")
+        else contender(entry, chosen.grid, chosen.schedules, search=chosen.tuning == "halving", untuned=chosen.untuned)
         for entry in optimizers
     )
     if not contenders:
@@ -136,7 +136,9 @@ def make_study(
     )
     found.check()
     for entry in contenders:
-        _try(state(study, entry, {}).plan[0], found, entry.label)
+        first = state(study, entry, {})
+        for run in (*first.plan[:1], *first.untuned[:1]):
+            _try(run, found, entry.label)
     return study
 
 
@@ -185,6 +187,7 @@ def contender(
     schedules: Iterable[Schedule] = SCHEDULES,
     *,
     search: bool = False,
+    untuned: bool = False,
 ) -> Contender:
     """Return the contender that a specification describes.
 
@@ -193,6 +196,8 @@ def contender(
         grid: the learning rates (γ) to try if it does not.
         schedules: the schedules to try.
         search: whether the settings that are not given are searched; the specification may then give ranges.
+        untuned: whether it also has untuned runs, with the learning rate given or else the default of its class. A
+            class without one has none.
 
     Raises:
         ValueError: as in `make_study`.
@@ -219,6 +224,7 @@ def contender(
         tuple(sorted(map(check_schedule, schedules), key=schedule_order)),
         spec.source,
         space,
+        None if not untuned else named.library_lr(spec) if tuned.lr is None else tuned.lr,
     )
 
 

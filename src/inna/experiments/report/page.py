@@ -14,7 +14,7 @@ from inna.experiments.formatting import count, percent
 from inna.experiments.report.curves import contender_styles
 from inna.experiments.report.figures import figures
 from inna.experiments.report.recipe import Recipe, recipe
-from inna.experiments.report.results_table import Line, comparisons, lines
+from inna.experiments.report.results_table import Line, comparisons, has_untuned, lines
 from inna.experiments.report.sections import (
     cards,
     diverged_runs,
@@ -119,6 +119,8 @@ def _heads(summary: Summary) -> list[tuple[str, str]]:
         first = "ascending" if measure.goal == "min" else "descending"
         heads.append((measure_name(measure).capitalize(), first))
         heads.append(("Compared with the reference", first))
+    if has_untuned(summary):
+        heads.append(("Training loss, untuned", "ascending"))
     return [
         *heads,
         ("Learning rate (γ), schedule", "ascending"),

@@ -20,9 +20,20 @@ from inna.experiments.report.difference_words import NOTHING, Compared, compared
 from inna.experiments.report.sentences import difference_places, margin_places, measure_places
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import spread
-from inna.experiments.statistics.summary import Entry, Summary
+from inna.experiments.statistics.summary import TRAIN_LOSS, Entry, Summary
 
-__all__ = ["Cost", "Line", "Measured", "Reached", "Tuned", "chosen_settings", "comparisons", "lines"]
+__all__ = [
+    "Cost",
+    "Line",
+    "Measured",
+    "Reached",
+    "Tuned",
+    "Untuned",
+    "chosen_settings",
+    "comparisons",
+    "has_untuned",
+    "lines",
+]
 
 
 class Measured(NamedTuple):
@@ -73,6 +84,15 @@ class Reached(NamedTuple):
     value: float
 
 
+class Untuned(NamedTuple):
+    """The training loss at the library's defaults, and these in words."""
+
+    mean: str
+    ends: str
+    settings: str
+    value: float
+
+
 class Cost(NamedTuple):
     """The time and memory of one optimizer.
 
@@ -93,12 +113,13 @@ class Cost(NamedTuple):
 class Line(NamedTuple):
     """The results of one optimizer.
 
-    ``measures`` are in the order of `Summary.measures`.
+    ``measures`` are in the order of `Summary.measures`; ``untuned`` is None in a study without untuned runs.
     """
 
     label: str
     measures: tuple[Measured, ...]
     tuned: Tuned
+    untuned: Untuned | None
     reached: Reached
     cost: Cost
 
@@ -112,11 +133,17 @@ def lines(summary: Summary) -> list[Line]:
             label=entry.label,
             measures=cells,
             tuned=_tuned(entry),
+            untuned=_untuned(summary, entry) if has_untuned(summary) else None,
             reached=_reached(entry),
             cost=_cost(entry, seconds_places),
         )
         for entry, cells in zip(summary.entries, zip(*columns, strict=True), strict=True)
     ]
+
+
+def has_untuned(summary: Summary) -> bool:
+    """Return whether any optimizer of the study has untuned runs."""
+    return any(entry.untuned for entry in summary.entries)
 
 
 def comparisons(summary: Summary, measure: Metric, reference: Entry | None = None) -> dict[str, Compared]:
@@ -138,15 +165,27 @@ def _measured(summary: Summary, measure: Metric) -> list[Measured]:
     found, winners, places = comparisons(summary, measure), summary.winners(measure), measure_places(summary, measure)
     cells = []
     for entry in summary.entries:
-        lost = "diverged" if entry.diverged else "did not train" if entry.untrained else ""
-        mean, ends, value = lost or DASH, "", math.nan
-        values = summary.spread(entry, measure)
-        if values is not None:
-            worst = lost or fixed(values.worst, places)
-            mean, ends, value = fixed(values.mean, places), f"[{worst}, {fixed(values.best, places)}]", values.mean
+        mean, ends, value = _spread_words(summary, entry, measure, places)
         difference = found.get(entry.label, NOTHING._replace(margin=""))
         cells.append(Measured(mean, ends, entry in winners, value, difference))
     return cells
+
+
+def _spread_words(summary: Summary, entry: Entry, measure: Metric, places: int) -> tuple[str, str, float]:
+    """Return the mean, its ends and its value."""
+    lost = "diverged" if entry.diverged else "did not train" if entry.untrained else ""
+    values = summary.spread(entry, measure)
+    if values is None:
+        return lost or DASH, "", math.nan
+    worst = lost or fixed(values.worst, places)
+    return fixed(values.mean, places), f"[{worst}, {fixed(values.best, places)}]", values.mean
+
+
+def _untuned(summary: Summary, entry: Entry) -> Untuned:
+    if entry.untuned is None:
+        return Untuned(DASH, "", "no default γ", math.nan)
+    mean, ends, value = _spread_words(summary, entry.untuned, TRAIN_LOSS, measure_places(summary, TRAIN_LOSS))
+    return Untuned(mean, ends, f"γ = {short(entry.contender.untuned_lr or math.nan)}", value)
 
 
 def _tuned(entry: Entry) -> Tuned:

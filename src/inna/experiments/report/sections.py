@@ -165,12 +165,15 @@ def verdicts(summary: Summary) -> list[str]:
 
 def diverged_runs(summary: Summary) -> list[DivergedRuns]:
     """Return the diverged runs by optimizer, with the learning rates that survived."""
-    return [_diverged(entry) for entry in summary.entries if any(not finished(result) for _, result in entry.runs())]
+    return [
+        _diverged(entry) for entry in summary.entries if any(not finished(result) for _, result in entry.all_runs())
+    ]
 
 
 def _diverged(entry: Entry) -> DivergedRuns:
-    lost = [(run, result) for run, result in entry.runs() if not finished(result)]
+    lost = [(run, result) for run, result in entry.all_runs() if not finished(result)]
     finals = {run for run, _ in entry.finals.values()}
+    tuning = {run for run, _ in entry.tuning}
     return DivergedRuns(
         label=entry.label,
         finals=len(entry.diverged),
@@ -178,7 +181,7 @@ def _diverged(entry: Entry) -> DivergedRuns:
         hint=" ".join(survivors_sentence(entry, q) for q in sorted({run.decay for run, _ in lost}, key=schedule_order)),
         runs=[
             DivergedRun(
-                f"{'final' if run in finals else 'tuning'}, seed {run.seed}",
+                f"{'final' if run in finals else 'tuning' if run in tuning else 'untuned'}, seed {run.seed}",
                 short(run.lr),
                 schedule(run.decay),
                 divergence_sentence(result),

@@ -199,7 +199,13 @@ def method_notes(summary: Summary) -> list[str]:
         "training loss is at most twice its own, in decades: 1 from 0.01 to 0.1. Seconds per epoch and to a loss "
         "count training alone; the total time is that of whole runs."
     )
-    return [tuning, numbers, intervals, chance, costs]
+    untuned = (
+        "Untuned runs have the default learning rate of the optimizer’s library, a constant schedule, and the default "
+        "of every setting that is not given with the optimizer. They take the epochs and seeds of the final runs, and "
+        "are not part of an optimizer’s total."
+    )
+    has_untuned = any(entry.untuned for entry in summary.entries)
+    return [tuning, numbers, intervals, chance, *([untuned] if has_untuned else []), costs]
 
 
 def near_best_name(study: Study) -> str:

@@ -84,11 +84,13 @@ def _columns(summary: Summary) -> list[_Column]:
             _Column(f"compared with\n{_cut(reference, 16)}", [_margin(cell.compared) for cell in cells]),
         ]
     settings = [line.tuned.settings for line in found]
+    untuned = [f"{line.untuned.mean} {line.untuned.ends}".rstrip() for line in found if line.untuned]
     near_best = near_best_name(summary.study).lower().replace(" ", "\n", 1)
     width = WIDTH_NAME.lower().replace(" (", "\n(")
     return [
         _Column("optimizer", [_cut(plain(line.label), 32) for line in found], "left"),
         *measured,
+        *([_Column("training loss,\nuntuned", untuned)] if untuned else []),
         _Column("learning\nrate (γ)", [line.tuned.lr for line in found]),
         _Column("schedule", [line.tuned.schedule for line in found], "left"),
         *([_Column("settings", settings, "left")] if any(settings) else []),

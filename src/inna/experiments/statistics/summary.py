@@ -57,6 +57,7 @@ class Entry:
         finals: seed -> the final run with the chosen learning rate.
         missing: the seeds whose final run is not done yet.
         reach: seed -> when it reached the reference's best training loss; only seeds on which the reference has one.
+        untuned: the same optimizer at its library's defaults, with its final runs; None if the study has no such runs.
     """
 
     contender: Contender
@@ -65,6 +66,7 @@ class Entry:
     finals: Mapping[int, tuple[Run, Result]]
     missing: tuple[int, ...]
     reach: Mapping[int, Reach]
+    untuned: Entry | None = None
 
     @property
     def label(self) -> str:
@@ -200,6 +202,12 @@ class Entry:
         yield from self.tuning
         yield from self.finals.values()
 
+    def all_runs(self) -> Iterator[tuple[Run, Result]]:
+        """Yield `runs`, then the untuned ones."""
+        yield from self.runs()
+        if self.untuned is not None:
+            yield from self.untuned.finals.values()
+
     def survivors(self, decay: Schedule) -> list[float]:
         """Return the learning rates whose runs under ``decay`` all finished.
 
@@ -231,7 +239,8 @@ class Summary:
 
     def rows(self) -> list[tuple[Run, Result]]:
         """Return every row of the summary, once."""
-        return list({run.key: (run, result) for entry in self.entries for run, result in entry.runs()}.values())
+        every = (item for entry in self.entries for item in entry.all_runs())
+        return list({run.key: (run, result) for run, result in every}.values())
 
     def ratios(self, measure: Metric) -> bool:
         """Return whether ``measure`` is compared as ratios.
@@ -339,10 +348,19 @@ def summarize(study: Study, rows: Rows) -> Summary:
                     for seed, (_, result) in finals[contender.label].items()
                     if seed in targets
                 },
+                untuned=_untuned(contender, tunings[contender.label].untuned, rows),
             )
             for contender in study.contenders
         ),
     )
+
+
+def _untuned(contender: Contender, runs: Sequence[Run], rows: Rows) -> Entry | None:
+    if not runs:
+        return None
+    finals = {run.seed: (run, rows[run]) for run in runs if run in rows}
+    missing = tuple(run.seed for run in runs if run not in rows)
+    return Entry(contender, None, (), finals, missing, {})
 
 
 def _best_loss(result: Result) -> float:

@@ -94,6 +94,8 @@ class ProtocolOptions:
             linear to zero; cosine to zero after a warm-up.
         tuning: How the learning rate (γ) is tuned: grid, or halving for a search that tunes further settings, too.
         trials: Trials of a search for each optimizer, >= 1 for each schedule.
+        untuned: Also run every optimizer untuned: with the learning rate of its library, a constant schedule, and the
+            library's value of every setting that is not given. It costs as many runs as the final ones. [default: off]
         budget: Limit for all optimizers together, shared equally: 90s, 20m, 1.5h, 200runs or 3000epochs. [default: no
             limit]
         reference: The optimizer that the others are compared with, as a label or a specification. [default: SGD, or
@@ -108,6 +110,7 @@ class ProtocolOptions:
     schedules: tuple[Schedule, ...] = SCHEDULES
     tuning: TuningMethod = "grid"
     trials: int = TRIALS
+    untuned: bool = False
     budget: str = ""
     reference: str | None = None
 
@@ -131,7 +134,10 @@ class ProtocolOptions:
         schedules = tuple(sorted(map(check_schedule, self.schedules), key=schedule_order))
         if self.reference is not None:
             check_reference(self.reference, optimizers)
-        contenders = [Contender(text, "", grid=tuple(sorted(self.grid)), qs=schedules) for text in optimizers]
+        lr = 1.0 if self.untuned else None  # which one it is does not matter for the budget
+        contenders = [
+            Contender(text, "", grid=tuple(sorted(self.grid)), qs=schedules, untuned_lr=lr) for text in optimizers
+        ]
         Study(
             dataset="",
             model="",

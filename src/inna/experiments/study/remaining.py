@@ -40,6 +40,8 @@ class Remaining(NamedTuple):
     """The runs that follow them for certain."""
     finals: tuple[int, ...]
     """The seeds of the final runs that are left."""
+    untuned: tuple[int, ...]
+    """The seeds of the untuned runs that are left."""
     done: int
     epochs: int
     """The epochs of all that remains."""
@@ -48,7 +50,7 @@ class Remaining(NamedTuple):
     @property
     def runs(self) -> int:
         """The number of runs that are left."""
-        return len(self.tuning) + self.ahead.runs + len(self.finals)
+        return len(self.tuning) + self.ahead.runs + len(self.finals) + len(self.untuned)
 
 
 def outlook(study: Study, rows: Rows, failed: Collection[Run] = ()) -> Outlook:
@@ -79,13 +81,17 @@ def remaining(study: Study, contender: Contender, rows: Rows, failed: Collection
     finals = () if missing else tuning.finals
     left = study.seeds if missing else tuple(run.seed for run in finals if run not in rows and run not in failed)
     ahead = tuning.ahead if missing else Ahead()
-    finals_done = sum(run in rows for run in finals)
+    # The runs of a choice that is the library's own count once.
+    others = [run for run in tuning.untuned if run not in finals]
+    untuned = tuple(run.seed for run in others if run not in rows and run not in failed)
+    finals_done = sum(run in rows for run in (*finals, *others))
     return Remaining(
         next(iter(tuning.plan), None),
         missing,
         ahead,
         left,
+        untuned,
         sum(run in rows for run in tuning.plan) + finals_done,
-        sum(added[run] for run in missing) + ahead.epochs + len(left) * study.epochs,
+        sum(added[run] for run in missing) + ahead.epochs + (len(left) + len(untuned)) * study.epochs,
         sum(added[run] for run in tuning.plan if run in rows) + finals_done * study.epochs,
     )

@@ -69,6 +69,7 @@ class Contender:
         qs: the schedules to try: powers q of the decay γ (k + 1)^-q, ascending, then names as in `Run`.
         space: the settings that a search tunes. Without the learning rate it is searched over the range of ``grid``,
             or fixed if that is one value.
+        untuned_lr: the learning rate of its library, with which it is also run untuned; None for no such runs.
 
     Raises:
         ValueError: the grid or the schedules are empty, repeat a value, or contain one out of range.
@@ -83,6 +84,7 @@ class Contender:
     qs: tuple[Schedule, ...] = SCHEDULES
     source: str = ""
     space: tuple[Dimension, ...] = ()
+    untuned_lr: float | None = None
 
     def __post_init__(self) -> None:
         check_text("label", self.label)
@@ -90,6 +92,9 @@ class Contender:
         for name in ("alpha", "beta"):
             if (damping := getattr(self, name)) is not None:
                 object.__setattr__(self, name, check_range(name, damping, minimum=0.0))
+        if self.untuned_lr is not None:
+            lr = check_range("untuned_lr", self.untuned_lr, minimum=0.0, exclusive=True)
+            object.__setattr__(self, "untuned_lr", lr)
         grid = tuple(check_range("grid", value, minimum=0.0, exclusive=True) for value in self.grid)
         qs = tuple(map(check_schedule, self.qs))
         for name, values, sorted_ in (
@@ -223,10 +228,11 @@ class Study:
             return None
         amount, unit = parse_budget(self.budget)
         share = amount / len(self.contenders)
+        finals = len(self.seeds) * (2 if any(each.untuned_lr is not None for each in self.contenders) else 1)
         if unit == "runs":
-            return int(share) - len(self.seeds)
+            return int(share) - finals
         if unit == "epochs":
-            return int((share - len(self.seeds) * self.epochs) // self.tuning_epochs)
+            return int((share - finals * self.epochs) // self.tuning_epochs)
         return None
 
     def continues(self, run: Run) -> bool:
@@ -286,6 +292,15 @@ class Study:
         """Return the final runs of ``choice``, one per seed."""
         return [dataclasses.replace(choice.run, seed=seed, epochs=self.epochs, horizon=0) for seed in self.seeds]
 
+    def untuned_runs(self, contender: Contender) -> list[Run]:
+        """Return the runs of ``contender`` at its library's defaults, one per seed.
+
+        The settings that it has are kept, those that a search would tune are the library's, and the schedule is
+        constant.
+        """
+        lr = contender.untuned_lr
+        return [] if lr is None else [self.run(contender, lr, 0.0, seed=s, epochs=self.epochs) for s in self.seeds]
+
     def save(self, folder: Path) -> None:
         """Write the description into ``folder`` as study.json, atomically."""
         write_document(folder / MANIFEST, {"study": _fields(self)})
@@ -336,4 +351,6 @@ def _fields(study: Study) -> dict[str, Any]:
     for contender in fields["contenders"]:
         if not contender["space"]:
             del contender["space"]
+        if contender["untuned_lr"] is None:
+            del contender["untuned_lr"]
     return fields

@@ -27,6 +27,7 @@ class Tuning(NamedTuple):
         finals: the final runs of ``choice``, one a seed; empty without a choice.
         stage: what a search does now; empty for a grid.
         ahead: the runs of a search that follow ``plan`` for certain, with their epochs.
+        untuned: the runs at the library's defaults, one a seed; empty if the study has none.
     """
 
     plan: tuple[Run, ...]
@@ -34,6 +35,12 @@ class Tuning(NamedTuple):
     finals: tuple[Run, ...]
     stage: str = ""
     ahead: Ahead = Ahead()
+    untuned: tuple[Run, ...] = ()
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """All runs known to be needed, each once."""
+        return tuple(dict.fromkeys((*self.plan, *self.finals, *self.untuned)))
 
     def results(self, rows: Rows) -> list[tuple[Run, Result]]:
         """Return the tuning runs that are done, by schedule and learning rate.
@@ -69,7 +76,8 @@ def state(study: Study, contender: Contender, rows: Rows) -> Tuning:
     else:
         plan, stage, ahead = _plan(study, contender, rows), "", Ahead()
         choice = _choose(Tuning(plan, None, ()).results(rows), tuned=len(contender.grid) > 1)
-    return Tuning(plan, choice, () if choice is None else tuple(study.final_runs(choice)), stage, ahead)
+    finals = () if choice is None else tuple(study.final_runs(choice))
+    return Tuning(plan, choice, finals, stage, ahead, tuple(study.untuned_runs(contender)))
 
 
 def _plan(study: Study, contender: Contender, rows: Rows) -> tuple[Run, ...]:

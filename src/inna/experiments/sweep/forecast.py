@@ -89,7 +89,7 @@ def _tuning_lines(study: Study, part: Part) -> Iterator[str]:
     tuning = f"  tuning, {seeds(study.tuning_seeds)}"
     if study.trials and part.remaining.tuning:
         lengths = " ".join(map(str, rungs(study.tuning_epochs)))
-        left = count(part.remaining.runs - len(part.remaining.finals), "run")
+        left = count(len(part.remaining.tuning) + part.remaining.ahead.runs, "run")
         yield f"{tuning}: {count(study.trials, 'trial')}, compared after {lengths} epochs; {left} left"
         return
     for q in part.contender.qs if part.remaining.tuning else ():
@@ -100,7 +100,7 @@ def _tuning_lines(study: Study, part: Part) -> Iterator[str]:
 def print_forecast(estimate: Forecast, study: Study, folder: Path, jobs: int, console: Console) -> None:
     """Print the runs that are left, by optimizer, and the estimate, if any."""
     for part in estimate.parts:
-        if not part.remaining.tuning and not part.remaining.finals:
+        if not part.remaining.runs:
             console.print(printable(f"{part.contender.label}: done", console))
             continue
         pace = "" if math.isnan(part.seconds_per_epoch) else f", about {short(part.seconds_per_epoch)} s per epoch"
@@ -110,6 +110,11 @@ def print_forecast(estimate: Forecast, study: Study, folder: Path, jobs: int, co
         if part.remaining.finals:
             seeds = " ".join(map(str, part.remaining.finals))
             console.print(printable(f"  final, {count(study.epochs, 'epoch')}: seeds {seeds}", console))
+        if part.remaining.untuned:
+            seeds = " ".join(map(str, part.remaining.untuned))
+            rate = f"γ {short(part.contender.untuned_lr or math.nan)}"
+            line = f"  untuned, {count(study.epochs, 'epoch')}: {rate}; constant; seeds {seeds}"
+            console.print(printable(line, console))
     summary = (
         f"{study.dataset}, {study.model}, on {study.device}, results in {folder}: {count(estimate.done, 'run')} done, "
         f"{estimate.runs} to do, {count(estimate.epochs, 'epoch')}."

@@ -77,7 +77,7 @@ def read_status(folder: Path) -> Status:
     keys = {run.key for run in rows}
     failed = {key: failure for key, failure in read_failures(folder, damaged.append).items() if key not in keys}
     tunings = {contender.label: state(study, contender, rows) for contender in study.contenders}
-    failed_runs = [run for tuning in tunings.values() for run in (*tuning.plan, *tuning.finals) if run.key in failed]
+    failed_runs = [run for tuning in tunings.values() for run in tuning.runs if run.key in failed]
     running = tuple(state for state in read_active_runs(folder, damaged.append) if state.key not in keys)
     parts = {
         contender.label: outlook(

@@ -214,7 +214,7 @@ def _save(study: Study, folder: Path, note: Callable[[str], object]) -> None:
 
 def _origin_notes(study: Study, rows: Rows) -> tuple[str, str]:
     tunings = [state(study, contender, rows) for contender in study.contenders]
-    used = [run for tuning in tunings for run in (*tuning.plan, *tuning.finals)]
+    used = [run for tuning in tunings for run in tuning.runs]
     return versions_note(rows[run] for run in used if run in rows), unused_sources_note(rows, used)
 
 
@@ -250,7 +250,7 @@ def _due(study: Study, rows: Rows, failed: Collection[Run], jobs: int) -> dict[R
         runs = [run for run in tuning.plan if run not in rows and run not in failed]
         runs = _affordable(study, contender, tuning, rows, runs, jobs)
         if not runs:
-            runs = [run for run in tuning.finals if run not in rows and run not in failed]
+            runs = [run for run in tuning.runs if run not in tuning.plan and run not in rows and run not in failed]
         queues.append([(run, contender.label) for run in runs])
     turns = max(map(len, queues), default=0)
     return dict(queue[turn] for turn in range(turns) for queue in queues if turn < len(queue))
@@ -270,7 +270,7 @@ def _affordable(
     if not spent.epochs:
         return runs[:1]
     per_epoch = spent.seconds / spent.epochs
-    final = per_epoch * study.epochs * len(study.seeds)
+    final = per_epoch * study.epochs * (len(study.seeds) + len(tuning.untuned))
     if spent.runs == 1 and spent.seconds + final > share:
         raise SweepError(
             f"a budget of {study.budget} gives {contender.label} {share:.0f} s of computing, but its final runs need "

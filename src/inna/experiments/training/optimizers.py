@@ -39,6 +39,7 @@ __all__ = [
     "build",
     "class_of",
     "default_lr",
+    "library_lr",
     "lr_shares",
     "names",
     "parse",
@@ -163,10 +164,16 @@ def default_lr(specification: Specification) -> float:
     Raises:
         ValueError: it has no default.
     """
-    lr = inspect.signature(specification.optimizer).parameters["lr"].default
-    if not isinstance(lr, (int, float)) or isinstance(lr, bool):
+    lr = library_lr(specification)
+    if lr is None:
         raise ValueError(f"{specification.name} has no default learning rate: give --lr")
-    return float(lr)
+    return lr
+
+
+def library_lr(specification: Specification) -> float | None:
+    """Return the default learning rate of the class; None if it has none."""
+    lr = inspect.signature(specification.optimizer).parameters["lr"].default
+    return float(lr) if _is_number(lr) else None
 
 
 def _value(text: str) -> Any:
