@@ -49,10 +49,11 @@ PARTS = {
 }
 
 # prefix -> what must not have been imported; the longest prefix that fits counts.
+TRITON = ("inna.torch.kernels.cuda", "inna.torch.kernels.cuda_guard", "inna.torch.kernels.cuda_rule")
 FORBIDDEN = {
     "inna": HEAVY | PARTS,
-    "inna.torch": {"jax", "keras", "optax", "tensorflow", "inna.torch.kernels.cuda"} | PARTS - {"inna.torch"},
-    "inna.torch.kernels.cuda": {"jax", "keras", "optax", "tensorflow"} | PARTS - {"inna.torch"},
+    "inna.torch": {"jax", "keras", "optax", "tensorflow", *TRITON} | PARTS - {"inna.torch"},
+    **dict.fromkeys(TRITON, {"jax", "keras", "optax", "tensorflow"} | PARTS - {"inna.torch"}),
     "inna.optax": {"torch", "keras", "tensorflow"} | PARTS - {"inna.optax"},
     "inna.keras": PARTS - {"inna.keras"},
     "inna.theory": FRAMEWORKS | PARTS - {"inna.theory"},
@@ -142,7 +143,7 @@ def test_modules_import_only_what_they_may(rule):
     # Modules under one rule share an interpreter: what none of them may import must be absent at the end.
     modules = [module for module in ["inna", *MODULES] if rule_for(module) == rule]
     if find_spec("triton") is None:
-        modules = [module for module in modules if module != "inna.torch.kernels.cuda"]
+        modules = [module for module in modules if module not in TRITON]
     if not modules:
         pytest.skip(f"{rule} is not there, or not what it needs")
     backend = "import os; os.environ['KERAS_BACKEND'] = 'jax'; " if rule == "inna.keras" else ""

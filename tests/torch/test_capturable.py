@@ -14,6 +14,7 @@ SETTINGS = [
     pytest.param(INNA, {}, id="INNA"),
     pytest.param(INNA, {"initial_speed": 1.0, "weight_decay": 0.1, "maximize": True}, id="INNA-speed-decay-maximize"),
     pytest.param(INNA, {"decoupled_weight_decay": True, "weight_decay": 0.1, "kahan": True}, id="INNA-decoupled-kahan"),
+    pytest.param(INNA, {"time_step": 0.3, "initial_speed": 1.0}, id="INNA-time-step-speed"),
     pytest.param(INNAprop, {}, id="INNAprop"),
     pytest.param(INNAprop, {"initial_speed": 1.0, "kahan": True}, id="INNAprop-speed-kahan"),
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -14,24 +14,30 @@ from inna import dynamics
 from inna.checks import check_range
 from inna.docstrings import insert
 from inna.torch.kernels.plan import Plan, can_plan
+from inna.torch.measures.guard_on_device import can_decide
+from inna.torch.measures.guard_on_device import take_step as take_step_on_device
 from inna.torch.measures.guarded_group import (
+    GatheredGroup,
     add_memory,
     check_guard,
     check_memory,
     check_time_step,
     forget,
-    gather,
+    join,
     make_plain,
     one_bound,
     read_loss,
 )
 from inna.torch.measures.guarded_step import MEMORY, GuardedGroup, take_step
-from inna.torch.optimizer import InertialOptimizer
-from inna.torch.paths import Path
+from inna.torch.optimizer import InertialOptimizer, check_capture
+from inna.torch.paths import Path, wants_kernels
 from inna.torch.scaling import apply_scaling
 from inna.torch.settings import FLAGS, LOW_PRECISION
 from inna.torch.steps.inertial import inna
 from inna.torch.tensor_lists import Settings, TensorLists
+
+if TYPE_CHECKING:
+    from inna.torch.kernels.cuda_guard import Guard
 
 __all__ = ["INNA", "inna"]
 
@@ -146,7 +152,12 @@ class INNA(InertialOptimizer):
             "differentiable": differentiable,
             "fused": fused,
         }
+        self._guard: Guard | None = None
         super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._guard = None
 
     @classmethod
     def from_sgd(cls, params: ParamsT, lr: float, momentum: float = 0.0, nesterov: bool = False, **kwargs: Any) -> Self:
@@ -349,16 +360,9 @@ class INNA(InertialOptimizer):
                 "what rounding takes from the steps"
             )
         super()._fill_state(param, state, group)
-
-    def _choose_path(self, group: dict[str, Any], lists: TensorLists) -> Path:
-        apart = group["loss_bound"] is not None or group["time_step"] is not None
-        if apart and any(param.device.type != "cpu" for param in lists.params):
-            if group["fused"]:
-                raise RuntimeError(
-                    "fused=True: with a loss_bound or a time_step there is a kernel for the CPU only; leave it None"
-                )
-            group = {**group, "fused": False}
-        return super()._choose_path(group, lists)
+        if group["loss_bound"] is not None and "step" in state and wants_kernels(group):
+            # The device decides whether the step is taken.
+            state["step"] = state["step"].to(param.device)
 
     def _step_guarded(self, loss: Any) -> None:
         bound = one_bound(self.param_groups)
@@ -368,26 +372,34 @@ class INNA(InertialOptimizer):
         given = None if idle else read_loss(loss, differentiable=self.param_groups[0]["differentiable"])
         # All groups are checked before the gradients of the first are unscaled.
         gathered = [self._gather(i, group, host=host) for i, group in enumerate(self.param_groups)]
-        groups = [self._scaled(*each, host=host) for each in gathered]
+        maximize = bool(self.param_groups[0]["maximize"])
+        # Not the group's: a state dict would bring that along.
+        sum_over_ranks = self.defaults["sum_over_ranks"]
+        moving = [group for group in gathered if group.lists.params]
+        if given is not None and can_decide(moving, sum_over_ranks=sum_over_ranks):
+            scaling = self._scaling()
+            self._guard = take_step_on_device(
+                moving, given, bound, maximize=maximize, scaling=scaling, earlier=self._guard
+            )
+            return
+        groups = [self._unscaled(group, host=host) for group in gathered]
         if given is None:
             return
-        sign = -1.0 if self.param_groups[0]["maximize"] else 1.0
-        # Not the group's: a state dict would bring that along.
-        take_step(groups, sign * given, sign * bound, host=host, sum_over_ranks=self.defaults["sum_over_ranks"])
+        sign = -1.0 if maximize else 1.0
+        take_step(groups, sign * given, sign * bound, host=host, sum_over_ranks=sum_over_ranks)
 
-    def _gather(
-        self, index: int, group: dict[str, Any], *, host: bool
-    ) -> tuple[dict[str, Any], TensorLists, Settings, Path, Plan | None]:
+    def _gather(self, index: int, group: dict[str, Any], *, host: bool) -> GatheredGroup:
         """Gather the tensors of a group, and its checked settings."""
+        check_capture(group["capturable"])
         settings = self._settings(group)
         check_guard({**group, **settings._asdict()} if host else group, host=host)
         lists = TensorLists()
-        plan = self._plans.get(index) if host else None
+        plan = None if torch.compiler.is_compiling() else self._plans.get(index)
         tensors = None if plan is None else plan.tensors(group, self.state)
         if plan is not None and tensors is not None:
             add_memory(group, self._device(), older=True)
             lists.params, lists.grads = tensors
-            return group, lists, settings, "fused", plan
+            return GatheredGroup(group, lists, settings, "fused", plan)
         path = self._init_group(
             group,
             lists.params,
@@ -398,28 +410,22 @@ class INNA(InertialOptimizer):
             lists.steps,
         )
         plan = None
-        if host and path == "fused" and lists.params and can_plan(lists):
+        if path == "fused" and lists.params and can_plan(lists):
             plan = self._plans[index] = Plan(group, self.state, lists)
-        return group, lists, settings, path, plan
+        return GatheredGroup(group, lists, settings, path, plan)
 
-    def _scaled(
-        self,
-        group: dict[str, Any],
-        lists: TensorLists,
-        settings: Settings,
-        path: Path,
-        plan: Plan | None,
-        *,
-        host: bool,
-    ) -> GuardedGroup:
+    def _unscaled(self, group: GatheredGroup, *, host: bool) -> GuardedGroup:
         """Unscale the gradients of a group, and return its part in the step."""
         scaling = self._scaling()
         if any(value is not None for value in scaling):
-            scaled = apply_scaling(lists, settings, *scaling, host=host, in_place=True)
-            settings = settings._replace(lr=0.0) if scaled is None else scaled
-        return gather(group, lists, settings, path, plan, host=host)
+            scaled = apply_scaling(group.lists, group.settings, *scaling, host=host, in_place=True)
+            group = group._replace(settings=group.settings._replace(lr=0.0) if scaled is None else scaled)
+        return join(group, host=host)
 
     def _update(self, lists: TensorLists, **settings: Any) -> None:
+        lr, h = settings["lr"], settings["time_step"]
+        if h is not None and isinstance(lr, Tensor):
+            settings["time_step"] = h * (lr != 0).double()  # with lr = 0 nothing may change
         inna(lists, **settings)
 
 

@@ -34,7 +34,7 @@ from inna.torch.shards import place_like, to_local, to_local_lists
 from inna.torch.state_dict import check_layout, check_state, move_to, split_state
 from inna.torch.tensor_lists import Settings, TensorLists, run_together
 
-__all__ = ["InertialOptimizer", "momentum_dtype", "zeros_like"]
+__all__ = ["InertialOptimizer", "check_capture", "momentum_dtype", "zeros_like"]
 
 STATE_DICT_VERSION = 1
 
@@ -280,7 +280,7 @@ class InertialOptimizer(Optimizer):
 
         Return its step, and whether it is a fused one.
         """
-        _check_capture(group["capturable"])
+        check_capture(group["capturable"])
         plan = None if torch.compiler.is_compiling() else self._plans.get(index)
         tensors = None if plan is None else plan.tensors(group, self.state)
         if plan is None or tensors is None:
@@ -490,7 +490,12 @@ def _nothing() -> None:
     """Step of a group without gradients."""
 
 
-def _check_capture(capturable: bool) -> None:
+def check_capture(capturable: bool) -> None:
+    """Check that a step may be captured in a CUDA graph, if one is being captured.
+
+    Raises:
+        RuntimeError: it may not.
+    """
     if (
         not capturable
         and torch.backends.cuda.is_built()

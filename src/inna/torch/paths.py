@@ -15,7 +15,7 @@ from inna.torch.kernels.support import refusal
 from inna.torch.shards import to_local
 from inna.torch.tensor_lists import TensorLists, is_transformed
 
-__all__ = ["PATH_FLAGS", "Path", "choose_path", "use_foreach"]
+__all__ = ["PATH_FLAGS", "Path", "choose_path", "use_foreach", "wants_kernels"]
 
 Path = Literal["fused", "foreach", "single"]
 # The entries of a group that choose its path.
@@ -37,7 +37,7 @@ def choose_path(group: dict[str, Any], lists: TensorLists) -> Path:
         RuntimeError: ``fused`` is True and a tensor has no kernel; the message names it and the reason.
     """
     fused, foreach, differentiable = (group[flag] for flag in PATH_FLAGS)
-    if fused or (fused is None and foreach is None and not differentiable):
+    if wants_kernels(group):
         why = refusal(lists, group["params"])
         if not why:
             return "fused"
@@ -45,6 +45,12 @@ def choose_path(group: dict[str, Any], lists: TensorLists) -> Path:
             raise RuntimeError(f"fused=True: {why}")
     plain = map(to_local, lists.params)
     return "foreach" if use_foreach(foreach, plain, differentiable=differentiable) else "single"
+
+
+def wants_kernels(group: dict[str, Any]) -> bool:
+    """Return whether a group is stepped by kernels where there are any."""
+    fused, foreach, differentiable = (group[flag] for flag in PATH_FLAGS)
+    return bool(fused or (fused is None and foreach is None and not differentiable))
 
 
 def use_foreach(foreach: bool | None, params: Iterable[Tensor], *, differentiable: bool) -> bool:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import subprocess
-import sys
-from collections import defaultdict
 from typing import Any
 
 import pytest
@@ -14,19 +9,24 @@ import torch
 from torch import Tensor
 
 from inna.torch import INNA, INNAprop
-from inna.torch.kernels import plan, step, support
+from inna.torch.kernels import support
 from inna.torch.tensor_lists import Settings, TensorLists
 from no_synchronisation import NoSynchronisation
-
-TRITON = importlib.util.find_spec("triton") is not None
-needs_triton = pytest.mark.skipif(not TRITON, reason="Triton is not installed")
-needs_gpu = pytest.mark.skipif(not (TRITON and torch.cuda.is_available()), reason="no CUDA device, or no Triton for it")
+from triton_kernels import (
+    INTERPRETING,
+    compile_only,
+    in_the_interpreter,
+    interpret,
+    needs_gpu,
+    needs_triton,
+    run_interpreted,
+)
 
 SETTINGS: list[tuple[type[INNA] | type[INNAprop], dict[str, Any]]] = [
     (INNA, {}),
     (INNA, {"weight_decay": 0.1, "initial_speed": 1.0}),
     (INNA, {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True, "kahan": True}),
-    (INNA, {"momentum_dtype": torch.float32, "beta": 0.0}),
+    (INNA, {"momentum_dtype": torch.float32, "beta": 0.0, "time_step": 0.3}),
     (INNAprop, {"momentum_dtype": torch.float32}),
     (INNAprop, {"momentum_dtype": torch.float32, "initial_speed": 2.0, "maximize": True, "sigma": 0.0, "eps": 1e-3}),
 ]
@@ -41,31 +41,19 @@ TOLERANCE = {
 SHAPES = [(3, 5), (0,), (), (17,), (2047,), (2048,), (2049,), (3, 2, 4)]
 
 
-# Triton decides at its import whether it interprets, and torch may have imported it: hence a process for these tests.
 NAMES = "interpreted_kernels or settings_on_the_device or grad_scaler or addresses_are_sent or capture_keeps"
-INTERPRETING = os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @needs_triton
 @pytest.mark.skipif(INTERPRETING, reason="this is the process of the interpreter")
 def test_the_interpreted_tests_pass():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", NAMES, __file__]
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TRITON_INTERPRET": "1"})
-    assert done.returncode == 0, done.stdout[-8000:] + done.stderr[-2000:]
-    assert " passed" in done.stdout
+    run_interpreted(NAMES, __file__)
 
 
 @pytest.fixture
 def interpreted(monkeypatch):
     """The kernels, run by Triton's interpreter on tensors of the CPU."""
-    if not INTERPRETING:
-        pytest.skip("run by test_the_interpreted_tests_pass in a process of its own")
-    from inna.torch.kernels import cuda
-
-    for module in (plan, step):
-        monkeypatch.setattr(module, "make_table", lambda device, lists: cuda.Table(lists))
-    monkeypatch.setattr(support, "unavailable", lambda device: "")
-    return cuda
+    return interpret(monkeypatch)
 
 
 def compare(cls: type[INNA] | type[INNAprop], kwargs: dict[str, Any], dtype: torch.dtype, device: str) -> None:
@@ -95,7 +83,7 @@ def compare(cls: type[INNA] | type[INNAprop], kwargs: dict[str, Any], dtype: tor
             assert set(optimizer.state[x]) == set(reference.state[y])
 
 
-@needs_triton
+@in_the_interpreter
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize(("cls", "kwargs"), SETTINGS)
 def test_interpreted_kernels_make_the_step_of_the_single_path(interpreted, cls, kwargs, dtype):
@@ -110,7 +98,7 @@ def group(prop: bool, size: int = 5) -> tuple[TensorLists, Any]:
     return lists, (0.9 if prop else None)
 
 
-@needs_triton
+@in_the_interpreter
 @pytest.mark.parametrize("prop", [False, True], ids=["INNA", "INNAprop"])
 def test_settings_on_the_device_are_read_there(interpreted, prop):
     on_device, sigma = group(prop)
@@ -127,7 +115,7 @@ def test_settings_on_the_device_are_read_there(interpreted, prop):
         assert on_device.steps[0].item() == 2.0
 
 
-@needs_triton
+@in_the_interpreter
 @pytest.mark.parametrize("lr", [0.1, torch.tensor(0.1), torch.tensor(0.0)], ids=["number", "tensor", "zero"])
 @pytest.mark.parametrize("found_inf", [None, torch.zeros(1), torch.ones(1)], ids=["unscaled", "finite", "infinite"])
 def test_settings_on_the_device_are_counted_without_the_host(interpreted, lr, found_inf):
@@ -140,7 +128,7 @@ def test_settings_on_the_device_are_counted_without_the_host(interpreted, lr, fo
     assert counts.tolist() == [before + moved] == [lists.steps[0].item()]
 
 
-@needs_triton
+@in_the_interpreter
 @pytest.mark.parametrize("prop", [False, True], ids=["INNA", "INNAprop"])
 def test_the_verdict_and_the_scale_of_grad_scaler(interpreted, prop):
     lists, sigma = group(prop)
@@ -163,7 +151,7 @@ def test_the_verdict_and_the_scale_of_grad_scaler(interpreted, prop):
         torch.testing.assert_close(ours, theirs)
 
 
-@needs_triton
+@in_the_interpreter
 def test_addresses_are_sent_again_only_if_they_have_changed(interpreted):
     lists, _ = group(False)
     table = interpreted.Table(lists)
@@ -187,7 +175,7 @@ def test_addresses_are_sent_again_only_if_they_have_changed(interpreted):
     torch.testing.assert_close(lists.params[0], expected[0])
 
 
-@needs_triton
+@in_the_interpreter
 def test_what_a_capture_keeps_is_all_that_its_replays_read(interpreted, monkeypatch):
     lists, _ = group(False)
     even = lists.grads[0].data_ptr()
@@ -195,7 +183,9 @@ def test_what_a_capture_keeps_is_all_that_its_replays_read(interpreted, monkeypa
     assert even % 16 == 0
     table = interpreted.Table(lists)
     launched: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(interpreted._Launch, "run", lambda self, *args: launched.append((*self.tables, *args)))
+    monkeypatch.setattr(
+        interpreted._Launch, "run", lambda self, sent, *args: launched.append((*self.tables, *sent, *args))
+    )
     captured: list[Tensor] = []
     monkeypatch.setattr(interpreted, "_captured", captured)
     settings = Settings(0.1, 0.5, 0.1)
@@ -209,7 +199,7 @@ def test_what_a_capture_keeps_is_all_that_its_replays_read(interpreted, monkeypa
         assert {tensor.untyped_storage().data_ptr() for tensor in read if isinstance(tensor, Tensor)} <= kept
         # The eager step goes on with what it had sent, alignment included.
         table.launch([odd], settings)
-        assert launched[-1][-1] is False
+        assert launched[-1][7] is False
         assert launched[-1][3].untyped_storage().data_ptr() not in kept
     # Each capture has memory of its own.
     assert launched[1][3].data_ptr() != launched[3][3].data_ptr()
@@ -226,31 +216,8 @@ def test_what_a_capture_keeps_is_all_that_its_replays_read(interpreted, monkeypa
     ids=["plain", "everything"],
 )
 def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path, monkeypatch):
-    """Compile to machine code with warnings as errors: code may run under the interpreter and not compile."""
-    import triton
-    from triton.backends.compiler import GPUTarget
+    from inna.torch.kernels import cuda, cuda_rule
 
-    from inna.torch.kernels import cuda
-
-    class Driver:
-        def get_current_target(self) -> GPUTarget:
-            return GPUTarget("cuda", 80, 32)
-
-        def get_current_device(self) -> int:
-            return 0
-
-        def get_current_stream(self, device: int) -> int:
-            return 0
-
-    kernel, compiled = cuda._kernel, []
-
-    class Compile:
-        def __getitem__(self, grid: Any) -> Any:
-            return lambda *args, **options: compiled.append(kernel.warmup(*args, grid=grid, **options))
-
-    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    monkeypatch.setattr(cuda, "_kernel", Compile())
-    monkeypatch.setattr(kernel, "device_caches", defaultdict(kernel.create_binder))
     theta, grad = (torch.ones(5, dtype=dtype) for _ in range(2))
     lists = TensorLists([theta], [grad], [torch.zeros(5)])
     amp: list[Tensor] = []
@@ -261,12 +228,8 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path,
             [torch.ones(())],
         )
         amp = [torch.ones(()), torch.zeros(())]
-    before = triton.runtime.driver._active
-    triton.runtime.driver.set_active(Driver())
-    try:
+    with compile_only([(cuda_rule, "step")], tmp_path, monkeypatch) as compiled:
         cuda.Table(lists).launch([grad.data_ptr()], Settings(0.1, 0.5, 0.1, **kwargs), *amp)
-    finally:
-        triton.runtime.driver._active = before
     assert [len(kernel.asm["cubin"]) > 0 for kernel in compiled] == [True]
 
 

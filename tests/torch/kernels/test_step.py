@@ -92,9 +92,9 @@ def test_the_operator_is_registered_as_torch_wants_it(prop, kahan):
     assert set(result.values()) == {"SUCCESS"}
 
 
-@pytest.mark.parametrize("cls", [INNA, INNAprop])
+@pytest.mark.parametrize(("cls", "kwargs"), [(INNA, {}), (INNA, {"time_step": 0.3}), (INNAprop, {})])
 @pytest.mark.filterwarnings("ignore")  # torch.compile's own
-def test_compiled_steps_are_the_eager_ones_by_the_operator(cls):
+def test_compiled_steps_are_the_eager_ones_by_the_operator(cls, kwargs):
     # The graph is run as it was captured; what a backend makes of it is torch's to test.
     operators = []
 
@@ -107,9 +107,10 @@ def test_compiled_steps_are_the_eager_ones_by_the_operator(cls):
         torch._dynamo.reset()
         torch.manual_seed(0)
         params = [torch.nn.Parameter(torch.randn(shape)) for shape in ((4, 3), (5,))]
-        optimizer = cls(params, lr=torch.tensor(0.05), initial_speed=1.0)
+        optimizer = cls(params, lr=torch.tensor(0.05), initial_speed=1.0, **kwargs)
         step = torch.compile(optimizer.step, backend=backend) if compiled else optimizer.step
-        for k in range(3):
+        for k in range(4):
+            optimizer.param_groups[0]["lr"].fill_(0.0 if k == 2 else 0.05)
             for param in params:
                 param.grad = torch.cos(param.detach() + k)
             step()

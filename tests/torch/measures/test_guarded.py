@@ -23,7 +23,9 @@ from inna.torch.kernels import cpu
 from inna.torch.measures.guard import GuardShare, Products, measure
 from inna.torch.measures.guarded_step import SCALARS
 from inna.torch.tensor_lists import Settings, TensorLists
+from triton_kernels import INTERPRETING, in_the_interpreter, interpret, needs_triton, run_interpreted
 
+TRITON = pytest.param("Triton", marks=in_the_interpreter)
 SHAPES = [(3,), (2, 4)]
 STEPS = 40
 FUSED = pytest.param("fused", marks=pytest.mark.skipif(bool(cpu.unavailable()), reason="no kernels"))
@@ -31,11 +33,29 @@ FLAGS = {
     "single": {"foreach": False},
     "foreach": {"foreach": True},
     "fused": {"fused": True},
+    "Triton": {"fused": True},
     "on device": {"foreach": True, "capturable": True},
     "single on device": {"foreach": False, "capturable": True},
     "differentiable": {"differentiable": True},
 }
-PATHS = ["single", "foreach", FUSED, "on device", "single on device", "differentiable"]
+PATHS = ["single", "foreach", FUSED, TRITON, "on device", "single on device", "differentiable"]
+
+
+@pytest.fixture(autouse=True)
+def interpreted(request, monkeypatch):
+    """The Triton kernels, where the path is theirs."""
+    if "Triton" not in request.node.name:
+        yield
+        return
+    interpret(monkeypatch)
+    with np.errstate(invalid="ignore", over="ignore"):  # a GPU does not warn either
+        yield
+
+
+@needs_triton
+@pytest.mark.skipif(INTERPRETING, reason="this is the process of the interpreter")
+def test_the_interpreted_tests_pass():
+    run_interpreted("Triton", __file__)
 
 
 def problem(seed=0, noise=0.3):
@@ -356,7 +376,7 @@ def test_the_loss_may_come_from_a_closure(path):
         torch.testing.assert_close(mine, other, rtol=1e-6, atol=1e-6)  # the loss in single precision or not
 
 
-@pytest.mark.parametrize("path", ["single", "foreach", FUSED, "on device"])
+@pytest.mark.parametrize("path", ["single", "foreach", FUSED, TRITON, "on device"])
 @pytest.mark.parametrize("means", ["state dict", "torch.save", "deepcopy", "pickle"])
 def test_training_goes_on_bit_for_bit(path, means):
     start, evaluate = problem()
@@ -426,7 +446,7 @@ def test_a_complex_parameter_is_its_two_parts():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-@pytest.mark.parametrize("path", ["single", "foreach", FUSED, "on device"])
+@pytest.mark.parametrize("path", ["single", "foreach", FUSED, TRITON, "on device"])
 def test_low_precision_follows_single_precision(dtype, path):
     start, evaluate = problem(noise=0.0)
     sides = []

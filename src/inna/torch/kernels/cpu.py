@@ -133,6 +133,9 @@ class Table:
         lists: plain tensors on the CPU, each with a kernel: `inna.torch.kernels.support.refusal` is empty.
     """
 
+    decides = False
+    """Whether the device can decide on a guarded step. Here the host does."""
+
     def __init__(self, lists: TensorLists) -> None:
         self._library = library()
         self._level = self._library.inna_best_level()
@@ -177,9 +180,7 @@ class Table:
             grad_scale: GradScaler's scale. Gradients are divided by it and stay so.
             found_inf: GradScaler's verdict.
         """
-        if any(isinstance(settings[i], Tensor) for i in _MAY_BE_TENSORS):
-            numbers: Any = (float(value) if isinstance(value, Tensor) else value for value in settings)
-            settings = type(settings)(*numbers)
+        settings = _as_numbers(settings)
         if (settings.lr == 0 and not settings.time_step) or (found_inf is not None and found_inf.item() != 0):
             return _nothing
         if settings != self._known or grad_scale is not None:
@@ -198,8 +199,9 @@ class Table:
 
         Args:
             grads: the addresses of the gradients.
-            settings: hyper-parameters, as numbers.
+            settings: hyper-parameters.
         """
+        settings = _as_numbers(settings)
         if settings != self._known:
             self._set(settings, None)
         if self._partial is None:
@@ -235,6 +237,13 @@ class Table:
             to.grad_scale = 1 / grad_scale
             to.flags |= _SCALED
         self._known = settings if grad_scale is None else None
+
+
+def _as_numbers(settings: Settings) -> Settings:
+    if not any(isinstance(settings[i], Tensor) for i in _MAY_BE_TENSORS):
+        return settings
+    numbers: Any = (float(value) if isinstance(value, Tensor) else value for value in settings)
+    return type(settings)(*numbers)
 
 
 def _nothing() -> None:

@@ -15,20 +15,28 @@ from __future__ import annotations
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from inna.torch.kernels import cuda_rule as rule
 from inna.torch.tensor_lists import Settings, TensorLists
 
-__all__ = ["Table", "unavailable"]
+__all__ = ["OPTIONS", "PRODUCTS", "Numbers", "Sent", "Table", "device_context", "unavailable"]
 
 BLOCK = 2048
-WARPS = 8
+PRODUCTS = 5
+"""The number of inner products that `Table.measure` returns."""
+OPTIONS: dict[str, Any] = {
+    "num_warps": 8,
+    # As on the CPU. Triton 3.9 warns if this is not given: its default will change.
+    "enable_fp_fusion": False,
+}
+"""Triton's options of every launch."""
 
 _TYPES = {
     torch.float32: tl.float32,
@@ -67,6 +75,9 @@ class Table:
         lists: plain tensors on one device, each with a kernel: `inna.torch.kernels.support.refusal` is empty.
     """
 
+    decides = True
+    """Whether the device can decide on a guarded step."""
+
     def __init__(self, lists: TensorLists) -> None:
         self._device = lists.params[0].device
         self._steps = lists.steps
@@ -76,15 +87,17 @@ class Table:
                 kahan = bool(lists.compensations) and lists.compensations[i] is not None
                 alike[param.dtype.to_real(), momentum.dtype.to_real(), kahan].append(i)
         self._launches = [_Launch(lists, indices, *key) for key, indices in alike.items()]
-        self._sent: list[float | int] = []
-        self._on_device: Tensor | None = None
-        # A copy in a captured graph needs memory of its own, allocated before the capture.
-        self._size = 3 * len(lists.params) + _SETTINGS
-        self._for_capture: tuple[Tensor, Tensor] | None = self._buffers()
+        self._numbers = Numbers(3 * len(lists.params) + _SETTINGS, self._device)
 
-    def _buffers(self) -> tuple[Tensor, Tensor]:
-        """Memory of one transfer, on the host and on the device."""
-        return _host_buffer(self._size, self._device), torch.empty(self._size, dtype=torch.int64, device=self._device)
+    @property
+    def steps(self) -> list[Tensor]:
+        """The step counts, () each; empty if nothing counts."""
+        return self._steps
+
+    @property
+    def programs(self) -> int:
+        """The number of programs that `measure_into` launches."""
+        return sum(launch.programs for launch in self._launches)
 
     def prepare(self, *step: Any) -> Callable[[], None]:
         """Return the call of `launch` with these arguments."""
@@ -105,61 +118,171 @@ class Table:
             grad_scale: GradScaler's scale. Gradients are divided by it and stay so.
             found_inf: GradScaler's verdict. If steps are counted on the host, the host waits for it.
         """
-        lr, alpha, beta = (self._device_or_host(value) for value in settings[:3])
-        if not isinstance(lr, Tensor) and lr == 0:
+        settings = self.placed(settings)
+        lr, h = settings.lr, settings.time_step
+        if not isinstance(lr, Tensor) and lr == 0 and not isinstance(h, Tensor) and not h:
             return
         counts: Tensor | None = None
+        host_counts: list[float] = []
+        moves = h if isinstance(h, Tensor) else lr
         if settings.sigma is None and settings.initial_speed is None:
-            host_counts = []
+            pass
         elif self._steps[0].device.type == "cpu" and self._device.type != "cpu":
-            if (found_inf is not None and found_inf.item() != 0) or (isinstance(lr, Tensor) and lr.item() == 0):
+            if (found_inf is not None and found_inf.item() != 0) or (isinstance(moves, Tensor) and moves.item() == 0):
                 return
             host_counts = [step.item() + 1 for step in self._steps]
         else:
-            host_counts = []
-            counts = self._count_on_device(lr, found_inf)
-        scalars = [value if not isinstance(value, Tensor) else 0.0 for value in (lr, alpha, beta)]
-        values = [*scalars, settings.weight_decay, settings.initial_speed or 0.0, settings.sigma or 0.0, settings.eps]
-        sent = self._send(grads, host_counts, values, settings.sigma)
-        aligned = all(address % 16 == 0 for address in grads)
-        n = len(grads)
-        numbers = sent.view(torch.float64)
-        unbiases = numbers[2 * n : 3 * n]
-        if counts is None:
-            counts = numbers[n : 2 * n]
-        elif settings.sigma is not None:
-            unbiases = 1 / _bias_correction(counts, settings.sigma)
-        amp = [
-            None if value is None else value.to(self._device, non_blocking=True) for value in (grad_scale, found_inf)
-        ]
+            counts = self._count_on_device(moves, found_inf)
+        sent = self.send(grads, settings, host_counts)
         if host_counts:
             torch._foreach_add_(self._steps, 1.0)
-        for launch in self._launches:
-            launch.run(sent[:n], counts, unbiases, numbers[3 * n :], (lr, alpha, beta), amp, settings, aligned)
+        scaling = [
+            None if each is None else each.to(self._device, non_blocking=True) for each in (grad_scale, found_inf)
+        ]
+        self.run(sent, settings, scaling, counts)
 
-    def _device_or_host(self, value: float | Tensor) -> float | Tensor:
+    def send(self, grads: list[int], settings: Settings, counts: Sequence[float] = ()) -> Sent:
+        """Copy what a step reads to the device, if it has changed.
+
+        Args:
+            grads: the addresses of the gradients.
+            settings: from `placed`. Tensors among them are not sent.
+            counts: of the steps, this one included, if the host counts them.
+        """
+        n, sigma, padding = len(grads), settings.sigma, [0.0] * len(grads)
+        lifts = [1 / (-math.expm1(t * math.log(sigma)) if sigma else 1.0) for t in counts] if sigma is not None else []
+        given = (*settings[:5], sigma, settings.eps, settings.time_step, settings.decay_lr)
+        numbers = [0.0 if value is None or isinstance(value, Tensor) else value for value in given]
+        tables = [tensor for launch in self._launches for tensor in launch.tables]
+        sent = self._numbers.send(grads, [*(counts or padding), *(lifts or padding), *numbers], tables)
+        floats = sent.view(torch.float64)
+        aligned = all(address % 16 == 0 for address in grads)
+        return Sent(sent[:n], floats[n : 2 * n], floats[2 * n : 3 * n], floats[3 * n :], aligned)
+
+    def run(
+        self,
+        sent: Sent,
+        settings: Settings,
+        scaling: Sequence[Tensor | None],  # () each
+        counts: Tensor | None = None,  # (parameters,)
+    ) -> None:
+        """Launch the step with what `send` has copied.
+
+        Args:
+            sent: the result of `send`.
+            settings: from `placed`.
+            scaling: GradScaler's scale and verdict, on the device.
+            counts: of the steps, this one included, if the device counts them.
+        """
+        if counts is not None:
+            sent = sent._replace(counts=counts)
+            if settings.sigma is not None:
+                sent = sent._replace(unbiases=1 / _bias_correction(counts, settings.sigma))
+        for launch in self._launches:
+            launch.run(sent, settings, scaling)
+
+    def measure(self, grads: list[int], settings: Settings) -> Tensor:
+        """The inner products of `inna.torch.measures.guard.Products`.
+
+        (number of products,), in float64, on the device. Those with theta are 0 without weight decay. Their parts are
+        always added in the same order.
+
+        Args:
+            grads: the addresses of the gradients.
+            settings: hyper-parameters; tensors among them are read on the device. With an initial speed, the steps must
+                be counted there, too.
+        """
+        settings = self.placed(settings)
+        parts = torch.zeros(PRODUCTS, self.programs, dtype=torch.float64, device=self._device)
+        self.measure_into(parts, 0, self.send(grads, settings), settings, None)
+        return parts.sum(1)
+
+    def measure_into(
+        self,
+        parts: Tensor,  # (number of products, programs)
+        first: int,
+        sent: Sent,
+        settings: Settings,
+        grad_scale: Tensor | None,  # ()
+    ) -> None:
+        """Write each program's part of the inner products of a guarded step.
+
+        Args:
+            parts: takes them, in float64.
+            first: the column of the first program.
+            sent: the result of `send`.
+            settings: from `placed`.
+            grad_scale: GradScaler's scale, on the device. The gradients stay as they are.
+        """
+        for launch in self._launches:
+            launch.measure(parts, first, sent, settings, grad_scale)
+            first += launch.programs
+
+    def placed(self, settings: Settings) -> Settings:
+        """The settings with tensors on this device only; others are read."""
+        return Settings(*map(self._device_or_host, settings))
+
+    def _device_or_host(self, value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
         return value if value.device == self._device else value.item()
 
-    def _count_on_device(self, lr: float | Tensor, found_inf: Tensor | None) -> Tensor:
-        """Count one step unless lr is 0 or found_inf is not.
+    def _count_on_device(self, moves: float | Tensor, found_inf: Tensor | None) -> Tensor:
+        """Count one step unless ``moves`` is 0 or found_inf is not.
 
         Return the counts in float64.
         """
-        moves = (lr != 0).float() if isinstance(lr, Tensor) else torch.ones((), device=self._device)
+        more = (moves != 0).float() if isinstance(moves, Tensor) else torch.ones((), device=self._device)
         if found_inf is not None:
-            moves = moves * (found_inf.to(self._device, non_blocking=True) == 0).float().reshape(())
+            more = more * (found_inf.to(self._device, non_blocking=True) == 0).float().reshape(())
         # Without alpha, the tensor would be taken for a number, and read on the host.
-        torch._foreach_add_(self._steps, moves, alpha=1.0)
+        torch._foreach_add_(self._steps, more, alpha=1.0)
         return torch.stack([step.reshape(()) for step in self._steps]).double()
 
-    def _send(self, grads: list[int], counts: list[float], settings: list[float], sigma: float | None) -> Tensor:
-        """Copy addresses, counts and settings to the device if they have changed."""
-        lifts = [1 / (-math.expm1(t * math.log(sigma)) if sigma else 1.0) for t in counts] if sigma is not None else []
-        padding = [0.0] * len(grads)
-        floats = [*(counts or padding), *(lifts or padding), *settings]
-        values: list[float | int] = [*grads, *floats]
+
+class Sent(NamedTuple):
+    """The inputs of one step on the device, beside the tables."""
+
+    grads: Tensor  # (parameters,)
+    """Addresses of the gradients."""
+    counts: Tensor  # (parameters,)
+    """The numbers of this step, if the host counts."""
+    unbiases: Tensor  # (parameters,)
+    """The bias corrections, if the host counts."""
+    numbers: Tensor  # (_SETTINGS,)
+    """The settings that are numbers."""
+    aligned: bool
+    """Whether all gradients begin at multiples of 16 bytes."""
+
+
+class Numbers:
+    """A row of integers and floats that are sent to the device.
+
+    Only if they have changed. A captured graph gets memory of its own, allocated before the capture.
+
+    Args:
+        size: how many there are.
+        device: where they are sent.
+    """
+
+    def __init__(self, size: int, device: torch.device) -> None:
+        self._size, self._device = size, device
+        self._sent: list[float | int] = []
+        self._on_device: Tensor | None = None
+        self._for_capture: tuple[Tensor, Tensor] | None = self._buffers()
+
+    def _buffers(self) -> tuple[Tensor, Tensor]:
+        """Memory of one transfer, on the host and on the device."""
+        return _host_buffer(self._size, self._device), torch.empty(self._size, dtype=torch.int64, device=self._device)
+
+    def send(self, integers: list[int], floats: list[float], read: Iterable[Tensor]) -> Tensor:
+        """Return integers and floats on the device, 64 bits each.
+
+        Args:
+            integers, floats: all of them, the integers first.
+            read: tensors that the kernels read too. A captured graph keeps them.
+        """
+        values: list[float | int] = [*integers, *floats]
         capturing = _capturing(self._device)
         if self._on_device is not None and values == self._sent and not capturing:
             return self._on_device
@@ -167,7 +290,7 @@ class Table:
             host, target = self._for_capture or self._buffers()
             self._for_capture = None
             # The graph reads these and the tables at each replay, also after this object is gone.
-            _captured.extend((host, target, *(tensor for launch in self._launches for tensor in launch.tables)))
+            _captured.extend((host, target, *read))
         else:
             if self._for_capture is None:
                 self._for_capture = self._buffers()
@@ -177,8 +300,8 @@ class Table:
                 self._on_device = torch.empty(self._size, dtype=torch.int64, device=self._device)
             # An interrupt on the way must not leave values that seem to be there.
             target, self._sent = self._on_device, []
-        host[: len(grads)] = torch.tensor(grads, dtype=torch.int64)
-        host[len(grads) :].view(torch.float64).copy_(torch.tensor(floats, dtype=torch.float64))
+        host[: len(integers)] = torch.tensor(integers, dtype=torch.int64)
+        host[len(integers) :].view(torch.float64).copy_(torch.tensor(floats, dtype=torch.float64))
         target.copy_(host, non_blocking=True)
         if not capturing:
             self._sent = values
@@ -209,14 +332,13 @@ class _Launch:
             held = lists.compensations[i] if kahan else None
             addresses = [param.data_ptr(), momentum.data_ptr(), square, 0 if held is None else held.data_ptr()]
             aligned = aligned and all(address % 16 == 0 for address in addresses)
-            rows.append([*addresses, size, i])
+            rows.append([*addresses, size, i, lists.steps[i].data_ptr() if lists.steps else 0])
             count = triton.cdiv(size, BLOCK)
             owners.append(torch.full((count,), row, dtype=torch.int32))
             blocks.append(torch.arange(count, dtype=torch.int32))
         self._rows = _upload(torch.tensor(rows, dtype=torch.int64), device)
         self._owners, self._blocks = _upload(torch.cat(owners), device), _upload(torch.cat(blocks), device)
         self.tables = (self._rows, self._owners, self._blocks)
-        self._indices = indices
         self._aligned = aligned
         wide = torch.float64 in (dtype, momentum_dtype)
         self._kinds = {
@@ -226,54 +348,88 @@ class _Launch:
             "KAHAN": kahan,
         }
 
+    @property
+    def programs(self) -> int:
+        """The number of programs, one for each block."""
+        return self._owners.numel()
+
     def run(
         self,
-        grads: Tensor,  # (parameters,), addresses
-        counts: Tensor,  # (parameters,)
-        unbiases: Tensor,  # (parameters,)
-        numbers: Tensor,  # (_SETTINGS,)
-        hyperparameters: tuple[float | Tensor, ...],  # () each
-        amp: list[Tensor | None],  # () each
+        sent: Sent,
         settings: Settings,
-        aligned: bool,
+        scaling: Sequence[Tensor | None],  # () each
     ) -> None:
-        device = self._rows.device
-        lr, alpha, beta = (value if isinstance(value, Tensor) else numbers for value in hyperparameters)
-        grad_scale, found_inf = (numbers if value is None else value for value in amp)
-        with torch.cuda.device(device if device.type == "cuda" else -1):
-            _kernel[(self._owners.numel(),)](
+        """Step the tensors."""
+        numbers = sent.numbers
+        names = ("lr", "alpha", "beta", "time_step", "decay_lr")
+        on_device = {name: value for name in names if isinstance(value := getattr(settings, name), Tensor)}
+        with device_context(self._rows.device):
+            rule.step[(self.programs,)](
                 self._rows,
-                grads,
-                counts,
-                unbiases,
+                sent.grads,
+                sent.counts,
+                sent.unbiases,
                 numbers,
-                lr,
-                alpha,
-                beta,
-                grad_scale,
-                found_inf,
+                *(on_device.get(name, numbers) for name in names),
+                *(numbers if value is None else value for value in scaling),
                 self._owners,
                 self._blocks,
                 **self._kinds,
-                LR_ON_DEVICE=isinstance(hyperparameters[0], Tensor),
-                ALPHA_ON_DEVICE=isinstance(hyperparameters[1], Tensor),
-                BETA_ON_DEVICE=isinstance(hyperparameters[2], Tensor),
-                SCALED=amp[0] is not None,
-                GUARDED=amp[1] is not None,
+                **{f"{name.upper()}_ON_DEVICE": name in on_device for name in names},
+                TIME_STEP=settings.time_step is not None,
+                DECAY_LR=settings.decay_lr is not None,
+                SCALED=scaling[0] is not None,
+                CHECKED=scaling[1] is not None,
                 PROP=settings.sigma is not None,
-                SPEED=settings.initial_speed is not None,
-                DECAY=settings.weight_decay != 0,
-                DECOUPLED=settings.decoupled_weight_decay,
-                MAXIMIZE=settings.maximize,
-                ALIGNED=self._aligned and aligned,
-                BLOCK=BLOCK,
-                num_warps=WARPS,
-                # As on the CPU. Triton 3.9 warns if this is not given: its default will change.
-                enable_fp_fusion=False,
+                **self._flags(settings, sent),
             )
 
+    def measure(
+        self,
+        parts: Tensor,  # (number of products, programs of all launches)
+        first: int,
+        sent: Sent,
+        settings: Settings,
+        grad_scale: Tensor | None,  # ()
+    ) -> None:
+        """Write the parts of this launch, as `Table.measure_into` describes."""
+        numbers = sent.numbers
+        with device_context(self._rows.device):
+            rule.measure[(self.programs,)](
+                self._rows,
+                sent.grads,
+                numbers,
+                settings.beta if isinstance(settings.beta, Tensor) else numbers,
+                numbers if grad_scale is None else grad_scale,
+                self._owners,
+                self._blocks,
+                parts,
+                parts.shape[1],
+                first,
+                **self._kinds,
+                BETA_ON_DEVICE=isinstance(settings.beta, Tensor),
+                SCALED=grad_scale is not None,
+                **self._flags(settings, sent),
+            )
 
-_SETTINGS = 7  # lr, alpha, beta, weight decay, initial speed, sigma, eps
+    def _flags(self, settings: Settings, sent: Sent) -> dict[str, Any]:
+        return {
+            "SPEED": settings.initial_speed is not None,
+            "DECAY": settings.weight_decay != 0,
+            "DECOUPLED": settings.decoupled_weight_decay,
+            "MAXIMIZE": settings.maximize,
+            "ALIGNED": self._aligned and sent.aligned,
+            "BLOCK": BLOCK,
+            **OPTIONS,
+        }
+
+
+_SETTINGS = 9  # lr, alpha, beta, weight decay, initial speed, sigma, eps, time step, learning rate of weight decay
+
+
+def device_context(device: torch.device) -> Any:
+    """Return the context in which Triton launches on a device."""
+    return torch.cuda.device(device if device.type == "cuda" else -1)
 
 
 def _host_buffer(size: int, device: torch.device) -> Tensor:
@@ -296,154 +452,3 @@ def _capturing(device: torch.device) -> bool:
 def _bias_correction(counts: Tensor, sigma: float) -> Tensor:
     """1 - sigma^t, and 1 before the first step."""
     return -torch.expm1(counts.clamp(min=1) * (math.log(sigma) if sigma else -math.inf))
-
-
-@triton.jit
-def _kernel(
-    rows,
-    grads,
-    counts,
-    unbiases,
-    numbers,
-    lr_at,
-    alpha_at,
-    beta_at,
-    scale_at,
-    inf_at,
-    owners,
-    blocks,
-    THETA: tl.constexpr,
-    MOMENTUM: tl.constexpr,
-    REAL: tl.constexpr,
-    KAHAN: tl.constexpr,
-    LR_ON_DEVICE: tl.constexpr,
-    ALPHA_ON_DEVICE: tl.constexpr,
-    BETA_ON_DEVICE: tl.constexpr,
-    SCALED: tl.constexpr,
-    GUARDED: tl.constexpr,
-    PROP: tl.constexpr,
-    SPEED: tl.constexpr,
-    DECAY: tl.constexpr,
-    DECOUPLED: tl.constexpr,
-    MAXIMIZE: tl.constexpr,
-    ALIGNED: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    program = tl.program_id(0)
-    row = tl.load(owners + program)
-    start = tl.load(blocks + program).to(tl.int64) * BLOCK
-    at = rows + row * 6
-    size = tl.load(at + 4)
-    index = tl.load(at + 5)
-    # Coefficients in float64: there are few, and 1 - alpha lr cancels.
-    lr = tl.load(lr_at).to(tl.float64) if LR_ON_DEVICE else tl.load(numbers)
-    alpha = tl.load(alpha_at).to(tl.float64) if ALPHA_ON_DEVICE else tl.load(numbers + 1)
-    beta = tl.load(beta_at).to(tl.float64) if BETA_ON_DEVICE else tl.load(numbers + 2)
-    finite = tl.load(inf_at) == 0 if GUARDED else True
-    if SCALED:  # noqa: SIM102 - a constant, decided while compiling
-        if (lr == 0) & finite:
-            grad = tl.load(grads + index).to(tl.pointer_type(THETA))
-            offsets = start + tl.arange(0, BLOCK)
-            g = tl.load(grad + offsets, mask=offsets < size).to(REAL)
-            g = g * (1 / tl.load(scale_at).to(tl.float64)).to(REAL)
-            tl.store(grad + offsets, g.to(THETA), mask=offsets < size)
-    if (lr != 0) & finite:
-        theta = tl.load(at).to(tl.pointer_type(THETA))
-        momentum = tl.load(at + 1).to(tl.pointer_type(MOMENTUM))
-        square = tl.load(at + 2).to(tl.pointer_type(MOMENTUM))
-        held = tl.load(at + 3).to(tl.pointer_type(THETA))
-        grad = tl.load(grads + index).to(tl.pointer_type(THETA))
-        if ALIGNED:
-            theta = tl.multiple_of(theta, 16)
-            grad = tl.multiple_of(grad, 16)
-            momentum = tl.multiple_of(momentum, 16)
-            square = tl.multiple_of(square, 16)
-            held = tl.multiple_of(held, 16)
-        offsets = start + tl.arange(0, BLOCK)
-        decay = tl.load(numbers + 3)
-        speed_up = tl.load(numbers + 4) - beta
-        first = tl.load(counts + index) == 1 if SPEED else False
-        unbias = tl.load(unbiases + index) if PROP else lr
-        sigma = tl.load(numbers + 5)
-        eps = tl.load(numbers + 6)
-        scale = tl.load(scale_at).to(tl.float64) if SCALED else lr
-        # Whole blocks need no mask; without one, loads are as wide as the device allows.
-        if start + BLOCK <= size:
-            _block(
-                theta, grad, momentum, square, held, offsets, size, lr, alpha, beta, decay, speed_up, first, unbias,
-                sigma, eps, scale, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED, MAXIMIZE, False,
-            )  # fmt: skip
-        else:
-            _block(
-                theta, grad, momentum, square, held, offsets, size, lr, alpha, beta, decay, speed_up, first, unbias,
-                sigma, eps, scale, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED, MAXIMIZE, True,
-            )  # fmt: skip
-
-
-@triton.jit
-def _block(
-    theta,
-    grad,
-    momentum,
-    square,
-    held,
-    offsets,
-    size,
-    lr,
-    alpha,
-    beta,
-    decay,
-    speed_up,
-    first,
-    unbias,
-    sigma,
-    eps,
-    scale,
-    THETA: tl.constexpr,
-    MOMENTUM: tl.constexpr,
-    REAL: tl.constexpr,
-    KAHAN: tl.constexpr,
-    SCALED: tl.constexpr,
-    PROP: tl.constexpr,
-    SPEED: tl.constexpr,
-    DECAY: tl.constexpr,
-    DECOUPLED: tl.constexpr,
-    MAXIMIZE: tl.constexpr,
-    MASKED: tl.constexpr,
-):
-    mask = offsets < size if MASKED else None
-    x = tl.load(theta + offsets, mask=mask).to(REAL)
-    g = tl.load(grad + offsets, mask=mask).to(REAL)
-    m = tl.load(momentum + offsets, mask=mask).to(REAL)
-    if SCALED:
-        g = (g * (1 / scale).to(REAL)).to(THETA)
-        tl.store(grad + offsets, g, mask=mask)
-        g = g.to(REAL)
-    if MAXIMIZE:
-        g = -g
-    if PROP:
-        v = sigma.to(REAL) * tl.load(square + offsets, mask=mask).to(REAL) + (1 - sigma).to(REAL) * (g * g)
-        tl.store(square + offsets, v.to(MOMENTUM), mask=mask)
-        if DECAY:
-            m = m + (lr * decay * (1 / beta - alpha)).to(REAL) * x
-        g = g / (tl.sqrt(unbias.to(REAL) * v) + eps.to(REAL))
-    elif DECAY and not DECOUPLED:
-        g = g + decay.to(REAL) * x
-    if SPEED:
-        m = tl.where(first, m + speed_up.to(REAL) * g, m)
-    tl.store(
-        momentum + offsets,
-        ((1 - alpha * lr).to(REAL) * m + (lr * (1 - alpha * beta)).to(REAL) * g).to(MOMENTUM),
-        mask=mask,
-    )
-    move = lr.to(REAL) * (m + beta.to(REAL) * g)
-    if DECAY and (PROP or DECOUPLED):
-        move = move + (lr * decay).to(REAL) * x
-    if KAHAN:
-        # The rounding error of this step is added to the next one.
-        change = tl.load(held + offsets, mask=mask).to(REAL) - move
-        total = (x + change).to(THETA)
-        tl.store(theta + offsets, total, mask=mask)
-        tl.store(held + offsets, (change + (x - total.to(REAL))).to(THETA), mask=mask)
-    else:
-        tl.store(theta + offsets, (x - move).to(THETA), mask=mask)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import compress, repeat
 from operator import attrgetter, is_, itemgetter
 from typing import Any
@@ -78,13 +78,21 @@ class Plan:
         holds = self._look_alike(*still, *grads) and list(map(Tensor.data_ptr, still)) == self._places
         return (params, grads) if holds else None
 
+    @property
+    def table(self) -> Any:
+        """The launch table: `inna.torch.kernels.cpu.Table`, or that of ``cuda``."""
+        return self._table
+
     def measure(
         self,
         grads: list[Tensor],  # any shapes
         settings: Settings,
-    ) -> list[float]:
-        """The inner products of a guarded step, on the CPU."""
-        products: list[float] = self._table.measure(list(map(Tensor.data_ptr, grads)), settings)
+    ) -> Sequence[float | Tensor]:
+        """The inner products of a guarded step.
+
+        Numbers on the CPU, tensors of shape () on a CUDA device.
+        """
+        products: Sequence[float | Tensor] = self._table.measure(list(map(Tensor.data_ptr, grads)), settings)
         return products
 
     def prepare(

@@ -6,6 +6,7 @@ Launched directly, or as the operator ``inna::fused_step`` under ``torch.compile
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 from inna.torch.shards import to_local_lists
 from inna.torch.tensor_lists import Settings, TensorLists
 
-__all__ = ["fused_step", "make_table", "step"]
+__all__ = ["fused_step", "make_table", "measure", "step"]
 
 
 def step(
@@ -36,15 +37,26 @@ def step(
     if torch.compiler.is_compiling():
         _step_compiled(lists, settings, grad_scale, found_inf)
         return
-    by_device: dict[torch.device, list[int]] = defaultdict(list)
-    for i, param in enumerate(lists.params):
-        by_device[param.device].append(i)
-    for device, indices in by_device.items():
-        part = lists if len(by_device) == 1 else lists.subset(indices)
+    for device, part in _by_device(lists):
         addresses = [grad.data_ptr() for grad in part.grads]
         make_table(device, part).launch(addresses, settings, grad_scale, found_inf)
     # Autograd does not see the kernels write to tensors that it may have saved.
     torch.autograd.graph.increment_version(changed)
+
+
+def measure(lists: TensorLists, settings: Settings) -> list[Tensor]:
+    """The inner products of a guarded step, () each, on CUDA devices.
+
+    Those of `inna.torch.measures.guard.Products`, once for each device.
+
+    Args:
+        lists: as for `step`; plain tensors.
+        settings: lr, alpha and beta as floats or 0-dimensional tensors.
+    """
+    return [
+        make_table(device, part).measure([grad.data_ptr() for grad in part.grads], settings)
+        for device, part in _by_device(lists)
+    ]
 
 
 def make_table(device: torch.device, lists: TensorLists) -> Any:
@@ -56,6 +68,14 @@ def make_table(device: torch.device, lists: TensorLists) -> Any:
     from inna.torch.kernels import cuda
 
     return cuda.Table(lists)
+
+
+def _by_device(lists: TensorLists) -> Iterator[tuple[torch.device, TensorLists]]:
+    by_device: dict[torch.device, list[int]] = defaultdict(list)
+    for i, param in enumerate(lists.params):
+        by_device[param.device].append(i)
+    for device, indices in by_device.items():
+        yield device, lists if len(by_device) == 1 else lists.subset(indices)
 
 
 def _step_compiled(lists: TensorLists, settings: Settings, grad_scale: Tensor | None, found_inf: Tensor | None) -> None:
@@ -82,6 +102,7 @@ def _step_compiled(lists: TensorLists, settings: Settings, grad_scale: Tensor | 
                 beta,
                 found_inf,
                 *settings[3:9],
+                settings.time_step,
             )
 
 
@@ -105,6 +126,7 @@ def fused_step(
     maximize: bool,
     sigma: float | None,
     eps: float,
+    time_step: float | None = None,
 ) -> None:
     """Take one fused step as an operator, for ``torch.compile``.
 
@@ -112,6 +134,8 @@ def fused_step(
     """
     lists = TensorLists(params, grads, momentums, exp_avg_sqs, list(compensations), steps)
     settings = Settings(lr, alpha, beta, weight_decay, initial_speed, decoupled_weight_decay, maximize, sigma, eps)
+    if lr.device.type != "cpu" or lr != 0:  # with lr = 0 nothing may change
+        settings = settings._replace(time_step=time_step)
     step(lists, settings, found_inf=found_inf)
 
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from inna import dynamics
 from inna.torch.blocks import BLOCK
 from inna.torch.kernels.plan import Plan
+from inna.torch.kernels.step import measure as measure_by_kernels
 from inna.torch.measures.sums import add_up, by_mesh, can_reuse, one_order, pieces, real, total
-from inna.torch.shards import to_local
+from inna.torch.shards import to_local, to_local_lists
 from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype, on_device
 
 __all__ = ["GuardShare", "Products", "measure"]
@@ -28,7 +29,9 @@ class GuardShare(NamedTuple):
     """Whether this is a parameter's first step, () each; empty without an initial speed."""
     settings: Settings
     plan: Plan | None = None
-    """Of a fused step on the CPU, whose kernel takes the inner products of the plain tensors."""
+    """Of a fused step, whose kernel takes the inner products of the plain tensors."""
+    kernels: bool = False
+    """Whether the kernels of CUDA devices take them without a plan, of DTensors for instance."""
 
 
 class Products(NamedTuple):
@@ -78,12 +81,12 @@ def measure(
     for position, share in enumerate(shares):
         if share.plan is not None:
             for i, number in enumerate(share.plan.measure(share.lists.grads, share.settings)):
-                totals[None][position * width + i].append(torch.tensor(number, dtype=torch.float64))
+                totals[None][position * width + i].append(torch.as_tensor(number, dtype=torch.float64))
             totals[None][position * width + width - 1].append(torch.ones((), dtype=torch.float64))
             continue
         for mesh, copies, indices in by_mesh(share.lists.params):
             totals[mesh][position * width + width - 1].append(torch.ones((), dtype=torch.float64))
-            for found in _products(share, indices):
+            for found in _products_by_kernels(share, indices) if share.kernels else _products(share, indices):
                 for i, value in enumerate(found):
                     totals[mesh][position * width + i].append(value / copies)
     ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
@@ -96,6 +99,12 @@ def measure(
     torch.distributed.all_reduce(mean)
     totals[None][-1].append(mean)
     return add_up(totals, device, sum_over_ranks=False)
+
+
+def _products_by_kernels(share: GuardShare, indices: list[int]) -> Iterator[list[Tensor]]:
+    """Yield the `Products` of these tensors, device by device."""
+    for found in measure_by_kernels(to_local_lists(share.lists.subset(indices)), share.settings):
+        yield list(found.unbind())
 
 
 def _products(share: GuardShare, indices: list[int]) -> Iterator[list[Tensor]]:

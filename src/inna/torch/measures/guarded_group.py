@@ -6,7 +6,7 @@ Its checks, its memory, its part in a step.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -18,19 +18,34 @@ from inna.torch.measures.guard import GuardShare
 from inna.torch.measures.guarded_step import MEMORY, SCALARS, GuardedGroup
 from inna.torch.measures.scalars import as_scalar
 from inna.torch.paths import Path
+from inna.torch.shards import to_local
 from inna.torch.tensor_lists import Settings, TensorLists
 
 __all__ = [
+    "GatheredGroup",
     "add_memory",
     "check_guard",
     "check_memory",
     "check_time_step",
     "forget",
-    "gather",
+    "join",
     "make_plain",
     "one_bound",
     "read_loss",
 ]
+
+
+class GatheredGroup(NamedTuple):
+    """A parameter group before a guarded step."""
+
+    entries: dict[str, Any]
+    """The group itself."""
+    lists: TensorLists
+    """The tensors with gradients, as GradScaler scaled them."""
+    settings: Settings
+    path: Path
+    plan: Plan | None
+    """Of a fused step, if all tensors are plain."""
 
 
 def check_time_step(value: Any) -> float:
@@ -136,7 +151,7 @@ def add_memory(group: dict[str, Any], device: torch.device, *, older: bool) -> N
     """
     for name in SCALARS:
         value = 0.0
-        if older and name == "guard_weight":
+        if older and name == "guard_weight" and name not in group:
             alpha, beta = float(group["alpha"]), float(group["beta"])
             value = 1 / alpha - beta if alpha else 0.0
         group[name] = as_scalar(group.get(name, value), device)
@@ -157,27 +172,25 @@ def make_plain(group: dict[str, Any]) -> None:
         group[name] = as_scalar(float(group[name]), torch.device("cpu"))
 
 
-def gather(
-    group: dict[str, Any], lists: TensorLists, settings: Settings, path: Path, plan: Plan | None, *, host: bool
-) -> GuardedGroup:
+def join(group: GatheredGroup, *, host: bool) -> GuardedGroup:
     """Return a group's part in a step.
 
     Args:
-        group: the group.
-        lists: its tensors with gradients, unscaled.
-        settings: its settings; an lr of 0 if it does not step.
-        path: the path of its step.
-        plan: of a fused step, if all tensors are plain.
+        group: the group, with unscaled gradients; an lr of 0 if it does not step.
         host: whether the host reads the inner products.
     """
+    entries, lists, settings, path, plan = group
     lr: Any = settings.lr
     if not host:
-        device = group[MEMORY[0]].device
+        device = entries[MEMORY[0]].device
         lr = torch.as_tensor(lr, dtype=torch.float64, device=device).reshape(())
         settings = settings._replace(lr=lr)
     moves = lr != 0
+    # The kernels of CUDA devices take DTensors and tensors of several devices, too, for which there is no plan.
+    kernels = plan is None and path == "fused" and all(to_local(each).device.type == "cuda" for each in lists.params)
+    kernels = kernels and not torch.compiler.is_compiling()
     first: Any = []
-    if settings.initial_speed is not None and plan is None:
+    if settings.initial_speed is not None and plan is None and not kernels:
         first = [step.item() == 0 if host else step == 0 for step in lists.steps]
     h = lr if settings.time_step is None else settings.time_step
-    return GuardedGroup(group, GuardShare(lists, first, settings, plan), path, h, moves)
+    return GuardedGroup(entries, GuardShare(lists, first, settings, plan, kernels), path, h, moves)

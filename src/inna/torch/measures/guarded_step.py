@@ -157,7 +157,6 @@ def _move(
         zero = torch.zeros_like(lr)
         h = torch.as_tensor(h, dtype=lr.dtype, device=lr.device)
         lr, h, rate = (torch.where(moves, value, zero) for value in (lr, h, cap))
-        lists.grads = [torch.where(on_device(grad.device, moves), grad, 0) for grad in lists.grads]
     operations.run()
     settings = settings._replace(lr=lr, time_step=h, decay_lr=rate if decay else None)
     if share.plan is not None:
@@ -166,6 +165,8 @@ def _move(
     if group.path == "fused" and not torch.compiler.is_compiling():
         step_fused(lists, settings)
         return
+    if moves is not None:
+        lists.grads = [torch.where(on_device(grad.device, moves), grad, 0) for grad in lists.grads]
     rule = {name: value for name, value in settings._asdict().items() if name not in ("sigma", "eps")}
     flags = {name: entries[name] for name in ("capturable", "differentiable")}
     inna(lists, **rule, **flags, foreach=group.path != "single")

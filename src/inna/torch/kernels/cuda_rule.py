@@ -1,0 +1,256 @@
+"""The rule on blocks of numbers, in Triton.
+
+`inna.dynamics` has the equations. A program steps, or measures, one block of one tensor.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["measure", "step"]
+
+
+@triton.jit
+def step(
+    rows,
+    grads,
+    counts,
+    unbiases,
+    numbers,
+    lr_at,
+    alpha_at,
+    beta_at,
+    h_at,
+    rate_at,
+    scale_at,
+    inf_at,
+    owners,
+    blocks,
+    THETA: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    REAL: tl.constexpr,
+    KAHAN: tl.constexpr,
+    LR_ON_DEVICE: tl.constexpr,
+    ALPHA_ON_DEVICE: tl.constexpr,
+    BETA_ON_DEVICE: tl.constexpr,
+    TIME_STEP_ON_DEVICE: tl.constexpr,
+    DECAY_LR_ON_DEVICE: tl.constexpr,
+    TIME_STEP: tl.constexpr,
+    DECAY_LR: tl.constexpr,
+    SCALED: tl.constexpr,
+    CHECKED: tl.constexpr,
+    PROP: tl.constexpr,
+    SPEED: tl.constexpr,
+    DECAY: tl.constexpr,
+    DECOUPLED: tl.constexpr,
+    MAXIMIZE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Step a block, unless lr is 0 or GradScaler forbids it."""
+    program = tl.program_id(0)
+    row = tl.load(owners + program)
+    start = tl.load(blocks + program).to(tl.int64) * BLOCK
+    at = rows + row * 7
+    size = tl.load(at + 4)
+    index = tl.load(at + 5)
+    # Coefficients in float64: there are few, and 1 - alpha lr cancels.
+    lr = tl.load(lr_at).to(tl.float64) if LR_ON_DEVICE else tl.load(numbers)
+    alpha = tl.load(alpha_at).to(tl.float64) if ALPHA_ON_DEVICE else tl.load(numbers + 1)
+    beta = tl.load(beta_at).to(tl.float64) if BETA_ON_DEVICE else tl.load(numbers + 2)
+    h, rate = lr, lr
+    if TIME_STEP:
+        h = tl.load(h_at) if TIME_STEP_ON_DEVICE else tl.load(numbers + 7)
+    if DECAY_LR:
+        rate = tl.load(rate_at) if DECAY_LR_ON_DEVICE else tl.load(numbers + 8)
+    # The guard's lr may be 0 where the memory moves. If both are numbers, the host has decided.
+    moves = True
+    if TIME_STEP_ON_DEVICE:
+        moves = h != 0
+    elif LR_ON_DEVICE or not TIME_STEP:
+        moves = lr != 0
+    finite = tl.load(inf_at) == 0 if CHECKED else True
+    if SCALED:  # noqa: SIM102 - a constant, decided while compiling
+        if (not moves) & finite:
+            grad = tl.load(grads + index).to(tl.pointer_type(THETA))
+            offsets = start + tl.arange(0, BLOCK)
+            g = tl.load(grad + offsets, mask=offsets < size).to(REAL)
+            g = g * (1 / tl.load(scale_at).to(tl.float64)).to(REAL)
+            tl.store(grad + offsets, g.to(THETA), mask=offsets < size)
+    if moves & finite:
+        theta = tl.load(at).to(tl.pointer_type(THETA))
+        momentum = tl.load(at + 1).to(tl.pointer_type(MOMENTUM))
+        square = tl.load(at + 2).to(tl.pointer_type(MOMENTUM))
+        held = tl.load(at + 3).to(tl.pointer_type(THETA))
+        grad = tl.load(grads + index).to(tl.pointer_type(THETA))
+        if ALIGNED:
+            theta = tl.multiple_of(theta, 16)
+            grad = tl.multiple_of(grad, 16)
+            momentum = tl.multiple_of(momentum, 16)
+            square = tl.multiple_of(square, 16)
+            held = tl.multiple_of(held, 16)
+        offsets = start + tl.arange(0, BLOCK)
+        decay = tl.load(numbers + 3)
+        speed_up = tl.load(numbers + 4) - beta
+        first = tl.load(counts + index) == 1 if SPEED else False
+        unbias = tl.load(unbiases + index) if PROP else lr
+        sigma = tl.load(numbers + 5)
+        eps = tl.load(numbers + 6)
+        scale = tl.load(scale_at).to(tl.float64) if SCALED else lr
+        # Whole blocks need no mask; without one, loads are as wide as the device allows.
+        if start + BLOCK <= size:
+            _block(
+                theta, grad, momentum, square, held, offsets, size, lr, h, rate, alpha, beta, decay, speed_up, first,
+                unbias, sigma, eps, scale, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED,
+                MAXIMIZE, False,
+            )  # fmt: skip
+        else:
+            _block(
+                theta, grad, momentum, square, held, offsets, size, lr, h, rate, alpha, beta, decay, speed_up, first,
+                unbias, sigma, eps, scale, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED,
+                MAXIMIZE, True,
+            )  # fmt: skip
+
+
+@triton.jit
+def _block(
+    theta,
+    grad,
+    momentum,
+    square,
+    held,
+    offsets,
+    size,
+    lr,
+    h,
+    rate,
+    alpha,
+    beta,
+    decay,
+    speed_up,
+    first,
+    unbias,
+    sigma,
+    eps,
+    scale,
+    THETA: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    REAL: tl.constexpr,
+    KAHAN: tl.constexpr,
+    SCALED: tl.constexpr,
+    PROP: tl.constexpr,
+    SPEED: tl.constexpr,
+    DECAY: tl.constexpr,
+    DECOUPLED: tl.constexpr,
+    MAXIMIZE: tl.constexpr,
+    MASKED: tl.constexpr,
+):
+    mask = offsets < size if MASKED else None
+    x = tl.load(theta + offsets, mask=mask).to(REAL)
+    g = tl.load(grad + offsets, mask=mask).to(REAL)
+    m = tl.load(momentum + offsets, mask=mask).to(REAL)
+    if SCALED:
+        g = (g * (1 / scale).to(REAL)).to(THETA)
+        tl.store(grad + offsets, g, mask=mask)
+        g = g.to(REAL)
+    if MAXIMIZE:
+        g = -g
+    if PROP:
+        v = sigma.to(REAL) * tl.load(square + offsets, mask=mask).to(REAL) + (1 - sigma).to(REAL) * (g * g)
+        tl.store(square + offsets, v.to(MOMENTUM), mask=mask)
+        if DECAY:
+            m = m + (lr * decay * (1 / beta - alpha)).to(REAL) * x
+        g = g / (tl.sqrt(unbias.to(REAL) * v) + eps.to(REAL))
+    elif DECAY and not DECOUPLED:
+        g = g + decay.to(REAL) * x
+    if SPEED:
+        m = tl.where(first, m + speed_up.to(REAL) * g, m)
+    tl.store(
+        momentum + offsets,
+        ((1 - alpha * h).to(REAL) * m + (h * (1 - alpha * beta)).to(REAL) * g).to(MOMENTUM),
+        mask=mask,
+    )
+    move = lr.to(REAL) * (m + beta.to(REAL) * g)
+    if DECAY and (PROP or DECOUPLED):
+        move = move + (rate * decay).to(REAL) * x
+    if KAHAN:
+        # The rounding error of this step is added to the next one.
+        change = tl.load(held + offsets, mask=mask).to(REAL) - move
+        total = (x + change).to(THETA)
+        tl.store(theta + offsets, total, mask=mask)
+        tl.store(held + offsets, (change + (x - total.to(REAL))).to(THETA), mask=mask)
+    else:
+        tl.store(theta + offsets, (x - move).to(THETA), mask=mask)
+
+
+@triton.jit
+def measure(
+    rows,
+    grads,
+    numbers,
+    beta_at,
+    scale_at,
+    owners,
+    blocks,
+    parts,
+    columns,
+    first_column,
+    THETA: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    REAL: tl.constexpr,
+    KAHAN: tl.constexpr,
+    BETA_ON_DEVICE: tl.constexpr,
+    SCALED: tl.constexpr,
+    SPEED: tl.constexpr,
+    DECAY: tl.constexpr,
+    DECOUPLED: tl.constexpr,
+    MAXIMIZE: tl.constexpr,
+    ALIGNED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Write a block's part of `inna.torch.measures.guard.Products`."""
+    program = tl.program_id(0)
+    row = tl.load(owners + program)
+    offsets = tl.load(blocks + program).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    at = rows + row * 7
+    size = tl.load(at + 4)
+    index = tl.load(at + 5)
+    beta = tl.load(beta_at).to(tl.float64) if BETA_ON_DEVICE else tl.load(numbers + 2)
+    theta = tl.load(at).to(tl.pointer_type(THETA))
+    momentum = tl.load(at + 1).to(tl.pointer_type(MOMENTUM))
+    held = tl.load(at + 3).to(tl.pointer_type(THETA))
+    grad = tl.load(grads + index).to(tl.pointer_type(THETA))
+    if ALIGNED:
+        theta = tl.multiple_of(theta, 16)
+        momentum = tl.multiple_of(momentum, 16)
+        held = tl.multiple_of(held, 16)
+        grad = tl.multiple_of(grad, 16)
+    mask = offsets < size
+    g = tl.load(grad + offsets, mask=mask, other=0.0).to(REAL)
+    m = tl.load(momentum + offsets, mask=mask, other=0.0).to(REAL)
+    if SCALED:
+        g = (g * (1 / tl.load(scale_at).to(tl.float64)).to(REAL)).to(THETA).to(REAL)
+    if MAXIMIZE:
+        g = -g
+    x = g
+    if DECAY:
+        x = tl.load(theta + offsets, mask=mask, other=0.0).to(REAL)
+        if KAHAN:
+            x = x + tl.load(held + offsets, mask=mask, other=0.0).to(REAL)
+        if not DECOUPLED:
+            g = g + tl.load(numbers + 3).to(REAL) * x
+    if SPEED:
+        first = tl.load(tl.load(at + 6).to(tl.pointer_type(tl.float32))) == 0
+        m = tl.where(first, m + (tl.load(numbers + 4) - beta).to(REAL) * g, m)
+    u = m + beta.to(REAL) * g
+    wide_u = u.to(tl.float64)
+    wide_g = g.to(tl.float64)
+    to = parts + first_column + program
+    tl.store(to, tl.sum(wide_u * wide_u))
+    tl.store(to + columns, tl.sum(wide_g * wide_u))
+    if DECAY:
+        wide_x = x.to(tl.float64)
+        tl.store(to + 2 * columns, tl.sum(wide_u * wide_x))
+        tl.store(to + 3 * columns, tl.sum(wide_g * wide_x))
+        tl.store(to + 4 * columns, tl.sum(wide_x * wide_x))
