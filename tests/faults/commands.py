@@ -128,7 +128,7 @@ def inna_warm(arguments: tuple[str, ...], folder: Path) -> None:
 def sweep_warm(folder: Path) -> None:
     """``inna.experiments.compare``, in this process: the sweep of ``inna compare`` without the page at its end."""
     options = {name: value for name, value in SWEEP.items() if name != "optimizer"}
-    compare(SWEEP_TASK, SWEEP["optimizer"], folder=folder, **options)
+    compare(SWEEP_TASK, optimizers=SWEEP["optimizer"], folder=folder, **options)
 
 
 def training(kinds: tuple[Kind, ...] = ("moment", "write"), epochs: int = 20) -> Command:

@@ -7,19 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from inna.experiments.comparison import compare as compare
+    from inna.experiments.report.comparison_result import Comparison as Comparison
     from inna.experiments.rows.row_files import load_rows as load_rows
     from inna.experiments.rows.run import Run as Run
     from inna.experiments.tasks.task import Task as Task
+    from inna.experiments.tasks.task import accuracy as accuracy
     from inna.experiments.training.train import train as train
 
 _HOMES = {
+    "Comparison": "report.comparison_result",
     "Run": "rows.run",
     "Task": "tasks.task",
+    "accuracy": "tasks.task",
     "compare": "comparison",
     "load_rows": "rows.row_files",
     "train": "training.train",
 }
-__all__ = ["Run", "Task", "compare", "load_rows", "train"]
+__all__ = ["Comparison", "Run", "Task", "accuracy", "compare", "load_rows", "train"]
 
 
 def __getattr__(name: str) -> Any:

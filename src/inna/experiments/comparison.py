@@ -8,13 +8,16 @@ runs. Test data choose nothing. The protocol is that of the paper's section 5.2.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inna.checks import check_whole, did_you_mean
+from inna.experiments.formatting import enumerate_words
+from inna.experiments.report.comparison_result import Comparison
 from inna.experiments.rows.row_files import load_rows
 from inna.experiments.rows.run import Run, Schedule, check_schedule
+from inna.experiments.statistics.read import open_results
 from inna.experiments.study.optimizer_names import DEFAULT_OPTIMIZERS, NAMED, UNKNOWN_SPACE, Tuned, parse_tuned, split
 from inna.experiments.study.options import RunOptions, StudyOptions, accepts
 from inna.experiments.study.search_space import LEARNING_RATE, Dimension
@@ -26,15 +29,16 @@ from inna.experiments.tasks.exits import ExitGuard
 from inna.experiments.tasks.fingerprint import fingerprint
 from inna.experiments.tasks.load import check_model, load_task
 from inna.experiments.tasks.seeds import derive, isolated
-from inna.experiments.tasks.task import Task, describe_error
+from inna.experiments.tasks.task import Data, Metrics, Task, describe_error
 from inna.experiments.training import optimizers as named
 from inna.experiments.training.devices import PRECISIONS, resolve_device
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from torch import Tensor, nn
 
 __all__ = [
     "DEFAULT_OPTIMIZERS",
+    "Comparison",
     "compare",
     "contender",
     "make_run",
@@ -46,19 +50,29 @@ REFERENCE = "SGD"
 
 @accepts(StudyOptions)
 def compare(
-    task: Task | str = "digits",
-    optimizers: Sequence[str | Contender] = DEFAULT_OPTIMIZERS,
+    task: Task | str | Callable[[], nn.Module] = "digits",
+    train: Data | None = None,
+    test: Data | None = None,
+    loss: Callable[[Any, Any], Tensor] | None = None,
     *,
+    metrics: Metrics | None = None,
+    name: str = "task",
+    optimizers: Sequence[str | Contender] = DEFAULT_OPTIMIZERS,
     model: str = "",
     folder: str | Path | None = None,
     jobs: int = 1,
     progress: Progress | None = None,
     **options: Any,
-) -> pd.DataFrame:
-    """Compare optimizers on a task and return the rows, one per run.
+) -> Comparison:
+    """Compare optimizers on a network and data of your own, or on a task.
 
     Args:
-        task: a `Task`, or a name such as "digits" or "my_task.py:make_task".
+        task: a function without arguments that returns the network; or a `Task`, or the name of one, such as "digits"
+            or "my_task.py:make_task", which have their own data and loss.
+        train, test: for a function, a pair (inputs, targets) of tensors or a DataLoader.
+        loss: for a function, (outputs, targets) -> the mean loss of a batch.
+        metrics: for a function, measures on the test set: name -> (function, "max" or "min").
+        name: of the function's task in tables and results.
         optimizers: specifications such as "inna:alpha=.5,beta=.1".
         model: which of a built-in task's networks; "" for its first.
         folder: where rows are kept, so that a second call resumes; None keeps none.
@@ -66,20 +80,28 @@ def compare(
         progress: is notified of every event, such as ``inna.experiments.sweep.progress.make_progress(console)``.
         **options: see `StudyOptions`.
 
+    Returns:
+        The result, with ``best``, ``verdict``, ``code``, ``table``, ``rows``, ``plot()`` and ``report(path)``.
+
     Raises:
+        TypeError: a part of the task is of the wrong type.
         ValueError: a value is out of range, a name is unknown, or the parts of the task do not fit together.
         SweepError: a run failed (the others are finished and their rows kept), or the sweep had to stop.
 
-    >>> rows = compare("digits", ["sgd", "adam"], epochs=1, tuning_epochs=1, seeds=[1], grid=[0.01], schedules=[0])
-    >>> rows[["optimizer", "lr", "seed", "status"]].values.tolist()[0]
-    ['adam', 0.01, 0, 'done']
+    >>> import torch
+    >>> x = torch.linspace(-1, 1, 64).unsqueeze(1)
+    >>> found = compare(lambda: torch.nn.Linear(1, 1), (x, 2 * x), (x, 2 * x), torch.nn.functional.mse_loss,
+    ...                 optimizers=["sgd", "adam"], grid=[0.1], schedules=[0], epochs=2, tuning_epochs=1, seeds=[1])
+    >>> found.best, found.table.optimizer.tolist(), len(found.rows)
+    ('SGD', ['SGD', 'Adam'], 4)
     """
-    study = make_study(task, optimizers, model=model, **options)
-    own = task if isinstance(task, Task) else None
+    chosen = _task(task, train, test, loss, metrics, name)
+    study = make_study(chosen, optimizers, model=model, **options)
+    own = chosen if isinstance(chosen, Task) else None
     if folder is not None:
-        return _rows(study, Path(folder), own, jobs, progress)
+        return _compared(study, Path(folder), own, jobs, progress)
     with tempfile.TemporaryDirectory(prefix="inna-") as temporary:
-        return _rows(study, Path(temporary), own, jobs, progress)
+        return _compared(study, Path(temporary), own, jobs, progress)
 
 
 @accepts(StudyOptions)
@@ -253,11 +275,32 @@ def _own_space(optimizer: type) -> tuple[Dimension, ...]:
         raise ValueError(f"{optimizer.__name__}.search_space must be name -> (low, high): {error}") from None
 
 
-def _rows(study: Study, folder: Path, task: Task | None, jobs: int, progress: Progress | None) -> pd.DataFrame:
+def _task(
+    task: Task | str | Callable[[], nn.Module],
+    train: Data | None,
+    test: Data | None,
+    loss: Callable[[Any, Any], Tensor] | None,
+    metrics: Metrics | None,
+    name: str,
+) -> Task | str:
+    if not isinstance(task, (Task, str)):
+        missing = [part for part, value in (("train", train), ("test", test), ("loss", loss)) if value is None]
+        if callable(task) and missing:
+            raise TypeError(f"a function that makes the network needs {enumerate_words(missing)}, too")
+        return Task(name, task, train, test, loss, metrics or {})  # type: ignore[arg-type]
+    own = {"train": train, "test": test, "loss": loss, "metrics": metrics}
+    given = [part for part, value in own.items() if value is not None]
+    if given:
+        what = "a Task" if isinstance(task, Task) else f"the task {task!r}"
+        raise TypeError(f"{what} has its own data and loss; do not give {enumerate_words(given)} (optimizers=[...])")
+    return task
+
+
+def _compared(study: Study, folder: Path, task: Task | None, jobs: int, progress: Progress | None) -> Comparison:
     _, failures = sweep(study, folder, SweepOptions(jobs=jobs), task=task, progress=progress)
     if failures:
         raise failure_error(failures)
-    return load_rows(folder)
+    return Comparison(open_results(folder), load_rows(folder))
 
 
 def _identify(task: Task | str, model: str) -> tuple[Task, str, str]:

@@ -29,7 +29,7 @@ def test_a_function_shows_the_options_that_it_takes(function, options):
 
 def test_an_unknown_option_is_refused():
     with pytest.raises(TypeError, match="unexpected keyword argument 'epoch'"):
-        compare("digits", ["sgd"], epoch=1)
+        compare("digits", optimizers=["sgd"], epoch=1)
 
 
 @pytest.mark.parametrize(

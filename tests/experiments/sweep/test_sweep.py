@@ -91,14 +91,14 @@ def test_rows_agree_bit_for_bit_in_other_processes_and_beside_others(done, tmp_p
 
 def test_tasks_from_python_need_no_file_and_the_process_does_not_matter(tmp_path):
     task = tiny_task.make_task()
-    alone = compare(task, ["sgd"], **SMALL | {"grid": (0.1,)})
-    beside = compare(task, ["sgd"], jobs=2, folder=tmp_path, **SMALL | {"grid": (0.1,)})
+    alone = compare(task, optimizers=["sgd"], **SMALL | {"grid": (0.1,)}).rows
+    beside = compare(task, optimizers=["sgd"], jobs=2, folder=tmp_path, **SMALL | {"grid": (0.1,)}).rows
     columns = ["dataset", "lr", "q", "seed", "train_loss", "test_worst_error", "status"]
     order = ["q", "seed"]
     assert alone.sort_values(order)[columns].values.tolist() == beside.sort_values(order)[columns].values.tolist()
     assert len(alone) == 4
     with pytest.raises(SweepError, match="one half is too much"):
-        compare(task, ["tiny_task:Fragile"], **SMALL | {"grid": (0.1, 0.5)})
+        compare(task, optimizers=["tiny_task:Fragile"], **SMALL | {"grid": (0.1, 0.5)})
 
 
 class Intruder:
@@ -119,7 +119,7 @@ def test_a_task_that_was_altered_on_its_way_is_not_unpickled(tmp_path, monkeypat
 
     monkeypatch.setattr(Path, "write_bytes", intrude)
     with pytest.raises(SweepError, match="altered on its way"):
-        compare(tiny_task.make_task(), ["sgd"], folder=tmp_path / "rows", **SMALL)
+        compare(tiny_task.make_task(), optimizers=["sgd"], folder=tmp_path / "rows", **SMALL)
     assert not (tmp_path / "trace").exists()
 
 

@@ -223,7 +223,7 @@ SHORT = {"epochs": 1, "tuning_epochs": 1, "seeds": (1,), "grid": (0.1,), "schedu
 
 def test_rows_have_the_sha256_and_another_file_of_the_name_is_refused(tmp_path):
     path, folder = write(tmp_path, arrays()), tmp_path / "rows"
-    rows = compare(str(path), ["sgd"], folder=folder, **SHORT)
+    rows = compare(str(path), optimizers=["sgd"], folder=folder, **SHORT).rows
     source = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
     assert set(rows["source"]) == set(load_rows(folder)["source"]) == {source}
     before = {row.name: row.read_bytes() for row in folder.glob("*.row.json")}
@@ -232,10 +232,10 @@ def test_rows_have_the_sha256_and_another_file_of_the_name_is_refused(tmp_path):
     with pytest.raises(ValueError, match=rf"mine\.npz is not the file of the run: .*, the run's {source}"):
         task_of(run)
     with pytest.raises(SweepError, match=r"has results of another .*mine\.npz: its SHA-256 was sha256:"):
-        compare(str(path), ["sgd"], folder=folder, **SHORT)
+        compare(str(path), optimizers=["sgd"], folder=folder, **SHORT)
     assert {row.name: row.read_bytes() for row in folder.glob("*.row.json")} == before
     write(tmp_path, arrays())
-    assert len(compare(str(path), ["sgd"], folder=folder, **SHORT)) == len(rows)
+    assert len(compare(str(path), optimizers=["sgd"], folder=folder, **SHORT).rows) == len(rows)
 
 
 @pytest.mark.slow

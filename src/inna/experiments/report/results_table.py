@@ -33,6 +33,7 @@ __all__ = [
     "comparisons",
     "has_untuned",
     "lines",
+    "records",
 ]
 
 
@@ -144,6 +145,50 @@ def lines(summary: Summary) -> list[Line]:
 def has_untuned(summary: Summary) -> bool:
     """Return whether any optimizer of the study has untuned runs."""
     return any(entry.untuned for entry in summary.entries)
+
+
+def records(summary: Summary) -> list[dict[str, str | int | float | None]]:
+    """Return a dictionary of plain numbers per optimizer, in the study's order.
+
+    None stands for what is unknown. A ratio or difference is to the study's reference, ``..._p`` its corrected p-value.
+    """
+    found = []
+    for entry in summary.entries:
+        row: dict[str, str | int | float | None] = {"optimizer": entry.label}
+        for measure in summary.measures:
+            values, difference = summary.spread(entry, measure), summary.differences(measure).get(entry.label)
+            name, kind = measure.name, "ratio" if summary.ratios(measure) else "difference"
+            row |= {
+                name: _known(values.mean) if values else None,
+                f"{name}_worst": _known(values.worst) if values else None,
+                f"{name}_best": _known(values.best) if values else None,
+                f"{name}_{kind}": None,
+                f"{name}_p": None,
+            }
+            if difference is not None:
+                row[f"{name}_{kind}"] = _known(10**difference.mean if difference.ratio else difference.mean)
+                row[f"{name}_p"] = difference.p
+        choice = entry.choice
+        row |= {
+            "seeds_diverged": len(entry.diverged),
+            "seeds_untrained": len(entry.untrained),
+            "seeds_missing": len(entry.missing),
+            "lr": choice.lr if choice else None,
+            "schedule": schedule(choice.decay) if choice else None,
+            "settings": chosen_settings(entry) or None,
+            "lr_width_decades": _known(entry.lr_width),
+            "seconds_per_epoch": _known(entry.seconds_per_epoch),
+            "state_bytes_per_parameter": _known(entry.state_bytes_per_parameter),
+            "runs": entry.cost.runs,
+            "epochs": entry.cost.epochs,
+            "seconds": _known(entry.cost.seconds),
+        }
+        found.append(row)
+    return found
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def comparisons(summary: Summary, measure: Metric, reference: Entry | None = None) -> dict[str, Compared]:

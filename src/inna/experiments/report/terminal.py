@@ -23,7 +23,7 @@ from inna.experiments.statistics.summary import Summary
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_table"]
+__all__ = ["print_table", "sentences"]
 
 
 def print_table(summary: Summary, console: Console) -> None:
@@ -41,7 +41,7 @@ def print_table(summary: Summary, console: Console) -> None:
             grid.add_row(*(printable(cell, console) for cell in cells))
         console.print(grid)
         console.print()
-    for sentence in _sentences(summary):
+    for sentence in sentences(summary):
         console.print(printable(sentence, console))
 
 
@@ -120,7 +120,8 @@ def _shown(summary: Summary) -> tuple[Metric, ...]:
     return summary.measures[:2]
 
 
-def _sentences(summary: Summary) -> Iterator[str]:
+def sentences(summary: Summary) -> Iterator[str]:
+    """Yield the sentences below the table: who leads, what is significant, warnings."""
     for measure in _shown(summary):
         labels, sentence = headline(summary, measure)
         have = "have" if len(labels) > 1 else "has"

@@ -14,9 +14,10 @@ from inna.experiments.rows.run import Metric
 from inna.experiments.tasks.exits import ExitError, ExitGuard
 from inna.experiments.tasks.seeds import derive, isolated
 
-__all__ = ["Data", "Task", "accuracy", "describe_error", "describe_type"]
+__all__ = ["Data", "Metrics", "Task", "accuracy", "describe_error", "describe_type"]
 
 Data = tuple[Tensor, Tensor] | DataLoader[Any]
+Metrics = Mapping[str, tuple[Callable[[Tensor, Tensor], Any], Literal["max", "min"]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +63,7 @@ class Task:
     train: Data
     test: Data
     loss: Callable[[Any, Any], Tensor]
-    metrics: Mapping[str, tuple[Callable[[Tensor, Tensor], Any], Literal["max", "min"]]] = field(default_factory=dict)
+    metrics: Metrics = field(default_factory=dict)
     model_name: str = ""
     channels_last: bool = False
     version: str = ""
