@@ -234,7 +234,8 @@ INTO_FOLDERS = [
 QUICKLY_REFUSED = [
     (["compare", "--dataset", "nonsense"], "dataset must be one of digits"),
     (["compare", "--dataset", "digits", "--task", "a.py:b"], "not both"),
-    (["compare", "--task", "a.py"], "my_task.py:make_task"),
+    (["compare", "--task", "a.py"], "no such file"),
+    (["compare", "--task", "package.module"], "my_task.py:function"),
     (["compare", "--task", "nowhere.py:make"], "no such file"),
     (["compare", "--optimizer", "nonsense"], "there are inna, inna-lr-free, innaprop, innaprop-lr-free, sgd"),
     (["compare", "--optimizer", "inna:gamma=1"], "it has alpha, beta"),
@@ -369,6 +370,7 @@ def test_the_help_names_every_built_in_task_and_network():
 def test_commands_are_those_that_work():
     assert {name for name in app if not name.startswith("-")} == {
         "compare",
+        "new-task",
         "train",
         "reproduce",
         "status",

@@ -18,6 +18,7 @@ from inna.checks import did_you_mean
 from inna.cli.datasets import datasets
 from inna.cli.info import info
 from inna.cli.landscape import landscape
+from inna.cli.new_task import new_task
 from inna.cli.options import UsageError, format_default
 from inna.cli.studies.compare import compare
 from inna.cli.studies.pack import pack
@@ -50,7 +51,7 @@ app = App(
     suppress_keyboard_interrupt=False,
     config=_check_whole_numbers,
 )
-for command in (compare, train, reproduce, datasets, status, report, pack, landscape, info, theory_check):
+for command in (compare, new_task, train, reproduce, datasets, status, report, pack, landscape, info, theory_check):
     app.command(command)
 
 

@@ -51,6 +51,10 @@ __all__ = [
 ]
 
 
+TASK_FUNCTION = "make_task"
+"""The function of a task's file that ``--task FILE`` calls."""
+
+
 class UsageError(Exception):
     """A value that the user gave cannot be used; its text is one line."""
 
@@ -174,7 +178,8 @@ class TaskOptions(BuiltinTaskOptions):
     """A built-in task or the user's own.
 
     Attributes:
-        task: Your own task: my_task.py:make_task or package.module:make_task.
+        task: Your own task: my_task.py for its function make_task, my_task.py:function or package.module:function.
+            inna new-task writes one.
     """
 
     task: str | None = None
@@ -188,13 +193,17 @@ class TaskOptions(BuiltinTaskOptions):
         """
         if self.dataset is not None and self.task is not None:
             raise ValueError("give --dataset or --task, not both")
-        if self.task is not None and ":" not in self.task:
-            raise ValueError(
-                f"--task must be written my_task.py:make_task or package.module:make_task, got {self.task!r}"
-            )
-        if self.task is not None and any("\ud800" <= letter <= "\udfff" for letter in self.task):
+        if self.task is None:
+            return super().name
+        if any("\ud800" <= letter <= "\udfff" for letter in self.task):
             raise ValueError("--task: this locale cannot read the name; set the environment variable PYTHONUTF8=1")
-        return self.task or super().name
+        if ":" in self.task:
+            return self.task
+        if not self.task.endswith(".py"):
+            raise ValueError(
+                f"--task must be written my_task.py, my_task.py:function or package.module:function, got {self.task!r}"
+            )
+        return f"{self.task}:{TASK_FUNCTION}"
 
 
 @dataclass(frozen=True, kw_only=True)

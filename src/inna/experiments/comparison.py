@@ -93,7 +93,7 @@ def compare(
     >>> found = compare(lambda: torch.nn.Linear(1, 1), (x, 2 * x), (x, 2 * x), torch.nn.functional.mse_loss,
     ...                 optimizers=["sgd", "adam"], grid=[0.1], schedules=[0], epochs=2, tuning_epochs=1, seeds=[1])
     >>> found.best, found.table.optimizer.tolist(), len(found.rows)
-    ('SGD', ['SGD', 'Adam'], 4)
+    ('Adam', ['Adam', 'SGD'], 4)
     """
     chosen = _task(task, train, test, loss, metrics, name)
     study = make_study(chosen, optimizers, model=model, **options)
