@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from inna.torch import INNA, INNApropLRFree, find_lr
-from inna.torch.find_lr import GRID
+from inna.torch.find_lr import GRID, _projected
 from inna.torch.measures.constant_loss import constant_loss
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best learning rate")
@@ -58,7 +58,7 @@ def test_a_function_makes_optimizers_that_need_the_loss():
         return made[-1]
 
     find_lr(guarded, network(), nn.functional.mse_loss, loader(), grid=[0.01, 0.1, 1.0], steps=60)
-    assert len(made) == 3
+    assert len(made) == 4  # and the one above the winner
     assert all(optimizer.param_groups[0]["guard_steps"] > 0 for optimizer in made)
 
 
@@ -137,11 +137,49 @@ def test_where_nothing_trains_yet_the_race_gets_longer():
     assert (found.table.status == "trained").any()
 
 
+def test_a_pair_that_stops_training_gives_way_to_the_next():
+    class Relapsing(torch.optim.SGD):
+        """Diverges after twelve steps, at the larger learning rates."""
+
+        def step(self, closure=None):
+            self.count = getattr(self, "count", 0) + 1
+            if self.count > 12 and self.param_groups[0]["lr"] > 0.004:
+                self.param_groups[0]["lr"] = 1e9
+            super().step()
+
+    found = find_lr(Relapsing, network(), nn.functional.mse_loss, loader(), grid=[1e-3, 3e-3, 0.01, 0.03], steps=120)
+    assert found.lr == 3e-3
+    assert list(found.table.status) == ["trained", "trained", "diverged", "diverged", "diverged"]
+
+
+@pytest.mark.parametrize(
+    ("losses", "expected"),
+    [
+        ([8.0, 8.0, 4.0, 4.0, 2.0, 2.0, 1.0, 1.0], 0.25),  # a quarter in the second half, and again
+        ([1.0] * 8, 1.0),
+        ([1.0] * 4 + [3.0] * 4, 3.0),  # a loss that rises is not projected
+        ([2.0] * 4 + [0.0] * 4, 0.0),
+        ([-1.0] * 4 + [-2.0] * 4, -2.0),
+        ([2.0] * 4 + [math.inf], math.inf),
+    ],
+)
+def test_the_projected_loss_goes_on_falling_by_the_same_factor(losses, expected):
+    assert _projected(losses) == expected
+
+
+def test_losses_may_be_negative():
+    def likelihood(outputs, targets):
+        return 10 * nn.functional.mse_loss(outputs, targets) - 200
+
+    found = find_lr(torch.optim.SGD, network(), likelihood, loader(), grid=[1e-4, 1e-3, 1e-2], steps=90)
+    assert found.table.set_index("lr").status[found.lr] == "trained"
+
+
 def test_where_nothing_trains_at_all_it_warns():
     frozen = nn.Sequential(nn.Linear(4, 1))
     nn.init.zeros_(frozen[0].weight), nn.init.zeros_(frozen[0].bias)
     with pytest.warns(UserWarning, match="no learning rate of the grid gets the loss below chance"):
-        found = find_lr(torch.optim.SGD, frozen, nn.functional.mse_loss, loader(), grid=[1e-9, 1e-8], steps=16)
+        found = find_lr(torch.optim.SGD, frozen, nn.functional.mse_loss, loader(), grid=[1e-9, 1e-8], steps=24)
     assert set(found.table.status) == {"did not train"}
     with pytest.warns(UserWarning, match="gets the loss below chance"):
         found = find_lr(torch.optim.SGD, frozen, nn.functional.mse_loss, loader(), grid=[1e8, 1e9], steps=300)
@@ -175,7 +213,7 @@ def test_the_plot_shows_the_choice():
     [
         ({"grid": [0.1]}, "grid must have at least two learning rates"),
         ({"grid": [0.1, -1.0]}, "grid must be a finite number > 0"),
-        ({"steps": 10, "grid": [0.1, 0.2]}, "steps must be a whole number >= 16"),
+        ({"steps": 10, "grid": [0.1, 0.2]}, "steps must be a whole number >= 24"),
         ({"batches": []}, "batches is empty"),
         ({"batches": [1, 2]}, r"batches must yield pairs \(inputs, targets\), got int"),
         ({"batches": iter([data()])}, "each time it is iterated"),

@@ -32,10 +32,10 @@ GRID = tuple(float(f"{10 ** (i / 2):.3g}") for i in range(-10, 3))
 MOVED = 0.02
 # Races may take this many times the steps that were asked for, as long as no candidate trains.
 PATIENCE = 8
-# For each round the share of the steps, and the number of candidates that go on.
-ROUNDS = ((0.35, 4), (0.4, 2), (0.25, 2))
-# Losses whose ratio is below this are as good.
-TIE = 1.1
+# The share of the steps for the first round, in which all candidates race, and the least steps of each there.
+FIRST, LEAST = 0.17, 8
+# Of two learning rates the larger is taken unless its projected loss is this many times as large.
+TIE = 1.2
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class LearningRateSearch:
     def table(self) -> pd.DataFrame:
         """One row for each candidate.
 
-        Its learning rate, steps, recent loss, and whether it trained. The recent loss is the mean over the last quarter
-        of its steps.
+        Its learning rate, steps, recent loss (the mean over the last quarter of its steps), projected loss (after twice
+        the steps, if it goes on falling as in the second half), and whether it trained.
         """
         import pandas as pd
 
@@ -74,6 +74,7 @@ class LearningRateSearch:
                 "lr": lr,
                 "steps": len(losses),
                 "loss": _recent(losses),
+                "projected": _projected(losses),
                 "status": self.status[lr],
             }
             for lr, losses in sorted(self.losses.items())
@@ -120,10 +121,11 @@ def find_lr(
 ) -> LearningRateSearch:
     """Find a learning rate by short races of copies of the model.
 
-    A copy of the model trains at each learning rate of the grid, all on the same batches. The best four continue, then
-    the best two. If the next learning rate above the winner does not train, the geometric mean of the winner and the
-    next below is taken, to stay away from the edge. As long as no candidate gets below chance, as in networks
-    that stay there for hundreds of steps, the race gets longer, up to 8 times the steps.
+    A copy of the model trains at each learning rate of the grid, all on the same batches. After a few steps the best
+    two continue. Of these, the one with the lower projected loss races against the geometric mean of itself and the
+    next learning rate of the grid above. The projected loss is that after twice the steps if it goes on falling as in
+    the second half. As long as no candidate gets below chance, as in networks that stay there for hundreds of steps,
+    the race gets longer, up to 8 times the steps.
 
     The model, its gradients and its modes are not touched. The states of the random number generators of Python, NumPy
     and PyTorch, and of the generator of a DataLoader and its sampler, are restored. There is a copy of the model
@@ -135,7 +137,7 @@ def find_lr(
         loss: (outputs, targets) -> the loss of a batch.
         batches: pairs (inputs, targets), such as a DataLoader; it is iterated as often as needed.
         grid: learning rates > 0, at least two. None is the half-decades from 1e-5 to 10.
-        steps: steps of all candidates together, unless none trains; at least 8 for each candidate.
+        steps: steps of all candidates together, unless none trains; at least 8 for each candidate, and 8 more.
         seed: of the order of the batches and of dropout.
 
     Returns:
@@ -151,34 +153,40 @@ def find_lr(
     >>> data = [(torch.linspace(-1, 1, 8).unsqueeze(1), torch.linspace(-2, 2, 8).unsqueeze(1))]
     >>> found = find_lr(torch.optim.SGD, nn.Linear(1, 1), nn.functional.mse_loss, data, grid=[0.001, 0.1, 10], steps=60)
     >>> found.lr < 10, list(found.table.columns)
-    (True, ['lr', 'steps', 'loss', 'status'])
+    (True, ['lr', 'steps', 'loss', 'projected', 'status'])
     """
     lrs = _check_grid(GRID if grid is None else grid)
-    check_whole("steps", steps, 8 * len(lrs))
+    check_whole("steps", steps, LEAST * (len(lrs) + 1))
     check_whole("seed", seed, 0)
     with _untouched(batches):
         race = _Race(optimizer, model, loss, batches, seed)
         candidates = [race.enter(lr) for lr in lrs]
+        first = max(LEAST, round(FIRST * steps / len(lrs)))
+        # The best two and one more share what the first round leaves.
+        length = (steps - first * (len(lrs) - 2)) // 3
         left = PATIENCE * steps
-        for share, most in ROUNDS:
-            length = max(8, round(share * steps / len(candidates)))
-            race.run(candidates, length)
-            left -= length * len(candidates)
-            while left > 0 and not race.trained(candidates) and any(each.alive for each in candidates):
-                candidates = [each for each in candidates if each.alive]
-                race.run(candidates, length)
-                left -= length * len(candidates)
-            if not race.trained(candidates):
-                text = "no learning rate of the grid gets the loss below chance; give another grid or more steps"
-                warnings.warn(text, stacklevel=2)
+        while True:
+            race.run(candidates, first)
+            left -= first * len(candidates)
+            candidates = [each for each in candidates if each.alive]
+            if race.trained(candidates) or not candidates or left <= 0:
                 break
-            candidates = sorted(candidates, key=lambda each: _recent(each.losses))[:most]
-        # Of two that are as good, the larger: longer training gains more from it.
-        lowest = min(_recent(each.losses) for each in candidates)
-        best = max(each.lr for each in candidates if _recent(each.losses) <= TIE * lowest)
-        if best in (lrs[0], lrs[-1]) and race.trained(candidates):
-            warnings.warn(f"the best learning rate, {best:g}, is at the edge of the grid; extend it", stacklevel=2)
-        chosen = race.away_from_the_edge(best, lrs)
+        candidates.sort(key=lambda each: _recent(each.losses))
+        pair: list[_Candidate] = []
+        while candidates and not race.trained(pair):
+            pair, candidates = candidates[:2], candidates[2:]
+            race.run(pair, max(0, length - first))
+        if not race.trained(pair):
+            text = "no learning rate of the grid gets the loss below chance; give another grid or more steps"
+            warnings.warn(text, stacklevel=2)
+            chosen = min(lrs, key=lambda lr: (_recent(race.losses[lr]), lr))
+        else:
+            best = min(race.trained(pair), key=lambda each: _projected(each.losses))
+            if best.lr in (lrs[0], lrs[-1]):
+                warnings.warn(
+                    f"the best learning rate, {best.lr:g}, is at the edge of the grid; extend it", stacklevel=2
+                )
+            chosen = race.above(best, lrs)
         status = {lr: race.status(losses) for lr, losses in race.losses.items()}
         return LearningRateSearch(chosen, race.losses, status, race.chance())
 
@@ -195,7 +203,7 @@ class _Race:
         seed: int,
     ) -> None:
         self.make, self.model, self.loss, self.batches, self.seed = optimizer, model, loss, batches, seed
-        self.losses: dict[float, list[float]] = {}
+        self.losses: dict[float, list[float]] = {}  # of the candidates
         self.control: list[float] = []
         self._untrained = _Candidate(0.0, self._copy(), torch.optim.SGD([torch.zeros(1)], lr=0.0))
         self._output: Any = None
@@ -260,19 +268,19 @@ class _Race:
         """Return the candidates whose loss is below chance."""
         return [each for each in candidates if self.status(each.losses) == "trained"]
 
-    def away_from_the_edge(self, best: float, lrs: Sequence[float]) -> float:
-        """Return the best learning rate, or one half-way to the next below it.
+    def above(self, best: _Candidate, lrs: Sequence[float]) -> float:
+        """Return the best learning rate, or the one half-way to the next above it.
 
-        The midpoint is returned if the next learning rate above does not train.
+        The latter races as long as the best has. Of two that are as good it is taken, as the larger one: longer
+        training gains more from it.
         """
-        i = lrs.index(best)
-        above = self.losses[lrs[i + 1]] if i + 1 < len(lrs) else None
-        # Half of the best one's progress after as many steps is enough.
-        before = _recent(self.control[: len(above)]) if above else math.inf
-        fails = above is not None and before - _recent(above) <= 0.5 * (
-            before - _recent(self.losses[best][: len(above)])
-        )
-        return float(f"{math.sqrt(best * lrs[i - 1]):.3g}") if fails and i > 0 else best
+        if best.lr == lrs[-1]:
+            return best.lr
+        rival = self.enter(float(f"{math.sqrt(best.lr * lrs[lrs.index(best.lr) + 1]):.3g}"))
+        self.run([rival], len(best.losses))
+        limit = _projected(best.losses)
+        good = _projected(rival.losses) <= max(limit, TIE * limit)
+        return rival.lr if good and self.trained([rival]) else best.lr
 
     def _batches(self) -> Iterator[tuple[int, tuple[Any, Any]]]:
         """Yield the batches with their numbers, epoch after epoch.
@@ -333,6 +341,17 @@ class _Race:
 def _recent(losses: Sequence[float]) -> float:
     """Return the mean over the last quarter; infinite for a candidate that diverged."""
     return statistics.fmean(losses[-max(1, len(losses) // 4) :]) if losses else math.inf
+
+
+def _projected(losses: Sequence[float]) -> float:
+    """Return the loss after twice the steps, if it goes on falling as in the second half.
+
+    That is, by the same factor; of losses that are not positive it is the recent loss.
+    """
+    recent, before = _recent(losses), _recent(losses[: len(losses) // 2])
+    if not (math.isfinite(recent) and recent > 0 and 0 < before < math.inf):
+        return recent
+    return recent * min(1.0, recent / before)
 
 
 def _check_grid(grid: Sequence[float]) -> list[float]:
