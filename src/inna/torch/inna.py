@@ -21,6 +21,7 @@ from inna.torch.measures.guarded_group import (
     add_memory,
     check_guard,
     check_memory,
+    check_momentum,
     check_time_step,
     forget,
     join,
@@ -334,7 +335,9 @@ class INNA(InertialOptimizer):
         adapted = super()._adapt(state_dict)
         groups = adapted["param_groups"]
         self._check_one_bound([{**self.defaults, **group} for group in groups])
-        for group in groups:
+        for index, group in enumerate(groups):
+            if not self.defaults["sum_over_ranks"]:  # other ranks may have all of a group's gradients
+                check_momentum(index, group, adapted["state"])
             make_plain(group)
         return adapted
 

@@ -715,6 +715,40 @@ def test_damaged_numbers_are_refused(name):
             optimizer.load_state_dict(saved)
 
 
+@pytest.mark.parametrize("left", ["nothing", "a step", "one of two"])
+def test_a_memory_without_its_momentum_is_refused(left):
+    params = parameters(problem()[0])
+    groups = [{"params": params[:1]}, {"params": params[1:]}] if left != "one of two" else params
+    optimizer = INNA(groups, loss_bound=0.0, initial_speed=1.0)
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer.step(loss=1.0)
+    before = copy.deepcopy(optimizer)
+    saved = optimizer.state_dict()
+    saved["state"] = {key: dict(values) for key, values in saved["state"].items()}
+    if left == "nothing":
+        del saved["state"][1]
+    else:
+        del saved["state"][1]["momentum"]
+    group, position = (0, 1) if left == "one of two" else (1, 0)
+    message = f"group {group} has guard_weight=0.95, .* parameter {position} has no momentum"
+    with pytest.raises(ValueError, match=message):
+        optimizer.load_state_dict(saved)
+    assert_equal(optimizer, before)
+    for name in SCALARS:
+        del saved["param_groups"][group][name]
+    optimizer.load_state_dict(saved)
+
+
+def test_a_parameter_that_never_had_a_gradient_needs_no_momentum():
+    params = parameters(problem()[0])
+    optimizer = INNA(params, loss_bound=0.0)
+    params[0].grad = torch.ones_like(params[0])
+    optimizer.step(loss=1.0)
+    optimizer.load_state_dict(optimizer.state_dict())
+    assert len(optimizer.state) == 1
+
+
 def test_rounding_away_the_steps_is_refused():
     param = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
     optimizer = INNA([param], loss_bound=0.0, kahan=False)

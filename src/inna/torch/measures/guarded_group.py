@@ -26,6 +26,7 @@ __all__ = [
     "add_memory",
     "check_guard",
     "check_memory",
+    "check_momentum",
     "check_time_step",
     "forget",
     "join",
@@ -67,6 +68,33 @@ def check_memory(group: Mapping[str, Any]) -> None:
         if name in group:
             value = group[name]
             check_range(name, value.detach() if isinstance(value, Tensor) else value, **bounds)
+
+
+def check_momentum(index: int, group: Mapping[str, Any], state: Mapping[Any, Any]) -> None:
+    """Check that a saved group with a memory of past batches has a momentum.
+
+    Both are sums over the same batches.
+
+    Args:
+        index: of the group.
+        group: the group of a state dict, with the names of its parameters.
+        state: the state of all parameters.
+
+    Raises:
+        ValueError: a parameter that was stepped, or every parameter, has none.
+    """
+    if not group["params"] or not float(group.get("guard_weight", 0.0)):
+        return
+    values = [state.get(key, {}) for key in group["params"]]
+    without = [i for i, each in enumerate(values) if {"momentum", "psi"}.isdisjoint(each)]
+    damaged = [i for i in without if not {"step", "compensation"}.isdisjoint(values[i])] or (
+        without if len(without) == len(values) else []
+    )
+    if damaged:
+        raise ValueError(
+            f"the state dict's group {index} has guard_weight={float(group['guard_weight']):g}, the weight of past "
+            f"gradients, but its parameter {damaged[0]} has no momentum; drop the group's guard_* entries to begin anew"
+        )
 
 
 def check_guard(group: Mapping[str, Any], *, host: bool = True) -> None:
