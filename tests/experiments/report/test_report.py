@@ -189,6 +189,28 @@ def test_the_curves_are_mean_best_and_worst_of_the_seeds() -> None:
     assert len(drawn) == len(study.contenders) * (study.epochs + 1)
 
 
+def test_the_guard_is_drawn_where_rows_have_its_measures() -> None:
+    study = classification_study()
+    rows = rows_of(study)
+    assert not [figure for figure in figures(summarize(study, rows)) if figure.name.startswith("guard")]
+    guarded = study.contenders[0].label
+    for run, result in rows.items():
+        if run.optimizer == study.contenders[0].optimizer:
+            for point in result["history"]:
+                share = min(1.0, 0.1 * point["epoch"] + 0.01 * run.seed)
+                point |= {"guarded_share": share, "last_lr": 0.01 * point["epoch"]}
+    summary = summarize(study, rows)
+    drawn_of_guard = [figure for figure in figures(summary) if figure.name.startswith("guard")]
+    for figure, name in zip(drawn_of_guard, ("guarded_share", "last_lr"), strict=True):
+        validate_jsonschema(still(figure, LIGHT), altair.load_schema())
+        drawn = curve_points(figure)
+        assert [point["epoch"] for point in drawn if point["contender"] == guarded] == list(range(1, study.epochs + 1))
+        (entry,) = (each for each in summary.entries if each.label == guarded)
+        for point in (each for each in drawn if each["contender"] == guarded):
+            values = [result["history"][point["epoch"]][name] for _, result in entry.finals.values()]
+            assert point["mean"] == pytest.approx(sum(values) / len(values))
+
+
 def test_a_zoomed_axis_holds_every_final_value() -> None:
     study = classification_study(epochs=200)
     summary = summarize(study, rows_of(study))

@@ -62,6 +62,27 @@ def test_train_logs_too(tmp_path, monkeypatch, read_back):
     assert [step for step, _ in read_back(folder)["loss/train"]] == [0, 1, 2]
 
 
+def test_the_guard_s_share_and_learning_rate_are_logged_as_in_the_rows(tmp_path, read_back):
+    study = make_study(
+        tiny_task.PATH, ["sgd", "inna-guarded"], epochs=3, tuning_epochs=1, seeds=(1,), grid=(0.5,), schedules=(0,)
+    )
+    rows, _ = sweep(study, tmp_path / "rows", SweepOptions(jobs=1, tensorboard=tmp_path / "logs"))
+    for run, result in rows.items():
+        (folder,) = (tmp_path / "logs").glob(f"*{run.trajectory.key}")
+        logged = read_back(folder)
+        tags = {"guard/share of steps": "guarded_share", "guard/learning rate": "last_lr"}
+        if run.optimizer == "sgd":
+            assert not tags.keys() & logged.keys()
+            assert not set(tags.values()) & result["history"][-1].keys()
+            continue
+        for tag, name in tags.items():
+            expected = [(entry["epoch"], pytest.approx(entry[name], rel=1e-6)) for entry in result["history"]]
+            assert logged[tag] == expected
+        first, *later = result["history"]
+        assert (first["guarded_share"], first["last_lr"]) == (0, 0)
+        assert all(0 <= entry["guarded_share"] <= 1 and 0 < entry["last_lr"] <= run.lr for entry in later)
+
+
 def test_without_the_package_it_is_one_line(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("inna.experiments.training.tensorboard.find_spec", lambda name: None)
     arguments = ["--task", tiny_task.PATH, "--tensorboard", str(tmp_path)]

@@ -7,6 +7,7 @@ import math
 from inna.experiments.charts.curves import curve_panel
 from inna.experiments.charts.drawing import Figure, Rows
 from inna.experiments.charts.themes import Style, assign
+from inna.experiments.formatting import slug
 from inna.experiments.report.sentences import measure_name
 from inna.experiments.rows.results import finished, history, number, trained
 from inna.experiments.rows.run import Metric
@@ -20,6 +21,7 @@ __all__ = [
     "contender_styles",
     "curve_figure",
     "curve_points",
+    "guard_figures",
     "styles",
     "zoom",
 ]
@@ -114,6 +116,31 @@ def curve_figure(summary: Summary, measure: Metric, points: Rows, step: int, slu
             ),
         ),
     )
+
+
+def guard_figures(summary: Summary) -> list[Figure]:
+    """Return the figures of the guard; none if no final run has one.
+
+    They are the share of steps that it shortened, and the learning rate after it.
+    """
+    found = []
+    for name, title, reading in (
+        (
+            "guarded_share",
+            "share of steps shortened so far",
+            "Near 1, the learning rate (γ) is far above what the loss allows.",
+        ),
+        ("last_lr", "learning rate after the guard", "That of the last step of each epoch."),
+    ):
+        points, step = curve_points(summary, Metric(name, "max"), as_compared=False)
+        points = [row for row in points if row["epoch"] > 0]  # before the first step both are 0
+        if points:
+            panel = curve_panel(contender_styles(summary), title, points, log=name == "last_lr")
+            caption = f"{reading} Line: mean over the final seeds; band: lowest to highest."
+            if step > 1:
+                caption += f" One epoch in {step} is drawn; the download contains all."
+            found.append(Figure(f"guard-{slug(name)}", "curves", title.capitalize(), caption, (panel,)))
+    return found
 
 
 def zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:

@@ -20,7 +20,7 @@ from inna.experiments.charts.drawing import (
 )
 from inna.experiments.charts.themes import Theme
 from inna.experiments.formatting import plain, slug
-from inna.experiments.report.curves import contender_styles, curve_figure, curve_points
+from inna.experiments.report.curves import contender_styles, curve_figure, curve_points, guard_figures
 from inna.experiments.report.sentences import measure_name
 from inna.experiments.report.tuning_figure import tuning_figure
 from inna.experiments.rows.run import Metric
@@ -51,6 +51,7 @@ def figures(summary: Summary) -> list[Figure]:
         points, step = curve_points(summary, measure)
         if points:
             found.append(curve_figure(summary, measure, points, step, _name(measure, position)))
+    found += guard_figures(summary)
     if any(entry.tuning for entry in summary.entries):
         found.append(tuning_figure(summary))
     if any(entry.reach for entry in summary.entries):

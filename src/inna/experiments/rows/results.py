@@ -10,6 +10,7 @@ from inna.experiments.formatting import plain, short
 from inna.experiments.rows.run import Run
 
 __all__ = [
+    "GUARD_MEASURES",
     "Cost",
     "Result",
     "Rows",
@@ -26,6 +27,9 @@ __all__ = [
 
 # A run whose training loss ends above this share of the loss of the best constant output did not train.
 CHANCE_SHARE = 0.99
+
+# Measures in the history of a guarded INNA.
+GUARD_MEASURES = ("guarded_share", "last_lr")
 
 
 Result = Mapping[str, Any]

@@ -173,6 +173,7 @@ class Training:
                 "test_loss": test_loss,
             }
             | scores
+            | optimizers.guard_measures(self.optimizer)
             | {"seconds": seconds}
         )
 

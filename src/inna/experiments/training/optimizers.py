@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from inna.experiments.rows.results import GUARD_MEASURES
 from inna.experiments.rows.run import Run
 from inna.experiments.study.optimizer_names import (
     CONTENDER_PACKAGES,
@@ -39,6 +40,7 @@ __all__ = [
     "build",
     "class_of",
     "default_lr",
+    "guard_measures",
     "library_lr",
     "lr_shares",
     "names",
@@ -134,6 +136,17 @@ def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyT
         raise ValueError(f"{run.optimizer} is not the optimizer of the run: its code was changed")
     optimizer: Callable[..., torch.optim.Optimizer] = getattr(kind, named.make) if named and named.make else kind
     return optimizer(network if takes_network(kind) else network.parameters(), lr=run.lr, **settings)
+
+
+def guard_measures(optimizer: torch.optim.Optimizer) -> dict[str, float]:
+    """Return the measures of a guarded INNA for an entry of the history.
+
+    ``guarded_share`` is the share of all steps so far that the guard shortened, ``last_lr`` the learning rate of the
+    last step after the guard. Both are 0 before the first step. There are none without a guard.
+    """
+    if optimizer.param_groups[0].get("loss_bound") is None:
+        return {}
+    return {name: float(getattr(optimizer, name)) for name in GUARD_MEASURES if hasattr(optimizer, name)}
 
 
 def lr_shares(run: Run, optimizer: torch.optim.Optimizer) -> list[float]:

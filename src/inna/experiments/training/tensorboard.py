@@ -33,6 +33,7 @@ class EventLog:
     """Logs a run into its own folder under ``folder``, if any; a context manager.
 
     Over epochs: loss/train, loss/test, test/<metric>, learning rate (γ at the last iteration), seconds (of training).
+    A guarded INNA also has guard/share of steps and guard/learning rate (of the last step, after the guard).
     A run that is resumed from a checkpoint continues its log there; entries after the checkpoint are replaced.
     """
 
@@ -65,5 +66,11 @@ class EventLog:
 
 
 def _tag(name: str) -> str:
-    named = {"train_loss": "loss/train", "test_loss": "loss/test", "lr": "learning rate"}
+    named = {
+        "train_loss": "loss/train",
+        "test_loss": "loss/test",
+        "lr": "learning rate",
+        "guarded_share": "guard/share of steps",
+        "last_lr": "guard/learning rate",
+    }
     return named.get(name, name.replace("test_", "test/", 1))

@@ -83,10 +83,9 @@ def follow_guarded(
     Raises:
         ValueError: alpha beta > 1 or alpha h > 1.
 
-    >>> path = follow_guarded(lambda k, t: (0.5 * float(t @ t), t), np.array([1.0]), lambda k: 10.0, 0.1, 0.0, 2,
-    ...                       initial_speed=1.0)
-    >>> path.factor.round(3).tolist()  # the model 1/2 + <t, t - 1> reaches 0 after half of the way to 0
-    [0.05, 0.025]
+    >>> path = follow_guarded(lambda k, t: (0.5 * float(t @ t), t), np.array([1.0]), lambda k: 1.0, 1.0, 1.0, 3)
+    >>> path.theta[:, 0].tolist()  # alpha beta = 1: Polyak's step halves t
+    [1.0, 0.5, 0.25, 0.125]
     """
     theta, momentum, memory = np.array(start, dtype=float), np.zeros(len(start)), NO_MEMORY
     thetas, momenta, totals = [theta], [momentum], []
