@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -54,19 +55,31 @@ def guarded_steps(
     evaluate: Callable[[int, list[Array]], tuple[float, list[Array]]],
     steps: int,
     loss_bound: float = 0.0,
+    initial_distance: float | None = None,
 ) -> list[float]:
-    """Step all groups; return the factors. ``evaluate(k, thetas)`` is (loss, gradients) of the k-th mini-batch."""
+    """Step all groups; return the factors. ``evaluate(k, thetas)`` is (loss, gradients) of the k-th mini-batch.
+
+    With an ``initial_distance`` the groups' lr are factors of a cap by the distance; the caps are returned.
+    """
     factors = []
+    starts, given = [group.theta.copy() for group in groups], [group.lr for group in groups]
+    distance, squares = initial_distance, 0.0
     for k in range(steps):
         loss, grads = evaluate(k, [group.theta for group in groups])
         pairs = list(zip(groups, grads, strict=True))
         if k == 0:
             for group, grad in pairs:
                 group.start(loss, grad)
+        if distance is not None:
+            apart = [group.theta - start for group, start in zip(groups, starts, strict=True)]
+            distance = max(distance, math.sqrt(sum(part @ part for part in apart)))
+            squares += sum(grad @ grad for grad in grads)
+            for group, lr in zip(groups, given, strict=True):
+                group.lr = dynamics.distance_cap(distance, squares, lr)
         factor = dynamics.guard_factor([group.terms(loss, grad) for group, grad in pairs], loss_bound)
         for group, grad in pairs:
             group.step(loss, grad, factor)
-        factors.append(float(factor))
+        factors.append(float(factor) * (1 if distance is None else groups[0].lr))
     return factors
 
 

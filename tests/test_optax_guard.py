@@ -15,6 +15,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 
 from guarded_reference import GuardedGroup, guarded_steps  # noqa: E402
+from inna import dynamics  # noqa: E402
 from inna.optax import GuardedState, inna, inna_lr_free  # noqa: E402
 from inna.schedules import power_decay  # noqa: E402
 
@@ -146,18 +147,69 @@ def test_it_is_the_rule(seed, alpha, beta, lr, time_step, scheduled, initial_spe
     assert state.count == state.steps == len(made)
 
 
-def test_inna_lr_free_is_the_guarded_inna_with_a_cap(x64):
-    start, *batches = problem(0)
-    free = train(inna_lr_free(0.4, 0.6, loss_bound=0.01, schedule=power_decay(0.5)), start, *batches)
-    explicit = inna(lambda k: 0.4 * power_decay(0.5)(k), 0.4, 0.6, loss_bound=0.01, time_step=0.25)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-9)
-    jax.tree.map(close, free, train(explicit, start, *batches))
-    group, made = by_the_rule(start, *batches, lambda k: 0.5, 0.5, 0.5, time_step=0.2)
-    params, state, lrs = train(inna_lr_free(), start, *batches)
-    np.testing.assert_allclose(lrs, made, rtol=1e-9)
-    np.testing.assert_allclose(flat(params), group.theta, atol=1e-9)
-    shortened = sum(lr < 0.5 for lr in made)
-    assert 0 < state.guarded == shortened <= state.steps
+@settings(max_examples=4, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    alpha=unit,
+    beta=unit,
+    scheduled=st.booleans(),
+    decay=st.sampled_from([0.0, 0.1]),
+    decoupled=st.booleans(),
+    bound=st.sampled_from([0.0, -1e9]),
+    first=st.sampled_from([1e-6, 0.1]),
+)
+def test_inna_lr_free_is_the_guarded_inna_with_a_cap_by_the_distance(
+    seed, alpha, beta, scheduled, decay, decoupled, bound, first
+):
+    start, *batches = problem(seed)
+    factor = power_decay(0.5) if scheduled else lambda k: 1.0
+    with jax.enable_x64(True):
+        params, state, made = train(
+            inna_lr_free(
+                alpha,
+                beta,
+                schedule=factor,
+                loss_bound=bound,
+                initial_distance=first,
+                weight_decay=decay,
+                decoupled_weight_decay=decoupled,
+                mask={"bias": False, "weight": True},
+            ),
+            start,
+            *batches,
+        )
+    theta = np.concatenate([np.ravel(start[name]) for name in SHAPES])
+    decays = decay * np.repeat([0.0, 1.0], list(SIZES.values()))
+    group, origin, distance, squares = GuardedGroup(theta, 0.0, alpha, beta, 0.1 / alpha), theta, first, 0.0
+    for k, (batch, target) in enumerate(zip(*batches, strict=True)):
+        theta = group.theta
+        residual = batch @ theta - target
+        loss, grad = residual @ residual / (2 * len(target)), batch.T @ residual / len(target)
+        if not decoupled:
+            loss, grad = loss + decays @ theta**2 / 2, grad + decays * theta
+        distance = max(distance, np.linalg.norm(theta - origin))
+        squares += grad @ grad
+        group.lr = dynamics.distance_cap(distance, squares, factor(k))
+        kept = dynamics.guard_factor([group.terms(loss, grad)], bound)
+        assert made[k] == pytest.approx(kept * group.lr, rel=1e-6, abs=1e-12)
+        group.step(loss, grad, kept)
+        if decoupled:
+            group.theta = group.theta - group.lr * decays * theta
+    scale = max(1.0, np.abs(group.theta).max())
+    np.testing.assert_allclose(flat(params), group.theta, rtol=0, atol=1e-6 * scale)
+    np.testing.assert_allclose([state.distance, state.squares], [distance, squares], rtol=1e-6)
+
+
+def test_inna_lr_free_needs_the_parameters_in_32_bits():
+    params = jnp.ones(2)
+    optimizer = inna_lr_free()
+    state = optimizer.init(params)
+    with pytest.raises(ValueError, match=r"^inna_lr_free needs the parameters: call update\(.*value=loss\)"):
+        optimizer.update(params, state, value=1.0)
+    with pytest.raises(ValueError, match=r"^inna_lr_free needs parameters of at least 32 bits, got bfloat16"):
+        optimizer.init(jnp.ones(2, jnp.bfloat16))
+    with pytest.raises(ValueError, match=r"^initial_distance must be a finite number > 0, got 0"):
+        inna_lr_free(initial_distance=0)
 
 
 @settings(max_examples=3, deadline=None)
@@ -200,6 +252,7 @@ def test_where_the_guard_does_not_bind_it_is_inna(x64):
 
 
 FREE = functools.partial(inna_lr_free, loss_bound=0.01)
+CAPPED = functools.partial(inna, 0.5, 0.5, 0.5, loss_bound=0.0, time_step=0.2)
 
 
 @pytest.mark.parametrize(
@@ -242,7 +295,7 @@ def test_injected_hyperparameters_are_those_of_the_next_step(x64):
     start, *batches = problem(4)
     tunable = optax.inject_hyperparams(inna)(0.5, 0.5, 0.5, loss_bound=0.0, time_step=0.2)
     first, state, _ = train(tunable, start, *batches)
-    np.testing.assert_allclose(flat(first), flat(train(inna_lr_free(), start, *batches)[0]), rtol=1e-9)
+    np.testing.assert_allclose(flat(first), flat(train(CAPPED(), start, *batches)[0]), rtol=1e-9)
     state.hyperparams["learning_rate"] = jnp.zeros([])
     still, after, _ = train(tunable, first, *batches, state=state)
     np.testing.assert_array_equal(flat(still), flat(first))
@@ -327,7 +380,7 @@ def test_the_memory_follows_parameters_as_they_are_rounded(dtype):
     """offset is the average of <g_i, theta - theta_i>, with the theta that the caller has."""
     start, *batches = problem(7)
     params = jax.tree.map(lambda x: jnp.asarray(x, dtype), start)
-    optimizer = inna_lr_free(momentum_dtype="float32")
+    optimizer = CAPPED(momentum_dtype="float32")
     state, update = optimizer.init(params), jax.jit(optimizer.update)
     models = []
     for batch in zip(*batches, strict=True):
@@ -370,7 +423,7 @@ def test_numbers_as_leaves_and_a_missing_one():
     optimizer = inna_lr_free()
     params = {"w": 3.0, "v": -1.0}
     state = optimizer.init(params)
-    for _ in range(100):
+    for _ in range(200):
         value, grads = jax.value_and_grad(lambda p: p["w"] ** 2 + p["v"] ** 2)(params)
         updates, state = optimizer.update(grads, state, params, value=value)
         params = optax.apply_updates(params, updates)
@@ -382,7 +435,7 @@ def test_numbers_as_leaves_and_a_missing_one():
 def test_without_parameters_the_step_is_the_same(x64):
     start, *batches = problem(8, steps=5)
     params = jax.tree.map(jnp.asarray, start)
-    optimizer = inna_lr_free()
+    optimizer = CAPPED()
     state = optimizer.init(params)
     for batch in zip(*batches, strict=True):
         value, grads = jax.value_and_grad(loss_of)(params, *batch)

@@ -35,6 +35,7 @@ __all__ = [
     "average_square",
     "check_weights",
     "decay_innaprop",
+    "distance_cap",
     "distance_weight",
     "divide_by_root",
     "field",
@@ -92,10 +93,13 @@ LR_FREE_TIME_STEP = 0.1
 """Without a learning rate, the time step h is this over alpha: an average over ten steps, whatever alpha is."""
 
 LR_FREE_DISTANCE = 1e-6
-"""Without a learning rate, the distance d_0 that INNAprop begins with; far below that of any weight to a solution."""
+"""Without a learning rate, the distance that is known at the start; far below that of any weight to a solution.
 
-INNA_LR_FREE_DEFAULTS = Hyperparameters(lr=0.5, alpha=0.5, beta=0.5)
-"""Defaults of the INNA without a learning rate, where lr = alpha is a cap."""
+Of each weight with INNAprop (d_0), of all weights with INNA (r_0).
+"""
+
+INNA_LR_FREE_DEFAULTS = Hyperparameters(lr=1.0, alpha=0.5, beta=0.5)
+"""Defaults of the INNA without a learning rate, where lr is a factor of the cap."""
 
 
 def field(
@@ -507,6 +511,30 @@ def guard_factor(groups: Sequence[GuardTerms], loss_bound: Array) -> Array:
     gap = loss + sum(group.slope for group in groups) - loss_bound
     cut = moves * ((gap < decrease) * 1.0)
     return (1 - cut) + cut * ((gap > 0) * 1.0) * gap / (decrease + (1 - moves))
+
+
+def distance_cap(
+    distance: Array,  # ()
+    squares: Array,  # ()
+    lr: Array,  # ()
+) -> Array:
+    """The learning rate of INNA without one, before the guard: lr r / sqrt(G).
+
+    0 where all gradients were 0.
+
+    Args:
+        distance: r, the largest distance from the start so far, the largest of r_0 and |theta_i - theta_0|.
+        squares: G, the sum of |g_i|^2 over the mini-batches so far, this one included.
+        lr: factor of the schedule, >= 0.
+
+    Source: DoG (Ivgi, Hinder and Carmon, arXiv 2302.12022), here for INNA's sum of gradients, whose total weight is
+    1/alpha.
+
+    >>> distance_cap(3.0, 4.0, 0.5), distance_cap(3.0, 0.0, 0.5)
+    (0.75, 0.0)
+    """
+    positive = (squares > 0) * 1.0
+    return positive * lr * distance / (squares + (1 - positive)) ** 0.5
 
 
 def update_memory(

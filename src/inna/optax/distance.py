@@ -19,7 +19,7 @@ from inna.docstrings import insert
 from inna.optax.inertial import ARRAYS
 from inna.optax.settings import Rates, check_average, checked, read_dtype
 from inna.optax.step import Rule, again, collect, initial_trees, take
-from inna.optax.trees import Mask, bits, check_params, product, size, sums, unzip
+from inna.optax.trees import Mask, check_bits, check_params, product, size, sums, unzip
 
 __all__ = ["DistanceState", "innaprop_lr_free"]
 
@@ -129,13 +129,7 @@ def innaprop_lr_free(
 
 def _init(rule: Rule, initial_distance: Any, slice_every: int, params: optax.Params) -> DistanceState:
     check_params(rule.name, params)
-    for path, param in jax.tree.leaves_with_path(params):
-        if bits(param) < 32:
-            raise ValueError(
-                f"{rule.name} needs parameters of at least 32 bits, got {jnp.result_type(param)} at "
-                f"params{jax.tree_util.keystr(path)}: the first steps would be lost in rounding. Keep the parameters "
-                "in float32 and cast them in the loss"
-            )
+    check_bits(rule.name, params)
     # Copies, and an array for each number: one buffer cannot be donated twice.
     start = jax.tree.map(lambda p: jnp.array(_slice(p, slice_every), jnp.result_type(p), copy=True), params)
     grad_sum = jax.tree.map(jnp.zeros_like, start)

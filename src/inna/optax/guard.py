@@ -18,7 +18,7 @@ import optax
 from inna import dynamics
 from inna.optax.settings import Settings
 from inna.optax.step import Leaf, Rule, again, collect, initial_trees, prepare, take
-from inna.optax.trees import bits, check_params, product, sums, unzip
+from inna.optax.trees import bits, check_bits, check_params, leaves_like, product, sums, unzip
 
 __all__ = ["GuardedState", "guarded"]
 
@@ -30,7 +30,8 @@ class GuardedState(NamedTuple):
     ``memory`` holds three numbers, as in `inna.dynamics.GuardMemory`, with theta measured from the current parameters.
     ``guarded`` is the number of steps that the guard shortened, so that guarded/steps is their share. ``last_lr`` is
     the learning rate after the guard of the last step taken. Numbers are in float32, or in float64 where JAX has it
-    enabled.
+    enabled. The last three are those of `inna_lr_free`, None else: ``start`` is theta_0, ``distance`` the largest
+    distance from it so far, and ``squares`` the sum of all squared gradients.
     """
 
     count: jax.Array  # type: ignore[assignment]  # (), int32
@@ -39,6 +40,9 @@ class GuardedState(NamedTuple):
     memory: dynamics.GuardMemory  # of ()
     guarded: jax.Array  # (), int32
     last_lr: jax.Array  # ()
+    start: optax.Updates | None = None  # as the parameters
+    distance: jax.Array | None = None  # ()
+    squares: jax.Array | None = None  # ()
 
 
 class Measures(NamedTuple):
@@ -52,16 +56,23 @@ class Measures(NamedTuple):
     """<m', what decay that multiplies theta adds to it>."""
     penalty: Any
     """lambda/2 |theta|^2, where weight decay is a penalty."""
+    grad_squared: Any
+    """|g|^2, for a cap by the distance."""
+    distance_squared: Any
+    """|theta - theta_0|^2, likewise."""
 
 
-def guarded(rule: Rule, loss_bound: Any) -> optax.GradientTransformationExtraArgs:
-    """The transformation of a ``rule`` without mean of g², with a guard."""
+def guarded(rule: Rule, loss_bound: Any, initial_distance: Any = None) -> optax.GradientTransformationExtraArgs:
+    """The transformation of a ``rule`` without mean of g², with a guard.
+
+    With an ``initial_distance``, the learning rate is a factor of a cap by the distance from the start.
+    """
     return optax.GradientTransformationExtraArgs(
-        functools.partial(_init, rule), functools.partial(_update, rule, loss_bound)
+        functools.partial(_init, rule, initial_distance), functools.partial(_update, rule, loss_bound)
     )
 
 
-def _init(rule: Rule, params: optax.Params) -> GuardedState:
+def _init(rule: Rule, initial_distance: Any, params: optax.Params) -> GuardedState:
     check_params(rule.name, params)
     # An array for each number: one buffer cannot be donated twice.
     (count, steps, guarded_steps), (weight, loss, offset, last_lr) = (
@@ -69,7 +80,16 @@ def _init(rule: Rule, params: optax.Params) -> GuardedState:
     )
     momentum, _ = initial_trees(rule, params)
     memory = dynamics.GuardMemory(weight, loss, offset)
-    return GuardedState(count, steps, momentum, memory, guarded_steps, last_lr)
+    state = GuardedState(count, steps, momentum, memory, guarded_steps, last_lr)
+    if initial_distance is None:
+        return state
+    check_bits(rule.name, params)
+    return state._replace(
+        # Copies: one buffer cannot be donated twice.
+        start=jax.tree.map(lambda p: jnp.array(p, jnp.result_type(p), copy=True), params),
+        distance=jnp.array(initial_distance, float),
+        squares=jnp.zeros([], float),
+    )
 
 
 def _update(
@@ -87,8 +107,21 @@ def _update(
     leaves = collect(rule, grads, state, params)
     now = rule.rates.at(state.count)
     now = now._replace(time_step=now.lr if now.time_step is None else now.time_step)
-    parts = [_measure(rule, now, leaf, state.steps, dtype) for leaf in leaves]
+    starts: list[Any] = [None] * len(leaves)
+    if state.start is not None:
+        if params is None:
+            raise ValueError(f"{rule.name} needs the parameters: call update(grads, state, params, value=loss)")
+        starts = leaves_like("state", state.start, state.momentum)
+    parts = [_measure(rule, now, *pair, state.steps, dtype) for pair in zip(leaves, starts, strict=True)]
     totals = Measures(*(sum(column, jnp.zeros([], dtype)) for column in zip(*parts, strict=True)))
+    turned = now.lr != 0
+    distance, squares = state.distance, state.squares
+    if distance is not None and squares is not None:
+        distance = jnp.maximum(distance, jnp.sqrt(totals.distance_squared))
+        squares = squares + totals.grad_squared
+        cap = dynamics.distance_cap(distance, squares, 1.0)
+        now = now._replace(lr=cap * now.lr, decay_lr=cap * now.decay_lr)
+        totals = totals._replace(decay=cap * totals.decay)
     loss = loss + totals.penalty
     memory = state.memory
     if now.initial_speed is not None:
@@ -102,7 +135,7 @@ def _update(
     memory = dynamics.move_memory(memory, totals.decay - lr * totals.next_momentum)
     # All inner products are in the condition, so that XLA has them before it writes over the old momentum.
     finite = functools.reduce(jnp.logical_and, map(jnp.isfinite, (loss, *totals)))
-    moves = (now.lr != 0) & finite
+    moves = turned & finite
     cut = now._replace(lr=jnp.where(moves, lr, 0))
     rows = [take(rule, cut, leaf, moves, state.steps) for leaf in leaves]
     updates, momentum, _ = unzip(state.momentum, rows)
@@ -111,8 +144,10 @@ def _update(
             _rounding(rule, cut, leaf, row, moves, state.steps, dtype) for leaf, row in zip(leaves, rows, strict=True)
         ]
         memory = dynamics.move_memory(memory, sum(rounded, jnp.zeros([], dtype)))
-    memory, last_lr = jax.tree.map(
-        lambda new, old: jnp.where(moves, new, old).astype(dtype), (memory, lr), (state.memory, state.last_lr)
+    memory, last_lr, distance, squares = jax.tree.map(
+        lambda new, old: jnp.where(moves, new, old).astype(dtype),
+        (memory, lr, distance, squares),
+        (state.memory, state.last_lr, state.distance, state.squares),
     )
     return updates, GuardedState(
         optax.safe_increment(state.count),
@@ -121,6 +156,9 @@ def _update(
         memory,
         state.guarded + jnp.asarray(moves & (factor < 1), jnp.int32),
         last_lr,
+        state.start,
+        distance,
+        squares,
     )
 
 
@@ -138,7 +176,7 @@ def _read_loss(rule: Rule, value: Any) -> jax.Array:
     return jnp.asarray(value)
 
 
-def _measure(rule: Rule, now: Settings, leaf: Leaf, steps: Any, dtype: Any) -> Measures:
+def _measure(rule: Rule, now: Settings, leaf: Leaf, first: Any, steps: Any, dtype: Any) -> Measures:
     # Numbers that XLA cannot identify with those of the step. Otherwise it stores m', which takes longer.
     beta, h = again((now.beta, now.time_step))
     start = prepare(rule, now._replace(beta=beta, time_step=h), leaf, True, steps, None)
@@ -149,7 +187,10 @@ def _measure(rule: Rule, now: Settings, leaf: Leaf, steps: Any, dtype: Any) -> M
     penalty = 0.0
     if here.weight_decay is not None and rule.decay == "penalty":
         penalty = here.weight_decay / 2 * product(start.theta, start.theta)
-    terms = Measures(product(average, average), product(momentum, average), decay, penalty)
+    squares: list[Any] = [0.0, 0.0]
+    if first is not None:
+        squares = [product(x, x) for x in (start.grad, start.theta - jnp.asarray(first).astype(start.dtype))]
+    terms = Measures(product(average, average), product(momentum, average), decay, penalty, *squares)
     here_at_all = [not isinstance(term, float) for term in terms]
     made = iter(sums([term for term, there in zip(terms, here_at_all, strict=True) if there], dtype))
     return Measures(*(next(made) if there else jnp.zeros([], dtype) for there in here_at_all))

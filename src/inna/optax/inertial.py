@@ -147,6 +147,7 @@ def inna_lr_free(
     *,
     loss_bound: float | jax.Array = 0.0,
     schedule: ScalarOrSchedule = 1.0,
+    initial_distance: float | jax.Array = dynamics.LR_FREE_DISTANCE,
     initial_speed: float | jax.Array | None = None,
     weight_decay: float | jax.Array = 0.0,
     mask: Mask | None = None,
@@ -155,17 +156,19 @@ def inna_lr_free(
 ) -> optax.GradientTransformationExtraArgs:
     r"""Make the guarded INNA with no learning rate to tune.
 
-    The guard finds the length of each step.
+    The guard finds the length of each step where the loss comes near its bound. Elsewhere the distance from the start
+    does: see "The guarded step" in :doc:`/algorithm`.
 
-    It is `inna` with a ``loss_bound``, ``time_step`` 0.1/alpha and a learning rate of alpha times ``schedule``, which
-    is only a cap. ``update`` takes the loss of the batch, ``update(grads, state, params, value=loss)``. Where the loss
-    stays far from its bound, the cap decides, and it may be too large: see "The guarded step" in :doc:`/algorithm`.
+    It is `inna` with a ``loss_bound``, ``time_step`` 0.1/alpha and a learning rate of ``schedule`` times r/sqrt(G), a
+    cap, with r the largest distance from the start so far, and G the sum of all squared gradients. ``update`` takes the
+    loss of the batch, ``update(grads, state, params, value=loss)``.
 
     Args:
         alpha: viscous damping, > 0.
         beta: Newtonian damping, with 0 <= beta <= 1/alpha.
         loss_bound: f*, a lower bound of the loss of every batch.
         schedule: factor of the cap >= 0, a number or a schedule.
+        initial_distance: r_0 > 0, smaller than the distance of all weights to a solution; it grows.
         {speed}
         {decay}
         {arrays}
@@ -189,26 +192,22 @@ def inna_lr_free(
         ...     params = optax.apply_updates(params, updates)
         >>> bool(loss < 1e-3), 0 < int(state.guarded) <= int(state.steps)
         (True, True)
+
+    References:
+        The cap is that of DoG (Ivgi, Hinder and Carmon, arXiv 2302.12022), the guard Polyak's.
     """
     alpha = checked("alpha", alpha, minimum=0.0, exclusive=True)
-    schedule = checked("schedule", schedule, schedule=True, minimum=0.0)
-    cap = functools.partial(_scaled, schedule, alpha) if callable(schedule) else alpha * schedule
-    return inna(
-        cap,
-        alpha,
-        beta,
-        initial_speed=initial_speed,
-        weight_decay=weight_decay,
-        mask=mask,
-        decoupled_weight_decay=decoupled_weight_decay,
-        momentum_dtype=momentum_dtype,
-        loss_bound=loss_bound,
-        time_step=dynamics.LR_FREE_TIME_STEP / alpha,
+    h = dynamics.LR_FREE_TIME_STEP / alpha
+    rates = Rates.checked(
+        schedule, alpha, beta, weight_decay, initial_speed=initial_speed, time_step=h, name="schedule"
     )
-
-
-def _scaled(schedule: Any, alpha: Any, count: jax.Array) -> Any:
-    return alpha * schedule(count)
+    check_average(rates)
+    decay: Decay = "decoupled" if decoupled_weight_decay else "penalty"
+    return guarded(
+        Rule("inna_lr_free", rates, decay, mask, read_dtype(momentum_dtype)),
+        checked("loss_bound", loss_bound),
+        checked("initial_distance", initial_distance, minimum=0.0, exclusive=True),
+    )
 
 
 @insert(rates=RATES, speed=SPEED, arrays=ARRAYS, bound=BOUND)

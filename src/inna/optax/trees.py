@@ -16,6 +16,7 @@ __all__ = [
     "at_least_single",
     "bits",
     "broadcast",
+    "check_bits",
     "check_params",
     "leaves_like",
     "product",
@@ -42,6 +43,21 @@ def check_params(name: str, params: Any) -> None:
         dtype = jnp.result_type(param)
         if not jnp.issubdtype(dtype, jnp.inexact):
             raise TypeError(f"{name} moves floating or complex parameters, got {dtype} at params{_keys(path)}")
+
+
+def check_bits(name: str, params: Any) -> None:
+    """Check that steps of a small first distance are not lost in rounding.
+
+    Raises:
+        ValueError: a parameter has fewer than 32 bits; the message names the transformation ``name``.
+    """
+    for path, param in jax.tree.leaves_with_path(params):
+        if bits(param) < 32:
+            raise ValueError(
+                f"{name} needs parameters of at least 32 bits, got {jnp.result_type(param)} at "
+                f"params{jax.tree_util.keystr(path)}: the first steps would be lost in rounding. Keep the parameters "
+                "in float32 and cast them in the loss"
+            )
 
 
 def broadcast(mask: Mask | None, params: Any) -> Any:

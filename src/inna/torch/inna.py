@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 from torch.optim.optimizer import ParamsT, _use_grad_for_differentiable
+from torch.utils.weak import WeakTensorKeyDictionary
 
 from inna import dynamics
 from inna.checks import check_range
@@ -75,6 +76,10 @@ class INNA(InertialOptimizer):
             same in all groups.
         time_step: h > 0, the time step of the momentum. None is lr, which is INNA. With a number, lr is the length of
             the step only, and with a guard its cap.
+        initial_distance: r_0 > 0, smaller than the distance |theta_0 - theta*| of all weights to a solution. With it,
+            lr is a factor: the cap of a guarded step is lr r / sqrt(G), with r the largest distance |theta_i - theta_0|
+            so far, at least r_0, and G the sum of all squared gradients |g_i|^2. Needs ``loss_bound`` and
+            ``time_step``. The same in all groups.
         sum_over_ranks: add the guard's inner products over the default process group, each rank of which has other
             parameters, as in ``ZeroRedundancyOptimizer``. The shards of DTensors are added without it.
         decoupled_weight_decay: multiply theta by (1 - lr * weight_decay) before the step instead, without changing the
@@ -84,8 +89,9 @@ class INNA(InertialOptimizer):
         {flags}
 
     State per parameter: ``momentum``, shaped like it; ``step`` if ``initial_speed`` is given; ``compensation`` if Kahan
-    summation is on. With a ``loss_bound``, each group has tensors of shape (1,) in float64: ``guard_weight``,
-    ``guard_loss``, ``guard_slope`` (the memory of past batches), ``guard_steps``, ``guard_cuts`` and ``guard_lr``.
+    summation is on; ``start`` (theta_0) with ``initial_distance``. With a ``loss_bound``, each group has tensors of
+    shape (1,) in float64: ``guard_weight``, ``guard_loss``, ``guard_slope`` (the memory of past batches),
+    ``guard_steps``, ``guard_cuts``, ``guard_lr``, ``guard_distance`` (r) and ``guard_squares`` (G).
 
     Raises:
         ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
@@ -103,6 +109,7 @@ class INNA(InertialOptimizer):
         Castera, Bolte, Févotte, Pauwels. An Inertial Newton Algorithm for Deep Learning. JMLR 22(134), 2021, eq. (12).
     """
 
+    state_names = InertialOptimizer.state_names | {"start"}
     settings = (
         "lr",
         "alpha",
@@ -124,6 +131,7 @@ class INNA(InertialOptimizer):
         *,
         loss_bound: float | None = None,
         time_step: float | None = None,
+        initial_distance: float | None = None,
         initial_speed: float | None = None,
         decoupled_weight_decay: bool = False,
         sum_over_ranks: bool = False,
@@ -142,6 +150,7 @@ class INNA(InertialOptimizer):
             "weight_decay": weight_decay,
             "loss_bound": loss_bound,
             "time_step": time_step,
+            "initial_distance": initial_distance,
             "sum_over_ranks": sum_over_ranks,
             "initial_speed": initial_speed,
             "decoupled_weight_decay": decoupled_weight_decay,
@@ -154,11 +163,14 @@ class INNA(InertialOptimizer):
             "fused": fused,
         }
         self._guard: Guard | None = None
+        # The parameters whose theta_0 is known to be that of their first step.
+        self._begun = WeakTensorKeyDictionary()
         super().__init__(params, defaults)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
         self._guard = None
+        self._begun = WeakTensorKeyDictionary()
 
     @classmethod
     def from_sgd(cls, params: ParamsT, lr: float, momentum: float = 0.0, nesterov: bool = False, **kwargs: Any) -> Self:
@@ -200,17 +212,16 @@ class INNA(InertialOptimizer):
     ) -> Self:
         """Make the guarded INNA with no learning rate to tune.
 
-        The guard finds the length of each step. The learning rate is alpha, which is only a cap, and the time step is
-        0.1/alpha. Where the loss stays far from its bound the cap decides, and it may be too large: see "The guarded
-        step" in :doc:`/algorithm`.
+        The guard finds the length of each step where the loss comes near its bound. Elsewhere the distance from the
+        start does: see "The guarded step" in :doc:`/algorithm`. The time step is 0.1/alpha.
 
         Args:
-            params: tensors, named tensors or parameter groups. A group with its own ``alpha`` gets its own cap and time
-                step from it.
+            params: tensors, named tensors or parameter groups. A group with its own ``alpha`` gets its own time step
+                from it.
             alpha: viscous damping, > 0.
             beta: Newtonian damping, with 0 <= beta <= 1/alpha.
             loss_bound: f*, a lower bound of the loss of every batch.
-            **kwargs: other arguments of the constructor.
+            **kwargs: other arguments of the constructor. ``lr`` is a factor, 1 by default, on which schedules act.
 
         Raises:
             ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
@@ -218,16 +229,26 @@ class INNA(InertialOptimizer):
         Example:
             >>> model = torch.nn.Linear(3, 1)
             >>> optimizer = INNA.lr_free(model.parameters())
-            >>> loss = model(torch.ones(2, 3)).square().mean()
-            >>> loss.backward()
-            >>> optimizer.step(loss=loss)
-            >>> 0 < optimizer.last_lr <= 0.5
+            >>> for _ in range(200):
+            ...     optimizer.zero_grad()
+            ...     loss = (model(torch.eye(3)) - 1).square().mean()
+            ...     loss.backward()
+            ...     optimizer.step(loss=loss)
+            >>> bool(loss < 1e-3)
             True
+
+        References:
+            The cap is that of DoG (Ivgi, Hinder and Carmon, arXiv 2302.12022), the guard Polyak's.
         """
         entries: Any = params
         if not isinstance(params, (Tensor, dict)):
             entries = [_lr_free_group(entry) if isinstance(entry, dict) else entry for entry in params]
-        return cls(entries, alpha=alpha, beta=beta, loss_bound=loss_bound, **{**_free_lengths(alpha), **kwargs})
+        free = {
+            "lr": dynamics.INNA_LR_FREE_DEFAULTS.lr,
+            "initial_distance": dynamics.LR_FREE_DISTANCE,
+            "time_step": _free_time_step(alpha),
+        }
+        return cls(entries, alpha=alpha, beta=beta, loss_bound=loss_bound, **{**free, **kwargs})
 
     @property
     def guarded_share(self) -> float:
@@ -350,11 +371,26 @@ class INNA(InertialOptimizer):
         exp_avg_sqs: list[Tensor],
         compensations: list[Tensor | None],
         steps: list[Tensor],
+        starts: list[Tensor] | None = None,
     ) -> Path:
         if group["loss_bound"] is not None:
             older = any(not {"momentum", "psi"}.isdisjoint(self.state.get(param, ())) for param in group["params"])
             add_memory(group, self._device(), older=older)
-        return super()._init_group(group, params, grads, momentums, exp_avg_sqs, compensations, steps)
+        path = super()._init_group(group, params, grads, momentums, exp_avg_sqs, compensations, steps)
+        if group["initial_distance"] is not None and starts is not None:
+            self._add_starts(group, params, starts)
+        return path
+
+    def _add_starts(self, group: dict[str, Any], params: list[Tensor], starts: list[Tensor]) -> None:
+        """Append theta_0 of each parameter."""
+        for param in params:
+            start = self.state[param]["start"]
+            if param not in self._begun and not bool(group["lr"] == 0):
+                # torch.distributed.checkpoint creates the state by a step with lr = 0, before it loads the weights.
+                if float(group["guard_steps"]) == 0:
+                    start.copy_(param.detach())
+                self._begun[param] = True
+            starts.append(start)
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         if group["loss_bound"] is not None and param.dtype in LOW_PRECISION and group["kahan"] in (False, 0):
@@ -366,6 +402,10 @@ class INNA(InertialOptimizer):
         if group["loss_bound"] is not None and "step" in state and wants_kernels(group):
             # The device decides whether the step is taken.
             state["step"] = state["step"].to(param.device)
+        if group["initial_distance"] is None:
+            state.pop("start", None)
+        elif "start" not in state:
+            state["start"] = param.detach().clone()
 
     def _step_guarded(self, loss: Any) -> None:
         bound = one_bound(self.param_groups)
@@ -397,12 +437,16 @@ class INNA(InertialOptimizer):
         settings = self._settings(group)
         check_guard({**group, **settings._asdict()} if host else group, host=host)
         lists = TensorLists()
+        starts: list[Tensor] = []
+        free = group["initial_distance"] is not None
         plan = None if torch.compiler.is_compiling() else self._plans.get(index)
         tensors = None if plan is None else plan.tensors(group, self.state)
         if plan is not None and tensors is not None:
             add_memory(group, self._device(), older=True)
             lists.params, lists.grads = tensors
-            return GatheredGroup(group, lists, settings, "fused", plan)
+            if free:
+                self._add_starts(group, lists.params, starts)
+            return GatheredGroup(group, lists, settings, "fused", plan, starts if free else None)
         path = self._init_group(
             group,
             lists.params,
@@ -411,11 +455,12 @@ class INNA(InertialOptimizer):
             lists.exp_avg_sqs,
             lists.compensations,
             lists.steps,
+            starts,
         )
         plan = None
         if path == "fused" and lists.params and can_plan(lists):
             plan = self._plans[index] = Plan(group, self.state, lists)
-        return GatheredGroup(group, lists, settings, path, plan)
+        return GatheredGroup(group, lists, settings, path, plan, starts if free else None)
 
     def _unscaled(self, group: GatheredGroup, *, host: bool) -> GuardedGroup:
         """Unscale the gradients of a group, and return its part in the step."""
@@ -432,14 +477,13 @@ class INNA(InertialOptimizer):
         inna(lists, **settings)
 
 
-def _free_lengths(alpha: float) -> dict[str, float]:
-    """The cap of the steps and the time step that belong to ``alpha``."""
-    alpha = check_range("alpha", alpha, minimum=0.0, exclusive=True)
-    return {"lr": alpha, "time_step": dynamics.LR_FREE_TIME_STEP / alpha}
+def _free_time_step(alpha: float) -> float:
+    """The time step that belongs to ``alpha`` without a learning rate."""
+    return dynamics.LR_FREE_TIME_STEP / float(check_range("alpha", alpha, minimum=0.0, exclusive=True))
 
 
 def _lr_free_group(group: dict[str, Any]) -> dict[str, Any]:
-    return {**(_free_lengths(group["alpha"]) if "alpha" in group else {}), **group}
+    return {**({"time_step": _free_time_step(group["alpha"])} if "alpha" in group else {}), **group}
 
 
 def _from_sgd_group(group: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:

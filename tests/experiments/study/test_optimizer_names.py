@@ -44,12 +44,10 @@ def test_the_factor_of_an_optimizer_without_a_learning_rate_is_not_tuned():
     assert contender("innaprop-lr-free:lr=.5").label == "INNAprop lr-free (0.1, 0.9, lr=0.5)"
 
 
-def test_the_cap_of_inna_without_a_learning_rate_is_its_alpha():
-    for text, cap in (("inna-lr-free", 0.5), ("inna-lr-free:alpha=.1", 0.1), ("inna-lr-free:alpha=.1,lr=.3", 0.3)):
-        assert parse_tuned(text).lr == cap
+def test_the_factor_of_inna_without_a_learning_rate_is_one():
+    for text, factor in (("inna-lr-free", 1.0), ("inna-lr-free:alpha=.1", 1.0), ("inna-lr-free:alpha=.1,lr=.3", 0.3)):
+        assert parse_tuned(text).lr == factor
     assert contender("inna-lr-free").label == "INNA lr-free (0.5, 0.5)"
-    with pytest.raises(ValueError, match="alpha must be a finite number > 0"):
-        parse_tuned("inna-lr-free:alpha=0")
 
 
 def test_what_no_source_tells_is_left_to_the_import(monkeypatch):

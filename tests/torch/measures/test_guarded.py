@@ -13,8 +13,20 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.optim.lr_scheduler import LambdaLR
 
+from guarded_problem import (
+    FLAGS,
+    FUSED,
+    PATHS,
+    STEPS,
+    TRITON,
+    assert_equal,
+    parameters,
+    problem,
+    set_gradients,
+    train,
+    whole,
+)
 from guarded_reference import GuardedGroup, guarded_steps
 from inna import dynamics
 from inna.torch import INNA
@@ -23,22 +35,7 @@ from inna.torch.kernels import cpu
 from inna.torch.measures.guard import GuardShare, Products, measure
 from inna.torch.measures.guarded_step import SCALARS
 from inna.torch.tensor_lists import Settings, TensorLists
-from triton_kernels import INTERPRETING, in_the_interpreter, interpret, needs_triton, run_interpreted
-
-TRITON = pytest.param("Triton", marks=in_the_interpreter)
-SHAPES = [(3,), (2, 4)]
-STEPS = 40
-FUSED = pytest.param("fused", marks=pytest.mark.skipif(bool(cpu.unavailable()), reason="no kernels"))
-FLAGS = {
-    "single": {"foreach": False},
-    "foreach": {"foreach": True},
-    "fused": {"fused": True},
-    "Triton": {"fused": True},
-    "on device": {"foreach": True, "capturable": True},
-    "single on device": {"foreach": False, "capturable": True},
-    "differentiable": {"differentiable": True},
-}
-PATHS = ["single", "foreach", FUSED, TRITON, "on device", "single on device", "differentiable"]
+from triton_kernels import INTERPRETING, interpret, needs_triton, run_interpreted
 
 
 @pytest.fixture(autouse=True)
@@ -56,59 +53,6 @@ def interpreted(request, monkeypatch):
 @pytest.mark.skipif(INTERPRETING, reason="this is the process of the interpreter")
 def test_the_interpreted_tests_pass():
     run_interpreted("Triton", __file__)
-
-
-def problem(seed=0, noise=0.3):
-    """The start, and a function of step and point: loss and gradients of |A theta - b|^2/2 on mini-batches."""
-    rng = np.random.default_rng(seed)
-    inputs = rng.normal(size=(16, 11))
-    targets = inputs @ rng.normal(size=11) + noise * rng.normal(size=16)
-    rows = np.stack([rng.choice(16, size=4, replace=False) for _ in range(STEPS)])
-
-    def evaluate(k, thetas):
-        batch, wanted = inputs[rows[k % STEPS]], targets[rows[k % STEPS]]
-        residual = batch @ np.concatenate(thetas) - wanted
-        return float(residual @ residual / 8), np.split(batch.T @ residual / 4, [3])
-
-    return np.split(rng.normal(size=11), [3]), evaluate
-
-
-def parameters(start, dtype=torch.float64, flags=()):
-    leaves = [torch.tensor(part.reshape(shape), dtype=dtype) for part, shape in zip(start, SHAPES, strict=True)]
-    return [leaf if "differentiable" in flags else leaf.requires_grad_() for leaf in leaves]
-
-
-def set_gradients(params, evaluate, k, sign=1.0):
-    """Set the gradients of step k; return its loss."""
-    thetas = [param.detach().double().reshape(-1).numpy() for param in params]
-    value, grads = evaluate(k, thetas)
-    for param, grad in zip(params, grads, strict=True):
-        param.grad = torch.tensor(sign * grad, dtype=param.dtype).reshape(param.shape)
-    return sign * value
-
-
-def train(optimizer, params, evaluate, steps, schedule=None, sign=1.0):
-    """The learning rate after the guard of each step."""
-    scheduler = LambdaLR(optimizer, schedule) if schedule else None
-    lengths = []
-    for k in steps:
-        optimizer.step(loss=set_gradients(params, evaluate, k, sign))
-        if scheduler:
-            scheduler.step()
-        lengths.append(optimizer.last_lr)
-    return lengths
-
-
-def whole(optimizer):
-    """Everything that a later step depends on, as a list of tensors."""
-    state = [value for values in optimizer.state.values() for _, value in sorted(values.items())]
-    scalars = [group[name] for group in optimizer.param_groups for name in SCALARS]
-    return [param.detach() for group in optimizer.param_groups for param in group["params"]] + state + scalars
-
-
-def assert_equal(ours, theirs):
-    for mine, other in zip(whole(ours), whole(theirs), strict=True):
-        assert torch.equal(mine, other)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -364,7 +308,7 @@ def test_the_loss_may_come_from_a_closure(path):
     sides = []
     for closed in (False, True):
         params = parameters(start, flags=flags)
-        optimizer = INNA.lr_free(params, **flags)
+        optimizer = INNA(params, 0.5, 0.5, 0.5, loss_bound=0.0, time_step=0.2, **flags)
         for k in range(10):
             if closed:
                 value = optimizer.step(lambda k=k, params=params: torch.tensor(set_gradients(params, evaluate, k)))
@@ -471,7 +415,7 @@ def test_the_length_of_a_step_in_single_precision_over_2000_steps(path, shift, t
     offset = [shift * torch.randn_like(param) for param in net.parameters()]
     params = [(param.detach() + away).requires_grad_() for param, away in zip(net.parameters(), offset, strict=True)]
     names = [name for name, _ in net.named_parameters()]
-    optimizer = INNA.lr_free(params, **FLAGS[path])
+    optimizer = INNA(params, 0.5, 0.5, 0.5, loss_bound=0.0, time_step=0.2, **FLAGS[path])
     cap, h, alpha, beta = (optimizer.param_groups[0][name] for name in ("lr", "time_step", "alpha", "beta"))
     momentum, phi, weight = 0.0, 0.0, 0.0
     found, expected = [], []
@@ -758,10 +702,11 @@ def test_rounding_away_the_steps_is_refused():
     assert not optimizer.state[param]
 
 
-def test_lr_free_takes_its_cap_and_time_step_from_alpha():
+def test_lr_free_takes_its_time_step_from_alpha():
     params = parameters(problem()[0])
     optimizer = INNA.lr_free([{"params": params[:1]}, {"params": params[1:], "alpha": 0.25}])
-    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.25]
+    assert [group["lr"] for group in optimizer.param_groups] == [1.0, 1.0]
+    assert [group["initial_distance"] for group in optimizer.param_groups] == [1e-6, 1e-6]
     assert [group["time_step"] for group in optimizer.param_groups] == [0.2, 0.4]
     assert [group["beta"] for group in optimizer.param_groups] == [0.5, 0.5]
     assert INNA.lr_free(params, lr=0.1).param_groups[0]["lr"] == 0.1

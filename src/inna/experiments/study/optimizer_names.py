@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from inna.checks import check_range, did_you_mean
 from inna.dynamics import INNA_DEFAULTS, INNA_LR_FREE_DEFAULTS, INNAPROP_DEFAULTS
@@ -43,8 +43,8 @@ class Named:
 
     Its class, its label, the settings of its name, and the space that a search tunes.
 
-    ``lr`` is the factor or the cap of the step of an optimizer that has no learning rate to tune, or the damping that
-    it is equal to. ``make`` is the class method that makes the optimizer.
+    ``lr`` is the factor of the step of an optimizer that has no learning rate to tune. ``make`` is the class method
+    that makes the optimizer.
     """
 
     target: str
@@ -52,7 +52,7 @@ class Named:
     settings: Mapping[str, Any]
     space: tuple[Dimension, ...]
     dampings: tuple[float, float] | None = None
-    lr: float | Literal["alpha"] | None = None
+    lr: float | None = None
     make: str = ""
 
 
@@ -78,7 +78,7 @@ NAMED: Mapping[str, Named] = {
         {},
         (),
         (INNA_LR_FREE_DEFAULTS.alpha, INNA_LR_FREE_DEFAULTS.beta),
-        lr="alpha",
+        lr=INNA_LR_FREE_DEFAULTS.lr,
         make="lr_free",
     ),
     "innaprop": Named(
@@ -205,8 +205,7 @@ def parse_tuned(text: str) -> Tuned:
     """
     name, given = split(text)
     known = {each.name: each for each in (NAMED[name].space if name in NAMED else UNKNOWN_SPACE)}
-    own = NAMED[name].lr if name in NAMED else None
-    lr, fixed, ranges = None if isinstance(own, str) else own, {}, []
+    lr, fixed, ranges = NAMED[name].lr if name in NAMED else None, {}, []
     for key, value in given.items():
         low, dots, high = value.partition("..")
         if dots:
@@ -219,10 +218,6 @@ def parse_tuned(text: str) -> Tuned:
             lr = check_range(f"{text}: lr", _float(text, key, value), minimum=0.0, exclusive=True)
         else:
             fixed[key] = value
-    dampings = NAMED[name].dampings if name in NAMED else None
-    if own == "alpha" and lr is None and dampings is not None:
-        alpha = _float(text, "alpha", fixed.get("alpha", str(dampings[0])))
-        lr = check_range(f"{text}: alpha", alpha, minimum=0.0, exclusive=True)
     written = ",".join(f"{key}={value}" for key, value in fixed.items())
     return Tuned(f"{name}:{written}" if written else name, lr, tuple(ranges))
 

@@ -32,6 +32,8 @@ class GuardShare(NamedTuple):
     """Of a fused step, whose kernel takes the inner products of the plain tensors."""
     kernels: bool = False
     """Whether the kernels of CUDA devices take them without a plan, of DTensors for instance."""
+    starts: list[Tensor] | None = None
+    """theta_0 of each, for a cap by the distance."""
 
 
 class Products(NamedTuple):
@@ -50,6 +52,10 @@ class Products(NamedTuple):
     """<g, theta>, with weight decay."""
     theta_squared: Any
     """|theta|^2, with weight decay."""
+    grad_squared: Any
+    """|g|^2, for a cap by the distance."""
+    distance_squared: Any
+    """|theta - theta_0|^2, likewise."""
     present: Any
     """Positive if a parameter has a gradient, on any rank."""
 
@@ -77,8 +83,14 @@ def measure(
         (number of groups * number of products + 1,), in float64.
     """
     width = len(Products._fields)
+    first = Products._fields.index("grad_squared")
     totals: dict[Any, list[list[Tensor]]] = defaultdict(lambda: [[] for _ in range(len(shares) * width + 1)])
     for position, share in enumerate(shares):
+        if share.starts is not None:
+            for mesh, copies, indices in by_mesh(share.lists.params):
+                for squares in _distances(share, indices):
+                    for i, value in enumerate(squares):
+                        totals[mesh][position * width + first + i].append(value / copies)
         if share.plan is not None:
             for i, number in enumerate(share.plan.measure(share.lists.grads, share.settings)):
                 totals[None][position * width + i].append(torch.as_tensor(number, dtype=torch.float64))
@@ -138,6 +150,37 @@ def _products(share: GuardShare, indices: list[int]) -> Iterator[list[Tensor]]:
         if decays:
             pairs += [(average, theta), (grad, theta), (theta, theta)]
         yield [total(torch.mul(a, b, out=product)) for a, b in pairs]
+
+
+def _distances(share: GuardShare, indices: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield |g|^2 and |theta - theta_0|^2 of pieces of these tensors."""
+    settings = share.settings
+    penalty = 0.0 if settings.decoupled_weight_decay else settings.weight_decay
+    if settings.maximize:
+        penalty = -penalty
+    for start, theta, grad, compensation in pieces(_starts(share, indices)):
+        dtype = coefficient_dtype(theta)
+        theta, grad = theta.to(dtype), grad.to(dtype)
+        if compensation is not None:
+            theta = theta + compensation.to(dtype)
+        if penalty:
+            grad = grad + penalty * theta
+        apart = theta - start.to(dtype)
+        yield total(grad * grad), total(apart * apart)
+
+
+def _starts(share: GuardShare, indices: list[int]) -> Iterator[list[Any]]:
+    """Yield theta_0, theta, g and theta's rounding error of each parameter, flat."""
+    assert share.starts is not None
+    for i in indices:
+        lists = share.lists
+        row = [
+            share.starts[i],
+            lists.params[i],
+            lists.grads[i],
+            lists.compensations[i] if lists.compensations else None,
+        ]
+        yield one_order([None if each is None else real(to_local(each)) for each in row])
 
 
 def _rows(share: GuardShare, indices: list[int], *, decays: bool) -> Iterator[list[Any]]:

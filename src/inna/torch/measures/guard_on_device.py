@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from inna.torch.measures.guarded_group import GatheredGroup
-from inna.torch.measures.guarded_step import SCALARS
+from inna.torch.measures.guarded_step import DECISION
 
 if TYPE_CHECKING:
     from inna.torch.kernels.cuda_guard import Guard
@@ -23,7 +23,7 @@ __all__ = ["can_decide", "take_step"]
 def can_decide(groups: Sequence[GatheredGroup], *, sum_over_ranks: bool) -> bool:
     """Return whether the device can decide on the step of these groups.
 
-    All have a plan for kernels on one device, and no other process takes part.
+    All have a plan for kernels on one device and a learning rate, and no other process takes part.
 
     Args:
         groups: those with gradients.
@@ -35,9 +35,10 @@ def can_decide(groups: Sequence[GatheredGroup], *, sum_over_ranks: bool) -> bool
     device = groups[0].lists.params[0].device
     return all(
         group.plan is not None
+        and group.starts is None
         and group.plan.table.decides
         and group.lists.params[0].device == device
-        and all(group.entries[name].device == device for name in SCALARS)
+        and all(group.entries[name].device == device for name in DECISION)
         for group in groups
     )
 
@@ -72,7 +73,7 @@ def take_step(
         guard = Guard(tables, groups[0].lists.params[0].device)
     parts = [
         GuardPart(
-            list(map(Tensor.data_ptr, group.lists.grads)), group.settings, [group.entries[name] for name in SCALARS]
+            list(map(Tensor.data_ptr, group.lists.grads)), group.settings, [group.entries[name] for name in DECISION]
         )
         for group in groups
     ]

@@ -47,6 +47,8 @@ class GatheredGroup(NamedTuple):
     path: Path
     plan: Plan | None
     """Of a fused step, if all tensors are plain."""
+    starts: list[Tensor] | None = None
+    """theta_0 of each tensor, for a cap by the distance."""
 
 
 def check_time_step(value: Any) -> float:
@@ -109,6 +111,13 @@ def check_guard(group: Mapping[str, Any], *, host: bool = True) -> None:
     """
     h, bound, speed = group.get("time_step"), group.get("loss_bound"), group["initial_speed"]
     h = None if h is None else check_time_step(h)
+    start = group.get("initial_distance")
+    if start is not None:
+        check_range("initial_distance", start, minimum=0.0, exclusive=True)
+        if bound is None or h is None:
+            raise ValueError(f"initial_distance={start!r} needs a loss_bound and a time_step, as INNA.lr_free has them")
+        if group.get("differentiable"):
+            raise ValueError("differentiable=True needs a learning rate; leave initial_distance None")
     if bound is None:
         return
     check_range("loss_bound", bound)
@@ -136,7 +145,7 @@ def one_bound(groups: Iterable[Mapping[str, Any]]) -> float:
     for group in (first, *others):
         if group["loss_bound"] is not None:
             check_range("loss_bound", group["loss_bound"])
-    for name in ("loss_bound", "maximize"):
+    for name in ("loss_bound", "maximize", "initial_distance"):
         for group in others:
             if group[name] != first[name]:
                 raise ValueError(
@@ -182,6 +191,8 @@ def add_memory(group: dict[str, Any], device: torch.device, *, older: bool) -> N
         if older and name == "guard_weight" and name not in group:
             alpha, beta = float(group["alpha"]), float(group["beta"])
             value = 1 / alpha - beta if alpha else 0.0
+        if name == "guard_distance":
+            value = group.get("initial_distance") or 0.0
         group[name] = as_scalar(group.get(name, value), device)
 
 
@@ -193,7 +204,7 @@ def forget(group: dict[str, Any]) -> None:
 
 def make_plain(group: dict[str, Any]) -> None:
     """Turn the checked numbers of a group into Python's or scalar tensors."""
-    for name in ("loss_bound", "time_step"):
+    for name in ("loss_bound", "time_step", "initial_distance"):
         if group.get(name) is not None:
             group[name] = float(group[name])
     for name in SCALARS.keys() & group.keys():
@@ -207,7 +218,7 @@ def join(group: GatheredGroup, *, host: bool) -> GuardedGroup:
         group: the group, with unscaled gradients; an lr of 0 if it does not step.
         host: whether the host reads the inner products.
     """
-    entries, lists, settings, path, plan = group
+    entries, lists, settings, path, plan, starts = group
     lr: Any = settings.lr
     if not host:
         device = entries[MEMORY[0]].device
@@ -221,4 +232,4 @@ def join(group: GatheredGroup, *, host: bool) -> GuardedGroup:
     if settings.initial_speed is not None and plan is None and not kernels:
         first = [step.item() == 0 if host else step == 0 for step in lists.steps]
     h = lr if settings.time_step is None else settings.time_step
-    return GuardedGroup(entries, GuardShare(lists, first, settings, plan, kernels), path, h, moves)
+    return GuardedGroup(entries, GuardShare(lists, first, settings, plan, kernels, starts), path, h, moves)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -18,12 +19,13 @@ from inna.torch.shards import to_local_lists
 from inna.torch.steps.inertial import inna
 from inna.torch.tensor_lists import Operations, on_device
 
-__all__ = ["MEMORY", "SCALARS", "GuardedGroup", "take_step"]
+__all__ = ["DECISION", "MEMORY", "SCALARS", "GuardedGroup", "take_step"]
 
 # The names in a group of `inna.dynamics.GuardMemory`.
 MEMORY = ("guard_weight", "guard_loss", "guard_slope")
-# What a group keeps of the guard, and the ranges: its memory, the number of steps, how many of them were shortened, and
-# the learning rate of the last one.
+# What a group keeps of the guard, and the ranges: its memory, the number of steps, how many of them were shortened,
+# the learning rate of the last one, and of all groups, for a cap by the distance: the largest distance from the start,
+# and the sum of all squared gradients.
 SCALARS: dict[str, dict[str, Any]] = {
     "guard_weight": {"minimum": 0.0},
     "guard_loss": {},
@@ -31,7 +33,11 @@ SCALARS: dict[str, dict[str, Any]] = {
     "guard_steps": {"minimum": 0.0},
     "guard_cuts": {"minimum": 0.0},
     "guard_lr": {"minimum": 0.0},
+    "guard_distance": {"minimum": 0.0},
+    "guard_squares": {"minimum": 0.0},
 }
+# Those without the cap's.
+DECISION = (*MEMORY, "guard_steps", "guard_cuts", "guard_lr")
 
 
 class GuardedGroup(NamedTuple):
@@ -44,6 +50,10 @@ class GuardedGroup(NamedTuple):
     time_step: float | Tensor
     moves: bool | Tensor
     """Whether its learning rate is not 0, (). In the end also whether any rank has a gradient for it."""
+    distance: Any = None
+    """Of all groups from the start, the largest so far, (); None without a cap by it."""
+    squares: Any = None
+    """The sum of |g|^2 of all groups and steps, ()."""
 
 
 def take_step(
@@ -75,6 +85,8 @@ def take_step(
     groups = [
         group._replace(moves=group.moves & (found.present > 0)) for group, found in zip(groups, products, strict=True)
     ]
+    if any(group.share.starts is not None for group in groups):
+        groups = _capped(groups, products, host=host)
     f = f + sum(_penalty(group, found) for group, found in zip(groups, products, strict=True))
     memories = [_memory(group, f, host=host) for group in groups]
     factor = dynamics.guard_factor(
@@ -83,6 +95,36 @@ def take_step(
     )
     for group, memory, found in zip(groups, memories, products, strict=True):
         _move(group, memory, f, found, factor, None if host else finite)
+
+
+def _capped(groups: Sequence[GuardedGroup], products: Sequence[Products], *, host: bool) -> list[GuardedGroup]:
+    """Turn the factors of the groups into caps by their distance from the start."""
+    # Both grow, and a group that does not move keeps old ones.
+    distance, squares = (
+        functools.reduce(_largest, (as_number(group.entries[name], host=host) for group in groups))
+        for name in ("guard_distance", "guard_squares")
+    )
+    distance = _largest(distance, sum(found.distance_squared for found in products) ** 0.5)
+    squares = squares + sum(
+        _where(group.moves, found.grad_squared, 0.0 * found.grad_squared)
+        for group, found in zip(groups, products, strict=True)
+    )
+    return [
+        group._replace(
+            share=group.share._replace(
+                settings=group.share.settings._replace(
+                    lr=dynamics.distance_cap(distance, squares, group.share.settings.lr)
+                )
+            ),
+            distance=distance,
+            squares=squares,
+        )
+        for group in groups
+    ]
+
+
+def _largest(value: Any, other: Any) -> Any:
+    return torch.maximum(value, other) if isinstance(value, Tensor) else max(value, other)
 
 
 def _penalty(group: GuardedGroup, found: Products) -> Any:
@@ -143,6 +185,8 @@ def _move(
         moved = moved - cap * decay * _with_new_momentum(group, found.theta, found.grad_theta)
     memory = dynamics.move_memory(memory, moved)
     new = {**dict(zip(MEMORY, memory, strict=True)), "guard_lr": lr}
+    if group.squares is not None:
+        new |= {"guard_distance": group.distance, "guard_squares": group.squares}
     operations = Operations()
     lists, rate, moves = to_local_lists(share.lists), cap, None if finite is None else finite & group.moves
     if moves is None:
