@@ -89,6 +89,7 @@ EXPERIMENTS = (
     {"inna.experiments.training", "inna.experiments.statistics"},
     {"inna.experiments.sweep", "inna.experiments.report"},
     {"inna.experiments.comparison"},
+    {"inna.experiments.learning_rate"},
     {"inna.experiments"},  # its lazy names
 )
 FRONT_ENDS = ("inna.torch", "inna.optax", "inna.keras")
@@ -116,6 +117,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 for room in ("inna.experiments.tasks", "inna.experiments.sweep"):
     ALLOWED[room] |= {"inna.interrupts"}
+ALLOWED["inna.experiments.learning_rate"] |= {"inna.torch"}
 ALLOWED["inna.experiments.training"] |= {"inna.dynamics", "inna.schedules", "inna.specifications", "inna.torch"}
 ALLOWED["inna.experiments.study"] |= {"inna.dynamics", "inna.specifications"}
 MOST_MODULES = 12

@@ -370,6 +370,7 @@ def test_the_help_names_every_built_in_task_and_network():
 def test_commands_are_those_that_work():
     assert {name for name in app if not name.startswith("-")} == {
         "compare",
+        "find-lr",
         "new-task",
         "train",
         "reproduce",

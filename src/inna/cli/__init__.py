@@ -6,7 +6,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import cyclopts
@@ -16,6 +16,7 @@ from rich.console import Console
 import inna
 from inna.checks import did_you_mean
 from inna.cli.datasets import datasets
+from inna.cli.find_lr import find_lr
 from inna.cli.info import info
 from inna.cli.landscape import landscape
 from inna.cli.new_task import new_task
@@ -51,7 +52,11 @@ app = App(
     suppress_keyboard_interrupt=False,
     config=_check_whole_numbers,
 )
-for command in (compare, new_task, train, reproduce, datasets, status, report, pack, landscape, info, theory_check):
+_COMMANDS: tuple[Callable[..., int], ...] = (
+    *(compare, find_lr, new_task, train, reproduce, datasets),
+    *(status, report, pack, landscape, info, theory_check),
+)
+for command in _COMMANDS:
     app.command(command)
 
 

@@ -102,6 +102,8 @@ class _Candidate:
     losses: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if callable(mode := getattr(self.optimizer, "train", None)):  # schedule-free optimizers have modes
+            mode()
         self.closed, self.takes_loss = closure_needed(self.optimizer), takes_loss(self.optimizer)
 
     @property
@@ -162,20 +164,19 @@ def find_lr(
         race = _Race(optimizer, model, loss, batches, seed)
         candidates = [race.enter(lr) for lr in lrs]
         first = max(LEAST, round(FIRST * steps / len(lrs)))
-        # The best two and one more share what the first round leaves.
-        length = (steps - first * (len(lrs) - 2)) // 3
-        left = PATIENCE * steps
         while True:
             race.run(candidates, first)
-            left -= first * len(candidates)
             candidates = [each for each in candidates if each.alive]
-            if race.trained(candidates) or not candidates or left <= 0:
+            if race.trained(candidates) or not candidates or race.steps >= PATIENCE * steps:
                 break
+        # The best two and one more share the steps that are left, or get those after a short first round.
+        done = max(len(losses) for losses in race.losses.values())
+        length = (steps - race.steps + 2 * done) // 3 if race.steps <= steps else (steps - first * (len(lrs) - 2)) // 3
         candidates.sort(key=lambda each: _recent(each.losses))
         pair: list[_Candidate] = []
         while candidates and not race.trained(pair):
             pair, candidates = candidates[:2], candidates[2:]
-            race.run(pair, max(0, length - first))
+            race.run(pair, max(first, length - done))
         if not race.trained(pair):
             text = "no learning rate of the grid gets the loss below chance; give another grid or more steps"
             warnings.warn(text, stacklevel=2)
@@ -236,6 +237,11 @@ class _Race:
                 self.control.append(self._step(self._untrained, number, batch, train=False))
                 if isinstance(batch[1], Tensor):
                     self._targets.append(batch[1].cpu())
+
+    @property
+    def steps(self) -> int:
+        """The number of steps that all candidates took together."""
+        return sum(map(len, self.losses.values()))
 
     def chance(self) -> float:
         """Return the loss at chance.
@@ -344,9 +350,9 @@ def _recent(losses: Sequence[float]) -> float:
 
 
 def _projected(losses: Sequence[float]) -> float:
-    """Return the loss after twice the steps, if it goes on falling as in the second half.
+    """Return the loss after twice the steps, if it keeps falling as it does.
 
-    That is, by the same factor; of losses that are not positive it is the recent loss.
+    That is, by the factor of the second half. Of losses that are not positive it is the recent loss.
     """
     recent, before = _recent(losses), _recent(losses[: len(losses) // 2])
     if not (math.isfinite(recent) and recent > 0 and 0 < before < math.inf):

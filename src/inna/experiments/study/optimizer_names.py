@@ -25,6 +25,7 @@ __all__ = [
     "UNKNOWN_SPACE",
     "Named",
     "Tuned",
+    "check_has_lr",
     "check_reference",
     "check_setting",
     "check_specification",
@@ -250,6 +251,20 @@ def check_specification(text: str, *, tuned: bool = False) -> None:
     accepted = _accepted(target_of(name))
     for key in given:
         check_setting(text, name, key, accepted)
+
+
+def check_has_lr(text: str) -> None:
+    """Check a specification, and that its optimizer has a learning rate that it does not give.
+
+    Raises:
+        ValueError: as `check_specification`, or there is no learning rate to find.
+    """
+    name, given = split(text)
+    if LEARNING_RATE in given:
+        raise ValueError(f"{text}: the learning rate is to be found; do not give lr")
+    check_specification(text)
+    if name in NAMED and NAMED[name].lr is not None:
+        raise ValueError(f"{name} has no learning rate to find; train with it as it is: inna train {name}")
 
 
 def check_reference(reference: str, optimizers: Sequence[str]) -> None:
