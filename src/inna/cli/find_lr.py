@@ -30,8 +30,8 @@ from inna.experiments.study.optimizer_names import check_has_lr
 from inna.files import check_folder, write_whole
 
 if TYPE_CHECKING:
+    from inna.experiments.learning_rate import LearningRateSearch
     from inna.experiments.rows.run import Run
-    from inna.torch import LearningRateSearch
 
 __all__ = ["find_lr"]
 
@@ -125,14 +125,17 @@ def find_lr(
 
 
 def waiting(console: Console, text: str) -> Any:
-    """Return a block with a spinner beside ``text``; without a terminal, nothing is shown."""
+    """Return a block that shows a spinner and ``text`` on a terminal."""
     return console.status(text, spinner="line") if console.is_terminal else nullcontext()
 
 
 def document(
     run: Run, optimizer: str, found: LearningRateSearch, notes: Sequence[str], *, trains: bool
 ) -> dict[str, Any]:
-    """Return the result as JSON has it; null stands for what is infinite, and for the choice where none trains."""
+    """Return the result as JSON has it.
+
+    Null stands for what is infinite, and for the choice where none trains.
+    """
     rows = found.table.to_dict("records")
     return {
         "dataset": run.dataset,

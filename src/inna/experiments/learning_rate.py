@@ -20,7 +20,7 @@ from inna.experiments.training.batches import Batches
 from inna.experiments.training.parts.joint import takes_network
 from inna.torch import LearningRateSearch, find_lr
 
-__all__ = ["LearningRateRace", "prepare"]
+__all__ = ["LearningRateRace", "LearningRateSearch", "prepare"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class LearningRateRace:
     loss: Callable[[Any, Any], Tensor]
 
     def search(self, grid: Sequence[float] | None, steps: int) -> LearningRateSearch:
-        """Return the result of `inna.torch.find_lr`, whose warnings and errors are raised here."""
+        """Return the result of `inna.torch.find_lr`."""
 
         def make(params: Iterator[nn.Parameter], lr: float) -> torch.optim.Optimizer:
             return named.build(replace(self.run, lr=lr), nn.ParameterList(params))

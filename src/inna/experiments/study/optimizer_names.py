@@ -254,7 +254,7 @@ def check_specification(text: str, *, tuned: bool = False) -> None:
 
 
 def check_has_lr(text: str) -> None:
-    """Check a specification, and that its optimizer has a learning rate that it does not give.
+    """Check a specification without a learning rate, of an optimizer that has one.
 
     Raises:
         ValueError: as `check_specification`, or there is no learning rate to find.
