@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import reprlib
 from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 __all__ = [
@@ -12,6 +14,7 @@ __all__ = [
     "check_text",
     "check_whole",
     "did_you_mean",
+    "similar_beside",
 ]
 
 LARGEST = 2**63 - 1
@@ -97,3 +100,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(word.lower(), list(known), n=1)
     return f". Did you mean {close[0]!r}?" if close else ""
+
+
+def similar_beside(path: Path) -> str:
+    """Return the end of a message about a missing file or folder.
+
+    It names the most similar one beside it, or nothing.
+    """
+    try:
+        names = [each.name for each in islice(path.parent.iterdir(), 1000)]
+    except OSError:
+        return ""
+    return did_you_mean(path.name, names)

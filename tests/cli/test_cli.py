@@ -223,7 +223,6 @@ def test_help_and_version(capsys, command):
 SLOWLY_REFUSED = [
     (["compare", "--task", tiny_task.PATH.replace("make_task", "make_trouble")], "no such luck"),
     (["compare", "--task", tiny_task.PATH.replace("make_task", "make_nothing")], "must return"),
-    (["compare", "--device", "abacus"], "device 'abacus'"),
 ]
 INTO_FOLDERS = [
     ["train", "--out"],
@@ -233,6 +232,14 @@ INTO_FOLDERS = [
 ]
 QUICKLY_REFUSED = [
     (["compare", "--dataset", "nonsense"], "dataset must be one of digits"),
+    (["compare", "--device", "abacus"], "device 'abacus' is unknown; give cpu, cuda, cuda:1, ..., or auto"),
+    (["train", "--device", "cdua"], "Did you mean 'cuda'"),
+    (["reproduce", "fig2", "--device", "cuda:x"], "device 'cuda:x' is unknown"),
+    (["find-lr", "--device", "abacus"], "device 'abacus' is unknown"),
+    (["find-lr", "--optimizer", "sgd:lr=.1"], "the learning rate is to be found"),
+    (["compare", "--schedules", "liner"], "got 'liner'. Did you mean 'linear'"),
+    (["landscape", "--formats", "pgn"], "Did you mean 'png'"),
+    (["new-task", "task.txt"], "must end in .py"),
     (["compare", "--dataset", "digits", "--task", "a.py:b"], "not both"),
     (["compare", "--task", "a.py"], "no such file"),
     (["compare", "--task", "package.module"], "my_task.py:function"),

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 
 from inna.cli import run
+from inna.experiments.report.results_table import records
+from inna.experiments.report.terminal import sentences
+from inna.experiments.statistics.read import open_results
 from inna.paper.descents import write_descents
 from protocol_rows import descents, rows_of, study_of
 from synthetic_study import save
@@ -39,6 +42,9 @@ def count(event, arguments):
         writes = arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_DIRECTORY)
         opened.update([os.path.basename(arguments[0])] if not writes else [])
 from inna.cli import run
+from inna.experiments.report.results_table import records
+from inna.experiments.report.terminal import sentences
+from inna.experiments.statistics.read import open_results
 sys.addaudithook(count)
 status = run(["report", folder, "--figures", "svg"])
 print(json.dumps([status, opened]))
@@ -65,3 +71,50 @@ def test_show_opens_the_last_page(folder, monkeypatch):
     assert opened == [(folder / "reproduction.html").as_uri()]
     monkeypatch.setattr("webbrowser.open", lambda address: False)
     assert run(["report", str(folder), "--show"]) == 1
+
+
+def test_json_is_the_table_and_nothing_else(folder, capsys):
+    assert run(["report", str(folder), "--json"]) == 0
+    shown = capsys.readouterr()
+    document = json.loads(shown.out)
+    assert "report: " in shown.err
+    summary = open_results(folder).summary
+    assert document["optimizers"] == records(summary)
+    assert [row["optimizer"] for row in document["optimizers"]] == ["SGD", "AdaGrad"]
+    assert document["verdict"] == list(sentences(summary))
+    assert document["measures"]["train_loss"] == "min"
+
+
+def test_status_as_json_agrees_with_the_lines(folder, capsys):
+    assert run(["status", str(folder)]) == 0
+    lines = capsys.readouterr().out
+    assert run(["status", str(folder), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    done, left = document["done"], document["left"]
+    assert f"{done} runs done ({document['diverged']} diverged), 0 running, 0 failed, {left} left" in lines
+    assert [each["optimizer"] for each in document["optimizers"]] == ["SGD", "AdaGrad"]
+    assert document["running"] == document["failed"] == []
+    assert document["sweep"] is None
+
+
+def test_an_unfinished_folder_has_runs_left_and_an_unknown_time(tmp_path, capsys):
+    study = study_of(contenders=[each for each in study_of().contenders if each.label in ("SGD", "AdaGrad")])
+    save(tmp_path, study, {})
+    assert run(["status", str(tmp_path), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["done"] == 0
+    assert document["left"] == sum(each["left"] for each in document["optimizers"]) > 0
+    assert document["seconds_left"] is None
+
+
+def test_a_folder_or_file_with_a_similar_name_is_proposed(folder, capsys, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    near = folder.name[:-1] + "x"
+    for command in ("report", "status", "pack"):
+        assert run([command, near]) == 2
+        assert f"{near}: no such folder. Did you mean '{folder.name}'?" in capsys.readouterr().err
+    Path("my_task.py").write_text("def make_task(): ...\n", encoding="utf-8")
+    assert run(["compare", "--task", "my_tsk.py"]) == 2
+    assert "my_tsk.py. Did you mean 'my_task.py'?" in capsys.readouterr().err
+    assert run(["compare", "--task", "my_task.py:mak_task"]) == 2
+    assert "it has make_task. Did you mean 'make_task'?" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """The command line: turns arguments into calls.
 
-Exit status: 0 done, 1 failed, 2 wrong usage.
+Exit status: 0 done, 1 failed or stopped, 2 wrong usage, 128 + n ended by signal n.
 """
 
 from __future__ import annotations
@@ -47,7 +47,8 @@ app = App(
     name="inna",
     help="INNA, the inertial Newton algorithm for deep learning: compare it on your problem, train with it.",
     version=inna.__version__,
-    help_epilogue="Every command has --help. --debug, anywhere, shows the traceback of an error.",
+    help_epilogue="Every command has --help. --debug, anywhere, shows the traceback of an error. "
+    "Exit status: 0 done, 1 failed or stopped by Ctrl-C, 2 wrong usage, 128 + n ended by signal n.",
     default_parameter=Parameter(negative=(), show_default=format_default),
     suppress_keyboard_interrupt=False,
     config=_check_whole_numbers,

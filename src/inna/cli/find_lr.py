@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shlex
-import sys
 import warnings
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +13,7 @@ from rich.console import Console
 
 from inna.checks import check_range, check_whole
 from inna.cli.options import (
+    AsJson,
     DataFolder,
     DataFolderOptions,
     Task,
@@ -24,9 +22,12 @@ from inna.cli.options import (
     checking,
     listed,
     open_pages,
+    print_json,
+    waiting,
 )
 from inna.experiments.formatting import count, fixed, print_line, short
 from inna.experiments.study.optimizer_names import check_has_lr
+from inna.experiments.study.options import DeviceOptions
 from inna.files import check_folder, write_whole
 
 if TYPE_CHECKING:
@@ -56,8 +57,8 @@ def find_lr(
     batch_size: Annotated[
         int | None, Parameter(help="Samples per mini-batch, >= 1. [default: 32, or the DataLoader's own]")
     ] = None,
-    device: Annotated[str, Parameter(help="cpu, cuda, cuda:1, ..., or auto for a GPU if there is one.")] = "cpu",
-    as_json: Annotated[bool, Parameter(name="--json", help="Print one JSON object instead of the table.")] = False,
+    compute: Annotated[DeviceOptions, Parameter(name="*")] = DeviceOptions(),
+    as_json: AsJson = False,
     plot: Annotated[
         Path | None, Parameter(help="Draw the losses against the learning rate into this file, .png or .svg.")
     ] = None,
@@ -74,6 +75,7 @@ def find_lr(
         name = task.name
         task.check()
         check_has_lr(optimizer)
+        compute.check_device()
         least = LEAST * ((len(set(grid)) or 13) + 1)
         check_whole("steps", steps, least)
         check_whole("seed", seed, 0)
@@ -96,7 +98,7 @@ def find_lr(
 
         data.use()
         keep_freed_memory()
-        race = prepare(optimizer, name, model=task.network, batch_size=batch_size, device=device, seed=seed)
+        race = prepare(optimizer, name, model=task.network, batch_size=batch_size, device=compute.device, seed=seed)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         with waiting(console, f"racing learning rates of {optimizer} on {name}, {count(steps, 'step')}"):
@@ -104,7 +106,7 @@ def find_lr(
     notes = [str(each.message) for each in caught if issubclass(each.category, UserWarning)]
     trains = "trained" in found.status.values()
     if as_json:
-        sys.stdout.write(json.dumps(document(race.run, optimizer, found, notes, trains=trains)) + "\n")
+        print_json(document(race.run, optimizer, found, notes, trains=trains))
     else:
         print_search(found, console)
     if plot is not None:
@@ -122,11 +124,6 @@ def find_lr(
         words += [*(["--model", task.model] if task.model else []), "--lr", f"{found.lr:g}"]
         print_line(console, f"train with it: {shlex.join(words)}")
     return 0
-
-
-def waiting(console: Console, text: str) -> Any:
-    """Return a block that shows a spinner and ``text`` on a terminal."""
-    return console.status(text, spinner="line") if console.is_terminal else nullcontext()
 
 
 def document(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import webbrowser
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import cyclopts
 from cyclopts import Group, Parameter
 
+from inna.checks import did_you_mean
 from inna.experiments.formatting import enumerate_words, print_line
-from inna.experiments.rows.run import check_schedule
+from inna.experiments.rows.run import NAMED_SCHEDULES, check_schedule
 from inna.experiments.study.options import ComputeOptions, ProtocolOptions, TuningMethod
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.tasks.catalogue import split_subset, with_width
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OUTPUT",
+    "AsJson",
     "BuiltinTask",
     "BuiltinTaskOptions",
     "Compute",
@@ -48,6 +51,8 @@ __all__ = [
     "format_default",
     "listed",
     "open_pages",
+    "print_json",
+    "waiting",
 ]
 
 
@@ -77,18 +82,24 @@ OUTPUT = Parameter(validator=_check_output)
 """For a folder that a command writes into: it is refused before anything is computed if it cannot be made."""
 
 
-def listed(kind: Callable[[str], object], kinds: str = "words", *, blanks: bool = True) -> Parameter:
+def listed(
+    kind: Callable[[str], object], kinds: str = "words", *, blanks: bool = True, known: Sequence[str] = ()
+) -> Parameter:
     """Return the parameter of several values of one kind.
 
-    They are separated by commas, or by blanks too; ``kinds`` names them.
+    They are separated by commas, or by blanks too; ``kinds`` names them, and the ``known`` words are proposed.
     """
 
     def convert(target: Any, tokens: Sequence[cyclopts.Token]) -> tuple[Any, ...]:
         parts = [part for token in tokens for part in token.value.split(",")]
-        try:
-            return tuple(kind(part) for part in parts)
-        except ValueError:
-            raise ValueError(f"must be {kinds}, separated by commas{' or blanks' if blanks else ''}") from None
+        values = []
+        for part in parts:
+            try:
+                values.append(kind(part))
+            except ValueError:
+                text = f"must be {kinds}, separated by commas{' or blanks' if blanks else ''}; got {part!r}"
+                raise ValueError(text + did_you_mean(part, known)) from None
+        return tuple(values)
 
     return Parameter(converter=convert, consume_multiple=blanks)
 
@@ -213,9 +224,10 @@ class ProtocolArguments(ProtocolOptions):
     seeds: Annotated[tuple[int, ...], listed(int, "whole numbers")] = ProtocolOptions.seeds
     tuning: TuningMethod = ProtocolOptions.tuning
     grid: Annotated[tuple[float, ...], listed(float, "numbers")] = ProtocolOptions.grid
-    schedules: Annotated[tuple[float | str, ...], listed(check_schedule, "powers q, linear or cosine")] = (
-        ProtocolOptions.schedules
-    )
+    schedules: Annotated[
+        tuple[float | str, ...],
+        listed(check_schedule, "powers q, linear or cosine", known=("constant", *NAMED_SCHEDULES)),
+    ] = ProtocolOptions.schedules
 
 
 _TASK = Group("Task", sort_key=1)
@@ -226,12 +238,20 @@ Protocol = Annotated[ProtocolArguments, Parameter(name="*", group=Group("Protoco
 Compute = Annotated[ComputeOptions, Parameter(name="*", group=Group("Computation", sort_key=3))]
 Sweep = Annotated[SweepOptions, Parameter(name="*", group=Group("Sweep", sort_key=4))]
 
+AsJson = Annotated[bool, Parameter(name="--json", help="Print one JSON object instead of the table.")]
 Show = Annotated[bool, Parameter(help="Open the page in the browser.")]
 
 
 def arguments() -> list[str]:
     """Return the command line as text, also where the locale cannot read it."""
     return ["inna", *(os.fsencode(argument).decode(errors="replace") for argument in sys.argv[1:])]
+
+
+@contextmanager
+def waiting(console: Console, text: str) -> Iterator[None]:
+    """Show a spinner and ``text`` during a block, on a terminal; then remove them."""
+    with console.status(text, spinner="line") if console.is_terminal else nullcontext():
+        yield
 
 
 def open_pages(pages: Sequence[Path]) -> None:
@@ -242,6 +262,11 @@ def open_pages(pages: Sequence[Path]) -> None:
     """
     if not all(webbrowser.open(page.resolve().as_uri()) for page in pages):
         raise RuntimeError("no browser could be started; open the file by hand")
+
+
+def print_json(document: Mapping[str, Any]) -> None:
+    """Print a document of plain values as JSON, in one line."""
+    sys.stdout.write(json.dumps(document, allow_nan=False) + "\n")
 
 
 def folder_for(study: Study, usual: Path, console: Console) -> Path:

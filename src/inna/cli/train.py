@@ -8,7 +8,17 @@ from typing import Annotated, Any
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import OUTPUT, Compute, DataFolder, DataFolderOptions, Task, TaskOptions, checking, default_folder
+from inna.cli.options import (
+    OUTPUT,
+    Compute,
+    DataFolder,
+    DataFolderOptions,
+    Task,
+    TaskOptions,
+    checking,
+    default_folder,
+    waiting,
+)
 from inna.experiments.formatting import count, print_line
 from inna.experiments.study.options import ComputeOptions, TrainingOptions
 from inna.experiments.sweep.options import LogOptions
@@ -44,18 +54,20 @@ def train(
         task.check()
         training.check(optimizer)
         compute.check_batch_size()
+        compute.check_device()
         log.check()
-        from inna.experiments.comparison import make_run
-        from inna.experiments.rows.origins import versions_note
-        from inna.experiments.rows.row_files import find_result, row_path
-        from inna.experiments.sweep.progress import TrainingProgress, outcome
-        from inna.experiments.training.allocation import keep_freed_memory
-        from inna.experiments.training.tensorboard import EventLog
-        from inna.experiments.training.train import checkpoint_epochs, checkpoint_path
-        from inna.experiments.training.train import train as train_run
+        with waiting(console, f"loading {name}"):
+            from inna.experiments.comparison import make_run
+            from inna.experiments.rows.origins import versions_note
+            from inna.experiments.rows.row_files import find_result, row_path
+            from inna.experiments.sweep.progress import TrainingProgress, outcome
+            from inna.experiments.training.allocation import keep_freed_memory
+            from inna.experiments.training.tensorboard import EventLog
+            from inna.experiments.training.train import checkpoint_epochs, checkpoint_path
+            from inna.experiments.training.train import train as train_run
 
-        data.use()
-        run = make_run(optimizer, name, model=task.network, **vars(training), **vars(compute))
+            data.use()
+            run = make_run(optimizer, name, model=task.network, **vars(training), **vars(compute))
     folder = out or default_folder(name, task.network, "train")
     result = find_result(folder, run, lambda text: print_line(console, f"{text}; the run is repeated if it is needed"))
     if result is not None:

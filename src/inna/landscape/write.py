@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from inna.checks import did_you_mean
 from inna.experiments.charts.drawing import vega_lite_version
 from inna.experiments.charts.page import chart_page
 from inna.experiments.charts.themes import LIGHT
@@ -31,7 +32,8 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
     """
     wanted = tuple(dict.fromkeys(formats))
     if not wanted or not set(wanted) <= set(FORMATS) or isinstance(formats, str):
-        raise ValueError(f"formats must be of {enumerate_words(FORMATS)}, got {', '.join(wanted) or 'none'}")
+        near = next((near for each in wanted if each not in FORMATS and (near := did_you_mean(each, FORMATS))), "")
+        raise ValueError(f"formats must be of {enumerate_words(FORMATS)}, got {', '.join(wanted) or 'none'}{near}")
     return wanted
 
 

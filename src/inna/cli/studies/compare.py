@@ -24,6 +24,7 @@ from inna.cli.options import (
     checking,
     default_folder,
     folder_for,
+    waiting,
 )
 from inna.cli.studies.run_study import DryRun, conclude, missing_data, print_plan, run_study
 from inna.experiments.formatting import print_line
@@ -76,21 +77,23 @@ def compare(
         task.check()
         protocol.check(optimizers)
         compute.check_batch_size()
+        compute.check_device()
         sweep.check()
-        from inna.experiments.comparison import make_study
-
         data.use()
         if dry_run and (missing := missing_data(name)):
             print_line(console, missing)
             return 0
-        study = make_study(
-            name,
-            optimizers,
-            model=task.network,
-            command=shlex.join(arguments()),
-            **vars(protocol),
-            **vars(compute),
-        )
+        with waiting(console, f"loading {name}"):
+            from inna.experiments.comparison import make_study
+
+            study = make_study(
+                name,
+                optimizers,
+                model=task.network,
+                command=shlex.join(arguments()),
+                **vars(protocol),
+                **vars(compute),
+            )
     folder = out or folder_for(study, default_folder(name, task.network), console)
     if dry_run:
         print_plan(study, folder, console, sweep)

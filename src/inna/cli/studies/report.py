@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import Show, checking, listed, open_pages
+from inna.cli.options import AsJson, Show, checking, listed, open_pages, print_json, waiting
 from inna.experiments.formatting import print_line
 
 __all__ = ["report"]
@@ -24,6 +24,7 @@ def report(
         Parameter(help="Also write the figures into FOLDER/figures: png, svg or png,svg. [default: none]"),
     ] = (),
     show: Show = False,
+    as_json: AsJson = False,
 ) -> int:
     """Write report.html from the results of a folder and print the table.
 
@@ -31,9 +32,10 @@ def report(
 
     In a folder of inna reproduce, also write reproduction.html: verdicts on the paper's claims, its figures redrawn.
     """
-    console = Console()
-    with checking():
+    console = Console(stderr=as_json)
+    with checking(), waiting(console, f"reading {folder}"):
         from inna.experiments.charts.pictures import check_formats, write_pictures
+        from inna.experiments.report.comparison_result import report_document
         from inna.experiments.report.figures import figures as report_figures
         from inna.experiments.report.write import FIGURES, print_table, write_report
         from inna.paper.page import write_reproduction
@@ -42,13 +44,18 @@ def report(
         formats = check_formats(figures)
         results = read_results(folder)
         reproduction = find_reproduction(folder, results)
+        if as_json and results is None:
+            raise ValueError(f"{folder} contains no comparison, so there is no table to print as JSON")
     pages, chosen_figures = [], []
     if results is not None:
         for note in results.notes:
             print_line(console, note)
         pages.append(write_report(results))
         chosen_figures += report_figures(results.summary)
-        print_table(results.summary, console)
+        if as_json:
+            print_json(report_document(results))
+        else:
+            print_table(results.summary, console)
     if reproduction is not None:
         pages.append(write_reproduction(reproduction))
         chosen_figures += reproduction.figures

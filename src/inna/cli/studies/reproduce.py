@@ -21,6 +21,7 @@ from inna.cli.options import (
     arguments,
     checking,
     default_folder,
+    waiting,
 )
 from inna.cli.studies.run_study import DryRun, conclude, print_plan, run_study
 from inna.experiments.formatting import print_line
@@ -78,15 +79,17 @@ def reproduce(
     console = Console()
     with checking():
         sweep.check()
+        compute.check_device()
         from inna.paper.protocol import FIGURES
         from inna.paper.runs import described, study_of
 
         data.use()
         figures = FIGURES if figure == "all" else (figure,)
         command = shlex.join(arguments())
-        study = study_of(
-            figures, task.name, task.network, scale, device=compute.device, command=command, load=not dry_run
-        )
+        with waiting(console, f"loading {task.name}"):
+            study = study_of(
+                figures, task.name, task.network, scale, device=compute.device, command=command, load=not dry_run
+            )
     folder = out or (
         default_folder(task.name, study.model, scale, beginning="reproduce")
         if study

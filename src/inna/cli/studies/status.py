@@ -8,17 +8,25 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import checking
+from inna.cli.options import AsJson, checking, print_json
 
 __all__ = ["status"]
 
 
-def status(folder: Annotated[Path, Parameter(help="A folder of inna compare or inna reproduce.")], /) -> int:
+def status(
+    folder: Annotated[Path, Parameter(help="A folder of inna compare or inna reproduce.")],
+    /,
+    *,
+    as_json: AsJson = False,
+) -> int:
     """Show the state of a folder's runs and the time left, also during a sweep."""
     console = Console()
     with checking():
-        from inna.experiments.sweep.status import print_status, read_status
+        from inna.experiments.sweep.status import print_status, read_status, status_document
 
         moment = read_status(folder)
-    print_status(moment, folder, console)
+    if as_json:
+        print_json(status_document(moment))
+    else:
+        print_status(moment, folder, console)
     return 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from inna.checks import did_you_mean
 from inna.experiments.charts.drawing import Figure, still, vega_lite_version
 from inna.experiments.charts.themes import LIGHT
 from inna.experiments.formatting import enumerate_words
@@ -24,8 +25,12 @@ def check_formats(formats: Sequence[str]) -> tuple[str, ...]:
         ValueError: one is unknown.
     """
     if isinstance(formats, str) or any(format_ not in FORMATS for format_ in formats):
-        raise ValueError(f"formats must be of {enumerate_words(FORMATS)}, got {formats!r}")
+        raise ValueError(f"formats must be of {enumerate_words(FORMATS)}, got {formats!r}{_near(formats)}")
     return tuple(dict.fromkeys(formats))
+
+
+def _near(formats: Sequence[str]) -> str:
+    return next((near for each in formats if each not in FORMATS and (near := did_you_mean(each, FORMATS))), "")
 
 
 def write_pictures(

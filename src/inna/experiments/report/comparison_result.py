@@ -26,9 +26,25 @@ from inna.files import write_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Comparison"]
+__all__ = ["Comparison", "report_document"]
 
 PAGE_WIDTH = 100
+
+
+def report_document(results: Results) -> dict[str, Any]:
+    """Return the table of a report and its sentences as plain values, for JSON."""
+    study, summary = results.study, results.summary
+    return {
+        "dataset": study.dataset,
+        "model": study.model,
+        "reference": study.reference,
+        "epochs": study.epochs,
+        "seeds": list(study.seeds),
+        "measures": {measure.name: measure.goal for measure in summary.measures},
+        "optimizers": records(summary),
+        "verdict": list(sentences(summary)),
+        "notes": list(results.notes),
+    }
 
 
 @dataclass(frozen=True, repr=False, eq=False)

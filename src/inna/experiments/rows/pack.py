@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from inna.checks import similar_beside
 from inna.experiments.rows.lock import lock
 from inna.experiments.rows.packed import PACKED, packed_line, read_lines
 from inna.experiments.rows.row_files import SUFFIX, DamagedRowError, read_row, row_path
@@ -47,7 +48,7 @@ def pack(folder: str | Path) -> Packed:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
+        raise FileNotFoundError(f"{folder}: no such folder{similar_beside(Path(folder))}")
     if not os.path.lexists(folder / PACKED) and next(folder.glob(f"*{SUFFIX}"), None) is None:
         raise FileNotFoundError(f"{folder}: no results here to pack")
     with lock(folder):

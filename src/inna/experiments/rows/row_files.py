@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from inna import files
+from inna.checks import similar_beside
 from inna.experiments.formatting import slug
 from inna.experiments.rows.documents import row_document, row_from_document
 from inna.experiments.rows.history import History
@@ -137,7 +138,7 @@ def read_rows(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
+        raise FileNotFoundError(f"{folder}: no such folder{similar_beside(Path(folder))}")
     single: dict[Run, Result] = {}
     for path in sorted(folder.glob(f"*{SUFFIX}")):
         try:

@@ -9,6 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+from inna.checks import similar_beside
 from inna.experiments.formatting import count, plain
 from inna.experiments.rows.origins import versions_note
 from inna.experiments.rows.results import Rows
@@ -48,7 +49,7 @@ def open_results(folder: str | Path) -> Results:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder}: no such folder")
+        raise FileNotFoundError(f"{folder}: no such folder{similar_beside(Path(folder))}")
     if not (folder / MANIFEST).is_file():
         raise FileNotFoundError(
             f"{folder}: no {MANIFEST} here; a report needs the folder of `inna compare` or `inna reproduce`"

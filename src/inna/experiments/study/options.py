@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args
 
-from inna.checks import check_whole
+from inna.checks import check_whole, did_you_mean
 from inna.experiments.rows.run import Run, Schedule, check_schedule
 from inna.experiments.study.optimizer_names import check_reference, check_specification
 from inna.experiments.study.study import (
@@ -38,6 +38,9 @@ __all__ = [
     "accepts",
 ]
 
+DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "xla", "mtia")
+"""The kinds of devices that a run may ask torch for."""
+
 TuningMethod = Literal["grid", "halving"]
 """How every optimizer of a comparison is tuned."""
 
@@ -53,6 +56,17 @@ class DeviceOptions:
     """
 
     device: str = Run.device
+
+    def check_device(self) -> None:
+        """Check the name of the device, importing nothing.
+
+        Raises:
+            ValueError: torch has no such kind of device.
+        """
+        kind, _, index = self.device.partition(":")
+        if kind not in DEVICES or (":" in self.device and not index.isdecimal()):
+            near = did_you_mean(kind, [each for each in DEVICES if each != kind])
+            raise ValueError(f"device {self.device!r} is unknown; give cpu, cuda, cuda:1, ..., or auto{near}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inna.experiments.formatting import count, duration, print_line, printable
 from inna.experiments.rows.origins import versions_note
@@ -29,7 +29,7 @@ from inna.experiments.tasks.data_file import is_data_file
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Status", "print_status", "read_status"]
+__all__ = ["Status", "print_status", "read_status", "status_document"]
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,38 @@ def print_status(status: Status, folder: Path, console: Console) -> None:
         lines.append(f"time left: about {duration(status.seconds / jobs)} with {jobs} at once")
     for line in lines:
         print_line(console, line)
+
+
+def status_document(status: Status) -> dict[str, Any]:
+    """Return the progress as plain values, for JSON; null stands for an unknown time."""
+    study, sweep = status.study, status.sweep
+    jobs = sweep.jobs if sweep else 1
+    return {
+        "dataset": study.dataset,
+        "model": study.model,
+        "device": study.device,
+        "done": status.outlook.done,
+        "diverged": status.diverged,
+        "left": status.outlook.left,
+        "epochs_left": status.outlook.epochs_left,
+        "seconds_left": None if math.isnan(status.seconds) else status.seconds / jobs,
+        "optimizers": [
+            {"optimizer": label, "done": part.done, "left": part.left, "tuning": status.stages[label] or None}
+            for label, part in status.parts.items()
+        ],
+        "running": [
+            {"run": each.text, "epoch": each.epoch, "epochs": each.epochs, "train_loss": _finite(each.train_loss)}
+            for each in status.running
+        ],
+        "failed": [{"run": text, "error": error} for text, error in status.failed.values()],
+        "sweep": sweep._asdict() if sweep else None,
+        "damaged": list(status.damaged),
+        "command": study.command or None,
+    }
+
+
+def _finite(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else value
 
 
 def _seconds_left(

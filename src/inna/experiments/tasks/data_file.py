@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from inna.checks import did_you_mean
+from inna.checks import did_you_mean, similar_beside
 from inna.experiments.tasks.catalogue import DatasetEntry, networks_for, split_subset
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def data_path(name: str, folder: Path | None = None) -> Path:
     """
     path = (folder or Path.cwd()) / Path(split_subset(name)[0]).expanduser()
     if not path.is_file():
-        raise ValueError(f"dataset {name}: no such file: {path}")
+        raise ValueError(f"dataset {name}: no such file: {path}{similar_beside(path)}")
     return path
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from inna.checks import did_you_mean
 from inna.experiments.rows.run import Run
 from inna.experiments.tasks import datasets, networks
 from inna.experiments.tasks.catalogue import (
@@ -218,7 +219,8 @@ def _own(name: str, place: str, path: Path, content: bytes, function: str) -> _O
     make = getattr(module, function, None)
     if not callable(make):
         own = [n for n, v in vars(module).items() if inspect.isfunction(v) and v.__module__ == module.__name__]
-        raise ValueError(f"task {name}: {path} has no function {function!r}; it has {', '.join(own) or 'none'}")
+        near = did_you_mean(function, own)
+        raise ValueError(f"task {name}: {path} has no function {function!r}; it has {', '.join(own) or 'none'}{near}")
     try:
         with ExitGuard(), threads(THREADS), isolated(derive(0, "task")):
             task = make()

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any
 
+from inna.checks import similar_beside
 from inna.experiments.tasks.packages import is_own, is_own_file
 
 __all__ = [
@@ -79,7 +80,7 @@ def task_file(name: str, folder: Path | None = None) -> Path:
     """
     path = (folder or Path.cwd()) / Path(name.rpartition(":")[0]).expanduser()
     if not path.is_file():
-        raise ValueError(f"task {name}: no such file: {path}")
+        raise ValueError(f"task {name}: no such file: {path}{similar_beside(path)}")
     return path
 
 

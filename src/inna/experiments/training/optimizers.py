@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from inna.checks import did_you_mean
 from inna.experiments.rows.results import GUARD_MEASURES
 from inna.experiments.rows.run import Run
 from inna.experiments.study.optimizer_names import (
@@ -249,7 +250,8 @@ def _class(name: str) -> type[torch.optim.Optimizer]:
     except Exception as error:
         raise ValueError(f"optimizer {name}: importing {module} failed: {describe_error(error)}") from error
     if not isinstance(found, type) or not issubclass(found, torch.optim.Optimizer):
-        raise ValueError(f"optimizer {name}: {module} has no torch optimizer {attribute!r}")
+        near = did_you_mean(attribute, vars(sys.modules[module]))
+        raise ValueError(f"optimizer {name}: {module} has no torch optimizer {attribute!r}{near}")
     if "lr" not in inspect.signature(found).parameters:
         raise ValueError(f"optimizer {name}: {attribute} takes no lr, so there is nothing to tune")
     return found
