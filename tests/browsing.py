@@ -145,6 +145,20 @@ def check_quiet_and_fitting(seen: Visit, address: str, size: tuple[int, int], sc
     assert background == ("rgb(255, 255, 255)" if scheme == "light" else "rgb(20, 24, 29)")
 
 
+def accessibility_faults(seen: Visit) -> list[str]:
+    """What axe-core calls serious or critical on the page: the rule and the element of each."""
+    pytest.importorskip("axe_playwright_python", reason="axe-playwright-python is not installed")
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(seen.page).response["violations"]
+    return [
+        f"{rule['id']}: {node['target']} {node['failureSummary']}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+
+
 INTRUSIONS = """
     document.body.append(Object.assign(document.createElement("script"), { textContent: "window.inserted = 1" }));
     document.body.append(Object.assign(document.createElement("style"), { textContent: "body { opacity: 0.5 }" }));

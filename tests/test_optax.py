@@ -507,6 +507,7 @@ for optimizer in (
     inna(),
     innaprop(),
     inna(lambda k: 0.1 / (k + 1), weight_decay=0.1, initial_speed=1.0),
+    inna(2.0, loss_bound=0.0, initial_speed=1.0),
     inna_lr_free(weight_decay=0.1),
     innaprop_lr_free(weight_decay=0.1, initial_distance=0.1),
     slicing := innaprop_lr_free(slice_every=3, initial_distance=0.1),

@@ -183,10 +183,9 @@ def _stability(out: Path) -> None:
 
 
 def _playground(path: Path) -> None:
-    from inna.landscape.playground.page import Opening, write_playground
-    from inna.landscape.scenes import find_scene
+    from inna.landscape.playground.page import LESSONS, write_playground
 
-    write_playground(path, Opening(find_scene("rosenbrock-v")))
+    write_playground(path, LESSONS[0].opening)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:

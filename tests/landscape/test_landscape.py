@@ -15,7 +15,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from inna.dynamics import from_sgd
+from guarded_reference import GuardedGroup
+from inna.dynamics import from_sgd, guard_factor
 from inna.experiments.charts.themes import LIGHT
 from inna.landscape.optimizers import Optimizer, distinguish, make_optimizer, parse_optimizer
 from inna.landscape.paths import Path, follow
@@ -92,6 +93,44 @@ def test_the_energy_of_inna_falls_and_is_the_loss_where_there_is_no_momentum() -
     assert (np.diff(inna.energy) <= 0).all()
     np.testing.assert_array_equal(gd.energy, gd.value)
     assert adam.energy is None
+
+
+@pytest.mark.parametrize(("q", "speed"), [(0.0, None), (0.5, 1.5)])
+def test_a_guarded_inna_takes_the_rule_s_steps_beside_the_others(q: float, speed: float | None) -> None:
+    scene = find_scene("rosenbrock")
+    given = {"beta": 0.4, "initial_speed": speed}
+    guarded = [make_optimizer("inna", 0.5, 0.5, {**given, "loss_bound": bound}) for bound in (0.0, -1.0)]
+    plain = make_optimizer("inna", 1e-3, 0.5, given)
+    optimizers = [plain, guarded[0], parse_optimizer("adam", INNA_ITSELF), guarded[1]]
+    paths = follow(scene, optimizers, scene.start, 25, q=q)
+    alone = follow(scene, [plain], scene.start, 25, q=q)[0]
+    np.testing.assert_array_equal(paths[0].theta, alone.theta)
+    for path, bound in ((paths[1], 0.0), (paths[3], -1.0)):
+        group = GuardedGroup(np.array(scene.start), 0.5, 0.5, 0.4, initial_speed=speed)
+        factors = []
+        for k in range(25):
+            group.lr = 0.5 * (k + 1) ** -q
+            loss, grad = float(scene.objective.value(group.theta)), scene.objective.gradient(group.theta)
+            if k == 0:
+                group.start(loss, grad)
+            factors.append(guard_factor([group.terms(loss, grad)], bound))
+            group.step(loss, grad, factors[-1])
+            np.testing.assert_allclose(path.theta[k + 1], group.theta, rtol=1e-6, atol=1e-8)
+        assert min(factors) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"),
+    [
+        ({"loss_bound": float("nan")}, "loss_bound must be"),
+        ({"loss_bound": 0.0, "beta": 3.0}, r"alpha \* beta must be <= 1"),
+        ({"loss_bound": 0.0, "lr": 3.0}, r"alpha \* lr must be <= 1"),
+        ({"loss_bound": 0.0, "initial_speed": 0.05}, "initial_speed must be at least beta with a loss_bound, got 0.05"),
+    ],
+)
+def test_a_guard_that_is_not_possible_is_refused(given: dict[str, float | None], allowed: str) -> None:
+    with pytest.raises(ValueError, match=allowed):
+        make_optimizer("inna", 1e-3, 0.5, {"beta": 0.1, **given})
 
 
 def test_divergence_and_leaving_the_frame_are_told_and_the_rest_is_kept() -> None:

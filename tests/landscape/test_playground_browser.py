@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from browsing import (
     SCHEMES,
     SIZES,
     Visit,
+    accessibility_faults,
     check_policy,
     check_quiet_and_fitting,
     drawn,
@@ -27,7 +29,7 @@ from inna import dynamics
 from inna.landscape.optimizers import adam_step, distinguish, make_optimizer, parse_optimizer
 from inna.landscape.paths import follow
 from inna.landscape.picture import Picture
-from inna.landscape.playground.page import Opening, write_playground
+from inna.landscape.playground.page import LESSONS, Lesson, Opening, write_playground
 from inna.landscape.scenes import SCENES, find_scene
 from inna.landscape.write import write_picture
 from inna.schedules import power_decay
@@ -143,6 +145,41 @@ def test_what_the_rule_rests_on_is_python_s(shared: Visit) -> None:
     np.testing.assert_allclose(evaluate(shared, "inna.energy", cases.T)[:, 0], theirs_energy, rtol=1e-12)
 
 
+def test_the_guard_is_the_rule_s(shared: Visit) -> None:
+    n = 500
+    memories = np.column_stack([positive(n), *RANDOM.standard_normal((2, n))])
+    memories[:5, 0] = 0.0
+    loss, inner, square, lr, alpha, beta = (*RANDOM.standard_normal((2, n)), *positive(4 * n).reshape(4, n))
+    beta[:5], square[-5:] = 0.0, 0.0
+    rows = zip(memories.tolist(), *(each.tolist() for each in (loss, inner, square, lr, alpha, beta)), strict=True)
+    cases = [[memory, *rest] for memory, *rest in rows]
+
+    def page(function: str, cases: list[Any]) -> np.ndarray:
+        script = f"cases => cases.map(each => [{function}(...each)].flat())"
+        return np.array(shared.page.evaluate(script, cases), dtype=float)
+
+    terms = [
+        dynamics.guard_terms(dynamics.GuardMemory(*memory), f, inner, square, lr, beta)
+        for memory, f, inner, square, lr, _, beta in cases
+    ]
+    found = page("inna.guardTerms", [[m, f, inner, square, lr, beta] for m, f, inner, square, lr, _, beta in cases])
+    np.testing.assert_allclose(found, terms, rtol=1e-12, atol=1e-12)
+    factors = [dynamics.guard_factor([each], -0.5) for each in terms]
+    np.testing.assert_allclose(page("inna.guardFactor", [[list(each), -0.5] for each in terms])[:, 0], factors)
+    assert {0.0, 1.0} < set(factors)
+    updated = [
+        dynamics.update_memory(dynamics.GuardMemory(*memory), f, inner, lr, alpha, beta)
+        for memory, f, inner, _, lr, alpha, beta in cases
+    ]
+    found = page("inna.updateMemory", [[m, f, inner, lr, alpha, beta] for m, f, inner, _, lr, alpha, beta in cases])
+    np.testing.assert_allclose(found, updated, rtol=1e-12, atol=1e-12)
+    moved = [dynamics.move_memory(dynamics.GuardMemory(*memory), f) for memory, f, *_ in cases]
+    np.testing.assert_allclose(page("inna.moveMemory", [[m, f] for m, f, *_ in cases]), moved, rtol=1e-12)
+    started = [dynamics.initial_memory(f, 0.0, beta, s) for _, f, s, *_, beta in cases]
+    found = page("inna.initialMemory", [[f, beta, s] for _, f, s, *_, beta in cases])
+    np.testing.assert_allclose(found, started, rtol=1e-12, atol=1e-12)
+
+
 def test_stability_is_the_theory_s(shared: Visit) -> None:
     n = 3000
     lr, alpha, beta = positive(n), positive(n), positive(n)
@@ -214,6 +251,172 @@ def test_a_race_is_what_python_follows(shared: Visit, q: float) -> None:
         np.testing.assert_allclose(loss, path.value, rtol=1e-8, atol=1e-12)
         if path.energy is not None:
             np.testing.assert_allclose(height, path.energy, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize(("q", "speed"), [(0.0, None), (0.3, 1.5)])
+def test_a_guarded_race_is_what_python_follows(shared: Visit, q: float, speed: float | None) -> None:
+    scene = find_scene("rosenbrock")
+    guarded = make_optimizer("inna", 0.5, 0.5, {"beta": 0.4, "initial_speed": speed, "loss_bound": 0.0})
+    (path,) = follow(scene, [guarded], scene.start, 60, q=q)
+    points, loss, cuts = shared.page.evaluate(
+        """([start, q, speed]) => {
+        const at = (f) => ({ lr: 0.5 * f, alpha: 0.5, beta: 0.4 });
+        const race = new Race([{ kind: "inna", at, speed, bound: 0 }], inna.objectives.rosenbrock, start, 60, q);
+        while (!race.finished) race.run(5);
+        const [{ points, loss, cuts }] = race.runners;
+        return [[...points], [...loss], [...cuts]];
+        }""",
+        [list(scene.start), q, speed],
+    )
+    assert path.diverged_at is None
+    assert cuts[-1] > 30
+    np.testing.assert_allclose(np.reshape(points, (-1, 2)), path.theta, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(loss, path.value, rtol=1e-6, atol=1e-10)
+
+
+def followed(lesson: Lesson, **changed: Any) -> np.ndarray:
+    """The iterates of a lesson's INNA by Python."""
+    opening = replace(lesson.opening, **changed)
+    settings = {"beta": opening.beta, "initial_speed": opening.initial_speed, "loss_bound": opening.loss_bound}
+    made = make_optimizer("inna", opening.lr or opening.scene.lr, opening.alpha, settings)
+    assert opening.start is not None
+    assert opening.steps is not None
+    (path,) = follow(opening.scene, [made], opening.start, opening.steps)
+    return path.theta
+
+
+def crossings(theta: np.ndarray) -> list[int]:
+    """How often each coordinate changes its sign while it is not tiny."""
+    signs = [np.sign(column[np.abs(column) > 1e-3]) for column in theta.T]
+    return [int(np.count_nonzero(np.diff(each))) for each in signs]
+
+
+def test_the_lessons_teach_what_is_true() -> None:
+    friction, damping, ball, descent, guard = LESSONS
+    across = {lesson.name: lesson.opening.alpha + 25 * lesson.opening.beta for lesson in LESSONS}
+    along = {lesson.name: lesson.opening.alpha + lesson.opening.beta for lesson in LESSONS}
+    assert across["Friction"] == pytest.approx(0.6)
+    assert along["Friction"] == pytest.approx(0.12)
+    assert min(crossings(followed(friction))) >= 3
+    assert across["Damping β"] == pytest.approx(10)
+    assert across["Heavy ball"] == pytest.approx(1.5)
+    assert crossings(followed(damping))[1] <= 1 < 5 < crossings(followed(ball))[1]
+    hyper = dynamics.from_sgd(0.0004, 0.98)
+    assert (ball.opening.lr, ball.opening.alpha, ball.opening.beta) == pytest.approx(hyper)
+    assert descent.opening.alpha * descent.opening.beta == 1
+    plain = [np.array(descent.opening.start)]
+    for _ in range(100):
+        plain.append(plain[-1] - 0.008 * descent.opening.scene.objective.gradient(plain[-1]))
+    np.testing.assert_allclose(followed(descent)[:101], plain, rtol=1e-9)
+    assert stability.max_lr(guard.opening.alpha, guard.opening.beta, 25.0) == pytest.approx(0.12)
+    distances = np.linalg.norm(followed(guard), axis=1)
+    assert np.all(np.diff(distances) <= 1e-12)
+    assert distances[-1] < 0.01
+    assert np.abs(followed(guard, loss_bound=None)).max() > 1e6
+
+
+def test_lessons_set_the_page_up_and_say_so(go: Any, tmp_path: Path) -> None:
+    page = write_playground(tmp_path / "playground.html", LESSONS[0].opening).as_uri()
+    seen = go(page, reduced_motion="reduce")
+    finished(seen)
+    for position, lesson in enumerate(LESSONS):
+        if position:
+            assert seen.page.locator(f'[data-lesson="{position}"]').get_attribute("aria-pressed") == "false"
+            seen.page.locator(f'[data-lesson="{position}"]').click()
+        shown = standing(seen)
+        pressed = seen.page.eval_on_selector_all("[data-lesson]", "all => all.map(each => each.ariaPressed)")
+        assert pressed == ["true" if each == position else "false" for each in range(len(LESSONS))]
+        assert seen.page.locator("#lesson").inner_text() == f"{lesson.title}. {lesson.text}"
+        names = {"inna": "INNA", "gd": "gradient descent", "heavy-ball": "heavy ball"}
+        assert list(shown) == [names[kind] for kind in ("inna", *lesson.opening.beside)]
+        theta = followed(lesson)[-1]
+        found = [float(each) for each in shown["INNA"][1].replace("−", "-").strip("()").split(", ")]
+        assert found == pytest.approx(theta, rel=2e-3, abs=1e-9)
+        if lesson.name in ("Heavy ball", "Gradient descent"):
+            assert shown["INNA"][:2] == shown[names[lesson.opening.beside[0]]][:2]
+    assert seen.page.locator("#guard-says").inner_text() == "100 of 100 steps cut."
+    assert "--loss-bound 0 " in seen.page.locator("#command").inner_text()
+    seen.page.locator("#guard").uncheck()
+    assert standing(seen)["INNA"][3].startswith("left the frame")
+    assert "--loss-bound" not in seen.page.locator("#command").inner_text()
+    assert seen.page.locator("#lesson").inner_text().startswith("Five steps")
+    assert seen.said == []
+
+
+def test_a_guard_that_the_settings_forbid_is_off_and_says_why(go: Any, playground: str) -> None:
+    seen = go(playground)
+    finished(seen)
+    seen.page.locator("#guard").check()
+    assert "guard at −4" in standing(seen)["INNA"][2]
+    seen.page.locator("#value-beta").fill("3")
+    seen.page.keyboard.press("Enter")
+    assert "guard" not in standing(seen)["INNA"][2]
+    assert seen.page.locator("#guard-says").inner_text().startswith("Needs αβ ≤ 1, here 1.5")
+    seen.page.locator("#guard").uncheck()
+    assert seen.page.locator("#guard").is_disabled()
+    seen.page.select_option("#scene", "monkey-saddle")
+    finished(seen)
+    assert seen.page.locator("#guard").is_disabled()
+    assert seen.page.locator("#guard-says").inner_text() == "Here J has no lower bound."
+    assert seen.said == []
+
+
+def test_the_link_is_copied_and_leads_to_the_same_page(go: Any, tmp_path: Path) -> None:
+    page = write_playground(tmp_path / "playground.html", LESSONS[4].opening).as_uri()
+    seen = go(page, permissions=["clipboard-read", "clipboard-write"])
+    shown = standing(seen)
+    seen.page.locator("#copy").click()
+    until(seen, "document.getElementById('copy').textContent === 'Copied'")
+    link = seen.page.evaluate("navigator.clipboard.readText()")
+    assert "bound=0" in link
+    assert standing(go(link)) == shown
+    refused = go(page)
+    finished(refused)
+    refused.page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('refused')); }")
+    refused.page.locator("#copy").click()
+    until(refused, "!document.getElementById('link').hidden")
+    assert refused.page.locator("#link").input_value() == link
+    assert seen.said == refused.said == []
+
+
+def test_no_path_is_hidden_where_two_coincide(go: Any, tmp_path: Path) -> None:
+    page = write_playground(tmp_path / "playground.html", LESSONS[2].opening).as_uri()
+    seen = go(page)
+    finished(seen)
+    below, above = seen.page.evaluate(
+        """() => { const drawn = (id) => { const canvas = document.getElementById(id);
+        return canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data; };
+        const [own, others] = [drawn("own"), drawn("others")]; let [below, above] = [0, 0];
+        for (let i = 3; i < own.length; i += 4) { if (others[i] > 127) above++; else if (own[i] > 127) below++; }
+        return [below, above]; }"""
+    )
+    assert above > 300
+    assert 0.2 < below / (below + above) < 0.9
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_the_picture_stays_in_view_beside_the_sliders(go: Any, playground: str, size: tuple[int, int]) -> None:
+    seen = go(playground, size)
+    finished(seen)
+    for name in ("alpha", "lr", "steps", "q"):
+        seen.page.evaluate(f"document.getElementById('range-{name}').scrollIntoView({{ block: 'nearest' }})")
+        plane, slider = (seen.page.locator(each).bounding_box() for each in ("#plane", f"#range-{name}"))
+        assert plane["y"] > -10
+        assert plane["y"] + plane["height"] <= size[1] + 10
+        assert 0 < slider["y"] < size[1]
+        beside = slider["x"] >= plane["x"] + plane["width"]
+        assert beside or slider["y"] >= plane["y"] + plane["height"]
+
+
+@each_look
+@pytest.mark.parametrize("name", ["Friction", "Guard"])
+def test_the_page_has_no_serious_accessibility_fault(
+    go: Any, tmp_path: Path, name: str, size: tuple[int, int], scheme: str
+) -> None:
+    (lesson,) = (each for each in LESSONS if each.name == name)
+    seen = go(write_playground(tmp_path / "playground.html", lesson.opening).as_uri(), size, scheme)
+    drawn(seen, scheme)
+    assert accessibility_faults(seen) == []
 
 
 @each_look

@@ -35,6 +35,10 @@ def landscape(
     initial_speed: Annotated[
         float | None, Parameter(help="The s of INNA's initial velocity -s ∇J. [default: beta, as in the authors' code]")
     ] = None,
+    loss_bound: Annotated[
+        float | None,
+        Parameter(help="The f* <= min J of INNA's guard, which cuts steps that are too long. [default: no guard]"),
+    ] = None,
     q: Annotated[
         float, Parameter(help="Power q >= 0 of the decay γ (k+1)^-q, for every optimizer; 0 is constant.")
     ] = 0.0,
@@ -91,7 +95,9 @@ def landscape(
         origin = start or scene.start
         total = scene.steps if steps is None else steps
         check_course(origin, total, q)
-        inna_itself = make_optimizer("inna", gamma, alpha, {"beta": beta, "initial_speed": initial_speed})
+        inna_itself = make_optimizer(
+            "inna", gamma, alpha, {"beta": beta, "initial_speed": initial_speed, "loss_bound": loss_bound}
+        )
         others = [parse_optimizer(text, inna_itself) for text in beside if text != "none"]
         optimizers = distinguish([inna_itself, *others])
         shown = Frame(*frame) if frame else scene.frame.around(origin)
@@ -109,6 +115,7 @@ def landscape(
                 start=origin,
                 steps=steps,
                 beside=[text for text in beside if text != "none"],
+                loss_bound=loss_bound,
             )
     if interactive:
         page = write_playground(folder / "playground.html", opening)

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from inna.checks import check_range, did_you_mean
-from inna.dynamics import Hyperparameters, from_sgd
+from inna.dynamics import Hyperparameters, check_weights, from_sgd
 from inna.specifications import parse_settings
 
 __all__ = ["KINDS", "Optimizer", "adam_step", "distinguish", "make_optimizer", "parse_optimizer"]
 
 # The settings of each kind, besides its learning rate.
 KINDS: Mapping[str, tuple[str, ...]] = {
-    "inna": ("alpha", "beta", "initial_speed"),
+    "inna": ("alpha", "beta", "initial_speed", "loss_bound"),
     "gd": (),
     "heavy-ball": ("momentum",),
     "nesterov": ("momentum",),
@@ -38,7 +38,8 @@ class Optimizer:
     Attributes:
         kind: a name of `KINDS`.
         lr: the learning rate at iteration 0, > 0.
-        settings: those of the kind: alpha, beta and initial_speed; momentum; beta1, beta2 and eps.
+        settings: those of the kind: alpha, beta, initial_speed and loss_bound, the f* of the guard (None: no guard);
+            momentum; beta1, beta2 and eps.
         label: for legends and tables.
     """
 
@@ -54,7 +55,7 @@ class Optimizer:
         >>> Optimizer("heavy-ball", 0.01, {"momentum": 0.9}, "heavy ball").description
         'lr 0.01, momentum 0.9'
         """
-        shown = {"initial_speed": "initial speed", "beta1": "β1", "beta2": "β2", "eps": "ε"}
+        shown = {"initial_speed": "initial speed", "loss_bound": "guard at", "beta1": "β1", "beta2": "β2", "eps": "ε"}
         words = [f"{'γ' if self.kind == 'inna' else 'lr'} {self.lr:.3g}"]
         for name, value in self.settings.items():
             if value is not None and not (self.kind == "inna" and name in ("alpha", "beta")):
@@ -74,6 +75,11 @@ class Optimizer:
         """The s of the initial velocity -s g_0; beta by default, which is no momentum."""
         speed = self.settings.get("initial_speed")
         return self.at(1.0).beta if speed is None else speed
+
+    @property
+    def loss_bound(self) -> float | None:
+        """The bound f* of a guarded INNA; None without a guard."""
+        return self.settings.get("loss_bound")
 
     @property
     def adam_settings(self) -> tuple[float, ...]:
@@ -145,7 +151,7 @@ def make_optimizer(kind: str, gamma: float, alpha: float, given: Mapping[str, fl
     # With alpha gamma > 1 the damping removes the momentum within one step.
     momentum = max(0.0, 1 - check_range("alpha", alpha, minimum=0.0) * gamma)
     defaults: Mapping[str, Mapping[str, float | None]] = {
-        "inna": {"lr": gamma, "alpha": alpha, "beta": None, "initial_speed": None},
+        "inna": {"lr": gamma, "alpha": alpha, "beta": None, "initial_speed": None, "loss_bound": None},
         "gd": {"lr": gamma},
         "heavy-ball": {"lr": gamma**2, "momentum": momentum},
         "nesterov": {"lr": gamma**2, "momentum": momentum},
@@ -156,13 +162,26 @@ def make_optimizer(kind: str, gamma: float, alpha: float, given: Mapping[str, fl
         raise ValueError("inna needs a beta")
     lr = check_range("lr", settings.pop("lr"), minimum=0.0, exclusive=True)
     for name, value in settings.items():
-        if value is not None and name != "momentum":
+        if value is not None and name == "loss_bound":
+            check_range(name, value)
+        elif value is not None and name != "momentum":
             check_range(name, value, minimum=0.0, below=BELOW.get(name, float("inf")))
     label = f"INNA ({settings['alpha']:g}, {settings['beta']:g})" if kind == "inna" else LABELS[kind]
     made = Optimizer(kind, lr, settings, label)
     if made.uses_step:
         made.at(1.0)  # from_sgd checks the momentum
+    if made.loss_bound is not None:
+        _check_guard(made)
     return made
+
+
+def _check_guard(optimizer: Optimizer) -> None:
+    lr, alpha, beta = optimizer.at(1.0)
+    check_weights(alpha, beta=beta, lr=lr)
+    if optimizer.speed < beta:
+        raise ValueError(
+            f"initial_speed must be at least beta with a loss_bound, got {optimizer.speed:g} and beta {beta:g}"
+        )
 
 
 def parse_optimizer(text: str, inna: Optimizer) -> Optimizer:

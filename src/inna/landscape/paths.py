@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from inna.checks import check_range, check_whole
-from inna.dynamics import initial_momentum, step
+from inna.dynamics import (
+    guard_factor,
+    guard_terms,
+    initial_memory,
+    initial_momentum,
+    move_memory,
+    step,
+    update_memory,
+)
 from inna.landscape.optimizers import Optimizer, adam_step
 from inna.landscape.scenes import Frame, Scene
 from inna.schedules import power_decay
@@ -102,6 +110,7 @@ def follow(
     first = second = np.zeros((len(adams), 2))
     grad = scene.objective.gradient(theta)
     momentum = initial_momentum(grad[:balls], beta, speed)
+    guards = _Guards(scene, rolling, theta[:balls], beta, speed)
 
     # Divergence overflows; it is detected from the values below.
     with np.errstate(over="ignore", invalid="ignore"):
@@ -112,7 +121,9 @@ def follow(
                 before = gamma
                 gamma, alpha, beta = _columns([each.at(decay(k)) for each in rolling], 3)
                 momentum = np.where(keeps_buffer, momentum * (gamma / before), momentum)
-            rolled, momentum = step(theta[:balls], momentum, grad[:balls], gamma, alpha, beta)
+            length = gamma * guards.factor(theta[:balls], momentum, grad[:balls], gamma, beta)
+            rolled, momentum = step(theta[:balls], momentum, grad[:balls], length, alpha, beta, gamma)
+            guards.update(rolled - theta[:balls], momentum, gamma, alpha, beta)
             if adams:
                 moved, first, second = adam_step(
                     theta[balls:], first, second, grad[balls:], k + 1, rate * decay(k), beta1, beta2, eps
@@ -127,6 +138,43 @@ def follow(
     on_progress(steps)
     columns = {id(each): column for column, each in enumerate([*rolling, *adams])}
     return [_path(each, columns[id(each)], iterates, momenta, values) for each in optimizers]
+
+
+class _Guards:
+    """The guards of those INNAs that have one, side by side.
+
+    Their memory measures theta from where it is, see `inna.dynamics.move_memory`.
+    """
+
+    def __init__(self, scene: Scene, rolling: Sequence[Optimizer], theta: Floats, beta: Floats, speed: Floats) -> None:
+        """Start as many guards as optimizers have a loss bound."""
+        self.value = scene.objective.value
+        self.at = [position for position, each in enumerate(rolling) if each.loss_bound is not None]
+        bounds = [(each.loss_bound or 0.0,) for each in rolling if each.loss_bound is not None]
+        self.bounds = _columns(bounds, 1)[0]
+        self.loss = self._losses(theta)
+        self.memory = initial_memory(self.loss, 0.0, beta[self.at], speed[self.at])
+
+    def _losses(self, theta: Floats) -> Floats:
+        return np.asarray(self.value(theta[self.at]))[:, None] if self.at else np.empty((0, 1))
+
+    def factor(self, theta: Floats, momentum: Floats, grad: Floats, gamma: Floats, beta: Floats) -> Floats:
+        """Return the factors (optimizers, 1) of the steps; 1 without a guard."""
+        factors = np.ones_like(gamma)
+        if self.at:
+            self.loss = self._losses(theta)
+            direction = (momentum + beta * grad)[self.at]
+            square = np.sum(direction**2, axis=-1, keepdims=True)
+            terms = guard_terms(self.memory, self.loss, 0.0, square, gamma[self.at], beta[self.at])
+            factors[self.at] = guard_factor([terms], self.bounds)
+        return factors
+
+    def update(self, moved: Floats, momentum: Floats, gamma: Floats, alpha: Floats, beta: Floats) -> None:
+        """Add the models of this step, which changed theta by ``moved``."""
+        if self.at:
+            memory = update_memory(self.memory, self.loss, 0.0, gamma[self.at], alpha[self.at], beta[self.at])
+            slope = np.sum((momentum * moved)[self.at], axis=-1, keepdims=True)
+            self.memory = move_memory(memory, slope)
 
 
 def check_course(start: tuple[float, float], steps: int, q: float) -> None:

@@ -7,6 +7,7 @@
   const NAMES = data.names;
   const SLICE = 7; // milliseconds of computing per frame of 16
   const PLAY_SECONDS = 7;
+  const LESSON_SECONDS = 4;
   const STEP = 0.01; // fraction of the frame per arrow key
   const FLAT = 1e-6; // smaller curvatures are rounding errors
 
@@ -46,7 +47,21 @@
       return { kind: "inna", locked: true, at: () => ({ lr, alpha, beta }), speed: null, description: `γ ${say(lr)}, α ${say(alpha)}, β ${say(beta)}` };
     }
     const { lr, alpha, beta, speed } = settings;
-    return { kind: "inna", at: (factor) => ({ lr: lr * factor, alpha, beta }), speed, description: `γ ${say(lr)}, α ${say(alpha)}, β ${say(beta)}` };
+    const bound = guardFault() === null ? settings.bound : null;
+    const guarded = bound === null ? "" : `, guard at ${say(bound)}`;
+    return { kind: "inna", at: (factor) => ({ lr: lr * factor, alpha, beta }), speed, bound, description: `γ ${say(lr)}, α ${say(alpha)}, β ${say(beta)}${guarded}` };
+  }
+
+  // The reason why the settings allow no guard, as in inna.dynamics.check_weights; null if they do.
+  function guardFault() {
+    const { lr, alpha, beta, speed } = settings;
+    if (settings.lock) return "Not while INNA is locked.";
+    if (settings.bound === null && scene().lowest === null) return "Here J has no lower bound.";
+    for (const [name, value] of [["β", beta], ["γ", lr]]) {
+      if (alpha * value > 1) return `Needs α${name} ≤ 1, here ${say(alpha * value)}: past gradients would have negative weights.`;
+    }
+    if (speed !== null && speed < beta) return "Needs s ≥ β: the first gradient would have a negative weight.";
+    return null;
   }
 
   function optimizers() {
@@ -147,6 +162,7 @@
     svg.setAttribute("aria-hidden", "true");
     path.setAttribute("class", `c${KINDS.indexOf(kind)}`);
     path.setAttribute("d", "M0 6H26");
+    path.setAttribute("stroke-dasharray", View.STROKES[kind].dash.map((each) => each / 2).join(" "));
     svg.append(path);
     return svg;
   }
@@ -169,6 +185,9 @@
     byId("authors").disabled = Boolean(settings.lock);
     byId("lock").checked = Boolean(settings.lock);
     if (settings.lock) byId("lock-to").value = settings.lock;
+    byId("guard").checked = settings.bound !== null && !settings.lock;
+    byId("guard").disabled = guardFault() !== null && settings.bound === null;
+    byId("bound").textContent = settings.bound === null || settings.bound === scene().lowest ? "min J" : say(settings.bound);
     byId("lock-says").textContent = settings.lock
       ? `from_sgd: INNA makes the iterates of SGD(${sgd(settings.lock).description}${settings.lock === "nesterov" ? ", nesterov" : ""}). Set lr${settings.lock === "gd" ? "" : " and momentum"} below.`
       : "";
@@ -177,12 +196,24 @@
     const [x, y] = settings.start;
     byId("start").setAttribute("aria-label", `Start at ${say(x)}, ${say(y)}: arrow keys move it`);
     byId("command").textContent = command();
+    showLesson();
+  }
+
+  function showLesson() {
+    const current = data.lessons.findIndex((lesson) => Object.entries(lesson.settings).every(([name, value]) => String(value) === String(settings[name])));
+    for (const button of document.querySelectorAll("[data-lesson]")) {
+      button.setAttribute("aria-pressed", String(Number(button.dataset.lesson) === current));
+    }
+    const { title, text } = data.lessons[current] ?? { title: "Five steps", text: "Each button sets up one property of INNA. Or change the settings as you like." };
+    const head = Object.assign(document.createElement("b"), { textContent: `${title}. ` });
+    if (byId("lesson").textContent !== head.textContent + text) byId("lesson").replaceChildren(head, text);
   }
 
   function command() {
     const { lr, alpha, beta } = own().at(1);
     const words = [`inna landscape --objective ${settings.scene} --alpha ${+alpha.toPrecision(9)} --beta ${+beta.toPrecision(9)} --lr ${+lr.toPrecision(9)}`];
     if (!settings.lock && settings.speed !== null) words.push(`--initial-speed ${settings.speed}`);
+    if (own().bound != null) words.push(`--loss-bound ${own().bound}`);
     if (!settings.lock && settings.q > 0) words.push(`--q ${settings.q}`);
     words.push(`--start ${settings.start.map((each) => +each.toPrecision(6)).join(" ")} --steps ${settings.steps}`);
     const rates = { gd: () => `:lr=${gdLr()}`, "heavy-ball": () => `:lr=${sgdLr()},momentum=${momentum()}`, nesterov: () => `:lr=${sgdLr()},momentum=${momentum()}`, adam: () => `:lr=${adamLr()}` };
@@ -199,8 +230,8 @@
   }
 
   function toScene(name) {
-    const { lr, steps, start } = scenes[name];
-    change({ scene: name, lr, steps, start: [...start], lock: "" });
+    const { lr, steps, start, lowest } = scenes[name];
+    change({ scene: name, lr, steps, start: [...start], lock: "", bound: settings.bound === null ? null : lowest });
     layout();
   }
 
@@ -210,10 +241,38 @@
   byId("lock").addEventListener("change", () => lockTo(byId("lock").checked ? byId("lock-to").value : ""));
   byId("lock-to").addEventListener("change", () => { if (settings.lock) lockTo(byId("lock-to").value); });
   byId("reset").addEventListener("click", () => { settings = initial(); playing = null; change({}); layout(); });
-  byId("play").addEventListener("click", () => { playing = playing === null ? { from: null } : null; if (playing) repaint(); else wake(); });
+  byId("guard").addEventListener("change", () => change({ bound: byId("guard").checked ? scene().lowest : null }));
+  byId("play").addEventListener("click", () => { playing = playing === null ? { from: null, seconds: PLAY_SECONDS } : null; if (playing) repaint(); else wake(); });
   for (const button of document.querySelectorAll("[data-preset]")) {
     button.addEventListener("click", () => { change({ ...data.presets[button.dataset.preset], lock: "", same: true }); layout(); });
   }
+  for (const button of document.querySelectorAll("[data-lesson]")) {
+    button.addEventListener("click", () => {
+      const chosen = data.lessons[button.dataset.lesson].settings;
+      playing = matchMedia("(prefers-reduced-motion: reduce)").matches ? null : { from: null, seconds: LESSON_SECONDS };
+      change({ ...chosen, start: [...chosen.start], beside: [...chosen.beside] });
+      layout();
+    });
+  }
+
+  let told = 0;
+  byId("copy").addEventListener("click", async () => {
+    history.replaceState(null, "", address());
+    let copied = true;
+    try {
+      await navigator.clipboard.writeText(location.href);
+    } catch {
+      copied = false; // the browser allows it on secure pages only: the link is shown to be copied by hand
+    }
+    byId("link").hidden = copied;
+    if (!copied) {
+      byId("link").value = location.href;
+      byId("link").select();
+    }
+    byId("copy").textContent = copied ? "Copied" : "Copy link";
+    clearTimeout(told);
+    told = setTimeout(() => { byId("copy").textContent = "Copy link"; }, 2000);
+  });
 
   // The current learning rates of the other optimizers, to keep once they no longer follow INNA's.
   const frozen = () => ({ gdLr: gdLr(), sgdLr: sgdLr(), momentum: momentum(), adamLr: adamLr() });
@@ -265,7 +324,7 @@
     const every = optimizers();
     const q = settings.lock ? 0 : settings.q;
     race = new Race(every, scene().objective, settings.start, settings.steps, q);
-    if (playing) playing = { from: null };
+    if (playing) playing = { ...playing, from: null };
     repaint();
   }
 
@@ -274,14 +333,12 @@
     if (!box || !race) return;
     const others = View.fit(byId("others")).context;
     const ownContext = View.fit(byId("own")).context;
-    trails = race.runners.map((runner) => {
-      const inna = runner.optimizer.kind === "inna";
-      return View.trail(inna ? ownContext : others, box, runner, colorOf(runner), inna ? 2.4 : 1.9);
-    });
+    trails = race.runners.map((runner, i) => View.trail(i ? others : ownContext, box, runner, colorOf(runner), strokeOf(runner)));
     const columns = View.columnsOf(byId("loss"));
     const curve = (values) => new View.Curve(values, race.steps, columns, scene().lowest);
-    losses = race.runners.map((runner) => ({ runner, curve: curve(runner.loss) }));
-    energies = race.runners.filter((runner) => runner.optimizer.kind !== "adam").map((runner) => ({ runner, curve: curve(runner.energy) }));
+    const series = (name) => race.runners.map((runner) => ({ runner, curve: curve(runner[name]), stroke: strokeOf(runner) }));
+    losses = series("loss");
+    energies = series("energy").filter(({ runner }) => runner.optimizer.kind !== "adam");
     shown = -1;
     const [x, y] = settings.start;
     handle.style.transform = `translate(${box.px(x)}px, ${box.py(y)}px)`;
@@ -291,6 +348,7 @@
     wake();
   }
 
+  const strokeOf = (runner) => (race.runners.length > 1 ? View.STROKES[runner.optimizer.kind] : { width: 2.4, dash: [] });
   const colorOf = (runner) => colors.optimizers[KINDS.indexOf(runner.optimizer.kind)];
 
   function wake() {
@@ -305,7 +363,7 @@
     let target = race.done;
     if (playing) {
       playing.from ??= now;
-      target = Math.min(race.done, Math.round((race.steps * (now - playing.from)) / (1000 * PLAY_SECONDS)));
+      target = Math.min(race.done, Math.round((race.steps * (now - playing.from)) / (1000 * playing.seconds)));
       if (target >= race.steps) playing = null;
     }
     byId("play").textContent = playing ? "Stop" : "Play";
@@ -346,16 +404,28 @@
     for (const trail of trails) trail.to(target);
     const ends = race.runners.map((runner) => {
       const last = Math.min(target, runner.length - 1);
-      return { x: runner.points[2 * last], y: runner.points[2 * last + 1], color: colorOf(runner), size: runner.optimizer.kind === "inna" ? 7 : 6 };
+      return { x: runner.points[2 * last], y: runner.points[2 * last + 1], color: colorOf(runner) };
     });
-    View.marks(byId("marks"), box, scene(), ends.reverse(), colors);
+    // Where runs end at one point, each is a ring around the next.
+    ends.forEach((end, i) => { end.size = 5.5 + 2.5 * (ends.length - 1 - i); });
+    View.marks(byId("marks"), box, scene(), ends, colors);
     for (const [id, series] of [["loss", losses], ["energy", energies]]) {
       for (const { runner, curve } of series) curve.to(lastShown(runner, target));
-      const drawn = series.map(({ runner, curve }) => ({ curve, color: colorOf(runner), wide: runner.optimizer.kind === "inna" })).reverse();
+      const drawn = series.map(({ runner, curve, stroke }) => ({ curve, color: colorOf(runner), stroke }));
       View.curves(byId(id), drawn, race.steps, scene().lowest !== null, colors);
     }
     showStability(target);
     showStanding(target);
+    showGuard(target);
+  }
+
+  function showGuard(target) {
+    const fault = guardFault();
+    const runner = race.runners[0];
+    const last = Math.min(target, runner.length - 1);
+    let words = fault !== null && (settings.bound !== null || settings.lock === "") ? fault : "";
+    if (fault === null && settings.bound !== null) words = `${runner.cuts[last].toLocaleString("en")} of ${last.toLocaleString("en")} steps cut.`;
+    byId("guard-says").textContent = words;
   }
 
   function showStability(target) {
@@ -416,16 +486,18 @@
   const NUMBERS = ["alpha", "beta", "lr", "speed", "q", "steps", "gdLr", "sgdLr", "momentum", "adamLr"];
   let written = 0;
 
+  function address() {
+    const kept = new URLSearchParams();
+    for (const name of [...WORDS, ...NUMBERS, "bound"]) if (settings[name] !== null && settings[name] !== "") kept.set(name, settings[name]);
+    kept.set("start", settings.start.join(" "));
+    kept.set("beside", settings.beside.join(" "));
+    kept.set("same", settings.same ? 1 : 0);
+    return `#${kept}`;
+  }
+
   function remember() {
     clearTimeout(written);
-    written = setTimeout(() => {
-      const kept = new URLSearchParams();
-      for (const name of [...WORDS, ...NUMBERS]) if (settings[name] !== null && settings[name] !== "") kept.set(name, settings[name]);
-      kept.set("start", settings.start.join(" "));
-      kept.set("beside", settings.beside.join(" "));
-      kept.set("same", settings.same ? 1 : 0);
-      history.replaceState(null, "", `#${kept}`);
-    }, 400);
+    written = setTimeout(() => history.replaceState(null, "", address()), 400);
   }
 
   function recall() {
@@ -441,6 +513,7 @@
       if (value !== null && !(value <= above) && !(value > maximum) && (!whole || Number.isInteger(value))) settings[name] = value;
     }
     settings.speed = number("speed", 0);
+    settings.bound = number("bound", -Infinity);
     settings.scene = kept.get("scene");
     const start = (kept.get("start") ?? "").split(" ").map(Number);
     settings.start = start.length === 2 && start.every(Number.isFinite) ? start : [...scene().start];

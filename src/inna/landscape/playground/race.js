@@ -11,6 +11,7 @@ const Race = (() => {
       this.loss = new Float64Array(steps + 1);
       this.energy = new Float64Array(steps + 1);
       this.diverged = null;
+      this.cuts = new Uint32Array(steps + 1); // steps that the guard cut before each iterate
       this.length = 0;
       this.theta = [...start];
       this.first = [0, 0];
@@ -20,7 +21,10 @@ const Race = (() => {
         this.gamma = now.lr;
         this.now = now;
         const grad = objective.gradient(...start);
-        this.momentum = grad.map((g) => inna.initialMomentum(g, now.beta, optimizer.speed ?? null));
+        const speed = optimizer.speed ?? null;
+        this.momentum = grad.map((g) => inna.initialMomentum(g, now.beta, speed));
+        this.bound = optimizer.bound ?? null;
+        if (this.bound !== null) this.memory = inna.initialMemory(objective.value(...start), now.beta, speed);
       }
       this.record();
     }
@@ -65,11 +69,28 @@ const Race = (() => {
           this.gamma = this.now.lr;
         }
         const { lr, alpha, beta } = this.now;
+        const factor = this.memory ? this.guard(grad) : 1;
+        const before = [...this.theta];
         for (const i of [0, 1]) {
-          [this.theta[i], this.momentum[i]] = inna.step(this.theta[i], this.momentum[i], grad[i], lr, alpha, beta);
+          [this.theta[i], this.momentum[i]] = inna.step(
+            this.theta[i], this.momentum[i], grad[i], lr * factor, alpha, beta, lr,
+          );
         }
+        if (this.memory) {
+          const moved = [0, 1].reduce((sum, i) => sum + this.momentum[i] * (this.theta[i] - before[i]), 0);
+          this.memory = inna.moveMemory(inna.updateMemory(this.memory, this.loss[k], 0, lr, alpha, beta), moved);
+        }
+        this.cuts[k + 1] = this.cuts[k] + (factor < 1 ? 1 : 0);
       }
       this.record();
+    }
+
+    // The factor of the next step.
+    guard(grad) {
+      const { lr, beta } = this.now;
+      const square = [0, 1].reduce((sum, i) => sum + (this.momentum[i] + beta * grad[i]) ** 2, 0);
+      const terms = inna.guardTerms(this.memory, this.loss[this.length - 1], 0, square, lr, beta);
+      return inna.guardFactor(terms, this.bound);
     }
   }
 

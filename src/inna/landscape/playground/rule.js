@@ -2,16 +2,37 @@
 // function with the Python function of the same name.
 "use strict";
 const inna = (() => {
-  // One coordinate: theta' = theta - lr (m + beta g), m' = (1 - alpha lr) m + lr (1 - alpha beta) g.
-  function step(theta, momentum, grad, lr, alpha, beta) {
-    return [
-      theta - lr * (momentum + beta * grad),
-      (1 - alpha * lr) * momentum + lr * (1 - alpha * beta) * grad,
-    ];
+  // a' = (1 - alpha h) a + h (1 - alpha beta) x
+  const updateAverage = (average, value, timeStep, alpha, beta) =>
+    (1 - alpha * timeStep) * average + timeStep * (1 - alpha * beta) * value;
+
+  // One coordinate: theta' = theta - lr (m + beta g), m' = (1 - alpha h) m + h (1 - alpha beta) g, h = lr by default.
+  function step(theta, momentum, grad, lr, alpha, beta, timeStep = lr) {
+    return [theta - lr * (momentum + beta * grad), updateAverage(momentum, grad, timeStep, alpha, beta)];
   }
 
   // m_0 = (s - beta) g_0; a speed of null is s = beta.
   const initialMomentum = (grad, beta, speed) => ((speed === null ? beta : speed) - beta) * grad;
+
+  // The guard's memory is [weight, loss, offset], with theta measured from where it is.
+  const initialMemory = (loss, beta, speed) => [1, loss, 0].map((value) => initialMomentum(value, beta, speed));
+
+  // [decrease, loss, slope] of the averaged model.
+  function guardTerms([weight, losses, offset], loss, momentumTheta, normSquared, lr, beta) {
+    const total = weight + beta === 0 ? 1 : weight + beta;
+    return [(lr * normSquared) / total, (losses + beta * loss) / total, (offset + momentumTheta) / total];
+  }
+
+  // The factor in [0, 1] of a step that ends where the averaged model reaches the bound.
+  function guardFactor([decrease, loss, slope], bound) {
+    const gap = loss + slope - bound;
+    return decrease > 0 && gap < decrease ? Math.max(gap, 0) / decrease : 1;
+  }
+
+  const updateMemory = (memory, loss, gradTheta, timeStep, alpha, beta) =>
+    [1, loss, -gradTheta].map((value, i) => updateAverage(memory[i], value, timeStep, alpha, beta));
+
+  const moveMemory = ([weight, loss, offset], momentumMoved) => [weight, loss, offset + momentumMoved];
 
   function fromSgd(lr, momentum, nesterov) {
     const gamma = Math.sqrt(lr);
@@ -124,7 +145,8 @@ const inna = (() => {
   }
 
   return {
-    step, initialMomentum, fromSgd, adamStep, powerDecay, energy, maxLr, isStable, factor, objectives, quadratic,
+    updateAverage, step, initialMomentum, initialMemory, guardTerms, guardFactor, updateMemory, moveMemory, fromSgd,
+    adamStep, powerDecay, energy, maxLr, isStable, factor, objectives, quadratic,
     curvatures,
   };
 })();

@@ -4,6 +4,14 @@ const View = (() => {
   const BANDS = 22;
   const FLOOR = 1e-16;
   const SKIP = 0.35; // least distance in pixels between two vertices of a path
+  // Width and dashes by kind of optimizer: where paths coincide all of them are seen.
+  const STROKES = {
+    inna: { width: 5, dash: [] },
+    gd: { width: 1.8, dash: [14, 6, 3, 6] },
+    "heavy-ball": { width: 2.2, dash: [12, 12] },
+    nesterov: { width: 2.2, dash: [3, 7] },
+    adam: { width: 2.2, dash: [7, 9] },
+  };
 
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const rgb = (color) => [1, 3, 5].map((i) => parseInt(color.slice(i, i + 2), 16));
@@ -105,14 +113,16 @@ const View = (() => {
   }
 
   // A growing path: `to(k)` draws it up to iterate k.
-  function trail(context, box, runner, color, width) {
+  function trail(context, box, runner, color, { width, dash }) {
     let drawn = 0;
+    let length = 0; // of the path so far, where its next dash continues
     let [x, y] = [box.px(runner.points[0]), box.py(runner.points[1])];
     const far = (t) => Math.max(-1e5, Math.min(1e5, t));
     return {
       to(k) {
         const last = Math.min(k, runner.length - 1);
         if (last <= drawn) return;
+        context.lineDashOffset = length;
         context.beginPath();
         context.moveTo(x, y);
         for (let n = drawn + 1; n <= last; n++) {
@@ -120,9 +130,11 @@ const View = (() => {
           const v = far(box.py(runner.points[2 * n + 1]));
           if (n < last && Math.abs(u - x) < SKIP && Math.abs(v - y) < SKIP) continue;
           context.lineTo(u, v);
+          length += Math.hypot(u - x, v - y);
           [x, y] = [u, v];
         }
-        Object.assign(context, { strokeStyle: color, lineWidth: width, lineJoin: "round", lineCap: "round" });
+        Object.assign(context, { strokeStyle: color, lineWidth: width, lineJoin: "round", lineCap: dash.length ? "butt" : "round" });
+        context.setLineDash(dash);
         context.stroke();
         drawn = last;
       },
@@ -256,7 +268,7 @@ const View = (() => {
     context.beginPath();
     context.rect(LEFT, 0, width - LEFT, height - BOTTOM + 2);
     context.clip();
-    for (const { curve, color, wide } of drawn) {
+    for (const { curve, color, stroke } of drawn) {
       context.beginPath();
       for (let i = 0; i < curve.columns; i++) {
         if (!(curve.high[i] > -Infinity)) continue;
@@ -264,7 +276,8 @@ const View = (() => {
         context.lineTo(at, y(curve.high[i]));
         if (curve.low[i] < curve.high[i]) context.lineTo(at, y(curve.low[i]));
       }
-      Object.assign(context, { strokeStyle: color, lineWidth: wide ? 2 : 1.5, lineJoin: "round" });
+      Object.assign(context, { strokeStyle: color, lineWidth: Math.min(stroke.width, 3.2) * 0.85, lineJoin: "round" });
+      context.setLineDash(stroke.dash);
       context.stroke();
     }
     context.restore();
@@ -316,5 +329,5 @@ const View = (() => {
     }
   }
 
-  return { theme, fit, fill, ground, trail, marks, Curve, columnsOf, curves, stability };
+  return { STROKES, theme, fit, fill, ground, trail, marks, Curve, columnsOf, curves, stability };
 })();
