@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+import functools
+import sys
 
 import pytest
 import torch
 
 from inna.torch import INNA, INNAprop
-from no_synchronisation import NoSynchronisation
+from no_synchronisation import NoCopies, NoSynchronisation
 
 SETTINGS = [
     pytest.param(INNA, {}, id="INNA"),
@@ -99,6 +101,42 @@ def test_a_captured_step_with_lr_zero_changes_nothing_at_all(kind, settings, pat
             give_gradients(params, k)
             each.step()
     assert all(torch.equal(param, other) for param, other in zip(ours, theirs, strict=True))
+
+
+@pytest.mark.parametrize("foreach", [False, True])
+@pytest.mark.parametrize(
+    "make",
+    [
+        functools.partial(INNA, weight_decay=0.1, initial_speed=1.0),
+        functools.partial(INNAprop, initial_speed=1.0),
+        functools.partial(INNA, loss_bound=0.0, weight_decay=0.1, initial_speed=1.0),
+        functools.partial(INNA, loss_bound=0.0, time_step=0.2, weight_decay=0.1, decoupled_weight_decay=True),
+        INNA.lr_free,
+        functools.partial(INNAprop.lr_free, weight_decay=0.1),
+        functools.partial(INNAprop.lr_free, slice_every=2),
+    ],
+)
+@pytest.mark.parametrize("as_tensor", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_captured_step_copies_nothing_from_the_host(make, foreach, as_tensor, scaled, monkeypatch):
+    """The meta device stands in for another one. Values that it has not must not be read either."""
+    monkeypatch.setattr(sys.modules["inna.torch.inna"], "read_loss", lambda loss, differentiable: loss)
+    params = [torch.nn.Parameter(torch.ones(3, device="meta")) for _ in range(2)]
+    for param in params:
+        param.grad = torch.ones_like(param)
+    optimizer = make(params, foreach=foreach, capturable=True)
+    guard = {"loss": torch.ones((), device="meta")} if isinstance(optimizer, INNA) else {}
+    lr = optimizer.param_groups[0]["lr"]
+    optimizer.param_groups[0]["lr"] = 0.0
+    optimizer.step(**guard)  # makes the state
+    for param in params:
+        if hasattr(optimizer, "_begun"):
+            optimizer._begun[param] = True
+    optimizer.param_groups[0]["lr"] = torch.ones((), device="meta") if as_tensor else lr
+    if scaled:
+        optimizer.grad_scale, optimizer.found_inf = (torch.ones((), device="meta") for _ in range(2))
+    with NoSynchronisation(), NoCopies():
+        optimizer.step(**guard)
 
 
 def test_states_from_before_capturable_was_set_continue():

@@ -21,7 +21,7 @@ from inna.torch.scaling import apply_scaling
 from inna.torch.settings import FLAGS, LOW_PRECISION
 from inna.torch.shards import is_dtensor
 from inna.torch.steps.rescaled import innaprop
-from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype
+from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype, on_device_of
 
 __all__ = ["INNAprop", "INNApropLRFree", "innaprop"]
 
@@ -486,14 +486,13 @@ class INNApropLRFree(INNAprop):
             settings = settings._replace(lr=0.0) if scaled is None else scaled
         lr: Any = settings.lr
         if not host:
-            device = group["distance"].device
-            lr = torch.as_tensor(lr, dtype=torch.float64, device=device).reshape(())
+            lr = on_device_of(lr, group["distance"])
             settings = settings._replace(lr=lr)
         moves = lr != 0
         sigma: Any = settings.sigma
         # A group that does not move keeps its part of the sums.
         if isinstance(moves, Tensor):
-            sigma = torch.where(moves, torch.full_like(lr, sigma), 1.0)
+            sigma = torch.where(moves, on_device_of(sigma, lr), on_device_of(1, lr))
         elif not moves:
             sigma = 1.0
         distance = as_number(group["distance"], host=host)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from inna.torch.tensor_lists import Settings, TensorLists, on_device
+from inna.torch.tensor_lists import Settings, TensorLists, on_device, on_device_of
 
 __all__ = ["apply_scaling", "divide_gradients"]
 
@@ -54,9 +54,9 @@ maximize=False, sigma=None, eps=0.0, time_step=None, decay_lr=None)
     if host or found_inf is None:
         return settings
     skipped = found_inf.reshape(()) != 0
-    lists.grads[:] = [torch.where(on_device(grad.device, skipped), 0, grad) for grad in lists.grads]
+    lists.grads[:] = [torch.where(on_device(grad.device, skipped), on_device_of(0, grad), grad) for grad in lists.grads]
     lr = settings.lr if isinstance(settings.lr, Tensor) else torch.full_like(found_inf, settings.lr).reshape(())
-    return settings._replace(lr=torch.where(on_device(lr.device, skipped), 0, lr))
+    return settings._replace(lr=torch.where(on_device(lr.device, skipped), on_device_of(0, lr), lr))
 
 
 def divide_gradients(
@@ -77,6 +77,6 @@ def divide_gradients(
         return
     factor = grad_scale.reciprocal().reshape(())
     if found_inf is not None:
-        factor = torch.where(on_device(factor.device, found_inf.reshape(())) != 0, 1, factor)
+        factor = torch.where(on_device(factor.device, found_inf.reshape(())) != 0, on_device_of(1, factor), factor)
     for grad in grads:
         grad.mul_(on_device(grad.device, factor))

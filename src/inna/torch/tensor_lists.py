@@ -27,6 +27,7 @@ __all__ = [
     "is_transformed",
     "next_counts",
     "on_device",
+    "on_device_of",
     "run_together",
     "same_layout",
 ]
@@ -230,6 +231,17 @@ def group_alike(params: list[Tensor], momentums: list[Tensor], *others: list[Any
 def on_device(device: torch.device, value: Any) -> Any:
     """``value``, moved to ``device`` if it is a tensor."""
     return value.to(device) if isinstance(value, Tensor) else value
+
+
+def on_device_of(value: Any, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A number on the device of ``like``, (), by default in its dtype.
+
+    It is filled in there: a copy from the host cannot be captured in a CUDA graph.
+    """
+    dtype = like.dtype if dtype is None else dtype
+    if isinstance(value, Tensor):
+        return value.to(device=like.device, dtype=dtype).reshape(())
+    return torch.full((), value, dtype=dtype, device=like.device)
 
 
 def coefficient_dtype(tensor: Tensor) -> torch.dtype:

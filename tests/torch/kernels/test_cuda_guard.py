@@ -19,7 +19,7 @@ from torch import Tensor
 from inna.torch import INNA
 from inna.torch.kernels import step as fused
 from inna.torch.measures.guard import GuardShare, Products, measure
-from inna.torch.measures.guarded_step import SCALARS
+from inna.torch.measures.guarded_step import DECISION
 from inna.torch.tensor_lists import Settings, TensorLists
 from no_synchronisation import NoSynchronisation
 from triton_kernels import (
@@ -92,7 +92,7 @@ def set_gradients(params: list[Tensor], k: int, scale: float = 1.0) -> float:
 
 def assert_alike(ours: INNA, theirs: INNA, tolerance: float) -> None:
     for mine, other in zip(ours.param_groups, theirs.param_groups, strict=True):
-        for name in SCALARS:
+        for name in DECISION:
             expected = other[name].item()
             assert abs(mine[name].item() - expected) <= tolerance * max(1.0, abs(expected)), name
         for x, y in zip(mine["params"], other["params"], strict=True):
@@ -212,7 +212,7 @@ def check_products(device: str) -> None:
         (products,) = fused.measure(lists, settings)
         share = GuardShare(lists, [step == 0 for step in steps], settings)
         expected = measure([share], torch.zeros((), device=device), torch.device(device), sum_over_ranks=False)
-        torch.testing.assert_close(products, expected[: len(Products._fields) - 1], rtol=1e-6, atol=1e-3)
+        torch.testing.assert_close(products, expected[: Products._fields.index("grad_squared")], rtol=1e-6, atol=1e-3)
 
 
 @in_the_interpreter
@@ -247,7 +247,7 @@ def test_in_the_interpreter_a_capture_keeps_all_that_its_replays_read_and_write(
     kept = {tensor.untyped_storage().data_ptr() for tensor in captured}
     read = {tensor.untyped_storage().data_ptr() for tensor in passed if isinstance(tensor, Tensor)}
     assert read - {loss.untyped_storage().data_ptr()} <= kept
-    assert {group[name].data_ptr() for group in optimizer.param_groups for name in SCALARS} <= kept
+    assert {group[name].data_ptr() for group in optimizer.param_groups for name in DECISION} <= kept
 
 
 @needs_triton
@@ -265,7 +265,7 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(everything, tmp_path, mo
         numbers = [torch.tensor(value, dtype=dtype) for value, dtype in ((0.1, torch.float32), (0.5, torch.float64))]
         settings = Settings(*numbers, 0.1, 0.1, 1.0, maximize=True, time_step=0.2)
         loss, scaling = torch.tensor(1.0), (torch.ones(()), torch.zeros(()))
-    memory = [torch.zeros(1, dtype=torch.float64) for _ in SCALARS]
+    memory = [torch.zeros(1, dtype=torch.float64) for _ in DECISION]
     kernels = [(cuda_rule, "measure"), (cuda_guard, "decide"), (cuda_rule, "step")]
     with compile_only(kernels, tmp_path, monkeypatch) as compiled:
         groups = 2 if everything else 1
@@ -287,7 +287,10 @@ def test_a_step_on_a_gpu_is_three_launches_and_waits_for_nothing():
         for _ in range(3):
             optimizer.step(loss=loss)
         torch.cuda.synchronize()
-        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        with torch.profiler.profile(
+            activities=[torch.profiler.ProfilerActivity.CUDA],
+            acc_events=True,  # torch warns without it
+        ) as profile:
             torch.cuda.set_sync_debug_mode("error")
             try:
                 optimizer.step(loss=loss)

@@ -14,7 +14,7 @@ from inna.torch.measures.distance import Share, measure, sliced
 from inna.torch.measures.scalars import as_number
 from inna.torch.shards import to_local, to_local_lists
 from inna.torch.steps.rescaled import innaprop
-from inna.torch.tensor_lists import Operations, Settings, on_device
+from inna.torch.tensor_lists import Operations, Settings, on_device, on_device_of
 
 __all__ = ["LONGEST", "SCALARS", "FreeGroup", "take_step"]
 
@@ -97,10 +97,9 @@ def _move(group: FreeGroup, distance: Any, correlation: Any, finite: Tensor | No
     else:
         moves = finite & group.moves
         length, time_step = (
-            torch.where(moves, value, torch.zeros_like(length))
-            for value in (length, torch.as_tensor(time_step, dtype=length.dtype, device=length.device))
+            torch.where(moves, value, torch.zeros_like(length)) for value in (length, on_device_of(time_step, length))
         )
-        lists.grads = [torch.where(on_device(grad.device, moves), grad, 0) for grad in lists.grads]
+        lists.grads = [torch.where(on_device(grad.device, moves), grad, on_device_of(0, grad)) for grad in lists.grads]
         for name, new in (("correlation", correlation), ("average_weight", new_average)):
             operations(entries[name].copy_, torch.where(moves, new, entries[name]))
         operations(entries["distance"].copy_, distance.reshape(1))

@@ -84,6 +84,7 @@ def measure(
     """
     width = len(Products._fields)
     first = Products._fields.index("grad_squared")
+    there = torch.ones((), dtype=torch.float64, device=device)
     totals: dict[Any, list[list[Tensor]]] = defaultdict(lambda: [[] for _ in range(len(shares) * width + 1)])
     for position, share in enumerate(shares):
         if share.starts is not None:
@@ -94,10 +95,10 @@ def measure(
         if share.plan is not None:
             for i, number in enumerate(share.plan.measure(share.lists.grads, share.settings)):
                 totals[None][position * width + i].append(torch.as_tensor(number, dtype=torch.float64))
-            totals[None][position * width + width - 1].append(torch.ones((), dtype=torch.float64))
+            totals[None][position * width + width - 1].append(there)
             continue
         for mesh, copies, indices in by_mesh(share.lists.params):
-            totals[mesh][position * width + width - 1].append(torch.ones((), dtype=torch.float64))
+            totals[mesh][position * width + width - 1].append(there)
             for found in _products_by_kernels(share, indices) if share.kernels else _products(share, indices):
                 for i, value in enumerate(found):
                     totals[mesh][position * width + i].append(value / copies)

@@ -19,7 +19,7 @@ from inna.torch.measures.guarded_step import MEMORY, SCALARS, GuardedGroup
 from inna.torch.measures.scalars import as_scalar
 from inna.torch.paths import Path
 from inna.torch.shards import to_local
-from inna.torch.tensor_lists import Settings, TensorLists
+from inna.torch.tensor_lists import Settings, TensorLists, on_device_of
 
 __all__ = [
     "GatheredGroup",
@@ -221,8 +221,7 @@ def join(group: GatheredGroup, *, host: bool) -> GuardedGroup:
     entries, lists, settings, path, plan, starts = group
     lr: Any = settings.lr
     if not host:
-        device = entries[MEMORY[0]].device
-        lr = torch.as_tensor(lr, dtype=torch.float64, device=device).reshape(())
+        lr = on_device_of(lr, entries[MEMORY[0]])
         settings = settings._replace(lr=lr)
     moves = lr != 0
     # The kernels of CUDA devices take DTensors and tensors of several devices, too, for which there is no plan.

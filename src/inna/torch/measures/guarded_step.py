@@ -17,7 +17,7 @@ from inna.torch.measures.scalars import as_number
 from inna.torch.paths import Path
 from inna.torch.shards import to_local_lists
 from inna.torch.steps.inertial import inna
-from inna.torch.tensor_lists import Operations, on_device
+from inna.torch.tensor_lists import Operations, on_device, on_device_of
 
 __all__ = ["DECISION", "MEMORY", "SCALARS", "GuardedGroup", "take_step"]
 
@@ -73,7 +73,7 @@ def take_step(
     if host and not any(group.moves for group in groups):
         return
     device = groups[0].entries[MEMORY[0]].device
-    loss = torch.as_tensor(loss, dtype=torch.float64, device=device).reshape(())
+    loss = on_device_of(loss, groups[0].entries[MEMORY[0]])
     sums = measure([group.share for group in groups], loss, device, sum_over_ranks=sum_over_ranks)
     values: list[Any] = sums.tolist() if host else list(sums.unbind())
     *numbers, f = values
@@ -199,7 +199,7 @@ def _move(
         for name, value in new.items():
             operations(entries[name].copy_, torch.where(moves, value, entries[name].clone()))
         zero = torch.zeros_like(lr)
-        h = torch.as_tensor(h, dtype=lr.dtype, device=lr.device)
+        h = on_device_of(h, lr)
         lr, h, rate = (torch.where(moves, value, zero) for value in (lr, h, cap))
     operations.run()
     settings = settings._replace(lr=lr, time_step=h, decay_lr=rate if decay else None)
@@ -210,7 +210,7 @@ def _move(
         step_fused(lists, settings)
         return
     if moves is not None:
-        lists.grads = [torch.where(on_device(grad.device, moves), grad, 0) for grad in lists.grads]
+        lists.grads = [torch.where(on_device(grad.device, moves), grad, on_device_of(0, grad)) for grad in lists.grads]
     rule = {name: value for name, value in settings._asdict().items() if name not in ("sigma", "eps")}
     flags = {name: entries[name] for name in ("capturable", "differentiable")}
     inna(lists, **rule, **flags, foreach=group.path != "single")

@@ -23,6 +23,7 @@ from inna.torch.tensor_lists import (
     group_alike,
     next_counts,
     on_device,
+    on_device_of,
 )
 
 __all__ = ["innaprop"]
@@ -203,7 +204,7 @@ def _average_on_device(
     sigma: float,
     lr: float | Tensor,  # ()
 ) -> None:
-    moves = torch.as_tensor(lr != 0, dtype=coefficient_dtype(exp_avg_sq), device=exp_avg_sq.device)
+    moves = on_device_of(lr != 0, exp_avg_sq, coefficient_dtype(exp_avg_sq))
     weight = (1 - sigma) * moves
     add_scaled(operations, exp_avg_sq, exp_avg_sq, -weight)
     operations(buffer.copy_, grad)
