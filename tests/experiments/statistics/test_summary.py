@@ -298,6 +298,9 @@ def test_a_study_by_hand() -> None:
     assert inna.lr_width == pytest.approx(1.0)
     assert inna.good_lrs == pytest.approx((0.01, 0.1))
     assert sgd.lr_width == pytest.approx(1.0 + math.log(2) / math.log(1.9 / 0.9))
+    # A run at chance is within twice a loss near chance, but its learning rate is no good one.
+    rows = hand_rows() | {HAND.tuning_run(HAND.contenders[0], 0.1, 0.0): row([1.5, 1.5])}
+    assert entries(rows)[1].lr_width == 0
     # SGD's best losses are .5 on seed 1 (epoch 2, before it rises) and .7 on seed 2 (epoch 2).
     assert inna.reach == {1: Reach(1, 2.0), 2: Reach(None, None)}
     assert sgd.reach == {1: Reach(2, 4.0), 2: Reach(2, 4.0)}

@@ -195,8 +195,8 @@ def method_notes(summary: Summary) -> list[str]:
         f"“Epochs to {reference}’s best” is the first epoch after which the training loss is at most {reference}’s "
         f"lowest on the same seed. “{near_best_name(study)}” is the share of an optimizer’s {compared} whose training "
         f"loss ends within {percent(NEAR)} of its best: the larger it is, the less sensitive the optimizer is to "
-        "learning rate (γ) and the schedule. The width of good γ is that of the learning rates around the best whose "
-        "training loss is at most twice its own, in decades: 1 from 0.01 to 0.1. Seconds per epoch and to a loss "
+        "learning rate (γ) and the schedule. The width of good γ is that of the learning rates around the best that "
+        "train to at most twice its training loss, in decades: 1 from 0.01 to 0.1. Seconds per epoch and to a loss "
         "count training alone; the total time is that of whole runs."
     )
     untuned = (

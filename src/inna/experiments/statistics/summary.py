@@ -155,10 +155,13 @@ class Entry:
         """The ends of the learning rates around the best.
 
         Those whose training loss is at most twice the best's, at its schedule and other settings. Between tried ones
-        the logarithm of the loss is taken to be linear in that of the learning rate; towards one that diverged they end
-        at the last that did not. None where a loss is not positive, or fewer than two learning rates were tried.
+        the logarithm of the loss is taken to be linear in that of the learning rate; towards one that diverged or
+        did not train they end at the last that did. None where the best did not train, a loss is not positive, or fewer
+        than two learning rates were tried.
         """
-        tried = [(math.log10(run.lr), final_loss(result)) for run, result in self.neighbours]
+        tried = [
+            (math.log10(run.lr), final_loss(result) if trained(result) else math.inf) for run, result in self.neighbours
+        ]
         if self.choice is None or len(tried) < 2 or any(loss <= 0 for _, loss in tried):
             return None
         place = [run for run, _ in self.neighbours].index(self.choice.run)
