@@ -22,6 +22,7 @@ from inna.torch.measures.free_step import SCALARS as FREE_SCALARS
 from inna.torch.measures.guarded_step import SCALARS as GUARD_SCALARS
 from sharded_training import SETTINGS, batch, loss, network, own_part, shard, whole
 
+FREE_OF_LR = {"lr": 1.0, "loss_bound": 0.0, "time_step": 0.2, "initial_distance": 1e-3}
 CASES = {
     "INNA": (INNA, {}, torch.float32),
     "INNA without a step count": (INNA, {"initial_speed": None, "momentum_dtype": torch.float64}, torch.float32),
@@ -29,6 +30,7 @@ CASES = {
     "INNAprop": (INNAprop, {}, torch.float32),
     "INNAprop bfloat16": (INNAprop, {}, torch.bfloat16),
     "INNA guarded": (INNA, {"lr": 0.5, "loss_bound": 0.0, "time_step": 0.2}, torch.float32),
+    "INNA without a learning rate": (INNA, FREE_OF_LR, torch.float32),
     "INNAprop without a learning rate": (INNApropLRFree, {}, torch.float32),
     "INNAprop float64": (INNAprop, {"lr": torch.tensor(0.01)}, torch.float64),
 }

@@ -29,6 +29,7 @@ SETTINGS = {
     INNA: {"lr": 0.05, "alpha": 0.6, "beta": 0.3, "weight_decay": 0.1, "initial_speed": 1.0},
     INNAprop: {"lr": 0.01, "alpha": 0.4, "beta": 0.5, "weight_decay": 0.1, "initial_speed": 1.0},
     "guarded": {"lr": 1.5, "alpha": 0.6, "beta": 0.3, "initial_speed": 1.0, "loss_bound": 0.0},
+    "distance": {"lr": 1.5, "alpha": 0.6, "beta": 0.3, "loss_bound": 0.0, "time_step": 0.2, "initial_distance": 1e-3},
     INNApropLRFree: {"lr": 1.0, "alpha": 0.4, "beta": 0.5, "weight_decay": 0.1, "initial_distance": 1e-3},
 }
 # Sizes that neither 2 nor 4 divide, and one that leaves ranks without a row.
@@ -341,12 +342,17 @@ def without_a_learning_rate(wrappings, shape=None):
 
 
 def guarded(wrappings, shape=None):
-    """The guard's factor is that of one process, from sums over all shards and the mean of the losses."""
+    """The guard's factor is that of one process, from sums over all shards and the mean of the losses.
+
+    So is a cap by the distance.
+    """
+    decays = ({}, {"weight_decay": 0.1}, {"decoupled_weight_decay": True})
+    kinds = [*(("guarded", decay) for decay in decays), ("distance", decays[1])]
     for wrapping in wrappings:
-        for path, decay in itertools.product(PATHS, ({}, {"weight_decay": 0.1}, {"decoupled_weight_decay": True})):
+        for path, (kind, decay) in itertools.product(PATHS, kinds):
             model, alone = network(), network()
             model, split, options = wrapped(model, wrapping, shape, INNA)
-            settings = SETTINGS["guarded"] | {"weight_decay": 0.1 if decay else 0.0} | decay | PATHS[path]
+            settings = SETTINGS[kind] | {"weight_decay": 0.1 if decay else 0.0} | decay | PATHS[path]
             one = INNA(two_groups(alone), **settings)
             optimizer = options.pop("make", INNA)(two_groups(model), **settings, **options)
             local = getattr(optimizer, "optim", optimizer)
