@@ -29,10 +29,13 @@ extensions = [
     "mathml",
     "public_names",
     "pictures",
+    "summary",
 ]
 exclude_patterns = ["_build", "_extensions", "_generated/*.md", "**/.ipynb_checkpoints", "*.py"]
 html_theme = "furo"
-html_title = "inna"
+html_title = f"inna {version}"
+# The address of the repository, shown on every page; a site that is built without one has no such link.
+REPOSITORY = os.environ.get("INNA_REPOSITORY", "").rstrip("/")
 (DOCS / "_generated" / "alone").mkdir(parents=True, exist_ok=True)
 html_static_path = ["_static"]
 html_extra_path = ["_generated/alone"]
@@ -40,6 +43,9 @@ html_favicon = "_static/icon.svg"
 html_css_files = ["site.css"]
 html_copy_source = False
 html_theme_options = {"light_css_variables": {"color-brand-primary": "#0067a3", "color-brand-content": "#0067a3"}}
+if REPOSITORY:
+    html_theme_options |= {"source_repository": f"{REPOSITORY}/", "source_branch": "main", "source_directory": "docs/"}
+    html_theme_options["announcement"] = f'<a href="{REPOSITORY}">Repository</a>'
 html_theme_options["dark_css_variables"] = {"color-brand-primary": "#56b4e9", "color-brand-content": "#56b4e9"}
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
@@ -76,6 +82,13 @@ def skip_fields(app, what, name, member, skip, options):
     return True if type(member).__name__ == "_tuplegetter" else None
 
 
+def show_defaults(app, what, name, obj, options, signature, result):
+    """Write defaults that have no literal as the code does; the signature can then be parsed."""
+    for shown, written in (("<factory>", "{}"), ("<built-in function warn>", "warnings.warn")):
+        signature = signature.replace(shown, written) if signature else signature
+    return signature, result
+
+
 def keep_bars(app, what, name, member, options, lines):
     """Escape bars: here |x| is an absolute value, in reStructuredText a substitution."""
     example = False
@@ -88,4 +101,5 @@ def keep_bars(app, what, name, member, options, lines):
 
 def setup(app):
     app.connect("autodoc-skip-member", skip_fields)
+    app.connect("autodoc-process-signature", show_defaults)
     app.connect("autodoc-process-docstring", keep_bars)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,3 +46,20 @@ def test_it_runs(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     # A cell that raises makes this raise, with the cell and its traceback.
     NotebookClient(notebook, timeout=PATIENCE, resources={"metadata": {"path": str(tmp_path)}}).execute()
     assert any(cell.outputs for cell in notebook.cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("missing", [True, False])
+def test_the_first_cell_installs_what_is_missing(path: Path, missing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+
+    code = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+    commands: list[list[str]] = []
+    find = importlib.util.find_spec
+    hidden = {"inna"} if missing else set()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name in hidden else find(name))
+    monkeypatch.setattr("subprocess.run", lambda command, check: commands.append(command))
+    monkeypatch.setenv("INNA_REPOSITORY", "file:///clone")
+    exec(code[0].source, {})
+    expected = [sys.executable, "-m", "pip", "install", "-q", "inna[experiments] @ git+file:///clone"]
+    assert commands == ([expected] if missing else [])

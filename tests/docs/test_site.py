@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -14,10 +15,11 @@ from html.parser import HTMLParser
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote_plus, unquote, urlsplit
 
 import pytest
 
+import inna
 from browsing import SCHEMES, SIZES, Visit, scrolls_sideways, settle, visits
 from waiting import PATIENCE
 
@@ -92,6 +94,26 @@ def test_every_link_inside_leads_somewhere() -> None:
             elif parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in read(target).ids:
                 broken.append(f"{page.relative_to(SITE)}: no anchor {link}")
     assert broken == []
+
+
+def test_the_reference_begins_with_summaries_and_shows_real_defaults() -> None:
+    modules = re.findall(
+        r"automodule:: (\S+)", "".join(path.read_text("utf-8") for path in (DOCS / "api").glob("*.md"))
+    )
+    assert len(modules) > 15
+    html = "".join(path.read_text("utf-8") for path in (SITE / "api").glob("*.html"))
+    tables = "".join(re.findall(r'<table class="[^"]*summary[^"]*".*?</table>', html, re.DOTALL))
+    for module in modules:
+        assert f"#{module}." in tables, module
+    signatures = re.findall(r'<dt class="sig.*?</dt>', html, re.DOTALL)
+    called = [each for each in signatures if "sig-paren" in each]
+    assert len(called) > 100
+    assert not [each for each in called if re.search(r"&lt;(factory|built-in|function|object)", each)]
+
+
+def test_every_page_shows_the_version() -> None:
+    for page in pages():
+        assert f"inna {inna.__version__}" in page.read_text("utf-8"), page
 
 
 def test_nothing_is_loaded_from_elsewhere() -> None:
@@ -187,6 +209,22 @@ def test_the_search_finds(go: Any) -> None:
     seen.page.keyboard.press("Enter")
     seen.page.wait_for_url("**/search.html?q=heavy+ball*")
     seen.page.locator("#search-results ul.search li a").first.wait_for(timeout=1000 * PATIENCE)
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("learning rate", "choosing.html"),
+        ("lr finder", "using-inna-in-pytorch.html"),
+        ("install", "install.html"),
+        ("cheat sheet", "cheat-sheet.html"),
+    ],
+)
+def test_the_search_finds_what_users_look_for(go: Any, words: str, page: str) -> None:
+    seen = go(f"search.html?q={quote_plus(words)}")
+    results = seen.page.locator("#search-results ul.search li a")
+    results.first.wait_for(timeout=1000 * PATIENCE)
+    seen.page.locator(f"#search-results a[href^='{page}']").first.wait_for(timeout=1000 * PATIENCE)
 
 
 def test_code_can_be_copied(go: Any, address: str) -> None:
