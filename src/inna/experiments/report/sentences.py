@@ -223,9 +223,11 @@ def _tuning_words(study: Study) -> str:
         f"Tuning is a search with {count(study.trials, 'trial')} for each optimizer, at the same points of its search "
         f"space, over the learning rate (γ), the schedules and the settings that are not given. Trials are compared by "
         f"training loss after {enumerate_words([str(length) for length in rungs(study.tuning_epochs)])} epochs on "
-        f"{seeds([study.tuning_seed])}; each time the better half of each schedule continues. The better half of those "
-        f"that end trains on {seeds(study.tuning_seeds[1:])}, too. Around the best the learning rate is refined to "
-        "eighths of a decade, and chosen by the mean over both seeds. It is not chosen if a neighbour fails to train."
+        f"{seeds([study.tuning_seed])}; each time the better half of each schedule continues, up to a half of the "
+        "epochs. Around the best of each schedule the learning rate is then refined to quarters, around the best of "
+        f"all to eighths of a decade. The best of these train for {count(study.longest, 'epoch')}, on "
+        f"{seeds(study.tuning_seeds[1:])}, too; the lowest mean over both seeds is chosen. Beside a learning rate that "
+        f"fails to train it must also train on {seeds(study.spare_seeds)}."
     )
 
 

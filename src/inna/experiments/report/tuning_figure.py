@@ -73,13 +73,13 @@ def _caption(study: Study) -> str:
 def _trials(summary: Summary, entry: Entry) -> list[tuple[Run, Result]]:
     """Return the tuning runs to draw.
 
-    Of a search the longest of each trial, on the first tuning seed.
+    Of a search the longest of each trial, up to the tuning epochs, on the first tuning seed.
     """
     if not summary.study.trials:
         return list(entry.tuning)
     longest: dict[Run, tuple[Run, Result]] = {}
     for run, result in sorted(entry.tuning, key=lambda item: item[0].epochs):
-        if run.seed == summary.study.tuning_seed:
+        if run.seed == summary.study.tuning_seed and run.epochs <= summary.study.tuning_epochs:
             longest[run.trajectory] = run, result
     return [item for item in entry.tuning if item in longest.values()]
 
@@ -156,8 +156,9 @@ def _tuning_panel(
                 alt.Tooltip("settings", type="nominal", title="settings"),
                 alt.Tooltip("epochs", type="quantitative", title="epochs"),
             ]
-            lengths = alt.Scale(domain=list(rungs(summary.study.tuning_epochs)), range=[12, 28, 55, 110])
-            size = alt.Size("epochs", type="ordinal", scale=lengths, legend=None)
+            lengths = rungs(summary.study.tuning_epochs)
+            sizes = alt.Scale(domain=list(lengths), range=[10, 18, 32, 58, 110][-len(lengths) :])
+            size = alt.Size("epochs", type="ordinal", scale=sizes, legend=None)
         line = (
             channels.data([row for row in done if row["neighbour"]] if search else done)
             .mark_line(strokeWidth=2)

@@ -2,16 +2,20 @@
 
 Trials of a search space, and a refinement of the learning rate.
 
-The trials are points of `inna.experiments.study.search_space.points`, divided among the schedules. They train for an
-eighth of the tuning epochs; of each schedule the better half continues to a quarter, a half and the whole, as in
-K. Jamieson and A. Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS 2016.
-A schedule competes with itself until then: learning rates that end at zero are still high in the middle. The better
-half of all that trained for the whole then trains on the second tuning seed. If none of these trains there, those that
-were left behind have their turn, one by one.
+The trials are points of `inna.experiments.study.search_space.points`, divided among the schedules. Their learning rates
+are eighths of decades. They train for a sixteenth of the tuning epochs; the better half continues to an eighth, a
+quarter and a half, as in K. Jamieson and A. Talwalkar, "Non-stochastic best arm identification and hyperparameter
+optimization", AISTATS 2016. A trial competes with those of its schedule, because learning rates that end at zero are
+still high in the middle, and of its kind: those with the usual settings, and those with other ones.
 
-The learning rates of the best, and of the best of every other schedule, are refined by quarter-decades on the first
-tuning seed until both neighbours are worse; that of the best of these then by eighth-decades on both. A learning rate
-is not chosen if one of its neighbours fails to train on either seed.
+The learning rate of the best of each kind is refined by quarter-decades at half of the tuning epochs, until both
+neighbours are worse. These train for the whole. Those whose loss is at most `CLEAR` times the least, and the one with
+the usual settings under the best schedule, are refined by eighth-decades until both neighbours are worse.
+
+The finalists are these, and up to `FINALISTS` in all others that are not clearly worse. They train as long as final
+runs, but at most twice the tuning epochs; the better half, at least two, on the second tuning seed, too. The one with
+the least mean is chosen, once its neighbours were tried, too. It must train on both seeds, and where a neighbour fails
+to train, on two further ones. If none does, those that were left behind have their turn, one by one.
 
 Trials are compared by the mean loss of the last quarter of their epochs. At the edge of stability the loss of one epoch
 says little: it spikes, and the largest learning rate that still trains looks best on one seed and fails on the next.
@@ -23,6 +27,7 @@ not matter.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from functools import cache, partial
@@ -36,11 +41,13 @@ from inna.experiments.study.budget import parse_budget
 from inna.experiments.study.search_space import LEARNING_RATE, Dimension, learning_rate, points, round_lr
 from inna.experiments.study.study import Choice, Contender, Study
 
-__all__ = ["MAX_MOVES", "MAX_RATES", "Ahead", "Search", "Trial", "rungs", "search", "trials_of"]
+__all__ = ["CLEAR", "FINALISTS", "MAX_MOVES", "Ahead", "Search", "Trial", "rungs", "search", "trials_of"]
 
-# The refinement moves by at most so many quarter-decades, and then tries at most so many eighth-decades.
+# The refinement moves by at most so many quarter-decades, and then by at most so many eighth-decades.
 MAX_MOVES = 6
-MAX_RATES = 9
+# Losses of neighbouring learning rates scatter by about this factor; one that is larger by more is clearly worse.
+CLEAR = 2.0
+FINALISTS = 3
 _PARTS_OF_DECADE = 8
 
 
@@ -81,12 +88,12 @@ def search(study: Study, contender: Contender, rows: Rows) -> Search:
 def rungs(epochs: int) -> tuple[int, ...]:
     """Return the epochs after which trials are compared.
 
-    An eighth, a quarter, a half, the whole.
+    A sixteenth, an eighth, a quarter, a half, the whole.
 
     >>> rungs(15), rungs(1)
-    ((2, 4, 8, 15), (1,))
+    ((1, 2, 4, 8, 15), (1,))
     """
-    return tuple(sorted({math.ceil(epochs / part) for part in (8, 4, 2, 1)}))
+    return tuple(sorted({math.ceil(epochs / part) for part in (16, 8, 4, 2, 1)}))
 
 
 @cache
@@ -97,10 +104,12 @@ def trials_of(contender: Contender, count: int) -> tuple[Trial, ...]:
 
     The schedules share the points in blocks, because consecutive points of the sequence fill the range evenly. The
     first half of each block keeps the usual values of settings that have one, so that no search is much worse than one
-    of the learning rate alone.
+    of the learning rate alone. Learning rates are rounded to eighths of decades, unless that gives an equal trial or
+    leaves the range.
     """
     space = _space(contender)
-    trials, shares = [], iter(points(count))
+    trials: dict[Trial, None] = {}
+    shares = iter(points(count))
     for position, decay in enumerate(contender.qs):
         size = count // len(contender.qs) + (position < count % len(contender.qs))
         for place in range(size):
@@ -108,8 +117,12 @@ def trials_of(contender: Contender, count: int) -> tuple[Trial, ...]:
             if 2 * place < size:
                 values |= {each.name: each.usual for each in space if each.default is not None}
             lr = values.pop(LEARNING_RATE, contender.grid[0])
-            trials.append(Trial(lr, decay, tuple(sorted(values.items()))))
-    return tuple(dict.fromkeys(trials))
+            trial = Trial(lr, decay, tuple(sorted(values.items())))
+            rounded = trial._replace(lr=_eighth(round(_PARTS_OF_DECADE * math.log10(lr))))
+            fits = all(each.low <= rounded.lr <= each.high for each in space if each.name == LEARNING_RATE)
+            free = any(each.name == LEARNING_RATE for each in space)
+            trials[rounded if free and fits and rounded not in trials else trial] = None
+    return tuple(trials)
 
 
 def _space(contender: Contender) -> tuple[Dimension, ...]:
@@ -138,9 +151,12 @@ class _Planner:
         self.study, self.contender, self.rows = study, contender, rows
         self.trials = trials_of(contender, study.trials)
         self.free = any(each.name == LEARNING_RATE for each in _space(contender))
+        self.lengths = rungs(study.tuning_epochs)
+        self.half = self.lengths[max(0, len(self.lengths) - 2)]
+        self.longest = study.longest
         self.plan: dict[Run, None] = {}
         self.stage, self.ahead, self.spent = "", Ahead(), False
-        self.strict = True
+        self.strict = False
         self.most_runs, self.most_epochs = _limits(study)
         self.runs: dict[tuple[Trial, int, int], Run] = {}
 
@@ -150,20 +166,21 @@ class _Planner:
         Raises:
             _UndecidedError: it depends on runs that are not done.
         """
-        queue, size = self._halve()
-        if not queue:
-            return None
+        queues = self._halve()
         # Where nothing trains within the tuning epochs, a finished run is enough.
         self.strict = any(trained(self.rows[run]) for run in self.plan)
-        best = self._on_all_seeds(queue, size)
-        if not self.free:
-            return None if math.isinf(self._mean(best)) else self._choice(best)
-        others = [next((trial for trial in queue if trial.decay == decay), None) for decay in self.contender.qs]
-        centers = [best, *(trial for trial in others if trial is not None and trial.decay != best.decay)]
-        climbed = [(center, self._climb(center)) for center in centers]
-        climbed.sort(key=lambda each: self._loss(_moved(*each)))
-        choices = (self._refine(center, place) for center, place in climbed)
-        return next((choice for choice in choices if choice is not None), None)
+        centers = self._centers(queues)
+        if not centers:
+            return None
+        if self.free:
+            centers = self._climb(centers, 2, self.half)
+        self.stage = f"{count(self.study.tuning_epochs, 'epoch')}"
+        self.ahead = self._ahead_of_end()
+        self._need(map(self._run, centers))
+        live = self._live(centers)
+        if self.free:
+            live = self._climb(live, 1, self.study.tuning_epochs)
+        return self._decide(live, queues)
 
     def best_so_far(self) -> Choice | None:
         """Return the best of the runs that trained for most epochs; None without any."""
@@ -175,87 +192,133 @@ class _Planner:
         )
         return None if best is None else Choice(self._at_full_length(best), final_loss(self.rows[best]))
 
-    def _halve(self) -> tuple[list[Trial], int]:
-        """Return the trials that did not diverge, the best of the longest first.
+    def _halve(self) -> list[list[Trial]]:
+        """Return the trials of each kind that did not diverge.
 
-        The second value is how many of them train on the next seed: half of those that trained for the whole.
+        The best of those that trained longest first.
         """
-        lengths = rungs(self.study.tuning_epochs)
-        alive = {decay: [trial for trial in self.trials if trial.decay == decay] for decay in self.contender.qs}
-        queue: list[Trial] = []
+        alive: dict[tuple[Schedule, bool], list[Trial]] = {}
+        for trial in self.trials:
+            alive.setdefault((trial.decay, self._is_usual(trial)), []).append(trial)
+        queues: dict[tuple[Schedule, bool], list[Trial]] = {kind: [] for kind in alive}
+        lengths = self.lengths[: self.lengths.index(self.half) + 1]
         for position, epochs in enumerate(lengths):
-            self.stage = f"rung {position + 1} of {len(lengths) + 1}: {count(epochs, 'epoch')}"
-            self.ahead = self._ahead([len(trials) for trials in alive.values()], position)
+            self.stage = f"rung {position + 1} of {len(self.lengths)}: {count(epochs, 'epoch')}"
+            self.ahead = self._ahead([len(trials) for trials in alive.values()], lengths[position:])
             self._need(self._run(trial, epochs) for trial in _in_turns(list(alive.values())))
             loss = partial(self._loss, epochs=epochs)
-            ranked = {
-                decay: sorted((trial for trial in trials if math.isfinite(loss(trial))), key=loss)
-                for decay, trials in alive.items()
-            }
-            kept = {decay: math.ceil(len(alive[decay]) / 2) if epochs < lengths[-1] else 0 for decay in alive}
-            alive = {decay: trials[: kept[decay]] for decay, trials in ranked.items()}
-            out = [trial for decay, trials in ranked.items() for trial in trials[kept[decay] :]]
-            queue = [*sorted(out, key=loss), *queue]
-        self.stage = f"rung {len(lengths) + 1} of {len(lengths) + 1}: {seeds(self.study.tuning_seeds[1:])}"
-        self.ahead = self._ahead_of_refinement()
-        return queue, max(1, math.ceil(len(out) / 2))
+            for kind, trials in alive.items():
+                ranked = sorted((trial for trial in trials if math.isfinite(loss(trial))), key=loss)
+                kept = math.ceil(len(trials) / 2) if epochs < self.half else 0
+                alive[kind], queues[kind] = ranked[:kept], [*ranked[kept:], *queues[kind]]
+        return list(queues.values())
 
-    def _on_all_seeds(self, queue: Sequence[Trial], size: int) -> Trial:
-        """Return the best of the first ``size`` trials over the tuning seeds.
+    def _is_usual(self, trial: Trial) -> bool:
+        settings = dict(trial.settings)
+        return all(settings[each.name] == each.usual for each in self.contender.space if each.default is not None)
 
-        While none of them trains on every seed, the next one of the queue has its turn.
+    def _centers(self, queues: list[list[Trial]]) -> list[Trial]:
+        """Return the first trial of each queue that trains within half of the epochs.
+
+        The others before it leave the queue.
         """
+        while True:
+            centers = [queue[0] for queue in queues if queue]
+            self._need(self._run(center, self.half) for center in centers)
+            failed = [center for center in centers if not self._trains(self._result(center, self.half))]
+            if not failed:
+                return centers
+            for queue in queues:
+                if queue and queue[0] in failed:
+                    del queue[0]
+
+    def _climb(self, centers: list[Trial], step: int, epochs: int) -> list[Trial]:
+        """Return ``centers`` at their best learning rates.
+
+        They move by ``step`` eighths of a decade, and are judged after ``epochs`` on the first tuning seed.
+        """
+        loss = partial(self._loss, epochs=epochs)
+        self.stage = f"{'quarter' if step == 2 else 'eighth'}-decades, {count(epochs, 'epoch')}"
+        for _ in range(MAX_MOVES):
+            whole = epochs == self.study.tuning_epochs
+            self.ahead = self._ahead_of_last_rung() if whole else self._ahead_of_whole(len(centers))
+            nearest = [(center, _moved(center, -step), _moved(center, step)) for center in centers]
+            self._need(self._run(trial, epochs) for trials in nearest for trial in trials)
+            best = [min(trials, key=loss) for trials in nearest]
+            # Where all fail, the learning rate is too large.
+            best = [
+                lower if math.isinf(loss(trial)) else trial for trial, (_, lower, _) in zip(best, nearest, strict=True)
+            ]
+            if best == centers:
+                break
+            centers = best
+        return centers
+
+    def _live(self, centers: list[Trial]) -> list[Trial]:
+        """Return those of ``centers`` that are refined."""
+        best = min(centers, key=self._loss)
+        least = self._loss(best)
+        return [
+            trial
+            for trial in centers
+            if not _clearly_worse(self._loss(trial), least) or (self._is_usual(trial) and trial.decay == best.decay)
+        ]
+
+    def _decide(self, live: list[Trial], queues: list[list[Trial]]) -> Choice | None:
+        """Return the choice among ``live``, the best of each kind, and the next best."""
+        whole = (self.study.tuning_epochs, self.study.tuning_seed)
+        runs = {trial: run for (trial, *place), run in self.runs.items() if tuple(place) == whole}
+        done = [trial for trial, run in runs.items() if run in self.plan and math.isfinite(self._loss(trial))]
+        done.sort(key=lambda trial: (trial not in live, self._loss(trial)))
+        least = min(map(self._loss, done), default=math.inf)
+        close = [trial for trial in done if trial in live or not _clearly_worse(self._loss(trial), least)]
+        finalists = close[: max(FINALISTS, sum(trial in live for trial in close))]
+        self.stage, self.ahead = f"last rung: {count(self.longest, 'epoch')}", Ahead()
+        self._need(self._run(trial, self.longest) for trial in finalists)
+        ranked = sorted(finalists, key=lambda trial: self._loss(trial, self.longest))
+        queue = list(dict.fromkeys((*ranked, *done, *_in_turns(queues))))
+        size, moves = max(2, math.ceil(len(ranked) / 2)), MAX_MOVES
         while True:
             tried = queue[:size]
-            self._need(self._run(trial, seed=seed) for seed in self.study.tuning_seeds for trial in tried)
-            best = min(tried, key=lambda trial: (self._mean(trial), self._loss(trial)))
-            if math.isfinite(self._mean(best)) or size >= len(queue):
-                return best
-            size += 1
+            self.stage = f"last rung: {seeds(self.study.tuning_seeds[1:])}"
+            self._need(self._run(trial, self.longest, seed) for seed in self.study.tuning_seeds for trial in tried)
+            fit = (trial for trial in sorted(tried, key=self._mean) if math.isfinite(self._mean(trial)))
+            best = next((trial for trial in fit if self._is_safe(trial)), None)
+            beyond = [] if best is None else self._untried(best)
+            if best is not None and not (beyond and moves):
+                return self._choice(best)
+            if best is not None:
+                self._need(map(self._run, beyond))
+                queue[size:size] = beyond
+                size, moves = size + len(beyond), moves - 1
+            elif size < len(queue):
+                size += 1
+            else:
+                return None
 
-    def _climb(self, center: Trial) -> int:
-        """Return how far the best learning rate is from ``center``.
+    def _untried(self, trial: Trial) -> list[Trial]:
+        """Return the neighbours of ``trial`` that did not train for the tuning epochs."""
+        neighbours = [_moved(trial, step) for step in (-1, 1)] if self.free else []
+        return [each for each in neighbours if self._run(each) not in self.plan]
 
-        In eighths of a decade; quarters are tried on the first tuning seed.
+    def _is_safe(self, trial: Trial) -> bool:
+        """Return whether ``trial`` may be chosen.
+
+        Where a neighbour fails to train on a tuning seed, it must train on two further seeds.
         """
-        place = 0
-        for _ in range(MAX_MOVES):
-            self.stage = f"quarter-decades around {_moved(center, place).lr:g}"
-            self.ahead = self._ahead_of_refinement(quarters=0)
-            nearest = (place, place - 2, place + 2)
-            self._need(self._run(_moved(center, each)) for each in nearest)
-            best = min(nearest, key=lambda each: self._loss(_moved(center, each)))
-            if best == place:
-                break
-            place = best
-        return place
-
-    def _refine(self, center: Trial, place: int) -> Choice | None:
-        """Return the choice among the learning rates around the one at ``place``."""
-        at = partial(_moved, center)
-        tried = {place}
-        while True:
-            self.ahead = self._ahead_of_refinement(quarters=0) if len(tried) == 1 else Ahead()
-            self.stage = f"eighth-decades around {at(place).lr:g}"
-            self._need(self._run(at(each), seed=seed) for each in sorted(tried) for seed in self.study.tuning_seeds)
-            means = {each: self._mean(at(each)) for each in tried}
-            judged = {
-                each: means[each]
-                if all(math.isfinite(means[near]) for near in (each - 1, each + 1) if near in means)
-                else math.inf
-                for each in sorted(tried)
-            }
-            eligible = [each for each, loss in judged.items() if math.isfinite(loss)]
-            # The quarter-decades may have gone where only the first seed trains; the center trains on all.
-            place = min(eligible, key=lambda each: judged[each]) if eligible else min(0, min(tried) - 1)
-            wanted = {place - 1, place + 1} - tried if eligible else {place}
-            if not wanted:
-                return self._choice(at(place))
-            if len(tried) >= MAX_RATES:
-                between = [each for each in eligible if {each - 1, each + 1} <= tried]
-                side = sum(each - place for each in wanted)
-                return self._choice(at(min(between, key=lambda each: judged[each])), side) if between else None
-            tried |= wanted
+        neighbours = [_moved(trial, step) for step in (-1, 1)] if self.free else []
+        runs = [
+            self._run(each, epochs, seed)
+            for each in neighbours
+            for epochs in {self.study.tuning_epochs, self.longest}
+            for seed in self.study.tuning_seeds
+        ]
+        if all(self._trains(self.rows[run]) for run in runs if run in self.plan and run in self.rows):
+            return True
+        self.stage = f"{seeds(self.study.spare_seeds)} at {trial.lr:g}, beside one that fails"
+        further = [self._run(trial, seed=seed) for seed in self.study.spare_seeds]
+        self._need(further)
+        return all(self._trains(self.rows[run]) for run in further)
 
     def _need(self, runs: Iterable[Run]) -> None:
         """Plan ``runs``; raise `_UndecidedError` unless all are done."""
@@ -290,7 +353,7 @@ class _Planner:
             **dampings,
             settings=tuple((dict(run.settings) | others).items()),
             epochs=epochs,
-            horizon=self.study.tuning_epochs,
+            horizon=max(epochs, self.study.tuning_epochs),
             seed=seed,
         )
 
@@ -301,47 +364,82 @@ class _Planner:
         return self.rows[self._run(trial, epochs, seed)]
 
     def _loss(self, trial: Trial, epochs: int | None = None) -> float:
-        return late_loss(self._result(trial, epochs))
+        """Return the loss on the first tuning seed.
+
+        Infinity if the trial fails to train within the tuning epochs.
+        """
+        result = self._result(trial, epochs)
+        late = epochs is not None and epochs < self.study.tuning_epochs
+        return late_loss(result) if late or self._trains(result) else math.inf
+
+    def _trains(self, result: Result) -> bool:
+        return trained(result) if self.strict else math.isfinite(final_loss(result))
 
     def _mean(self, trial: Trial) -> float:
         """Return the mean loss over the tuning seeds.
 
         Infinity if the trial fails to train on one of them.
         """
-        results = [self._result(trial, seed=seed) for seed in self.study.tuning_seeds]
-        losses = [late_loss(result) for result in results]
-        return math.inf if self.strict and not all(map(trained, results)) else _average(losses)
+        results = [self._result(trial, self.longest, seed) for seed in self.study.tuning_seeds]
+        return _average([late_loss(result) for result in results]) if all(map(self._trains, results)) else math.inf
 
-    def _choice(self, trial: Trial, side: int = 0) -> Choice:
-        return Choice(self._run(trial), self._mean(trial), (side > 0) - (side < 0))
+    def _choice(self, trial: Trial) -> Choice:
+        best = self._run(trial)
+        tried = [run.lr for run in self.plan if dataclasses.replace(run, lr=best.lr) == best]
+        edge = (best.lr == max(tried)) - (best.lr == min(tried)) if self.free else 0
+        return Choice(best, self._mean(trial), edge)
 
-    def _ahead(self, sizes: Sequence[int], position: int) -> Ahead:
-        """Return what follows the rung at ``position``.
+    def _ahead(self, sizes: Sequence[int], lengths: Sequence[int]) -> Ahead:
+        """Return what follows the rung at the first of ``lengths``.
 
-        In it the schedules have so many trials.
+        In it the kinds have so many trials.
         """
-        lengths = rungs(self.study.tuning_epochs)
         runs, epochs = 0, 0
-        for before, length in zip(lengths[position:], lengths[position + 1 :], strict=False):
+        for before, length in itertools.pairwise(lengths):
             sizes = [math.ceil(size / 2) for size in sizes]
             runs += sum(sizes)
             epochs += sum(sizes) * (length - before)
-        finalists = math.ceil(sum(sizes) / 2) * (len(self.study.tuning_seeds) - 1)
-        more = self._ahead_of_refinement()
-        return Ahead(runs + finalists + more.runs, epochs + finalists * self.study.tuning_epochs + more.epochs)
+        more = self._ahead_of_whole(len(sizes))
+        return Ahead(runs + more.runs, epochs + more.epochs)
 
-    def _ahead_of_refinement(self, quarters: int = 2) -> Ahead:
-        """Return the least that a refinement takes.
+    def _ahead_of_whole(self, kinds: int) -> Ahead:
+        """Return what follows half of the epochs for certain.
 
-        Its quarter-decades, and two eighth-decades on every seed.
+        A run of each kind to the end, and what follows then.
         """
-        runs = quarters + 2 * len(self.study.tuning_seeds) if self.free else 0
-        return Ahead(runs, runs * self.study.tuning_epochs)
+        rest = self.study.tuning_epochs - self.half
+        more = self._ahead_of_end()
+        return Ahead((kinds if rest else 0) + more.runs, kinds * rest + more.epochs)
+
+    def _ahead_of_end(self) -> Ahead:
+        """Return the least that follows the tuning epochs.
+
+        Two eighth-decades and the last rung.
+        """
+        refined = 2 if self.free else 0
+        more = self._ahead_of_last_rung()
+        return Ahead(refined + more.runs, refined * (self.study.tuning_epochs - self.half) + more.epochs)
+
+    def _ahead_of_last_rung(self) -> Ahead:
+        """Return the least that a last rung takes: a finalist on both seeds."""
+        rest = self.longest - self.study.tuning_epochs
+        return Ahead((rest > 0) + 1, rest + self.longest)
 
 
-def _moved(trial: Trial, place: int) -> Trial:
+def _eighth(place: int) -> float:
+    return round_lr(10 ** (place / _PARTS_OF_DECADE))
+
+
+def _moved(trial: Trial, places: int) -> Trial:
     """Return ``trial`` with its learning rate so many eighths of a decade larger."""
-    return trial._replace(lr=round_lr(trial.lr * 10 ** (place / _PARTS_OF_DECADE))) if place else trial
+    place = round(_PARTS_OF_DECADE * math.log10(trial.lr))
+    if trial.lr == _eighth(place):
+        return trial._replace(lr=_eighth(place + places))
+    return trial._replace(lr=round_lr(trial.lr * 10 ** (places / _PARTS_OF_DECADE)))
+
+
+def _clearly_worse(loss: float, least: float) -> bool:
+    return loss > CLEAR * least > 0 or (math.isinf(loss) and math.isfinite(least))
 
 
 def late_loss(result: Result) -> float:
@@ -373,7 +471,7 @@ def _limits(study: Study) -> tuple[float, float]:
     amount, unit = parse_budget(study.budget)
     share = amount / len(study.contenders)
     if unit == "runs":
-        return share - len(study.seeds), math.inf
+        return share - study.finals, math.inf
     if unit == "epochs":
-        return math.inf, share - len(study.seeds) * study.epochs
+        return math.inf, share - study.finals * study.epochs
     return math.inf, math.inf

@@ -200,7 +200,7 @@ class Study:
             raise ValueError(f"optimizer {twice!r} is given twice")
         if self.reference not in labels:
             raise ValueError(f"reference must be one of {labels}, got {self.reference!r}")
-        for seed in self.tuning_seeds:
+        for seed in (*self.tuning_seeds, *self.spare_seeds):
             if seed in self.seeds:
                 raise ValueError(f"the tuning seed must not be a final seed: {seed} is in {list(self.seeds)}")
         check_whole("trials", self.trials, minimum=0)
@@ -219,6 +219,11 @@ class Study:
         return (self.tuning_seed, self.tuning_seed + _SEED_DISTANCE) if self.trials else (self.tuning_seed,)
 
     @property
+    def spare_seeds(self) -> tuple[int, ...]:
+        """Two further tuning seeds of a search, used beside a rate that fails."""
+        return tuple(self.tuning_seed + _SEED_DISTANCE * place for place in (2, 3)) if self.trials else ()
+
+    @property
     def tuning_limit(self) -> int | None:
         """The tuning runs that a budget in runs or epochs allows each optimizer.
 
@@ -228,16 +233,28 @@ class Study:
             return None
         amount, unit = parse_budget(self.budget)
         share = amount / len(self.contenders)
-        finals = len(self.seeds) * (2 if any(each.untuned_lr is not None for each in self.contenders) else 1)
         if unit == "runs":
-            return int(share) - finals
+            return int(share) - self.finals
         if unit == "epochs":
-            return int((share - finals * self.epochs) // self.tuning_epochs)
+            return int((share - self.finals * self.epochs) // self.tuning_epochs)
         return None
+
+    @property
+    def finals(self) -> int:
+        """The final runs of each optimizer, with the untuned ones if there are any."""
+        return len(self.seeds) * (2 if any(each.untuned_lr is not None for each in self.contenders) else 1)
 
     def continues(self, run: Run) -> bool:
         """Return whether ``run`` is one that a search may continue for more epochs."""
-        return bool(self.trials) and run.seed in self.tuning_seeds and run.epochs < self.tuning_epochs
+        return bool(self.trials) and run.seed in self.tuning_seeds and run.epochs < self.longest
+
+    @property
+    def longest(self) -> int:
+        """The epochs of the last rung of a search.
+
+        Those of final runs, at most twice the tuning epochs.
+        """
+        return max(self.tuning_epochs, min(self.epochs, 2 * self.tuning_epochs))
 
     @property
     def digest(self) -> str:

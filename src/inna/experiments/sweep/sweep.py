@@ -175,12 +175,14 @@ def _run_rounds(
 
 
 def _remove_unneeded_checkpoints(study: Study, folder: Path, rows: Rows) -> None:
-    """Remove the checkpoints of trials that a search does not continue."""
+    """Remove the checkpoints of trials once their search is over.
+
+    Until then it may continue any of them.
+    """
     for contender in study.contenders if study.trials else ():
         plan = state(study, contender, rows).plan
-        continued = {run.trajectory for run in plan if run not in rows}
-        for run in plan:
-            if study.continues(run) and run.trajectory not in continued:
+        if all(run in rows for run in plan):
+            for run in filter(study.continues, plan):
                 checkpoint_path(folder, run).unlink(missing_ok=True)
 
 
