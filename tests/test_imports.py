@@ -73,6 +73,7 @@ FORBIDDEN = {
     "inna.experiments.study": HEAVY | PARTS - {"inna.experiments"},
     "inna.experiments.statistics": FRAMEWORKS | PARTS - {"inna.experiments"},
     "inna.experiments.charts": FRAMEWORKS | PARTS - {"inna.experiments"},
+    "inna.experiments.benchmark.report": FRAMEWORKS | PARTS - {"inna.experiments"},
     "inna.experiments.report": FRAMEWORKS | PARTS - {"inna.experiments"},
     "inna.landscape": FRAMEWORKS | PARTS - {"inna.experiments", "inna.landscape", "inna.theory"},
     "inna.paper": {"jax", "keras", "optax", "inna.optax", "inna.keras", "inna.landscape", "inna.cli"},
@@ -89,6 +90,7 @@ EXPERIMENTS = (
     {"inna.experiments.training", "inna.experiments.statistics"},
     {"inna.experiments.sweep", "inna.experiments.report"},
     {"inna.experiments.comparison"},
+    {"inna.experiments.benchmark"},
     {"inna.experiments.learning_rate"},
     {"inna.experiments"},  # its lazy names
 )

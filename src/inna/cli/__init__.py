@@ -21,6 +21,7 @@ from inna.cli.info import info
 from inna.cli.landscape import landscape
 from inna.cli.new_task import new_task
 from inna.cli.options import UsageError, format_default
+from inna.cli.studies.benchmark import benchmark
 from inna.cli.studies.compare import compare
 from inna.cli.studies.pack import pack
 from inna.cli.studies.report import report
@@ -54,7 +55,7 @@ app = App(
     config=_check_whole_numbers,
 )
 _COMMANDS: tuple[Callable[..., int], ...] = (
-    *(compare, find_lr, new_task, train, reproduce, datasets),
+    *(compare, benchmark, find_lr, new_task, train, reproduce, datasets),
     *(status, report, pack, landscape, info, theory_check),
 )
 for command in _COMMANDS:

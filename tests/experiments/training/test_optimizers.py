@@ -40,7 +40,11 @@ def built(text, lr=0.25):
             torch.optim.AdamW,
             {"betas": (0.8, 0.9), "amsgrad": True},
         ),
-        ("inna-guarded:alpha=.1", INNA, {"alpha": 0.1, "beta": INNA_DEFAULTS.beta, "loss_bound": 0.0}),
+        (
+            "inna-guarded:alpha=.1",
+            INNA,
+            {"alpha": 0.1, "beta": INNA_DEFAULTS.beta, "loss_bound": 0.0, "time_step": 1.0, "initial_distance": None},
+        ),
         ("prodigy:d_coef=2", None, {"d_coef": 2.0, "weight_decay": 0}),
         ("dog:reps_rel=1e-4", None, {"reps_rel": 1e-4}),
         ("schedule-free-adamw:warmup_steps=7", None, {"warmup_steps": 7, "betas": (0.9, 0.999)}),

@@ -61,8 +61,8 @@ _MOMENTUM = Dimension("momentum", 0.5, 0.99, "near one", default=0.9)
 _BETAS = Dimension("betas", 0.5, 0.99, "near one", (0.999,), default=0.9)  # beta1 is searched
 
 
-def _dampings(alpha: float, beta: float) -> tuple[Dimension, Dimension]:
-    return Dimension("alpha", 0.05, 2.0, default=alpha), Dimension("beta", 0.05, 2.0, default=beta)
+def _dampings(alpha: float, beta: float, most: float = 2.0) -> tuple[Dimension, Dimension]:
+    return Dimension("alpha", 0.05, most, default=alpha), Dimension("beta", 0.05, most, default=beta)
 
 
 NAMED: Mapping[str, Named] = {
@@ -109,12 +109,15 @@ NAMED: Mapping[str, Named] = {
     "adam": Named("torch.optim:Adam", "Adam", {}, (learning_rate(1e-5, 0.1), _BETAS)),
     "adamw": Named("torch.optim:AdamW", "AdamW", {}, (learning_rate(1e-5, 0.1), _BETAS)),
     "rmsprop": Named("torch.optim:RMSprop", "RMSprop", {}, (learning_rate(1e-5, 0.1),)),
+    # The cap of its step is tuned and not found from the distance; the time step of its memory is fixed, so that every
+    # cap is allowed. The guard needs alpha * beta <= 1.
     "inna-guarded": Named(
         "inna.torch:INNA",
         "INNA guarded",
-        {"loss_bound": 0.0},
-        (learning_rate(1e-3, 10.0), *_dampings(INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta)),
+        {"initial_distance": None},
+        (learning_rate(1e-3, 10.0), *_dampings(INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta, most=1.0)),
         (INNA_DEFAULTS.alpha, INNA_DEFAULTS.beta),
+        make="lr_free",
     ),
     "muon-adamw": Named(
         "inna.experiments.training.parts.muon:MuonAdamW",

@@ -1,0 +1,90 @@
+"""Write the verdict of committed benchmark rows into docs/benchmark.md.
+
+    python docs/write_benchmark.py results/benchmark
+
+`--targets` first sets src/inna/experiments/benchmark/targets.json by its rule, from the tuned baselines of these rows.
+A new version of the suite needs that once; targets never change after INNA was judged by them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from inna.experiments.benchmark.judged import MEASURES, Judged, judge
+from inna.experiments.benchmark.read import open_benchmark
+from inna.experiments.benchmark.report.words import (
+    Table,
+    inna_sentence,
+    leave_one_out_table,
+    suite_table,
+    task_table,
+    verdict_sentence,
+)
+from inna.experiments.benchmark.suite import TRACKS
+from inna.experiments.benchmark.targets import BASELINES, RULE, set_targets
+from inna.files import write_whole
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "benchmark.md"
+TARGETS = ROOT / "src" / "inna" / "experiments" / "benchmark" / "targets.json"
+BEGIN, END = "<!-- written by write_benchmark.py -->", "<!-- end -->"
+
+
+def write_targets(folder: Path) -> None:
+    """Set the targets by their rule."""
+    tasks = {task.name: set_targets(summary) for task, summary in open_benchmark(folder).complete("tuned").items()}
+    document = {"rule": RULE, "baselines": list(BASELINES), "tasks": tasks}
+    write_whole(TARGETS, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def verdict(judged: Judged) -> str:
+    """The verdict as Markdown: sentences, then tables task by task, then without each task."""
+    parts = []
+    for track in TRACKS:
+        sentences = [
+            each
+            for measure in MEASURES
+            for each in (verdict_sentence(judged, track, measure), inna_sentence(judged, track, measure))
+            if each
+        ]
+        parts.append("\n".join(f"- {each}" for each in sentences))
+    tables = [task_table(judged, track, measure) for track in TRACKS for measure in MEASURES]
+    parts += [f"### {table.title}\n\n{markdown(table)}" for table in tables if table is not None]
+    robust = [leave_one_out_table(judged, track, "steps") for track in TRACKS]
+    parts += [f"### Without one task. {table.title}\n\n{markdown(table)}" for table in robust if table is not None]
+    parts.append(f"### Tasks and targets\n\n{markdown(suite_table(judged))}")
+    return "\n\n".join(parts)
+
+
+def markdown(table: Table) -> str:
+    lines = ["| " + " | ".join(table.heads) + " |", "|---" + "|---:" * (len(table.heads) - 1) + "|"]
+    for label, cells in table.lines:
+        texts = []
+        for cell in cells:
+            text = f"**{cell.text}**" if cell.best else cell.text
+            texts.append(f"{text} ({cell.small})" if cell.small else text)
+        lines.append("| " + " | ".join([label, *texts]) + " |")
+    return "\n".join(lines)
+
+
+def with_verdict(page: str, judged: Judged) -> str:
+    """``page`` with the verdict between its marks."""
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{verdict(judged)}\n\n{END}{rest.partition(END)[2]}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="a packed folder of inna benchmark")
+    parser.add_argument("--targets", action="store_true", help="set the targets first")
+    options = parser.parse_args()
+    if options.targets:
+        write_targets(options.folder)
+    judged = judge(open_benchmark(options.folder))
+    write_whole(PAGE, with_verdict(PAGE.read_text(encoding="utf-8"), judged).encode())
+
+
+if __name__ == "__main__":
+    main()

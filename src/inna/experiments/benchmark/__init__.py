@@ -1,0 +1,1 @@
+"""Several tasks, one verdict: where an optimizer stands on a suite."""

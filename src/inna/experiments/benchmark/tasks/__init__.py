@@ -1,0 +1,1 @@
+"""The tasks of the benchmark, on data that come with the packages."""
