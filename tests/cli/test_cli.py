@@ -376,6 +376,7 @@ def test_the_help_names_every_built_in_task_and_network():
 
 def test_commands_are_those_that_work():
     assert {name for name in app if not name.startswith("-")} == {
+        "benchmark",
         "compare",
         "find-lr",
         "new-task",

@@ -105,7 +105,7 @@ def test_targets_are_those_of_the_task_or_of_the_embedded_one_with_its_budget():
     assert targets_of(embedded) == fixed_targets()[embedded.name]
     assert targets_of(dataclasses.replace(embedded, epochs=embedded.epochs + 1)) == {}
     assert targets_of(dataclasses.replace(embedded, name="other")) == {}
-    assert set(fixed_targets()) <= {task.name for task in DEFAULT_SUITE.tasks}
+    assert set(fixed_targets()) == {task.name for task in DEFAULT_SUITE.tasks}
 
 
 def test_the_fixed_targets_are_those_of_the_rule_and_the_committed_rows():
