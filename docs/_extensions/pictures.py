@@ -157,7 +157,7 @@ def _stability(out: Path) -> None:
         for curvature, bound in zip(curvatures, max_lr(alpha, beta, curvatures), strict=True)
     ]
     labels = [f"({alpha:g}, {beta:g})" for alpha, beta in pairs]
-    styles = assign([(label, "inna") for label in labels], reference="")
+    styles = assign([(label, "inna") for label in labels])
     for theme in (LIGHT, DARK):
         chart = (
             alt.Chart(alt.Data(values=rows))

@@ -18,17 +18,19 @@ from reproduction_markdown import WRITTEN, begin_mark, end_mark, fill, result_se
 
 from inna.experiments.charts.drawing import Figure, interactive, still
 from inna.experiments.charts.themes import DARK, LIGHT
+from inna.experiments.report.curves import styles
 from inna.experiments.statistics.summary import summarize
 from inna.experiments.study.study import Study
 from inna.experiments.study.tuning import state
 from inna.paper.claims import CLAIMS
 from inna.paper.curves import paper_curve
 from inna.paper.descents import write_descents
-from inna.paper.figures import figure1_figures, protocol_styles, reproduction_figures
+from inna.paper.figures import figure1_figures, reproduction_figures
 from inna.paper.page import write_reproduction
 from inna.paper.protocol import contenders
 from inna.paper.reproduction import find_reproduction, read_reproduction, read_results
-from inna.paper.words import lead, numbers_lines, protocol_words
+from inna.paper.verdicts import Verdict
+from inna.paper.words import agreement, lead, numbers_lines, protocol_words
 from page_source import SIGHT, Page, lab, linear
 from protocol_rows import FINE, descents, rows_of, study_of
 from synthetic_study import classification_study, save
@@ -50,10 +52,9 @@ def layers(figure: Figure, panel: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-def dashed(figure: Figure, panel: int = 0) -> list[dict[str, Any]]:
-    return [
-        row for layer in layers(figure, panel) if layer["mark"].get("strokeDash") == [5, 3] for row in layer["rows"]
-    ]
+def theirs(figure: Figure, panel: int = 0) -> list[dict[str, Any]]:
+    """The circles of the paper's curves."""
+    return [row for layer in layers(figure, panel) if layer["mark"].get("filled") is False for row in layer["rows"]]
 
 
 @pytest.fixture(scope="module")
@@ -98,25 +99,25 @@ def test_losses_are_drawn_as_the_logarithm_of_their_mean():
     assert sgd["worst"] == pytest.approx(math.log10(max(losses)), abs=1e-12)
 
 
-def test_the_papers_curves_are_dashed_up_to_our_last_epoch():
+def test_the_papers_curves_have_circles_up_to_our_last_epoch():
     found = figures_of(study_of(epochs=23))
-    rows = [row for row in dashed(found["figure-3"]) if row["contender"] == "Adam"]
+    rows = [row for row in theirs(found["figure-3"]) if row["contender"] == "Adam"]
     assert [row["epoch"] for row in rows] == [0, 5, 10, 15, 20, 23]
     curve = paper_curve(3, "mnist", "log10_train_loss", "Adam")
     assert curve is not None
     assert [row["mean"] for row in rows] == [curve.at(row["epoch"]).mean for row in rows]
-    assert {row["contender"] for row in dashed(found["figure-2"])} == set(FOUR)
+    assert {row["contender"] for row in theirs(found["figure-2"])} == set(FOUR)
     # The mean accuracy of (0.5, 1) runs below the paper's axis.
-    assert {row["contender"] for row in dashed(found["figure-2"], 1)} == set(FOUR[:3])
-    assert {row["contender"] for row in dashed(found["figure-4"], 1)} == {"Adam", "INNA (0.5, 0.1), q = 1/4"}
-    assert dashed(found["beyond"]) == []
+    assert {row["contender"] for row in theirs(found["figure-2"], 1)} == set(FOUR[:3])
+    assert {row["contender"] for row in theirs(found["figure-4"], 1)} == {"Adam", "INNA (0.5, 0.1), q = 1/4"}
+    assert theirs(found["beyond"]) == []
     assert "The paper trains a Network in Network, here it is lenet5." in found["figure-2"].caption
     assert "Network" not in figures_of(study_of("cifar10", "nin"))["figure-2"].caption
 
 
 def test_the_papers_damping_is_named_where_ours_differs():
     figure = figures_of(study_of(), changes={"INNA (0.5, 0.5)": (0.01, 0.98, 1.0)})["figure-3"]
-    rows = [row for row in dashed(figure) if row["contender"] == "INNA (0.5, 0.5)"]
+    rows = [row for row in theirs(figure) if row["contender"] == "INNA (0.5, 0.5)"]
     assert {row["curve"] for row in rows} == {"the paper’s INNA (0.1, 0.1)"}
     assert "Its curve of INNA is INNA (0.1, 0.1)." in figure.caption
 
@@ -124,7 +125,7 @@ def test_the_papers_damping_is_named_where_ours_differs():
 @pytest.mark.parametrize("dataset", ["digits", "mnist[:5000]"])
 def test_other_data_have_no_curves_of_the_paper(dataset):
     found = figures_of(study_of(dataset, "small-cnn"))
-    assert not any(dashed(figure, panel) for figure in found.values() for panel in (0, 1))
+    assert not any(theirs(figure, panel) for figure in found.values() for panel in (0, 1))
     assert not any("paper’s mean" in figure.caption for figure in found.values())
 
 
@@ -171,8 +172,8 @@ def test_every_chart_can_hide_optimizers():
 
 @pytest.mark.parametrize("theme", [LIGHT, DARK], ids=["light", "dark"])
 @pytest.mark.parametrize("sight", SIGHT)
-def test_the_members_of_a_figure_differ_in_colour(theme, sight):
-    chosen = protocol_styles(study_of())
+def test_the_members_of_a_figure_look_different(theme, sight):
+    chosen = styles(study_of())
     slow = [label for label in FINE if "q = " in label]
     for members in (
         FOUR,
@@ -191,9 +192,18 @@ def test_the_members_of_a_figure_differ_in_colour(theme, sight):
                 )
                 for label in (one, other)
             ]
-            # A difference of 10 in CIE 1976 is plain to see.
-            assert math.dist(*seen) >= 10, (one, other)
-    assert all(style.dash == (1, 0) for style in chosen.values())
+            # A difference of 10 in CIE 1976 is plain to see; where colours are nearer, the dash differs.
+            assert math.dist(*seen) >= 10 or chosen[one].dash != chosen[other].dash, (one, other)
+
+
+def test_an_optimizer_has_one_style_on_every_page():
+    here, there = (
+        styles(study_of()),
+        styles(classification_study(contenders=study_of().contenders[2:9], reference="SGD")),
+    )
+    shared = here.keys() & there.keys()
+    assert len(shared) == 7
+    assert all(here[label] == there[label] for label in shared)
 
 
 def test_figure_1_has_a_figure_for_each_kind_of_settings():
@@ -226,8 +236,10 @@ def test_the_page_contains_the_verdicts_with_their_numbers(page, folder):
     assert f"Of {len(CLAIMS)} claims {len(CLAIMS) - 2} hold, 2 do not, and 0 lack runs." in page.text
     assert "judged at epoch 20, where by the same rule the paper’s curves say: does not hold" in page.text
     badges = [attributes["class"] for tag, attributes in page.elements if tag == "span" and "class" in attributes]
-    assert badges.count("badge good") == sum(v.outcome == "holds" for v in reproduction.verdicts) + sum(
-        v.outcome == "holds" for v in reproduction.figure1_verdicts
+    judged = [*reproduction.verdicts, *reproduction.figure1_verdicts]
+    # One badge for our outcome, and one in the table for its agreement with the paper.
+    assert badges.count("badge good") == sum(v.outcome == "holds" for v in judged) + sum(
+        agreement(v)[1] == "good" for v in judged
     )
 
 
@@ -411,3 +423,34 @@ def test_the_committed_page_matches_the_results(tmp_path):
     assert page.read_text(encoding="utf-8") == committed, "run python docs/write_reproduction.py"
     for reference in re.findall(r"\]\((images/.*?\.png)\)", committed):
         assert (DOCS / reference).is_file()
+
+
+def test_the_table_of_verdicts_has_the_papers_and_ours(tmp_path):
+    study = study_of()
+    page = Page(write_reproduction(save(tmp_path, study, rows_of(study))).read_text(encoding="utf-8"))
+    verdicts = read_reproduction(tmp_path).verdicts
+    assert page.text.index("Of 11 claims") < page.text.index("The paper, epoch 20") < page.text.index("Each claim with")
+    for verdict in verdicts:
+        cells = f"{verdict.statement} {verdict.paper or '–'} {verdict.paper_end or '–'} {verdict.outcome}"
+        assert f"{cells} {agreement(verdict)[0]}" in page.text
+
+
+def test_agreement_is_with_the_papers_curves_or_else_with_the_claim():
+    verdict = read_verdict("holds", None)
+    assert agreement(verdict)[0] == "confirmed"
+    assert agreement(read_verdict("does not hold", None))[0] == "not confirmed"
+    assert agreement(read_verdict("does not hold", "does not hold"))[0] == "as in the paper"
+    assert agreement(read_verdict("holds", "does not hold"))[0] == "differs"
+    assert agreement(read_verdict("not enough runs", "holds"))[0] == "not enough runs"
+
+
+def read_verdict(outcome, paper):
+    return Verdict("name", "statement", "source", outcome, "epoch 20", (), paper, None, "")
+
+
+def test_the_legend_has_only_what_is_drawn(tmp_path):
+    study = study_of()
+    folder = save(tmp_path, study, rows_of(study, without=["Adam", "SGD"]))
+    page = Page(write_reproduction(folder).read_text(encoding="utf-8"))
+    shown = [attributes["data-contender"] for _, attributes in page.elements if attributes.get("data-contender")]
+    assert shown == [label for label in FINE if label not in ("Adam", "SGD")]

@@ -59,7 +59,7 @@ class Picture:
     @property
     def styles(self) -> dict[str, Style]:
         """Label -> style of each path."""
-        return assign([(path.optimizer.label, path.optimizer.kind) for path in self.paths], "gradient descent")
+        return assign([(path.optimizer.label, path.optimizer.kind) for path in self.paths])
 
     def thinned(self) -> list[Thinned]:
         """Return the paths as few vertices."""

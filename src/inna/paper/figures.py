@@ -1,7 +1,7 @@
 """The paper's figures drawn from the results.
 
-Figures 2 to 4 have the paper's layout and show its own curves dashed. One more figure shows the optimizers that the
-paper does not have.
+Figures 2 to 4 have the paper's layout and show its own curves with circles. One more figure shows the optimizers that
+the paper does not have.
 """
 
 from __future__ import annotations
@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 from inna.experiments.charts.curves import curve_panel
 from inna.experiments.charts.drawing import Channels, Drawing, Figure, Panel, Rows
-from inna.experiments.charts.themes import _REFERENCE, _SOLID, Style, Theme
+from inna.experiments.charts.themes import Style, Theme
 from inna.experiments.formatting import enumerate_words, plain, slug
 from inna.experiments.report.curves import breaks, curve_points, styles, zoom
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.summary import TRAIN_LOSS, Entry, Summary
-from inna.experiments.study.study import Study
 from inna.paper.curves import BEST_IN_FIGURE_3, PAPER_EPOCHS, paper_curve
 from inna.paper.descents import Descent, by_label, initial_speeds
 from inna.paper.evidence import ACCURACY, LOSS, Quantity, best_damping, log10_loss
@@ -27,7 +26,6 @@ from inna.theory.figure1 import PAPER_DIPS
 __all__ = [
     "PLANE",
     "figure1_figures",
-    "protocol_styles",
     "reproduction_figures",
 ]
 
@@ -100,7 +98,9 @@ def _figure(summary: Summary, figure: int, name: str, title: str, sides: Sequenc
         return None
     caption = "Line: mean over the final seeds (the loss is averaged, then its logarithm taken); band: best to worst."
     if any(part.beside for part in parts):
-        caption += f" Dashed: the paper’s mean, digitised every five epochs. {network_note(summary)}".rstrip()
+        caption += (
+            f" Thin with circles: the paper’s mean, digitised every five epochs. {network_note(summary)}".rstrip()
+        )
         theirs = BEST_IN_FIGURE_3[summary.study.dataset]
         if figure == 3 and best_damping(summary) != theirs:
             caption += f" Its curve of INNA is {theirs}."
@@ -129,7 +129,7 @@ def _panel(summary: Summary, figure: int, side: _Side, members: set[str]) -> _Dr
     if not points:
         return None
     there = {entry.label for entry in summary.entries if entry.label in members and entry.finals}
-    chosen = {label: style for label, style in protocol_styles(summary.study).items() if label in there}
+    chosen = {label: style for label, style in styles(summary.study).items() if label in there}
     broken = [_scaled(row, side.quantity) for row in breaks(summary, measure) if row["contender"] in side.labels]
     beside = _paper_rows(summary, figure, side, {row["contender"] for row in points})
     domain = zoom(measure, points + [row | {"best": row["mean"], "worst": row["mean"]} for row in beside])
@@ -141,7 +141,7 @@ def _panel(summary: Summary, figure: int, side: _Side, members: set[str]) -> _Dr
         beside=beside,
         domain=domain,
         title=side.title,
-        note=f"dashed: the paper’s mean. {network_note(summary)}".rstrip() if beside else "",
+        note=f"thin, circles: the paper’s mean. {network_note(summary)}".rstrip() if beside else "",
     )
     return _Drawn(panel, bool(beside), bool(broken), domain is not None)
 
@@ -173,35 +173,6 @@ def _paper_rows(summary: Summary, figure: int, side: _Side, shown: set[str]) -> 
             if mean is not None:
                 rows.append({"contender": label, "epoch": epoch, "mean": mean, "curve": f"the paper’s {theirs}"})
     return rows
-
-
-# By label of the paper's protocol, light and dark. Each has its own colour, since a dashed line is the paper's.
-_PROTOCOL = {
-    "INNA (0.1, 0.1)": ("#008bd1", "#3fb2f2"),
-    "INNA (0.5, 0.1)": ("#0a2f7a", "#b2ccff"),
-    "INNA (0.5, 0.5)": ("#008a65", "#1fc796"),
-    "INNA (0.5, 1)": ("#c2559d", "#e79cc9"),
-    "SGD": _REFERENCE,
-    "AdaGrad": ("#a87b00", "#f0c000"),
-    "Adam": ("#ad3a00", "#ff8b3d"),
-    "heavy ball": ("#8a4b2a", "#d58f6d"),
-    "AdamW": ("#5f6b00", "#c0d13a"),
-    "INNAprop": ("#6b1f5e", "#8f8fff"),
-    "INNA (0.5, 0.1), q = 1/4": ("#008f99", "#39d0d8"),
-    "INNA (0.5, 0.1), q = 1/8": ("#a3246f", "#ff8ac4"),
-    "INNA (0.5, 0.1), q = 1/16": ("#8f7a00", "#e0c341"),
-}
-
-
-def protocol_styles(study: Study) -> dict[str, Style]:
-    """Return a style without dashes for each label.
-
-    Optimizers outside the paper's protocol keep the colours of `styles`.
-    """
-    return {
-        label: Style(*_PROTOCOL.get(label, (style.light, style.dark)), _SOLID, style.shape)
-        for label, style in styles(study).items()
-    }
 
 
 # The part of the plane that Figure 1 shows: the ranges of θ₁ and θ₂. A descent that leaves it is cut off.
@@ -333,4 +304,4 @@ def _loss_panel(panels: Mapping[str, Descent], styles: Mapping[str, Style]) -> P
         )
         return channels.finish(line, marks)
 
-    return Panel("(d) log10 J", draw, height=260, width=300, note="triangles: dips of the paper’s curves")
+    return Panel("(d) log10 J", draw, height=260, width=300, legend=True, note="triangles: dips of the paper’s curves")

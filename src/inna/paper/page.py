@@ -13,18 +13,21 @@ from typing import Any, NamedTuple
 import inna
 from inna.experiments.charts.page import chart_page, resource
 from inna.experiments.formatting import slug
+from inna.experiments.report.curves import contender_styles, curve_points
 from inna.experiments.report.sections import footer, run_facts, warnings
 from inna.experiments.rows.documents import row_document
-from inna.experiments.statistics.summary import Summary
+from inna.experiments.statistics.summary import TRAIN_LOSS, Summary
 from inna.files import remove_abandoned, write_whole
-from inna.paper.figures import protocol_styles
+from inna.paper.curves import PAPER_EPOCHS
 from inna.paper.reproduction import Reproduction, read_reproduction
 from inna.paper.verdicts import Verdict
 from inna.paper.words import (
     NUMBERS_HEADS,
+    agreement,
     lead,
     numbers_lines,
     numbers_note,
+    outcome_words,
     paper_words,
     rules,
     tally,
@@ -51,6 +54,7 @@ class _Group(NamedTuple):
     """Verdicts that are judged on the same runs."""
 
     title: str
+    when: str
     tally: str
     verdicts: Sequence[Verdict]
     ids: list[str]
@@ -68,7 +72,7 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
     return chart_page(
         "paper/reproduction.html",
         title=f"{subject}: the paper’s experiments, run again",
-        styles=protocol_styles(summary.study) if summary else {},
+        styles=contender_styles(summary) if summary else {},
         figures=figures,
         scripts=[resource("experiments/report/page.js")],
         data={
@@ -91,7 +95,11 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
         verdicts=_groups(reproduction),
         badges=BADGES,
         paper_words=paper_words,
+        outcome_words=outcome_words,
+        agreement=agreement,
+        last=PAPER_EPOCHS,
         figure_sections=figure_sections,
+        drawn=_drawn(summary) if summary else [],
         numbers=_numbers(summary) if summary else None,
         has_report=has_report,
         runs=run_facts(summary) if summary else None,
@@ -126,10 +134,22 @@ def _groups(reproduction: Reproduction) -> list[_Group]:
         members = [verdict for verdict in reproduction.figure1_verdicts if verdict.when == when]
         groups.append((f"On Figure 1, {when}", members))
     return [
-        _Group(title, tally(verdicts), verdicts, [_verdict_id(each) for each in verdicts])
+        _Group(title, _lengths(verdicts), tally(verdicts), verdicts, [_verdict_id(each) for each in verdicts])
         for title, verdicts in groups
         if verdicts
     ]
+
+
+def _drawn(summary: Summary) -> list[str]:
+    """Return the labels that have a curve."""
+    points, _ = curve_points(summary, TRAIN_LOSS, as_compared=False)
+    return list(dict.fromkeys(row["contender"] for row in points))
+
+
+def _lengths(verdicts: Sequence[Verdict]) -> str:
+    """Return when the verdicts are judged, for the head of a column."""
+    epochs = list(dict.fromkeys(verdict.when for verdict in verdicts))
+    return " or ".join([epochs[0], *(each.removeprefix("epoch ") for each in epochs[1:])])
 
 
 def _verdict_id(verdict: Verdict) -> str:

@@ -44,10 +44,11 @@ from inna.paper.protocol import (
     contenders,
     scale_of,
 )
-from inna.paper.verdicts import Comparison, Number, Verdict
+from inna.paper.verdicts import Comparison, Number, Outcome, Verdict
 
 __all__ = [
     "NUMBERS_HEADS",
+    "agreement",
     "figure1_numbers",
     "figure1_sentence",
     "lead",
@@ -55,6 +56,7 @@ __all__ = [
     "numbers_lines",
     "numbers_note",
     "numbers_of",
+    "outcome_words",
     "paper_words",
     "protocol_words",
     "rules",
@@ -295,6 +297,23 @@ def paper_words(verdict: Verdict) -> str:
     here = f"at {verdict.when} it {verdict.paper}" if verdict.paper else f"at {verdict.when} it is undecided"
     end = f"; at epoch {PAPER_EPOCHS} it {verdict.paper_end}" if verdict.paper_end else ""
     return f"The same rule on the paper’s curves: {here}{end}."
+
+
+def outcome_words(outcome: Outcome | None) -> str:
+    """Return an outcome for a table; a dash where the rule has nothing to say."""
+    return outcome or DASH
+
+
+def agreement(verdict: Verdict) -> tuple[str, str]:
+    """Return whether our outcome is the paper's, and the class of its badge.
+
+    It is compared with the paper's curves at the same epoch, or with the claim itself where they are unknown.
+    """
+    if verdict.outcome == "not enough runs":
+        return "not enough runs", "open"
+    if verdict.paper is None:
+        return ("confirmed", "good") if verdict.outcome == "holds" else ("not confirmed", "bad")
+    return ("as in the paper", "good") if verdict.outcome == verdict.paper else ("differs", "bad")
 
 
 def numbers_lines(summary: Summary) -> list[list[str]]:

@@ -477,6 +477,9 @@ def test_contenders_look_different(theme: Any, sight: str) -> None:
 def test_styles_do_not_repeat_for_many_contenders() -> None:
     contenders = tuple(Contender(f"{name} {k}", name) for name in ("inna", "adam") for k in range(16))
     chosen = styles(classification_study(contenders=contenders, reference="adam 0"))
+    # One more optimizer moves none that has its own style, and the others only if it takes theirs.
+    more = styles(classification_study(contenders=(*contenders, Contender("SGD", "sgd")), reference="adam 0"))
+    assert {label: more[label] for label in chosen} == chosen
     assert len({(style.light, style.dash) for style in chosen.values()}) == len(contenders)
 
 

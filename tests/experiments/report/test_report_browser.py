@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -81,6 +82,8 @@ def test_a_click_on_the_legend_takes_curves_away_everywhere_and_brings_them_back
     points = "#chart-tuning-0 .mark-symbol path"
     before, symbols = seen.count(LINES), seen.count(points)
     assert before == len(study.contenders)
+    names = "#chart-curves-training-loss-0 .mark-text text"
+    assert {each.label for each in study.contenders} <= set(seen.page.locator(names).all_text_contents())
     adam = seen.page.locator('.legend button[data-contender="Adam"]')
     show_all = seen.page.locator("#show-all")
     assert not show_all.is_visible()
@@ -182,6 +185,45 @@ def test_a_click_copies_the_code(browser: Any, reports: dict[str, Path]) -> None
         assert copied.strip() == block.locator("pre").inner_text().strip()
         assert "optimizer = " in copied
         assert seen.said == []
+
+
+def test_the_curves_can_be_drawn_against_steps_and_seconds(visit: Any) -> None:
+    seen = visit()
+    titles = "#chart-curves-training-loss-0 .role-axis-title text"
+    spans = {}
+    for unit, title in (("step", "step"), ("seconds", "seconds of training"), ("epoch", "epoch")):
+        seen.page.locator(f'input[name="unit"][value="{unit}"]').click()
+        wait_until(lambda title=title: title in seen.page.locator(titles).all_text_contents())
+        drawn(seen, "light")
+        ticks = seen.page.locator("#chart-curves-training-loss-0 .role-axis-label text").all_text_contents()
+        spans[unit] = [text for text in ticks if text]
+        assert seen.count(LINES) == len(classification_study().contenders)
+    # 45 iterations of 0.2 seconds an epoch, 15 epochs.
+    assert "600" in spans["step"]
+    assert "3" in spans["seconds"]
+    assert "15" in spans["epoch"]
+    assert seen.said == []
+
+
+@pytest.mark.parametrize("name", ["curves-training-loss-0", "tuning-0"])
+def test_a_chart_is_saved_as_png_and_svg(visit: Any, tmp_path: Path, name: str) -> None:
+    seen = visit()
+    seen.page.locator('.legend button[data-contender="Adam"]').click()
+    settle(seen)
+    for format_ in ("png", "svg"):
+        with seen.page.expect_download() as waiting:
+            seen.page.locator(f"#chart-{name} + .save button", has_text=format_.upper()).click()
+        assert waiting.value.suggested_filename == f"{name}.{format_}"
+        waiting.value.save_as(tmp_path / waiting.value.suggested_filename)
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    text = (tmp_path / f"{name}.svg").read_text(encoding="utf-8")
+    root = ElementTree.fromstring(text)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    # Every optimizer that is shown is named in the picture, at its line or in a legend; the hidden one is not.
+    shown = [each.text for each in root.iter("{http://www.w3.org/2000/svg}text")]
+    for each in classification_study().contenders:
+        assert (each.label in shown) == (each.label != "Adam")
+    assert seen.said == []
 
 
 def test_hostile_names_are_inert(visit: Any) -> None:

@@ -1,11 +1,12 @@
-"""Curves over the epochs.
+"""Curves over the epochs, steps or seconds.
 
-Mean over the seeds, best and worst as a band, diverged seeds, curves to compare with.
+Mean over the seeds, best and worst as a band, diverged seeds, curves to compare with, names at the ends of the lines.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from inna.experiments.charts.drawing import (
@@ -21,7 +22,15 @@ from inna.experiments.charts.themes import Style, Theme
 
 __all__ = [
     "curve_panel",
+    "spread_out",
 ]
+
+_HEIGHT = 340
+# Pixels between the names at the ends of lines.
+_LINE = 14
+_LONGEST_NAME = 24
+# Key of the rows -> title of the axis, of what a reader can choose instead of epochs.
+_UNITS = {"step": "step", "seconds": "seconds of training"}
 
 
 def curve_panel(
@@ -41,32 +50,26 @@ def curve_panel(
     Args:
         styles: label -> style of the curves.
         name: of the quantity, for the axis.
-        points: rows of contender, epoch, mean, best and worst.
+        points: rows of contender, epoch, mean, best and worst; and of step and seconds, if all of them have these.
         log: whether the axis is logarithmic.
         breaks: rows of contender, seed, epoch and mean at which a seed diverged.
-        beside: rows of contender, epoch, mean and curve for thin dashed curves; ``curve`` is their tooltip.
+        beside: rows of contender, epoch, mean and curve for thin curves with circles; ``curve`` is their tooltip.
         domain: the ends of the axis, if it does not show the whole range.
         title: of the panel.
         note: below the title.
     """
+    values = [row[end] for row in points for end in ("best", "worst")]
+    values += [row["mean"] for row in (*(beside or ()), *(breaks or ()))]
+    ends = domain or _ends(values, log)
+    names = _end_names(points, ends, log)
 
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
+        axes = {unit: alt.X(**encoding) for unit, encoding in _x_axes(points).items()}
         channels = Channels(styles, theme, interactive)
-        limits: dict[str, Any] = {"domain": domain} if domain else {}
-        values = [row[end] for row in points for end in ("best", "worst")]
-        scale, kind = log_scale(values, nice=False, **limits) if log else (alt.Scale(zero=False, **limits), "")
-        last = max(row["epoch"] for row in points)
-        # Few epochs have a tick each: ticks between them would be rounded to repeated labels.
-        ticks = {"values": list(range(last + 1))} if last < 10 else {"tickMinStep": 1}
-        x = alt.X(
-            "epoch",
-            type="quantitative",
-            title="epoch",
-            scale=alt.Scale(domain=[0, last], nice=False),
-            axis=alt.Axis(grid=False, format="d", **ticks),
-        )
+        scale, kind = log_scale(values, nice=False, domain=ends) if log else (alt.Scale(nice=False, domain=ends), "")
+        x = axes["epoch"]
         axis = log_axis() if kind else alt.Axis(tickCount=6)
         mean = alt.Y("mean", type="quantitative", scale=scale, title=name + kind, axis=axis)
         base = channels.data(points).encode(x=x, color=channels.color("stroke"))
@@ -78,14 +81,11 @@ def curve_panel(
         )
         layers = [band, line]
         if beside:
+            theirs = channels.data(beside).encode(x=x, y=mean, color=channels.color("stroke"))
+            layers.append(theirs.mark_line(strokeWidth=1, clip=True).encode(opacity=channels.opacity(0.6)))
             layers.append(
-                channels.data(beside)
-                .mark_line(strokeWidth=1.5, strokeDash=[5, 3], strokeJoin="round", clip=True)
-                .encode(
-                    x=x,
-                    y=mean,
-                    color=channels.color("stroke"),
-                    opacity=channels.opacity(0.85),
+                theirs.mark_point(filled=False, size=40, strokeWidth=1.4, clip=domain is not None).encode(
+                    opacity=channels.opacity(0.9),
                     tooltip=[
                         alt.Tooltip("curve", type="nominal", title="curve"),
                         alt.Tooltip("epoch", type="quantitative"),
@@ -109,6 +109,7 @@ def curve_panel(
                 )
             )
         if interactive:
+            layers += _names_at_the_ends(channels, names, x, mean, scale)
             near = alt.selection_point(name="near", on="pointerover", nearest=True, empty=False, clear="pointerout")
             layers.append(
                 base.mark_point(filled=True, size=70, stroke=theme.background, strokeWidth=1, clip=domain is not None)
@@ -123,6 +124,123 @@ def curve_panel(
                 )
                 .add_params(near)
             )
-        return channels.finish(*layers)
+        return channels.finish(*layers)._replace(axes={unit: each.to_dict() for unit, each in axes.items()})
 
-    return Panel(title, draw, height=340, note=note)
+    return Panel(title, draw, height=_HEIGHT, note=note)
+
+
+def _x_axes(points: Rows) -> dict[str, dict[str, Any]]:
+    """Return unit -> arguments of its encoding, of the units that all points have."""
+    import altair as alt
+
+    last = max(row["epoch"] for row in points)
+    # Few epochs have a tick each: ticks between them would be rounded to repeated labels.
+    ticks = {"values": list(range(last + 1))} if last < 10 else {"tickMinStep": 1}
+    found = {
+        "epoch": {
+            "title": "epoch",
+            "scale": alt.Scale(domain=[0, last], nice=False),
+            "axis": alt.Axis(grid=False, format="d", **ticks),
+        }
+    }
+    for unit, title in _UNITS.items():
+        if all(math.isfinite(row.get(unit, math.nan)) for row in points):
+            end = max(row[unit] for row in points)
+            found[unit] = {
+                "title": title,
+                "scale": alt.Scale(domain=[0, end], nice=False),
+                "axis": alt.Axis(grid=False, format="~s" if unit == "step" else "~g", tickCount=8),
+            }
+    return {unit: {"shorthand": unit, "type": "quantitative"} | each for unit, each in found.items()}
+
+
+def _ends(values: Sequence[float], log: bool) -> tuple[float, float]:
+    """Return the ends of an axis that shows all values.
+
+    With some room if it is linear.
+    """
+    low, high = min(values), max(values)
+    if low == high:
+        return (low / 2, high * 2) if log and low > 0 else (low - 0.5, high + 0.5)
+    room = 0.0 if log else 0.03 * (high - low)
+    return low - room, high + room
+
+
+def _end_names(points: Rows, ends: tuple[float, float], log: bool) -> Rows:
+    """Return rows of contender, name, mean and, where the name stands, place."""
+    last: dict[str, dict[str, Any]] = {}
+    for row in points:
+        if row["epoch"] >= last.get(row["contender"], row)["epoch"]:
+            last[row["contender"]] = row
+    level, value = _scale(ends, log)
+    inside = {label: min(max(row["mean"], ends[0]), ends[1]) for label, row in last.items()}
+    wanted = [(1 - level(mean)) * _HEIGHT for mean in inside.values()]
+    places = spread_out(wanted, _LINE, _HEIGHT)
+    return [
+        last[label] | {"name": _shortened(label), "mean": mean, "place": value(1 - place / _HEIGHT)}
+        for (label, mean), place in zip(inside.items(), places, strict=True)
+    ]
+
+
+def _scale(ends: tuple[float, float], log: bool) -> tuple[Callable[[float], float], Callable[[float], float]]:
+    """Return value -> share of the axis and its inverse."""
+    low, high = ends
+    if log and low > 0:
+        height = math.log(high) - math.log(low)
+        return lambda v: (math.log(v) - math.log(low)) / height, lambda s: math.exp(math.log(low) + s * height)
+    return lambda v: v / 2 / (high / 2 - low / 2) - low / 2 / (high / 2 - low / 2), lambda s: low * (1 - s) + high * s
+
+
+def spread_out(wanted: Sequence[float], gap: float, length: float) -> list[float]:
+    """Move places apart until they are ``gap`` from each other.
+
+    Args:
+        wanted: places on a line from 0 to ``length``, in any order.
+        gap: the least distance; less where they would not fit.
+        length: of the line.
+
+    Returns:
+        The places, in the order given, which minimize the sum of squared moves. They stay on the line.
+
+    >>> spread_out([50.0, 10.0, 52.0], 10.0, 100.0)
+    [46.0, 10.0, 56.0]
+    """
+    gap = min(gap, length / max(1, len(wanted) - 1))
+    order = sorted(range(len(wanted)), key=lambda k: wanted[k])
+    # Without the gaps before each, the places must only not decrease: neighbours that do are pooled at their mean.
+    blocks: list[tuple[float, int]] = []
+    for rank, k in enumerate(order):
+        blocks.append((wanted[k] - rank * gap, 1))
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            (second, m), (first, n) = blocks.pop(), blocks.pop()
+            blocks.append(((first * n + second * m) / (n + m), n + m))
+    most = length - (len(wanted) - 1) * gap
+    shifts = [min(max(mean, 0.0), most) for mean, size in blocks for _ in range(size)]
+    places = [0.0] * len(wanted)
+    for rank, k in enumerate(order):
+        places[k] = shifts[rank] + rank * gap
+    return places
+
+
+def _shortened(label: str) -> str:
+    return label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 1]}…"
+
+
+def _names_at_the_ends(channels: Channels, names: Rows, x: Any, mean: Any, scale: Any) -> list[Any]:
+    """Return the names right of the plot, and lines to them."""
+    import altair as alt
+
+    shown = channels.data(names).transform_filter("labels")
+    place = alt.Y("place", type="quantitative", scale=scale)
+    end, beyond = alt.value("width"), alt.value(alt.ExprRef("width + 8"))
+    line = shown.mark_rule(strokeWidth=1, strokeDash=[1, 2]).encode(
+        x=x, x2=beyond, y=mean, y2="place", color=channels.color("stroke"), opacity=channels.opacity(0.6)
+    )
+    text = shown.mark_text(align="left", baseline="middle", dx=11).encode(
+        x=end,
+        y=place,
+        text=alt.Text("name", type="nominal"),
+        color=channels.color("stroke"),
+        opacity=channels.opacity(),
+    )
+    return [line, text]

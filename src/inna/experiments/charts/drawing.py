@@ -2,8 +2,9 @@
 
 Themes, scales, axes, and the encodings that all of them share.
 
-An interactive panel follows two parameters that the legend of the page sets: ``hidden`` (labels that are filtered out)
-and ``focus`` (the highlighted label; empty for none). A still panel has its own legend.
+An interactive panel follows parameters that the page sets: ``hidden`` (labels that are filtered out), ``focus`` (the
+highlighted label; empty for none) and ``labels`` (whether lines have names at their ends). A still panel has its own
+legend.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from inna.experiments.charts.themes import Style, Theme
@@ -48,17 +50,21 @@ def vega_lite_version() -> str:
 
 
 class Drawing(NamedTuple):
-    """An Altair chart without size and configuration, and its named data sets."""
+    """An Altair chart without size and configuration, and its named data sets.
+
+    ``axes`` are encodings of x that a reader can choose, by the field that they show; the first is drawn.
+    """
 
     chart: Any
     datasets: dict[str, Rows]
+    axes: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
 class Panel:
     """One coordinate system, drawn by ``draw(theme, interactive)``.
 
-    ``note`` is shown below its title.
+    ``note`` is shown below its title; ``legend`` is whether a picture of it needs one, since names are nowhere else.
     """
 
     title: str
@@ -66,6 +72,7 @@ class Panel:
     height: int = 300
     width: int = 400
     note: str = ""
+    legend: bool = False
 
 
 @dataclass(frozen=True)
@@ -107,12 +114,14 @@ def still(figure: Figure, theme: Theme) -> dict[str, Any]:
     return specification | {"datasets": {name: rows for drawing in drawings for name, rows in drawing.datasets.items()}}
 
 
-def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, Any], dict[str, Rows]]:
+def interactive(
+    figure: Figure, panel: Panel, theme: Theme, drawing: Drawing | None = None
+) -> tuple[dict[str, Any], dict[str, Rows]]:
     """Return a panel as a specification for the page, and its data sets by name.
 
-    It fills its place in the page.
+    It fills its place in the page. ``drawing`` is the panel drawn in this theme; None draws it.
     """
-    drawing = panel.draw(theme, True)
+    drawing = drawing or panel.draw(theme, True)
     title = " – ".join(each for each in (figure.title, panel.title) if each)
     chart = drawing.chart.properties(
         width="container",
@@ -121,6 +130,7 @@ def interactive(figure: Figure, panel: Panel, theme: Theme) -> tuple[dict[str, A
         autosize={"type": "fit-x", "contains": "padding"},
         # Room for the half of the last label beyond the axis.
         padding={"left": 2, "right": 14, "top": 5, "bottom": 2},
+        usermeta={"legend": panel.legend},
     ).configure(**configuration(theme), background="transparent")
     # The tests validate these specifications against Vega-Lite's schema; here it would take seconds.
     return chart.to_dict(validate=False), drawing.datasets
@@ -212,7 +222,8 @@ class Channels:
 
         chart = alt.layer(*layers)
         if self.interactive:
-            chart = chart.add_params(alt.param(name="hidden", value=[]), alt.param(name="focus", value=""))
+            values = {"hidden": [], "focus": "", "labels": True}
+            chart = chart.add_params(*(alt.param(name=name, value=value) for name, value in values.items()))
         return Drawing(chart, self._datasets)
 
     def _channel(self, kind: str, values: Sequence[Any], legend: str) -> Any:

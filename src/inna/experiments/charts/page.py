@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from importlib import resources
@@ -19,7 +20,7 @@ from urllib.parse import quote
 
 import inna
 from inna.experiments.charts.drawing import FONT, Figure, interactive, vega_lite_version
-from inna.experiments.charts.themes import DARK, LIGHT, Style, Theme
+from inna.experiments.charts.themes import BOTH, DARK, LIGHT, Style, Theme, in_theme
 from inna.experiments.formatting import plain
 
 if TYPE_CHECKING:
@@ -193,17 +194,27 @@ def _chart_style(styles: Mapping[str, Style], figures: Iterable[Figure]) -> str:
 
 
 def _specifications(figures: Iterable[Figure]) -> dict[str, Any]:
-    """Return panel id -> theme -> specification, and their common data sets."""
+    """Return panel id -> theme -> specification, and what they share.
+
+    Their common data sets, and the axes to choose.
+    """
     from altair.utils.schemapi import debug_mode
 
     panels: dict[str, dict[str, Any]] = {}
     datasets: dict[str, Any] = {}
+    axes: dict[str, Any] = {}
     # Altair would validate each part of each chart, which takes longer than the rest. The tests validate the charts.
     with debug_mode(False):
         for figure in figures:
             for position, panel in enumerate(figure.panels):
-                for theme in (LIGHT, DARK):
-                    specification, data = interactive(figure, panel, theme)
-                    panels.setdefault(figure.panel_id(position), {})[theme.name] = specification
-                    datasets |= data
-    return {"panels": panels, "datasets": datasets}
+                # Drawing takes most of the time: once for both themes.
+                drawing = panel.draw(BOTH, True)
+                specification, data = interactive(figure, panel, BOTH, drawing)
+                text = json.dumps(specification)
+                if len(drawing.axes) > 1:
+                    axes[figure.panel_id(position)] = drawing.axes
+                panels[figure.panel_id(position)] = {
+                    theme.name: json.loads(in_theme(text, theme)) for theme in (LIGHT, DARK)
+                }
+                datasets |= data
+    return {"panels": panels, "datasets": datasets, "axes": axes}

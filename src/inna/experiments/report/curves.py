@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import accumulate
 
 from inna.experiments.charts.curves import curve_panel
 from inna.experiments.charts.drawing import Figure, Rows
 from inna.experiments.charts.themes import Style, assign
 from inna.experiments.formatting import slug
 from inna.experiments.report.sentences import measure_name
-from inna.experiments.rows.results import finished, history, number, trained
+from inna.experiments.rows.results import Result, finished, history, number, trained
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import spread
 from inna.experiments.statistics.summary import Summary
@@ -52,10 +54,11 @@ def curve_points(summary: Summary, measure: Metric, *, as_compared: bool = True)
     counts = trained if as_compared else finished
     for entry in summary.entries:
         by_epoch: dict[int, list[float]] = {}
-        for _, result in entry.finals.values():
-            if counts(result):
-                for measured in history(result):
-                    by_epoch.setdefault(int(measured["epoch"]), []).append(number(measured.get(measure.name)))
+        drawn = [result for _, result in entry.finals.values() if counts(result)]
+        for result in drawn:
+            for measured in history(result):
+                by_epoch.setdefault(int(measured["epoch"]), []).append(number(measured.get(measure.name)))
+        elsewhere = _steps_and_seconds(drawn, summary.study.epochs)
         for epoch, values in sorted(by_epoch.items()):
             on_grid = epoch % step == 0 or epoch == summary.study.epochs
             known = [value for value in values if math.isfinite(value)]
@@ -68,9 +71,25 @@ def curve_points(summary: Summary, measure: Metric, *, as_compared: bool = True)
                         "mean": values_there.mean,
                         "best": values_there.best,
                         "worst": values_there.worst,
+                        **elsewhere.get(epoch, {}),
                     }
                 )
     return rows, step
+
+
+def _steps_and_seconds(results: Sequence[Result], epochs: int) -> dict[int, dict[str, float]]:
+    """Return epoch -> the mean steps and seconds of training until then."""
+    found: dict[int, dict[str, float]] = {}
+    steps = [number(result.get("iterations")) for result in results]
+    seconds = [list(accumulate(number(each.get("seconds")) for each in history(result)[1:])) for result in results]
+    for epoch in range(epochs + 1):
+        found[epoch] = {"step": epoch / epochs * math.fsum(steps) / len(steps)} if steps else {}
+        spent = [0.0 if epoch == 0 else each[epoch - 1] for each in seconds if len(each) >= epoch]
+        if spent:
+            found[epoch]["seconds"] = math.fsum(spent) / len(spent)
+    return {
+        epoch: {unit: value for unit, value in each.items() if math.isfinite(value)} for epoch, each in found.items()
+    }
 
 
 def breaks(summary: Summary, measure: Metric) -> Rows:
@@ -167,8 +186,5 @@ def zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
 
 
 def styles(study: Study) -> dict[str, Style]:
-    """Return label -> style.
-
-    Colour and dash together are unique in families of at most 16 optimizers.
-    """
-    return assign([(contender.label, contender.optimizer) for contender in study.contenders], study.reference)
+    """Return label -> style."""
+    return assign([(contender.label, contender.optimizer) for contender in study.contenders])

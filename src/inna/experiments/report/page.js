@@ -48,6 +48,11 @@
     }
   });
 
+  // A link to a verdict opens it.
+  for (const link of document.querySelectorAll('a[href^="#claim-"]')) {
+    link.addEventListener("click", () => { document.querySelector(link.hash).open = true; });
+  }
+
   // Copy a block of code.
   for (const button of document.querySelectorAll("button.copy")) {
     const block = button.parentElement.querySelector("pre");

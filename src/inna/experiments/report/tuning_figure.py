@@ -213,7 +213,7 @@ def _tuning_panel(
         )
         return channels.finish(rule, line, points, rings, *marks)
 
-    return Panel(title, draw, height=320)
+    return Panel(title, draw, height=320, legend=True)
 
 
 def _tuning_row(entry: Entry, run: Run, result: Mapping[str, Any], ceiling: float, strip: float) -> dict[str, Any]:

@@ -157,7 +157,7 @@ def write_playground(path: Path, opening: Opening) -> Path:
 
 def _page(opening: Opening) -> str:
     kinds = list(KINDS)
-    styles = assign([(kind, kind) for kind in kinds], reference="gd")
+    styles = assign([(kind, kind) for kind in kinds])
     folder = "landscape/playground"
     scenes = {VALLEY.name: VALLEY, **SCENES, opening.scene.name: opening.scene}
     return page(
