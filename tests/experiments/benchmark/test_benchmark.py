@@ -53,6 +53,14 @@ def test_the_command_does_all_runs_and_again_none(done, capsys):
     printed = capsys.readouterr().out
     assert "Tuned: mean ratio to the best of each task" in printed
     assert "benchmark.html" in printed
+    assert run(["report", str(out), "--figures", "svg"]) == 0
+    assert sorted(path.stem for path in (out / "figures").iterdir()) == [
+        "mean-ratios-loss",
+        "mean-ratios-steps",
+        "profiles-tuned",
+        "profiles-untuned",
+    ]
+    assert run(["report", str(out), "--json"]) == 2
     # Each of its folders is one of inna compare.
     assert run(["report", str(out / "tiny-tuned")]) == 0
 

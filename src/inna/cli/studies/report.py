@@ -15,7 +15,9 @@ __all__ = ["report"]
 
 
 def report(
-    folder: Annotated[Path, Parameter(help="A folder that inna compare or inna reproduce wrote, such as runs/digits.")],
+    folder: Annotated[
+        Path, Parameter(help="A folder that inna compare, reproduce or benchmark wrote, such as runs/digits.")
+    ],
     /,
     *,
     figures: Annotated[
@@ -31,9 +33,11 @@ def report(
     Needs no torch.
 
     In a folder of inna reproduce, also write reproduction.html: verdicts on the paper's claims, its figures redrawn.
+    In a folder of inna benchmark, write benchmark.html.
     """
     console = Console(stderr=as_json)
     with checking(), waiting(console, f"reading {folder}"):
+        from inna.experiments.benchmark.suite import MANIFEST as BENCHMARK
         from inna.experiments.charts.pictures import check_formats, write_pictures
         from inna.experiments.report.comparison_result import report_document
         from inna.experiments.report.figures import figures as report_figures
@@ -42,6 +46,10 @@ def report(
         from inna.paper.reproduction import find_reproduction, read_results
 
         formats = check_formats(figures)
+        if (folder / BENCHMARK).is_file():
+            if as_json:
+                raise ValueError(f"{folder} contains a benchmark; --json is for the folders of its tasks")
+            return _report_benchmark(folder, console, formats, show)
         results = read_results(folder)
         reproduction = find_reproduction(folder, results)
         if as_json and results is None:
@@ -65,4 +73,22 @@ def report(
         print_line(console, f"figure: {path}")
     if show:
         open_pages(pages[-1:])
+    return 0
+
+
+def _report_benchmark(folder: Path, console: Console, formats: tuple[str, ...], show: bool) -> int:
+    """Write the page of a benchmark and its figures, and print the verdict."""
+    from inna.experiments.benchmark.report.figures import figures
+    from inna.experiments.benchmark.report.page import write_page
+    from inna.experiments.benchmark.report.terminal import print_verdict
+    from inna.experiments.charts.pictures import write_pictures
+    from inna.experiments.report.write import FIGURES
+
+    page, judged = write_page(folder)
+    print_verdict(judged, console)
+    print_line(console, f"report: {page}")
+    for path in write_pictures(figures(judged), folder / FIGURES, formats) if formats else ():
+        print_line(console, f"figure: {path}")
+    if show:
+        open_pages([page])
     return 0
