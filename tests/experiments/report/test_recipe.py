@@ -32,7 +32,7 @@ CASES = [
     ("adam:betas=(.8,.99)", 0.01, "cosine"),
     ("nesterov:momentum=.8", 0.01, 0.25),
     ("inna:loss_bound=0", 1.0, 0.0),
-    ("inna-lr-free", 0.5, "linear"),
+    ("inna-lr-free:initial_distance=.1", 1.0, "linear"),
     ("innaprop-lr-free:slice_every=11", 1.0, 0.0),
     ("nadam:decoupled_weight_decay=true", 0.01, 0.0),
     ("muon-adamw:momentum=.8", 0.02, "linear"),
