@@ -128,6 +128,13 @@ class Sides:
         self._add_inna(INNAprop, "INNAprop", compiled)
         self._add_guarded("foreach", {"foreach": True})
         self._add_guarded("fused", {"fused": True})
+        for kind, flags in (
+            ("single-tensor", {"fused": False, "foreach": False}),
+            ("foreach", {"foreach": True}),
+            ("fused", {"fused": True}),
+        ):
+            self._add_lr_free(f"INNAprop lr_free {kind}", flags)
+        self._add_lr_free("INNAprop lr_free fused, an eleventh", {"fused": True, "slice_every": 11})
         self._add("ψ form", Psi(self._parameters(shapes, device)), share=False)
         for kind, flags in (("fused", {"fused": True}), ("default", {})):
             momentum = {"lr": 1e-3, "momentum": 0.95, **flags}
@@ -170,6 +177,12 @@ class Sides:
         # On a GPU, where a training loop has it.
         loss = torch.ones((), device=self.params[0].device)
         self._add(f"INNA guarded {implementation}", optimizer, step=functools.partial(optimizer.step, loss=loss))
+
+    def _add_lr_free(self, name: str, flags: dict[str, Any]) -> None:
+        try:
+            self._add(name, INNAprop.lr_free(self.params, **flags))
+        except RuntimeError as error:
+            warnings.warn(f"{name} is skipped: {error}", stacklevel=2)
 
     def _add(
         self, name: str, optimizer: torch.optim.Optimizer, step: Callable[[], Any] | None = None, share: bool = True

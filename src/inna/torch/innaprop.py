@@ -12,16 +12,18 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from inna import dynamics
 from inna.checks import check_range, check_whole
 from inna.docstrings import insert
+from inna.torch.kernels.plan import Plan, can_plan
+from inna.torch.kernels.support import can_measure
 from inna.torch.measures.distance import Share, sliced
 from inna.torch.measures.free_step import LONGEST, SCALARS, FreeGroup, take_step
 from inna.torch.measures.scalars import as_number, as_scalar
-from inna.torch.optimizer import InertialOptimizer, momentum_dtype, zeros_like
-from inna.torch.paths import Path, choose_path
+from inna.torch.optimizer import InertialOptimizer, check_capture, momentum_dtype, zeros_like
+from inna.torch.paths import Path
 from inna.torch.scaling import apply_scaling
 from inna.torch.settings import FLAGS, LOW_PRECISION
 from inna.torch.shards import is_dtensor
 from inna.torch.steps.rescaled import innaprop
-from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype, on_device_of
+from inna.torch.tensor_lists import Settings, SumLists, TensorLists, coefficient_dtype, on_device_of
 
 __all__ = ["INNAprop", "INNApropLRFree", "innaprop"]
 
@@ -233,8 +235,9 @@ class INNApropLRFree(INNAprop):
         momentum_dtype: dtype of the momentum and of the mean square, as for `INNAprop`.
         {flags}
 
-    There is no kernel for it yet, so ``fused`` must not be True, and it cannot be differentiated through. For bfloat16
-    and float16 parameters ``kahan`` must not be False: the first steps would be lost in rounding.
+    It cannot be differentiated through. For bfloat16 and float16 parameters ``kahan`` must not be False: the first
+    steps would be lost in rounding. With ``fused``, kernels on the CPU add up the sums, too; on CUDA devices torch
+    does, and a kernel takes the step.
 
     State per parameter: that of `INNAprop`, ``start`` (theta_0) and ``grad_sum`` (s). Each group has tensors of shape
     (1,) in float64: ``distance``, ``correlation`` (the group's part of r) and ``average_weight`` (M).
@@ -401,8 +404,6 @@ class INNApropLRFree(INNAprop):
             raise ValueError(f"initial_speed={group['initial_speed']!r} needs a learning rate; use INNAprop")
         if group["differentiable"]:
             raise ValueError("differentiable=True needs a learning rate; use INNAprop")
-        if group["fused"]:
-            raise ValueError("fused=True: INNAprop without a learning rate has no kernel yet; leave it None or False")
         for name, bounds in SCALARS.items():
             if name in group:
                 check_range(name, group[name].detach() if isinstance(group[name], Tensor) else group[name], **bounds)
@@ -453,20 +454,28 @@ class INNApropLRFree(INNAprop):
                 grad_sums.append(state["grad_sum"])
         return path
 
-    def _choose_path(self, group: dict[str, Any], lists: TensorLists) -> Path:
-        return choose_path({**group, "fused": False}, lists)  # there is no kernel
-
     def _step_groups(self) -> None:
         host = not any(map(self._keeps_tensors, self.param_groups))
-        groups = [self._gather(group, host=host) for group in self.param_groups]
+        groups = [self._gather(i, group, host=host) for i, group in enumerate(self.param_groups)]
         take_step(groups, host=host, sum_over_ranks=self.defaults["sum_over_ranks"])
 
-    def _gather(self, group: dict[str, Any], *, host: bool) -> FreeGroup:
-        """Gather the tensors of a group, with their gradients unscaled, and its settings."""
-        lists = TensorLists()
-        starts: list[Tensor] = []
-        grad_sums: list[Tensor] = []
-        resting: list[Tensor] = []
+    def _tensors(
+        self, index: int, group: dict[str, Any], lists: TensorLists, sums: SumLists, resting: list[Tensor]
+    ) -> tuple[Path, Plan | None]:
+        """Fill the lists of a group, and return the path and the plan of a fused step."""
+        check_capture(group["capturable"])
+        plan = None if torch.compiler.is_compiling() else self._plans.get(index)
+        tensors = None if plan is None else plan.tensors(group, self.state)
+        if plan is not None and tensors is not None:
+            lists.params, lists.grads = tensors
+            for param in group["params"]:
+                state = self.state[param]
+                if param.grad is not None:
+                    sums.starts.append(state["start"])
+                    sums.grad_sums.append(state["grad_sum"])
+                elif "grad_sum" in state:
+                    resting.append(state["grad_sum"])
+            return "fused", plan
         path = self._init_group(
             group,
             lists.params,
@@ -475,10 +484,23 @@ class INNApropLRFree(INNAprop):
             lists.exp_avg_sqs,
             lists.compensations,
             lists.steps,
-            starts,
-            grad_sums,
+            sums.starts,
+            sums.grad_sums,
             resting,
         )
+        if path != "fused" or not lists.params or not can_plan(lists):
+            return path, None
+        plan = Plan(group, self.state, lists, sums if can_measure(lists, sums) else None)
+        if all(param in self._begun for param in lists.params):  # else theta_0 may still have to be taken
+            self._plans[index] = plan
+        return path, plan
+
+    def _gather(self, index: int, group: dict[str, Any], *, host: bool) -> FreeGroup:
+        """Gather the tensors of a group, with their gradients unscaled, and its settings."""
+        lists = TensorLists()
+        sums = SumLists([], [], group["slice_every"])
+        resting: list[Tensor] = []
+        path, plan = self._tensors(index, group, lists, sums, resting)
         settings = self._settings(group)
         scaling = self._scaling()
         if any(value is not None for value in scaling):
@@ -499,13 +521,14 @@ class INNApropLRFree(INNAprop):
         h = group["time_step"]
         share = Share(
             lists,
-            starts,
-            grad_sums,
+            sums.starts,
+            sums.grad_sums,
             resting,
-            group["slice_every"],
+            sums.slice_every,
             sigma,
             dynamics.distance_weight(distance, group["initial_distance"], lr),
             bool(group["maximize"]),
+            plan if plan is not None and plan.measures_distance else None,
         )
         time_step = dynamics.LR_FREE_TIME_STEP / settings.alpha if h is None else h
-        return FreeGroup(group, share, settings, path == "foreach", time_step, moves)
+        return FreeGroup(group, share, settings, path, plan, time_step, moves)

@@ -18,6 +18,7 @@ from torch import Tensor
 __all__ = [
     "Operations",
     "Settings",
+    "SumLists",
     "TensorLists",
     "can_sync",
     "coefficient_dtype",
@@ -91,6 +92,19 @@ class Settings(NamedTuple):
     eps: float = 0.0
     time_step: float | Tensor | None = None
     decay_lr: float | Tensor | None = None
+
+
+class SumLists(NamedTuple):
+    """The tensors that find the distance of an INNAprop without a learning rate.
+
+    Entry i of each list belongs to parameter i.
+    """
+
+    starts: list[Tensor]
+    """theta_0 of every so many entries."""
+    grad_sums: list[Tensor]
+    """s of these."""
+    slice_every: int
 
 
 def is_dense(tensor: Tensor) -> bool:

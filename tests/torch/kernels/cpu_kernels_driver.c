@@ -18,29 +18,41 @@ static void *filled(int64_t size, int64_t offset, int kind, int positive) {
     return block;
 }
 
-static void step_on(int64_t size, int kind, int momentum_kind, int flags, int kahan, int64_t threads, int64_t level) {
+static void step_on(int64_t size, int kind, int momentum_kind, int flags, int kahan, int64_t every, int64_t threads,
+                    int64_t level) {
     enum { TENSORS = 3 };
     struct inna_tensor tensors[TENSORS];
-    void *grads[TENSORS], *blocks[TENSORS][5];
+    void *grads[TENSORS], *blocks[TENSORS][7];
+    const int sum_kind = kind == KIND_F64 ? KIND_F64 : KIND_F32;
     float steps[TENSORS] = {0};
     const struct inna_settings settings = {.lr = 0.1, .time_step = 0.1, .decay_lr = 0.1, .alpha = 0.5, .beta = 0.3, .weight_decay = 0.01,
                                            .initial_speed = 1, .sigma = 0.9, .eps = 1e-3, .grad_scale = 0.5,
-                                           .flags = flags};
+                                           .flags = flags, .weight = 0.5, .root = 0.9, .every = every};
     for (int i = 0; i < TENSORS; i++) {
         const int64_t n = size + i, offset = i; /* neighbours in size, at other places in their storage */
         for (int j = 0; j < 5; j++) blocks[i][j] = filled(n, offset, j == 1 || j == 2 ? momentum_kind : kind, j == 2);
+        const int64_t sliced = every > 0 ? (n + every - 1) / every : 0;
+        blocks[i][5] = filled(sliced, offset, kind, 0), blocks[i][6] = filled(sliced, offset, sum_kind, 0);
         tensors[i] = (struct inna_tensor){
             .theta = (char *)blocks[i][0] + offset * BYTES[kind],
             .momentum = (char *)blocks[i][1] + offset * BYTES[momentum_kind],
             .mean_square = flags & INNA_PROP ? (char *)blocks[i][2] + offset * BYTES[momentum_kind] : NULL,
             .compensation = kahan ? (char *)blocks[i][3] + offset * BYTES[kind] : NULL,
             .step = flags & (INNA_PROP | INNA_SPEED) ? &steps[i] : NULL,
-            .size = n, .kind = kind, .momentum_kind = momentum_kind};
+            .size = n, .kind = kind, .momentum_kind = momentum_kind,
+            .start = every > 0 ? (char *)blocks[i][5] + offset * BYTES[kind] : NULL,
+            .grad_sum = every > 0 ? (char *)blocks[i][6] + offset * BYTES[sum_kind] : NULL};
         grads[i] = (char *)blocks[i][4] + offset * BYTES[kind];
+    }
+    if (every > 0) {
+        const int64_t chunks = inna_chunks(tensors, TENSORS);
+        double *const partial = malloc((size_t)(chunks * PRODUCTS + 1) * sizeof(double)), out[PRODUCTS];
+        inna_measure(tensors, grads, TENSORS, &settings, partial, chunks, out, threads, level);
+        free(partial);
     }
     for (int k = 0; k < 2; k++) inna_step(tensors, grads, TENSORS, &settings, threads, level);
     for (int i = 0; i < TENSORS; i++)
-        for (int j = 0; j < 5; j++) free(blocks[i][j]);
+        for (int j = 0; j < 7; j++) free(blocks[i][j]);
 }
 
 static float *reserved(int64_t size) {
@@ -86,7 +98,8 @@ int main(void) {
             for (int flags = 0; flags < 32; flags++)
                 for (int kahan = 0; kahan < 2; kahan++)
                     for (int64_t level = 0; level <= best_level(); level++, runs++)
-                        step_on(sizes[runs % 8], kind, momentum_kind, flags, kahan, 1 + runs % 3, level);
+                        step_on(sizes[runs % 8], kind, momentum_kind, flags, kahan,
+                                runs % 5 == 1 ? 1 : runs % 5 == 2 ? 3 : 0, 1 + runs % 3, level);
     const char *const said = huge();
     printf("%lld runs; beyond 2^31: %s\n", (long long)runs, said);
     return said[0] == 'a' || said[0] == 't';

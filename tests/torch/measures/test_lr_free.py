@@ -27,6 +27,8 @@ SHAPES = [(3,), (2, 4)]
 STEPS = 40
 SCALARS = ("distance", "correlation", "average_weight")
 PATHS = {
+    "fused": {"fused": True},
+    "fused on device": {"fused": True, "capturable": True},
     "single": {"foreach": False},
     "foreach": {"foreach": True},
     "on device": {"foreach": True, "capturable": True},
@@ -278,7 +280,7 @@ def test_sums_do_not_depend_on_the_number_of_threads():
     assert found[0][0] == pytest.approx(moved, rel=1e-4)
 
 
-@pytest.mark.parametrize("path", ["foreach", "on device"])
+@pytest.mark.parametrize("path", ["foreach", "on device", "fused"])
 @pytest.mark.parametrize("means", ["state dict", "torch.save", "deepcopy", "pickle"])
 def test_training_goes_on_bit_for_bit(path, means):
     start, gradients = problem()
@@ -456,7 +458,7 @@ BAD = [
     ({"slice_every": 0}, "slice_every must be"),
     ({"slice_every": 1.5}, "slice_every must be"),
     ({"lr": -1.0}, "lr must be a finite number >= 0"),
-    ({"fused": True}, "has no kernel yet"),
+    ({"fused": True, "foreach": True}, "fused"),
     ({"differentiable": True}, "differentiable=True needs a learning rate"),
     ({"momentum_dtype": torch.float16}, "momentum_dtype must not be torch.float16"),
 ]

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from inna.torch.tensor_lists import Settings, TensorLists
+    from inna.torch.tensor_lists import Settings, SumLists, TensorLists
 
 __all__ = ["KINDS", "LIBRARY", "LOG", "PRODUCTS", "Table", "compiler_log", "instruction_sets", "library", "unavailable"]
 
@@ -29,10 +29,12 @@ LOG = LIBRARY.with_name("cpu_kernels.log")
 
 # The names that cpu_kernels.c has for the precisions; complex numbers are pairs of reals.
 KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-# In `Settings`: lr, alpha, beta, time_step.
-_MAY_BE_TENSORS = (0, 1, 2, 9)
+# In `Settings`: lr, alpha, beta, time_step, decay_lr.
+_MAY_BE_TENSORS = (0, 1, 2, 9, 10)
 PRODUCTS = 5
 """The number of inner products that `Table.measure` returns."""
+SUMS = 2
+"""The number of sums that `Table.measure_distance` returns."""
 _PROP, _MAXIMIZE, _DECOUPLED, _SPEED, _SCALED, _APART = 1, 2, 4, 8, 16, 32
 
 
@@ -46,6 +48,8 @@ class _Row(Structure):
         ("size", c_int64),
         ("kind", c_int32),
         ("momentum_kind", c_int32),
+        ("start", c_void_p),
+        ("grad_sum", c_void_p),
     ]
 
 
@@ -54,6 +58,8 @@ class _Settings(Structure):
         *((name, c_double) for name in ("lr", "alpha", "beta", "weight_decay", "initial_speed", "sigma", "eps")),
         *((name, c_double) for name in ("grad_scale", "time_step", "decay_lr")),
         ("flags", c_int64),
+        *((name, c_double) for name in ("weight", "root")),
+        ("every", c_int64),
     ]
 
 
@@ -131,12 +137,15 @@ class Table:
 
     Args:
         lists: plain tensors on the CPU, each with a kernel: `inna.torch.kernels.support.refusal` is empty.
+        sums: what finds the distance of an INNAprop without a learning rate.
     """
 
     decides = False
     """Whether the device can decide on a guarded step. Here the host does."""
+    measures_distance = True
+    """Whether `measure_distance` is there, if the sums are given."""
 
-    def __init__(self, lists: TensorLists) -> None:
+    def __init__(self, lists: TensorLists, sums: SumLists | None = None) -> None:
         self._library = library()
         self._level = self._library.inna_best_level()
         self._count = len(lists.params)
@@ -151,7 +160,10 @@ class Table:
                 row.step = lists.steps[i].data_ptr()
             row.size = param.numel() * (2 if param.is_complex() else 1)
             row.kind, row.momentum_kind = KINDS[param.dtype.to_real()], KINDS[momentum.dtype.to_real()]
+            if sums is not None:
+                row.start, row.grad_sum = sums.starts[i].data_ptr(), sums.grad_sums[i].data_ptr()
         self._settings = _Settings()
+        self._settings.every = 0 if sums is None else sums.slice_every
         self._known: Settings | None = None
         self._partial: tuple[Any, int] | None = None  # room for the sums of chunks, and their number
         # Every step passes these.
@@ -204,6 +216,23 @@ class Table:
         settings = _as_numbers(settings)
         if settings != self._known:
             self._set(settings, None)
+        return self._measured(grads)
+
+    def measure_distance(self, grads: list[int], weight: Any, sigma: Any) -> list[float]:
+        """The sums that find the distance: <g, theta_0 - theta> and the norm of s'.
+
+        The next step updates s with the same weight. The sums do not depend on the number of threads or the instruction
+        set.
+
+        Args:
+            grads: the addresses of the gradients.
+            weight: w of this step, a number or a tensor.
+            sigma: decay rate of the mean square, likewise.
+        """
+        self._settings.weight, self._settings.root = float(weight), float(sigma) ** 0.5
+        return self._measured(grads)[:SUMS]
+
+    def _measured(self, grads: list[int]) -> list[float]:
         if self._partial is None:
             chunks = self._library.inna_chunks(self._rows, self._count)
             self._partial = (c_double * (PRODUCTS * max(chunks, 1)))(), chunks

@@ -66,6 +66,8 @@ enum { SEAM = 64 };
 /* The inner products of a guarded step: |u|^2, <g, u>, <u, theta>, <g, theta>, |theta|^2 with u = m + beta g. They are
    added in LANES at once, whatever the vector width, and in chunks of CHUNK numbers, whatever the threads. */
 enum { PRODUCTS = 5, LANES = 16, CHUNK = 16384 };
+/* In their place, without a learning rate: <g, theta_0 - theta> and |s'|_1 with s' = root s + weight g. */
+enum { SUMS = 2 };
 
 struct inna_tensor {
     void *theta;
@@ -74,8 +76,10 @@ struct inna_tensor {
     void *compensation; /* Kahan's, or NULL */
     float *step;        /* the step count, with INNA_PROP or INNA_SPEED */
     int64_t size;       /* in real numbers */
-    int32_t kind;       /* of theta, its gradient and its compensation */
+    int32_t kind;       /* of theta, its gradient, its compensation and its start */
     int32_t momentum_kind;
+    const void *start; /* theta_0 of every `every`-th number, without a learning rate; or NULL */
+    void *grad_sum;    /* s of these; in double precision as theta is, else in single precision */
 };
 
 struct inna_settings {
@@ -84,6 +88,8 @@ struct inna_settings {
     double time_step;  /* of the momentum; lr if nothing sets it apart */
     double decay_lr;   /* of weight decay that multiplies theta; likewise */
     int64_t flags;
+    double weight, root; /* of s' = root s + weight g */
+    int64_t every;       /* 0 with a learning rate */
 };
 
 static double bias_correction(double sigma, double step) {
@@ -157,7 +163,7 @@ static ALWAYS_INLINE void share(const struct inna_tensor *tensors, void *const *
     }
 }
 
-/* The inner products of the chunks begin to end - 1 of all tensors, PRODUCTS each. */
+/* The inner products of the chunks begin to end - 1 of all tensors, room for PRODUCTS each. */
 static ALWAYS_INLINE void chunks(const struct inna_tensor *tensors, void *const *grads, int64_t count,
                                  const struct inna_settings *settings, int64_t begin, int64_t end, double *out) {
     for (int64_t i = 0, first = 0; i < count && first < end; i++) {
@@ -167,7 +173,10 @@ static ALWAYS_INLINE void chunks(const struct inna_tensor *tensors, void *const 
         for (int64_t j = begin > first ? begin - first : 0; j < here && first + j < end; j++) {
             const int64_t from = j * CHUNK, to = t->size - from < CHUNK ? t->size : from + CHUNK;
             double *const at = out + (first + j) * PRODUCTS;
-            if (t->kind == KIND_F64 || t->momentum_kind == KIND_F64)
+            if (settings->every > 0)
+                t->kind == KIND_F64 ? sums_double(t, grads[i], settings, from, to, at)
+                                    : sums_float(t, grads[i], settings, from, to, at);
+            else if (t->kind == KIND_F64 || t->momentum_kind == KIND_F64)
                 products_double(t, grads[i], settings, step, from, to, at);
             else
                 products_float(t, grads[i], settings, step, from, to, at);
@@ -279,8 +288,9 @@ EXPORTED int64_t inna_chunks(const struct inna_tensor *tensors, int64_t count) {
     return total;
 }
 
-/* Write the inner products of all tensors to out[0..PRODUCTS), those of weight decay only if there is one. `partial` has
-   room for PRODUCTS numbers for each of the `total` chunks. The other arguments are those of inna_step. */
+/* Write the inner products of all tensors to out[0..PRODUCTS), those of weight decay only if there is one; without a
+   learning rate, its sums to out[0..SUMS). `partial` has room for PRODUCTS numbers for each of the `total` chunks. The
+   other arguments are those of inna_step. */
 EXPORTED void inna_measure(const struct inna_tensor *tensors, void *const *grads, int64_t count,
                            const struct inna_settings *settings, double *partial, int64_t total, double *out,
                            int64_t threads, int64_t level) {
@@ -296,7 +306,8 @@ EXPORTED void inna_measure(const struct inna_tensor *tensors, void *const *grads
     } else
 #endif
         work(tensors, grads, count, settings, 0, total, partial);
-    for (int j = 0; j < PRODUCTS; j++) {
+    const int found = settings->every > 0 ? SUMS : PRODUCTS;
+    for (int j = 0; j < found; j++) {
         double sum = 0;
         for (int64_t i = 0; i < total; i++) sum += partial[i * PRODUCTS + j];
         out[j] = sum;

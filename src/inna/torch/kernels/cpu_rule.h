@@ -162,6 +162,27 @@ static ALWAYS_INLINE void NAMED(settle)(int64_t n, REAL *theta, REAL *compensati
     }
 }
 
+/* s' = root s + weight g, for the numbers at, at + 1, ..., at + n - 1 of one tensor. */
+static ALWAYS_INLINE void NAMED(gather)(const struct inna_tensor *t, const REAL *restrict grad,
+                                        const struct inna_settings *s, int64_t at, int64_t n) {
+    const REAL root = (REAL)s->root, weight = (REAL)s->weight;
+    float *const single = t->grad_sum;
+    double *const wide = t->grad_sum;
+    if (s->every == 1 && t->kind == KIND_F64) {
+        VECTOR for (int64_t i = 0; i < n; i++) wide[at + i] = root * (REAL)wide[at + i] + weight * grad[i];
+    } else if (s->every == 1) {
+        VECTOR for (int64_t i = 0; i < n; i++) single[at + i] = (float)(root * (REAL)single[at + i] + weight * grad[i]);
+    } else {
+        for (int64_t j = (at + s->every - 1) / s->every; j * s->every < at + n; j++) {
+            const REAL g = grad[j * s->every - at];
+            if (t->kind == KIND_F64)
+                wide[j] = root * (REAL)wide[j] + weight * g;
+            else
+                single[j] = (float)(root * (REAL)single[j] + weight * g);
+        }
+    }
+}
+
 /* Step the numbers begin to end - 1 of one tensor. Other precisions are converted in buffers that fit the cache. */
 static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grads, const struct inna_settings *s,
                                          double step, int64_t begin, int64_t end) {
@@ -173,7 +194,8 @@ static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grad
     REAL theta_buffer[BLOCK], grad_buffer[BLOCK], momentum_buffer[BLOCK], square_buffer[BLOCK], held_buffer[BLOCK];
 
     /* One stretch if nothing is converted and no second pass follows. */
-    const int64_t block = kind == native && momentum_kind == native && t->compensation == NULL && !write_grad
+    const int64_t block = kind == native && momentum_kind == native && t->compensation == NULL && !write_grad &&
+                                      t->grad_sum == NULL
                               ? end - begin
                               : BLOCK;
 
@@ -198,6 +220,7 @@ static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grad
         if (write_grad) {
             VECTOR for (int64_t i = 0; i < n; i++) grad[i] = grad[i] * k.scale;
         }
+        if (t->grad_sum != NULL) NAMED(gather)(t, grad, s, at, n);
         if (plain)
             NAMED(lines)(n, theta, grad, momentum, NULL, NULL, k, 1, 0, 0);
         else if (prop && held_at != NULL)
@@ -287,6 +310,73 @@ static ALWAYS_INLINE void NAMED(products)(const struct inna_tensor *t, const voi
         }
     }
     for (int j = 0; j < PRODUCTS; j++) {
+        double total = 0;
+        for (int i = 0; i < LANES; i++) total += sums[j][i];
+        out[j] = total;
+    }
+}
+
+/* Add LANES of the sums that find the distance. */
+static ALWAYS_INLINE void NAMED(free_lanes)(int64_t n, const REAL *theta, const REAL *held, const REAL *grad,
+                                            const REAL *start, const REAL *grad_sum, REAL root, REAL weight,
+                                            double sums[SUMS][LANES]) {
+    VECTOR for (int64_t i = 0; i < n; i++) {
+        /* What rounding has kept back of theta belongs to it. */
+        const double x = held != NULL ? (double)theta[i] + (double)held[i] : (double)theta[i];
+        sums[0][i] += ((double)start[i] - x) * (double)grad[i];
+        sums[1][i] += fabs((double)(root * grad_sum[i] + weight * grad[i]));
+    }
+}
+
+/* Their parts of the numbers begin to end - 1 of one tensor, at most CHUNK; always added in the same order. */
+static ALWAYS_INLINE void NAMED(sums)(const struct inna_tensor *t, const void *grads, const struct inna_settings *s,
+                                      int64_t begin, int64_t end, double *out) {
+    const int native = sizeof(REAL) == sizeof(float) ? KIND_F32 : KIND_F64;
+    const int kind = t->kind, direct = kind == native && s->every == 1;
+    const int64_t every = s->every, first = (begin + every - 1) / every, last = (end + every - 1) / every;
+    const REAL root = (REAL)s->root, weight = (REAL)s->weight, *const all_sums = t->grad_sum;
+    REAL theta_buffer[BLOCK], grad_buffer[BLOCK], start_buffer[BLOCK], held_buffer[BLOCK];
+    double sums[SUMS][LANES];
+    memset(sums, 0, sizeof sums);
+    const int64_t block = direct ? last - first : BLOCK;
+    for (int64_t at = first; at < last; at += block) {
+        const int64_t n = last - at < block ? last - at : block;
+        const ptrdiff_t offset = (ptrdiff_t)(at * every) * BYTES[kind], stride = (ptrdiff_t)every * BYTES[kind];
+        const char *const theta_at = (const char *)t->theta + offset, *const grad_at = (const char *)grads + offset;
+        const char *const held_at = t->compensation != NULL ? (const char *)t->compensation + offset : NULL;
+        const char *const start_at = (const char *)t->start + (ptrdiff_t)at * BYTES[kind];
+        const REAL *theta = (const void *)theta_at, *grad = (const void *)grad_at, *start = (const void *)start_at;
+        const REAL *held = (const void *)held_at;
+        if (every > 1) {
+            for (int64_t i = 0; i < n; i++) {
+                NAMED(load)(theta_buffer + i, theta_at + i * stride, kind, 1);
+                NAMED(load)(grad_buffer + i, grad_at + i * stride, kind, 1);
+                if (held_at != NULL) NAMED(load)(held_buffer + i, held_at + i * stride, kind, 1);
+            }
+        } else if (!direct) {
+            NAMED(load)(theta_buffer, theta_at, kind, n);
+            NAMED(load)(grad_buffer, grad_at, kind, n);
+            if (held_at != NULL) NAMED(load)(held_buffer, held_at, kind, n);
+        }
+        if (!direct) {
+            NAMED(load)(start_buffer, start_at, kind, n);
+            theta = theta_buffer, grad = grad_buffer, start = start_buffer, held = held_at != NULL ? held_buffer : NULL;
+        }
+        for (int64_t i = 0; i < n; i += LANES) {
+            const int64_t here = n - i < LANES ? n - i : LANES;
+            PREFETCH(theta + i);
+            PREFETCH(grad + i);
+            PREFETCH(start + i);
+            PREFETCH(all_sums + at + i);
+            if (here == LANES)
+                NAMED(free_lanes)(LANES, theta + i, held != NULL ? held + i : NULL, grad + i, start + i,
+                                  all_sums + at + i, root, weight, sums);
+            else
+                NAMED(free_lanes)(here, theta + i, held != NULL ? held + i : NULL, grad + i, start + i,
+                                  all_sums + at + i, root, weight, sums);
+        }
+    }
+    for (int j = 0; j < SUMS; j++) {
         double total = 0;
         for (int i = 0; i < LANES; i++) total += sums[j][i];
         out[j] = total;

@@ -77,6 +77,8 @@ class Table:
 
     decides = True
     """Whether the device can decide on a guarded step."""
+    measures_distance = False
+    """Whether a kernel adds up what finds INNAprop's distance. Here torch does."""
 
     def __init__(self, lists: TensorLists) -> None:
         self._device = lists.params[0].device

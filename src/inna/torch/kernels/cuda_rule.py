@@ -103,13 +103,13 @@ def step(
             _block(
                 theta, grad, momentum, square, held, offsets, size, lr, h, rate, alpha, beta, decay, speed_up, first,
                 unbias, sigma, eps, scale, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED,
-                MAXIMIZE, False,
+                DECAY_LR, MAXIMIZE, False,
             )  # fmt: skip
         else:
             _block(
                 theta, grad, momentum, square, held, offsets, size, lr, h, rate, alpha, beta, decay, speed_up, first,
                 unbias, sigma, eps, scale, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED,
-                MAXIMIZE, True,
+                DECAY_LR, MAXIMIZE, True,
             )  # fmt: skip
 
 
@@ -143,6 +143,7 @@ def _block(
     SPEED: tl.constexpr,
     DECAY: tl.constexpr,
     DECOUPLED: tl.constexpr,
+    DECAY_LR: tl.constexpr,
     MAXIMIZE: tl.constexpr,
     MASKED: tl.constexpr,
 ):
@@ -159,7 +160,7 @@ def _block(
     if PROP:
         v = sigma.to(REAL) * tl.load(square + offsets, mask=mask).to(REAL) + (1 - sigma).to(REAL) * (g * g)
         tl.store(square + offsets, v.to(MOMENTUM), mask=mask)
-        if DECAY:
+        if DECAY and not DECAY_LR:  # with it, the decay does not change the momentum
             m = m + (lr * decay * (1 / beta - alpha)).to(REAL) * x
         g = g / (tl.sqrt(unbias.to(REAL) * v) + eps.to(REAL))
     elif DECAY and not DECOUPLED:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inna.torch.kernels.step import make_table
 from inna.torch.paths import PATH_FLAGS
-from inna.torch.tensor_lists import Settings, TensorLists
+from inna.torch.tensor_lists import Settings, SumLists, TensorLists
 
 __all__ = ["Plan", "can_plan"]
 
@@ -39,9 +39,12 @@ class Plan:
         group: the parameter group.
         states: the optimizer's state.
         lists: the tensors with gradients. Each has a kernel.
+        sums: what finds the distance of an INNAprop without a learning rate, if a kernel is to add it up.
     """
 
-    def __init__(self, group: dict[str, Any], states: dict[Tensor, Any], lists: TensorLists) -> None:
+    def __init__(
+        self, group: dict[str, Any], states: dict[Tensor, Any], lists: TensorLists, sums: SumLists | None = None
+    ) -> None:
         self._flags = _FLAGS(group)
         moving = {id(param) for param in lists.params}
         self._moves = [id(param) in moving for param in group["params"]]
@@ -55,7 +58,9 @@ class Plan:
         still = [*lists.params, *(values[i][name] for i, name in kept)]
         self._places = list(map(Tensor.data_ptr, still))
         self._look_alike = _metadata_check([*still, *lists.grads])
-        self._table = make_table(lists.params[0].device, lists)
+        self._table = make_table(lists.params[0].device, lists, sums)
+        self.measures_distance = sums is not None and bool(self._table.measures_distance)
+        """Whether `measure_distance` is there."""
 
     def tensors(self, group: dict[str, Any], states: dict[Tensor, Any]) -> tuple[list[Tensor], list[Tensor]] | None:
         """The parameters and gradients of the next step.
@@ -94,6 +99,16 @@ class Plan:
         """
         products: Sequence[float | Tensor] = self._table.measure(list(map(Tensor.data_ptr, grads)), settings)
         return products
+
+    def measure_distance(
+        self,
+        grads: list[Tensor],  # any shapes
+        weight: float | Tensor,  # ()
+        sigma: float | Tensor,  # ()
+    ) -> Sequence[float]:
+        """The sums that find INNAprop's distance, as those of the table."""
+        sums: Sequence[float] = self._table.measure_distance(list(map(Tensor.data_ptr, grads)), weight, sigma)
+        return sums
 
     def prepare(
         self,

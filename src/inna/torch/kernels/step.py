@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from inna.torch.shards import to_local_lists
-from inna.torch.tensor_lists import Settings, TensorLists
+from inna.torch.tensor_lists import Settings, SumLists, TensorLists
 
 __all__ = ["fused_step", "make_table", "measure", "step"]
 
@@ -59,12 +59,18 @@ def measure(lists: TensorLists, settings: Settings) -> list[Tensor]:
     ]
 
 
-def make_table(device: torch.device, lists: TensorLists) -> Any:
-    """Make the launch table of the tensors on one device."""
+def make_table(device: torch.device, lists: TensorLists, sums: SumLists | None = None) -> Any:
+    """Make the launch table of the tensors on one device.
+
+    Args:
+        device: of the tensors.
+        lists: as for `step`; plain tensors.
+        sums: what finds the distance of an INNAprop without a learning rate, if a kernel is to add it up.
+    """
     if device.type == "cpu":
         from inna.torch.kernels import cpu
 
-        return cpu.Table(lists)
+        return cpu.Table(lists, sums)
     from inna.torch.kernels import cuda
 
     return cuda.Table(lists)
@@ -82,9 +88,7 @@ def _step_compiled(lists: TensorLists, settings: Settings, grad_scale: Tensor | 
     """Take the step by one operator per kind of state, opaque to the compiler."""
     if grad_scale is not None:
         torch._foreach_mul_(lists.grads, grad_scale.reciprocal())
-    lr, alpha, beta = (
-        value if isinstance(value, Tensor) else torch.full((), value, dtype=torch.float64) for value in settings[:3]
-    )
+    lr, alpha, beta = map(_as_tensor, settings[:3])
     compensations = lists.compensations or [None] * len(lists.params)
     for with_kahan in (False, True):
         indices = [i for i, held in enumerate(compensations) if (held is not None) is with_kahan]
@@ -102,8 +106,13 @@ def _step_compiled(lists: TensorLists, settings: Settings, grad_scale: Tensor | 
                 beta,
                 found_inf,
                 *settings[3:9],
-                settings.time_step,
+                *(_as_tensor(value) for value in settings[9:]),
             )
+
+
+def _as_tensor(value: Any) -> Any:
+    """A tensor or None as it is, a number as a tensor."""
+    return value if value is None or isinstance(value, Tensor) else torch.full((), value, dtype=torch.float64)
 
 
 @torch.library.custom_op(
@@ -126,7 +135,8 @@ def fused_step(
     maximize: bool,
     sigma: float | None,
     eps: float,
-    time_step: float | None = None,
+    time_step: Tensor | None = None,  # ()
+    decay_lr: Tensor | None = None,  # ()
 ) -> None:
     """Take one fused step as an operator, for ``torch.compile``.
 
@@ -135,7 +145,7 @@ def fused_step(
     lists = TensorLists(params, grads, momentums, exp_avg_sqs, list(compensations), steps)
     settings = Settings(lr, alpha, beta, weight_decay, initial_speed, decoupled_weight_decay, maximize, sigma, eps)
     if lr.device.type != "cpu" or lr != 0:  # with lr = 0 nothing may change
-        settings = settings._replace(time_step=time_step)
+        settings = settings._replace(time_step=time_step, decay_lr=decay_lr)
     step(lists, settings, found_inf=found_inf)
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from inna.torch.shards import is_dtensor, misplacement, to_local
-from inna.torch.tensor_lists import TensorLists, is_dense, is_transformed, same_layout
+from inna.torch.tensor_lists import SumLists, TensorLists, coefficient_dtype, is_dense, is_transformed, same_layout
 
-__all__ = ["describe", "mark_constants", "refusal", "unavailable"]
+__all__ = ["can_measure", "describe", "mark_constants", "refusal", "unavailable"]
 
 DTYPES = (
     *(torch.float32, torch.float64, torch.bfloat16, torch.float16),
@@ -43,6 +43,31 @@ def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
     for i, j in _overlapping(lists):
         return f"{named(i)} shares memory with {named(j)}, or their state does, and kernels write to both at once"
     return ""
+
+
+def can_measure(lists: TensorLists, sums: SumLists) -> bool:
+    """Return whether a kernel adds up what finds INNAprop's distance.
+
+    It does where the entries lie as those of the parameters. Otherwise torch adds it up.
+
+    Args:
+        lists: tensors that have kernels.
+        sums: of the same parameters.
+    """
+
+    def fits(tensor: Tensor, param: Tensor, dtype: torch.dtype) -> bool:
+        dtype = dtype.to_complex() if param.is_complex() and not dtype.is_complex else dtype
+        pending = tensor.is_conj() or tensor.is_neg() or tensor._is_zerotensor()
+        if type(tensor) is not Tensor or tensor.dtype is not dtype or tensor.device != param.device or pending:
+            return False
+        if sums.slice_every == 1:
+            return tensor.shape == param.shape and is_dense(tensor) and same_layout(tensor, param)
+        return tensor.is_contiguous() and param.is_contiguous() and not param.is_complex()
+
+    return all(
+        fits(start, param, param.dtype) and fits(grad_sum, param, coefficient_dtype(param))
+        for param, start, grad_sum in zip(lists.params, sums.starts, sums.grad_sums, strict=True)
+    )
 
 
 def _overlapping(lists: TensorLists) -> Iterator[tuple[int, int]]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from inna import dynamics
+from inna.torch.kernels.plan import Plan
 from inna.torch.measures.sums import add_up, by_mesh, norm, one_order, pieces, real, total
 from inna.torch.shards import to_local
 from inna.torch.tensor_lists import TensorLists
@@ -36,6 +37,8 @@ class Share(NamedTuple):
     weight: Any
     """w of this step; 0 with a sigma of 1 if the group does not move."""
     maximize: bool
+    plan: Plan | None = None
+    """Of a fused step whose kernels add up the sums."""
 
 
 def sliced(tensor: Tensor, every: int) -> Tensor:
@@ -66,7 +69,12 @@ def measure(shares: Sequence[Share], device: torch.device, *, sum_over_ranks: bo
     """
     totals: dict[Any, list[list[Tensor]]] = defaultdict(lambda: [[] for _ in range(len(shares) + 1)])
     for position, share in enumerate(shares):
-        for mesh, copies, indices in by_mesh(share.lists.params):
+        if share.plan is not None:
+            found = share.plan.measure_distance(share.lists.grads, share.weight, share.sigma)
+            moved, length = (torch.tensor(number, dtype=torch.float64) for number in found)
+            totals[None][position].append(-moved if share.maximize else moved)
+            totals[None][-1].append(length)
+        for mesh, copies, indices in by_mesh(share.lists.params) if share.plan is None else ():
             for moved, length in _sums(share, indices):
                 totals[mesh][position].append(moved / copies)
                 totals[mesh][-1].append(length / copies)

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 
 from inna import dynamics
+from inna.torch.kernels.plan import Plan
+from inna.torch.kernels.step import step as step_fused
 from inna.torch.measures.distance import Share, measure, sliced
 from inna.torch.measures.scalars import as_number
+from inna.torch.paths import Path
 from inna.torch.shards import to_local, to_local_lists
 from inna.torch.steps.rescaled import innaprop
 from inna.torch.tensor_lists import Operations, Settings, on_device, on_device_of
@@ -36,7 +39,9 @@ class FreeGroup(NamedTuple):
     """The group itself."""
     share: Share
     settings: Settings
-    foreach: bool
+    path: Path
+    plan: Plan | None
+    """Of a fused step, if all tensors are plain."""
     time_step: float | Tensor
     moves: bool | Tensor
     """Whether its factor is not 0, ()."""
@@ -85,7 +90,9 @@ def _move(group: FreeGroup, distance: Any, correlation: Any, finite: Tensor | No
     total = average + settings.beta
     total = total + (total == 0) * 1.0  # then the momentum is 0, and so is the step
     new_average = dynamics.update_average(average, 1.0, group.time_step, settings.alpha, settings.beta)
-    length, time_step, lists = distance * settings.lr, group.time_step, to_local_lists(share.lists)
+    length, time_step, lists = distance * settings.lr, group.time_step, share.lists
+    if group.plan is None:
+        lists = to_local_lists(lists)
     if finite is None:
         values = {"distance": distance}
         if group.moves:
@@ -103,7 +110,8 @@ def _move(group: FreeGroup, distance: Any, correlation: Any, finite: Tensor | No
         for name, new in (("correlation", correlation), ("average_weight", new_average)):
             operations(entries[name].copy_, torch.where(moves, new, entries[name]))
         operations(entries["distance"].copy_, distance.reshape(1))
-    for grad_sum, grad in zip(map(to_local, share.grad_sums), lists.grads, strict=True):
+    sums = share.grad_sums if share.plan is None else []  # the kernels update them
+    for grad_sum, grad in zip(map(to_local, sums), lists.grads if sums else [], strict=True):
         part = sliced(grad, share.slice_every)
         if finite is None:
             operations(grad_sum.mul_, share.sigma**0.5)
@@ -112,6 +120,14 @@ def _move(group: FreeGroup, distance: Any, correlation: Any, finite: Tensor | No
             weight, sigma, here = (on_device(part.device, value) for value in (share.weight, share.sigma, moves))
             new_sum = dynamics.accumulate(grad_sum, part.to(grad_sum.dtype), weight, sigma)
             operations(grad_sum.copy_, torch.where(here, new_sum, grad_sum))
+    if group.path == "fused":
+        settings = settings._replace(lr=length / total, time_step=time_step, decay_lr=length)
+        if group.plan is not None:
+            operations(group.plan.prepare(lists.params, lists.grads, settings, None, None))
+        operations.run()
+        if group.plan is None and lists.params:
+            step_fused(lists, settings)
+        return None
     operations.run()
     innaprop(
         lists,
@@ -122,7 +138,7 @@ def _move(group: FreeGroup, distance: Any, correlation: Any, finite: Tensor | No
         eps=settings.eps,
         weight_decay=settings.weight_decay,
         maximize=settings.maximize,
-        foreach=group.foreach,
+        foreach=group.path == "foreach",
         capturable=entries["capturable"],
         time_step=time_step,
         decay_lr=length,
