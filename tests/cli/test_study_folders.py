@@ -98,6 +98,21 @@ def test_tasks_of_two_modules_have_two_folders(capsys, tmp_path, monkeypatch):
     assert {path.name for path in Path("runs").iterdir()} == {"pkgfolders.a-make", "pkgfolders.b-make"}
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "dry", "words"),
+    [
+        ("inna:differentiable=true", ["--dry-run"], "inna: INNA (0.5, 0.1, differentiable=True): a leaf Variable"),
+        ("sparseadam", ["--dry-run"], "inna: SparseAdam: SparseAdam does not support dense gradients"),
+        ("inna:kahan=3", [], "inna: INNA (0.5, 0.1, kahan=3): kahan must be True, False or None, got 3"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused_by_name(capsys, tmp_path, optimizer, dry, words):
+    arguments = ["--dataset", "digits[:100]", "--optimizer", "sgd", "--optimizer", optimizer, "--out", str(tmp_path)]
+    assert run(["compare", *dry, *arguments]) != 0
+    assert words in " ".join(capsys.readouterr().err.split())
+    assert list(tmp_path.glob("*.row.json")) == []
+
+
 def test_a_dry_run_lists_the_runs_and_writes_nothing(capsys, tmp_path, monkeypatch):
     arguments = ["--optimizer", "inna", "--optimizer", "sgd:lr=.1", "--grid", "0.1", "--schedules", "0"]
     arguments += ["--epochs", "2", "--tuning-epochs", "1", "--seeds", "1", "--out", str(tmp_path / "out")]

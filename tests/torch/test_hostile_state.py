@@ -114,6 +114,7 @@ def test_a_changed_state_dict_is_refused_or_usable(cls, fused, data):
         ),
         (lambda sd: sd["param_groups"][0].update(lr=-1.0), "lr must be a finite number >= 0, got -1.0"),
         (lambda sd: sd["param_groups"][0].update(kahan="yes"), "kahan must be True, False or None, got 'yes'"),
+        (lambda sd: sd["param_groups"][0].update(kahan=3), "kahan must be True, False or None, got 3"),
         (lambda sd: sd["param_groups"][0].update(maximize=None), "maximize must be True or False, got None"),
         (lambda sd: sd["param_groups"][0].update(params=[0, 0]), "name a parameter twice"),
         (lambda sd: sd["param_groups"][0].update(params=[0, 7]), "state for 1, which none"),

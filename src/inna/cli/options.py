@@ -104,6 +104,19 @@ def listed(
     return Parameter(converter=convert, consume_multiple=blanks)
 
 
+def listed_seeds() -> Parameter:
+    """Return the parameter of the seeds: whole numbers, or ``auto`` with a cap."""
+    numbers = listed(int, "whole numbers, auto or auto:CAP")
+
+    def convert(target: Any, tokens: Sequence[cyclopts.Token]) -> tuple[int, ...] | str:
+        if len(tokens) == 1 and tokens[0].value.startswith("auto"):
+            return tokens[0].value
+        seeds: tuple[int, ...] = numbers.converter(target, tokens)  # type: ignore[operator, misc]
+        return seeds
+
+    return Parameter(converter=convert, consume_multiple=True, n_tokens=-1)
+
+
 def format_default(value: Any) -> str | None:
     """Return a default as it would be typed.
 
@@ -221,7 +234,7 @@ class TaskOptions(BuiltinTaskOptions):
 class ProtocolArguments(ProtocolOptions):
     """The protocol, with lists separated by commas or blanks."""
 
-    seeds: Annotated[tuple[int, ...], listed(int, "whole numbers")] = ProtocolOptions.seeds
+    seeds: Annotated[tuple[int, ...] | str, listed_seeds()] = ProtocolOptions.seeds
     tuning: TuningMethod = ProtocolOptions.tuning
     grid: Annotated[tuple[float, ...], listed(float, "numbers")] = ProtocolOptions.grid
     schedules: Annotated[

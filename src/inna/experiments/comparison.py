@@ -21,6 +21,7 @@ from inna.experiments.statistics.read import open_results
 from inna.experiments.study.optimizer_names import DEFAULT_OPTIMIZERS, NAMED, UNKNOWN_SPACE, Tuned, parse_tuned, split
 from inna.experiments.study.options import RunOptions, StudyOptions, accepts
 from inna.experiments.study.search_space import LEARNING_RATE, Dimension
+from inna.experiments.study.seed_looks import parse_seeds
 from inna.experiments.study.study import HALF_DECADES, SCHEDULES, Contender, Study, schedule_order
 from inna.experiments.study.tuning import state
 from inna.experiments.sweep.options import SweepOptions
@@ -138,6 +139,7 @@ def make_study(
     )
     if not contenders:
         raise ValueError("optimizers must name at least one")
+    seeds, cap = parse_seeds(chosen.seeds)
     study = Study(
         dataset=name,
         model=found.model_name,
@@ -145,7 +147,8 @@ def make_study(
         reference=_reference(chosen.reference, contenders),
         tuning_epochs=chosen.tuning_epochs,
         epochs=chosen.epochs,
-        seeds=tuple(chosen.seeds),
+        seeds=seeds,
+        seed_cap=cap,
         tuning_seed=chosen.tuning_seed,
         batch_size=_batch_size(found, chosen.batch_size),
         device=str(resolve_device(chosen.device)),

@@ -82,7 +82,8 @@ def check_settings(group: Mapping[str, Any], ranges: Mapping[str, Mapping[str, A
         raise ValueError(f"momentum_dtype must be a real floating-point torch.dtype ({allowed}) or None, got {dtype!r}")
     for flag in (*CHOICES, *SWITCHES):
         value = group.get(flag, False)
-        if not isinstance(value, (bool, int)) and not (value is None and flag in CHOICES):
+        is_flag = isinstance(value, int) and value in (0, 1)
+        if not is_flag and not (value is None and flag in CHOICES):
             choices = "True, False or None" if flag in CHOICES else "True or False"
             raise ValueError(f"{flag} must be {choices}, got {value!r}")
     if group["differentiable"]:

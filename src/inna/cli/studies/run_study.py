@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import open_pages
+from inna.cli.options import checking, open_pages
 from inna.experiments.formatting import count, print_line
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ def run_study(
     Returns:
         The pages written and the runs that failed, for `conclude`.
     """
+    from inna.experiments.statistics.seed_rule import with_needed_seeds
     from inna.experiments.study.remaining import outlook
     from inna.experiments.sweep.progress import make_progress
     from inna.experiments.sweep.sweep import sweep
@@ -44,6 +45,7 @@ def run_study(
     began = time.monotonic()
     with make_progress(console) as progress:
         rows, failures = sweep(study, folder, options, progress=progress, description=description)
+    study = with_needed_seeds(study, rows)
     ahead = outlook(study, rows, [failure.run for failure in failures])
     if options.minutes is not None and time.monotonic() - began >= 60 * options.minutes and ahead.left:
         print_line(console, f"The time is up; {count(ahead.left, 'run')} left. Run the same command to resume.")
@@ -67,16 +69,18 @@ def print_plan(study: Study, folder: Path, console: Console, options: SweepOptio
     Arguments as of `run_study`.
     """
     from inna.experiments.rows.row_files import read_rows
+    from inna.experiments.statistics.seed_rule import with_needed_seeds
     from inna.experiments.sweep.forecast import forecast, print_forecast
     from inna.experiments.tasks.load import load_task
 
     rows = read_rows(folder, on_damage=lambda text: print_line(console, text)) if folder.is_dir() else {}
+    study = with_needed_seeds(study, rows)
     at_once = options.processes(study.device)
     if missing := missing_data(study.dataset):
         print_forecast(forecast(study, rows, None, at_once), study, folder, at_once, console)
         print_line(console, f"No estimate of the time: {missing}")
         return
-    with console.status("timing a few iterations of each optimizer", spinner="line"):
+    with checking(), console.status("timing a few iterations of each optimizer", spinner="line"):
         estimate = forecast(study, rows, load_task(study.dataset, model=study.model)[0], at_once)
     print_forecast(estimate, study, folder, at_once, console)
 

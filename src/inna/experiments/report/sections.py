@@ -121,7 +121,7 @@ def lead(summary: Summary) -> str:
     flat = f", {count(untrained, 'final run')} did not train" if untrained else ""
     return (
         f"{count(len(study.contenders), 'optimizer')}, {plain(study.model)}, {count(study.epochs, 'epoch')}, "
-        f"{count(len(study.seeds), 'seed')}. "
+        f"{count(len(study.seeds), 'seed')}{f' of at most {study.seed_cap}' if study.seed_cap else ''}. "
         f"{count(len(rows), 'run')}, {lost or 'none'} of them diverged{flat}, {duration(seconds)} of computing."
     )
 

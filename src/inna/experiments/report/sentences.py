@@ -22,8 +22,10 @@ from inna.experiments.report.difference_words import interval_words, mean_words
 from inna.experiments.rows.results import history, number
 from inna.experiments.rows.run import Metric, Schedule
 from inna.experiments.statistics.intervals import CONFIDENCE
+from inna.experiments.statistics.seed_rule import seeds_sentence
 from inna.experiments.statistics.summary import NEAR, UNEVEN, Entry, Summary
 from inna.experiments.study.halving import rungs
+from inna.experiments.study.seed_looks import looks
 from inna.experiments.study.study import Study
 
 __all__ = [
@@ -172,6 +174,15 @@ def method_notes(summary: Summary) -> list[str]:
         f"used for this choice, and no tuning seed is used in the comparison. Final runs take "
         f"{count(study.epochs, 'epoch')} on {seeds(study.seeds)}."
     )
+    tested = enumerate_words([str(look) for look in looks(study.seed_cap)]) if study.seed_cap else ""
+    added = (
+        f"{seeds_sentence(summary)} The lead is tested after {tested} seeds. Each test spends a share of the error "
+        f"rate in proportion to the seeds that it adds, here {percent(study.error_share)}. P-values are divided by "
+        "that share, so all tests together call a lead that is not there significant in at most "
+        f"{percent(1 - CONFIDENCE)} of studies. Intervals are not corrected for this."
+        if study.seed_cap
+        else ""
+    )
     numbers = (
         "Training loss is the mean over the whole training set, in evaluation mode, after the epoch. Numbers are mean "
         "[worst, best] over the final seeds; where ratios are compared, the mean is geometric. A diverged run has no "
@@ -205,7 +216,7 @@ def method_notes(summary: Summary) -> list[str]:
         "are not part of an optimizer’s total."
     )
     has_untuned = any(entry.untuned for entry in summary.entries)
-    return [tuning, numbers, intervals, chance, *([untuned] if has_untuned else []), costs]
+    return [tuning, *filter(None, [added]), numbers, intervals, chance, *([untuned] if has_untuned else []), costs]
 
 
 def near_best_name(study: Study) -> str:

@@ -18,6 +18,7 @@ from inna.experiments.report.sentences import (
 )
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import CONFIDENCE
+from inna.experiments.statistics.seed_rule import seeds_sentence
 from inna.experiments.statistics.summary import Summary
 
 if TYPE_CHECKING:
@@ -139,11 +140,13 @@ def sentences(summary: Summary) -> Iterator[str]:
             yield f"The difference to {reference} in {name} is significant for {enumerate_words(clear)} only."
         elif unclear:
             yield f"The difference to {reference} in {name} is not significant for {enumerate_words(unclear, 'or')}."
+    if added := seeds_sentence(summary):
+        yield added
     cells = [cell.compared for line in found for cell in line.measures[:2]]
     if any(cell.comparison for cell in cells):
         yield (
             f"Intervals: {percent(CONFIDENCE)}, paired by seed. Significant (else n.s.): corrected for multiple "
-            "comparisons."
+            f"comparisons{' and repeated looks' if summary.study.seed_cap else ''}."
         )
     warnings = [timing_warning(summary), *(each for entry in summary.entries for each in warnings_of(summary, entry))]
     yield from (f"Warning: {warning}" for warning in warnings if warning)

@@ -270,7 +270,7 @@ class Summary:
     def differences(self, measure: Metric, reference: Entry | None = None) -> dict[str, Difference]:
         """Return label -> difference to ``reference``, corrected for their number.
 
-        The p-values are those of `holm`.
+        The p-values are those of `holm`, where seeds are added also corrected for the repeated looks.
 
         Without ``reference`` it is the study's, which was chosen before the runs: the comparisons are the others' with
         it. A ``reference`` is chosen after seeing the results: then all pairs of optimizers count.
@@ -280,7 +280,7 @@ class Summary:
         known = {label: difference for label, difference in pairs.items() if difference is not None}
         tested = [label for label, difference in known.items() if difference.p is not None]
         if reference is None:
-            corrected = dict(zip(tested, holm([known[label].p or 0.0 for label in tested]), strict=True))
+            corrected = dict(zip(tested, self._corrected([known[label].p or 0.0 for label in tested]), strict=True))
         else:
             of_pairs = self._corrected_pairs(measure)
             corrected = {label: of_pairs[frozenset((label, base.label))] for label in tested}
@@ -294,7 +294,11 @@ class Summary:
                 difference = self.difference(entry, measure, other)
                 if difference is not None and difference.p is not None:
                     found[frozenset((entry.label, other.label))] = difference.p
-        return dict(zip(found, holm(list(found.values())), strict=True))
+        return dict(zip(found, self._corrected(list(found.values())), strict=True))
+
+    def _corrected(self, p_values: Sequence[float]) -> list[float]:
+        """Return the p-values of `holm`, divided by the error rate's share of this look."""
+        return holm([p / self.study.error_share for p in p_values])
 
     def winners(self, measure: Metric) -> Sequence[Entry]:
         """Return the optimizers with the best mean of ``measure``.

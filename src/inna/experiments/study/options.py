@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar, get_args
 from inna.checks import check_whole, did_you_mean
 from inna.experiments.rows.run import Run, Schedule, check_schedule
 from inna.experiments.study.optimizer_names import check_reference, check_specification
+from inna.experiments.study.seed_looks import parse_seeds
 from inna.experiments.study.study import (
     HALF_DECADES,
     SCHEDULES,
@@ -101,7 +102,8 @@ class ProtocolOptions:
     Attributes:
         epochs: Epochs of each final run, >= 1.
         tuning_epochs: Epochs of each tuning run, >= 1.
-        seeds: Seeds of the final runs.
+        seeds: Seeds of the final runs. With auto or auto:CAP they are 1, 2, ..., and more are added until the winner on
+            training loss is established, at most CAP, 20 if it is not given.
         tuning_seed: Seed of the tuning runs; it must not be a seed of the final runs.
         grid: Learning rates (γ) to try, > 0. The grid is extended by half-decades if the best is at an edge.
         schedules: Schedules to try: powers q >= 0 of the decay γ (k+1)^-q over iterations k, of which 0 is constant;
@@ -118,7 +120,7 @@ class ProtocolOptions:
 
     epochs: int = 30
     tuning_epochs: int = 15
-    seeds: tuple[int, ...] = (1, 2, 3)
+    seeds: tuple[int, ...] | str = (1, 2, 3)
     tuning_seed: int = TUNING_SEED
     grid: tuple[float, ...] = HALF_DECADES
     schedules: tuple[Schedule, ...] = SCHEDULES
@@ -152,6 +154,7 @@ class ProtocolOptions:
         contenders = [
             Contender(text, "", grid=tuple(sorted(self.grid)), qs=schedules, untuned_lr=lr) for text in optimizers
         ]
+        seeds, cap = parse_seeds(self.seeds)
         Study(
             dataset="",
             model="",
@@ -159,7 +162,8 @@ class ProtocolOptions:
             reference=optimizers[0],
             tuning_epochs=self.tuning_epochs,
             epochs=self.epochs,
-            seeds=tuple(self.seeds),
+            seeds=seeds,
+            seed_cap=cap,
             tuning_seed=self.tuning_seed,
             budget=self.budget,
             trials=self.trials if self.tuning == "halving" else 0,

@@ -17,6 +17,7 @@ from inna.experiments.rows.row_files import DamagedRowError, read_document
 from inna.experiments.rows.run import NAMED_SCHEDULES, Metric, Run, Schedule, check_schedule, check_settings
 from inna.experiments.study.budget import parse_budget
 from inna.experiments.study.search_space import MOST_DIMENSIONS, Dimension, round_lr
+from inna.experiments.study.seed_looks import looks, share
 from inna.files import canonical, write_document
 
 __all__ = [
@@ -154,6 +155,9 @@ class Study:
         command: the command line that made the study, for the report.
         trials: of a search for each optimizer; 0 if each is tuned on its grid. A search also trains on a second tuning
             seed.
+        seed_cap: the seeds that are used at most where they are added until the winner is established, as
+            `inna.experiments.study.seed_looks` describes; ``seeds`` are then 1, 2, ... as far as they are needed. 0 if
+            ``seeds`` are given.
         budget: limit of the whole study, as `parse_budget` reads it, shared equally among the optimizers; empty for no
             limit. Runs and epochs limit the tuning runs of each, time stops them.
 
@@ -179,6 +183,7 @@ class Study:
     command: str = ""
     budget: str = ""
     trials: int = 0
+    seed_cap: int = 0
 
     def __post_init__(self) -> None:
         for name in ("dataset", "model", "reference", "device", "precision", "source", "command", "budget"):
@@ -200,9 +205,13 @@ class Study:
             raise ValueError(f"optimizer {twice!r} is given twice")
         if self.reference not in labels:
             raise ValueError(f"reference must be one of {labels}, got {self.reference!r}")
+        check_whole("seed_cap", self.seed_cap, minimum=0)
+        if self.seed_cap and self.seeds not in [tuple(range(1, look + 1)) for look in looks(self.seed_cap)]:
+            raise ValueError(f"seeds that are added must be 1, 2, ... up to one of {looks(self.seed_cap)}")
+        finals = range(1, self.seed_cap + 1) if self.seed_cap else self.seeds
         for seed in (*self.tuning_seeds, *self.spare_seeds):
-            if seed in self.seeds:
-                raise ValueError(f"the tuning seed must not be a final seed: {seed} is in {list(self.seeds)}")
+            if seed in finals:
+                raise ValueError(f"the tuning seed must not be a final seed: {seed} is in {list(finals)}")
         check_whole("trials", self.trials, minimum=0)
         most = max((len(contender.qs) for contender in self.contenders), default=0)
         if 0 < self.trials < most:
@@ -210,7 +219,7 @@ class Study:
         if self.tuning_limit is not None and self.tuning_limit < 1:
             raise ValueError(
                 f"a budget of {self.budget} does not pay for one tuning run of {self.tuning_epochs} epochs and "
-                f"{len(self.seeds)} final runs of {self.epochs} for each of {len(labels)} optimizers"
+                f"{self.most_seeds} final runs of {self.epochs} for each of {len(labels)} optimizers"
             )
 
     @property
@@ -241,8 +250,13 @@ class Study:
 
     @property
     def finals(self) -> int:
-        """The final runs of each optimizer, with the untuned ones if there are any."""
-        return len(self.seeds) * (2 if any(each.untuned_lr is not None for each in self.contenders) else 1)
+        """The final runs of each optimizer at most, with the untuned ones."""
+        return self.most_seeds * (2 if any(each.untuned_lr is not None for each in self.contenders) else 1)
+
+    @property
+    def most_seeds(self) -> int:
+        """The number of final seeds, with those that may be added."""
+        return self.seed_cap or len(self.seeds)
 
     def continues(self, run: Run) -> bool:
         """Return whether ``run`` is one that a search may continue for more epochs."""
@@ -257,17 +271,28 @@ class Study:
         return max(self.tuning_epochs, min(self.epochs, 2 * self.tuning_epochs))
 
     @property
+    def error_share(self) -> float:
+        """The share of the error rate that tests on the present seeds may spend."""
+        return share(len(self.seeds), self.seed_cap)
+
+    def with_seeds(self, count: int) -> Study:
+        """Return this study with the final seeds 1, ..., ``count``."""
+        return dataclasses.replace(self, seeds=tuple(range(1, count + 1)))
+
+    @property
     def digest(self) -> str:
         """Eight hexadecimal digits that name the study.
 
         The command that made it does not matter.
         """
-        fields = _fields(self) | {"command": ""}
+        study = self.with_seeds(looks(self.seed_cap)[0]) if self.seed_cap else self
+        fields = _fields(study) | {"command": ""}
         return hashlib.sha256(canonical(fields).encode()).hexdigest()[:8]
 
     def differences(self, other: Study) -> list[str]:
         """Name what differs between two studies, apart from the commands that made them."""
-        names = [field.name for field in dataclasses.fields(self) if field.name != "command"]
+        equal = {"command", "seeds"} if self.seed_cap and self.seed_cap == other.seed_cap else {"command"}
+        names = [field.name for field in dataclasses.fields(self) if field.name not in equal]
         return [_WORDS.get(name, name) for name in names if getattr(self, name) != getattr(other, name)]
 
     def contains(self, other: Study) -> bool:
@@ -363,8 +388,9 @@ def _fields(study: Study) -> dict[str, Any]:
     Those younger than most studies are absent at their defaults.
     """
     fields = dataclasses.asdict(study)
-    if not study.trials:
-        del fields["trials"]
+    for name in ("trials", "seed_cap"):
+        if not fields[name]:
+            del fields[name]
     for contender in fields["contenders"]:
         if not contender["space"]:
             del contender["space"]

@@ -65,13 +65,17 @@ def forecast(study: Study, rows: Rows, task: Task | None, jobs: int, clock: Cloc
         task: its task; None to measure nothing.
         jobs: runs at once.
         clock: measures the `Pace` of a run; of each optimizer its first, of a grid the one in the middle.
+
+    Raises:
+        ValueError: an optimizer fails in its first steps; its name begins the message.
     """
     parts = []
     for contender in study.contenders:
         left = remaining(study, contender, rows)
         pace, seconds = Pace(math.nan, math.nan), 0.0
         if left.runs:
-            pace = pace if task is None or left.first is None else clock(left.first, task)
+            if task is not None and left.first is not None:
+                pace = _measured(clock, left.first, task, contender.label)
             # Before the first epoch both sets are evaluated once.
             seconds = left.epochs * pace.epoch + left.runs * pace.evaluation
         parts.append(Part(contender, left, pace.epoch, seconds))
@@ -83,6 +87,17 @@ def forecast(study: Study, rows: Rows, task: Task | None, jobs: int, clock: Cloc
         sum(part.remaining.epochs for part in parts),
         math.fsum(part.seconds for part in parts) / max(1, min(jobs, runs)),
     )
+
+
+def _measured(clock: Clock, run: Run, task: Task, label: str) -> Pace:
+    """Return the pace of ``run``.
+
+    An error of its optimizer, which may be the first step's, is given the label.
+    """
+    try:
+        return clock(run, task)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ValueError(f"{label}: {next(iter(str(error).splitlines()), '')}") from error
 
 
 def _tuning_lines(study: Study, part: Part) -> Iterator[str]:
@@ -127,3 +142,27 @@ def print_forecast(estimate: Forecast, study: Study, folder: Path, jobs: int, co
             "more runs, diverging runs end early, a busy machine is slower."
         )
         console.print(printable(duration_words, console))
+    if words := _more_seeds(estimate, study, jobs):
+        console.print(printable(words, console))
+
+
+def _more_seeds(estimate: Forecast, study: Study, jobs: int) -> str:
+    """Return what the seeds that may be added cost at most; "" if none may be."""
+    more = study.most_seeds - len(study.seeds)
+    if not more:
+        return ""
+    kinds = [2 if part.contender.untuned_lr is not None else 1 for part in estimate.parts]
+    runs = more * sum(kinds)
+    words = (
+        f"Seeds are added until the winner on training loss is established: with {study.seed_cap} seeds up to "
+        f"{count(runs, 'run')} more, {count(runs * study.epochs, 'epoch')}"
+    )
+    # Of an optimizer that is done the pace was not measured.
+    known = [part.seconds_per_epoch for part in estimate.parts if math.isfinite(part.seconds_per_epoch)]
+    if not known:
+        return f"{words}."
+    mean = math.fsum(known) / len(known)
+    paces = [part.seconds_per_epoch if math.isfinite(part.seconds_per_epoch) else mean for part in estimate.parts]
+    seconds = more * study.epochs * math.fsum(kind * pace for kind, pace in zip(kinds, paces, strict=True)) / jobs
+    first = 0.0 if math.isnan(estimate.seconds) else estimate.seconds
+    return f"{words}; the whole then takes {duration(first)} to {duration(first + seconds)} with {jobs} at once."

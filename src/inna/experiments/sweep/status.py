@@ -14,6 +14,8 @@ from inna.experiments.formatting import count, duration, print_line, printable
 from inna.experiments.rows.origins import versions_note
 from inna.experiments.rows.results import Rows, number
 from inna.experiments.rows.row_files import read_rows
+from inna.experiments.statistics.seed_rule import seeds_sentence
+from inna.experiments.statistics.summary import summarize
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Study
 from inna.experiments.study.tuning import Tuning, state
@@ -48,6 +50,7 @@ class Status:
         seconds: estimated computing time left, in one process; NaN before the first row.
         damaged: a line for each file that was skipped.
         origins: a line about results of other versions of inna; empty if there are none.
+        seeds: how many seeds are used, and why no more, where they are added; else empty.
     """
 
     study: Study
@@ -61,6 +64,7 @@ class Status:
     seconds: float
     damaged: tuple[str, ...]
     origins: str
+    seeds: str = ""
 
 
 def read_status(folder: Path) -> Status:
@@ -98,6 +102,7 @@ def read_status(folder: Path) -> Status:
         seconds=_seconds_left(rows, tunings, parts, running),
         damaged=tuple(damaged),
         origins=versions_note(rows.values()),
+        seeds=seeds_sentence(summarize(study, rows)) if study.seed_cap else "",
     )
 
 
@@ -123,7 +128,7 @@ def print_status(status: Status, folder: Path, console: Console) -> None:
     lines += [f"running: {state.text}, epoch {state.epoch}/{state.epochs}{_loss(state)}" for state in status.running]
     lines += [f"failed: {text}: {error}" for text, error in status.failed.values()]
     lines += [f"damaged: {line}" for line in status.damaged]
-    lines += filter(None, [status.origins])
+    lines += filter(None, [status.origins, status.seeds])
     if status.sweep is not None:
         since = duration(max(0.0, time.time() - status.sweep.started))
         lines.append(

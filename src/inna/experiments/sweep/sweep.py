@@ -18,6 +18,7 @@ from inna.experiments.rows.origins import unused_sources_note, versions_note
 from inna.experiments.rows.results import Result, Rows, cost, epochs_added
 from inna.experiments.rows.row_files import DamagedRowError, read_rows
 from inna.experiments.rows.run import Run, describe
+from inna.experiments.statistics.seed_rule import with_needed_seeds
 from inna.experiments.study.budget import parse_budget
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import MANIFEST, Contender, Study
@@ -85,7 +86,7 @@ def sweep(
 
     Rounds of runs alternate with decisions: first the grids, then extensions of those grids whose best value is on the
     edge, together with the final runs of those that are settled; or the rungs of a search, its refinement, and the
-    final runs.
+    final runs. Where seeds are added, final runs follow until the winner is established.
 
     Args:
         study: the study.
@@ -119,8 +120,9 @@ def sweep(
         stopping = enter(Stopping(folder, seconds, progress.note))
         workers = enter(_workers(study, Context(folder, task, options, stopping, progress.note, study.continues)))
         enter(announce_sweep(folder, workers.jobs))
-        _save(description or study, folder, progress.note)
         rows = read_rows(folder, on_damage=lambda text: progress.note(f"{text}; the run is repeated if it is needed"))
+        study = with_needed_seeds(study, rows)
+        _save(description or study, folder, progress.note)
         remove_finished_checkpoints(folder, rows)
         failures = _run_rounds(study, folder, rows, workers, stopping, progress, check_lock)
         if stopping.presses:
@@ -153,7 +155,16 @@ def _run_rounds(
     for note in filter(None, _origin_notes(study, rows)):
         progress.note(note)
     progress.begin(study, folder, outlook(study, rows, failures))
-    while not stopping.requested() and (due := _due(study, rows, failures, workers.jobs)):
+    while not stopping.requested():
+        due = _due(study, rows, failures, workers.jobs)
+        if not due:
+            before, study = study, with_needed_seeds(study, rows)
+            if study == before:
+                break
+            study.save(folder)
+            used = f"{len(study.seeds)} are used now, at most {study.seed_cap}"
+            progress.note(f"The winner is not established on {len(before.seeds)} seeds; {used}.")
+            continue
         _remove_unneeded_checkpoints(study, folder, rows)
         with contextlib.closing(workers.execute(list(due))) as ends:
             for ended in ends:
@@ -272,7 +283,7 @@ def _affordable(
     if not spent.epochs:
         return runs[:1]
     per_epoch = spent.seconds / spent.epochs
-    final = per_epoch * study.epochs * (len(study.seeds) + len(tuning.untuned))
+    final = per_epoch * study.epochs * study.most_seeds * (2 if tuning.untuned else 1)
     if spent.runs == 1 and spent.seconds + final > share:
         raise SweepError(
             f"a budget of {study.budget} gives {contender.label} {share:.0f} s of computing, but its final runs need "
