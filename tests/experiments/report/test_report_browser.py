@@ -161,6 +161,34 @@ def test_the_table_sorts_by_click_and_by_keyboard(visit: Any) -> None:
     assert seen.column(0)[0] == "AdaGrad"
 
 
+def test_five_columns_come_first_and_the_rest_on_demand(visit: Any) -> None:
+    seen = visit()
+    heads = "table.results thead th"
+    shown = [head for head in seen.page.locator(heads).all() if head.is_visible()]
+    assert [head.inner_text().split("\n")[0].split(" ")[0] for head in shown] == [
+        "Optimizer",
+        "Training",
+        "Compared",
+        "Test",
+        "Learning",
+    ]
+    seen.page.locator("#all-columns").check()
+    assert all(head.is_visible() for head in seen.page.locator(heads).all())
+    cells = seen.page.locator("table.results tbody tr").first.locator("th, td")
+    assert cells.count() == seen.count(heads)
+    assert all(cell.is_visible() for cell in cells.all())
+    seen.page.locator("#all-columns").uncheck()
+    hidden = [cell.is_visible() for cell in cells.all()]
+    assert hidden == [head.is_visible() for head in seen.page.locator(heads).all()]
+
+
+def test_a_table_that_is_wider_than_its_place_says_so(visit: Any) -> None:
+    wide = visit(size=SIZES[1], scheme="dark")
+    assert wide.count("#results .scroll.wide") == 1
+    roomy = visit(size=SIZES[0])
+    assert roomy.count("#results .scroll.wide") == 0
+
+
 def test_the_download_holds_the_rows(visit: Any, tmp_path: Path) -> None:
     seen = visit()
     with seen.page.expect_download() as waiting:
@@ -278,6 +306,7 @@ def test_another_reference_can_be_chosen(visit: Any) -> None:
     study = classification_study()
     summary = summarize(study, rows_of(study, diverging_final="INNA (α=0.5, β=1)"))
     adam = next(entry for entry in summary.entries if entry.label == "Adam")
+    page.locator("#all-columns").check()
     page.select_option("#reference", "Adam")
     for measure, place in zip(summary.measures, range(len(summary.measures)), strict=True):
         expected = comparisons(summary, measure, adam)

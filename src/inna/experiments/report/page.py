@@ -111,24 +111,27 @@ def _comparisons(summary: Summary) -> dict[str, dict[str, list[Sequence[str | fl
     }
 
 
-def _heads(summary: Summary) -> list[tuple[str, str]]:
-    """Return the heads of the table, with the direction of their first sorting."""
+def _heads(summary: Summary) -> list[tuple[str, str, bool]]:
+    """Return the heads of the table.
+
+    Each with the direction of its first sorting, and whether it is shown on demand only.
+    """
     reference = summary.study.reference
-    heads = [("Optimizer", "ascending")]
-    for measure in summary.measures:
+    heads = [("Optimizer", "ascending", False)]
+    for position, measure in enumerate(summary.measures):
         first = "ascending" if measure.goal == "min" else "descending"
-        heads.append((measure_name(measure).capitalize(), first))
-        heads.append(("Compared with the reference", first))
+        heads.append((measure_name(measure).capitalize(), first, position > 1))
+        heads.append(("Compared with the reference", first, position > 0))
     if has_untuned(summary):
-        heads.append(("Training loss, untuned", "ascending"))
+        heads.append(("Training loss, untuned", "ascending", False))
     return [
         *heads,
-        ("Learning rate (γ), schedule", "ascending"),
-        (f"Epochs to {reference}’s best", "ascending"),
-        (WIDTH_NAME, "descending"),
-        ("Seconds per epoch", "ascending"),
-        ("State B/param.", "ascending"),
-        ("Total epochs", "ascending"),
+        ("Learning rate (γ), schedule", "ascending", False),
+        (f"Epochs to {reference}’s best", "ascending", True),
+        (WIDTH_NAME, "descending", True),
+        ("Seconds per epoch", "ascending", True),
+        ("State B/param.", "ascending", True),
+        ("Total epochs", "ascending", True),
     ]
 
 

@@ -25,7 +25,7 @@ def styles(judged: Judged) -> dict[str, Style]:
     for track in judged.tracks.values():
         for summary in track.values():
             found |= {entry.label: entry.contender.optimizer for entry in summary.entries}
-    return assign(found.items(), "SGD" if "SGD" in found else "")
+    return assign(found.items())
 
 
 def figures(judged: Judged) -> list[Figure]:
