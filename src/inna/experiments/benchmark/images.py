@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from inna.experiments.benchmark.suite import SuiteTask
-from inna.experiments.tasks.catalogue import split_subset
 from inna.experiments.tasks.local_files import missing_files
 
 __all__ = ["IMAGES", "image_tasks"]
@@ -11,7 +10,7 @@ __all__ = ["IMAGES", "image_tasks"]
 IMAGES = (
     SuiteTask("mnist", "mnist[:5000]", 8, "lenet5"),
     SuiteTask("fashion-mnist", "fashion-mnist[:5000]", 8, "lenet5"),
-    SuiteTask("cifar10", "cifar10[:5000]", 8, "nin-w0.25"),
+    SuiteTask("cifar10", "inna.experiments.benchmark.tasks.images:cifar10", 8),
 )
 
 
@@ -21,7 +20,7 @@ def image_tasks() -> list[SuiteTask]:
     Raises:
         ValueError: there are none.
     """
-    found = [task for task in IMAGES if not missing_files(split_subset(task.task)[0])]
+    found = [task for task in IMAGES if not missing_files(task.name)]
     if not found:
         raise ValueError(
             "none of mnist, fashion-mnist and cifar10 is in the data folder; `inna datasets NAME` says more"
