@@ -316,15 +316,16 @@ static ALWAYS_INLINE void NAMED(products)(const struct inna_tensor *t, const voi
     }
 }
 
-/* Add LANES of the sums that find the distance. */
+/* Add LANES of the sums that find the distance. `kahan` is a constant where this is called. */
 static ALWAYS_INLINE void NAMED(free_lanes)(int64_t n, const REAL *theta, const REAL *held, const REAL *grad,
-                                            const REAL *start, const REAL *grad_sum, REAL root, REAL weight,
+                                            const REAL *start, const REAL *grad_sum, REAL root, REAL weight, int kahan,
                                             double sums[SUMS][LANES]) {
     VECTOR for (int64_t i = 0; i < n; i++) {
         /* What rounding has kept back of theta belongs to it. */
-        const double x = held != NULL ? (double)theta[i] + (double)held[i] : (double)theta[i];
+        const double x = kahan ? (double)theta[i] + (double)held[i] : (double)theta[i];
+        const REAL s = root * grad_sum[i] + weight * grad[i];
         sums[0][i] += ((double)start[i] - x) * (double)grad[i];
-        sums[1][i] += fabs((double)(root * grad_sum[i] + weight * grad[i]));
+        sums[1][i] += (double)(s < 0 ? -s : s);
     }
 }
 
@@ -362,18 +363,21 @@ static ALWAYS_INLINE void NAMED(sums)(const struct inna_tensor *t, const void *g
             NAMED(load)(start_buffer, start_at, kind, n);
             theta = theta_buffer, grad = grad_buffer, start = start_buffer, held = held_at != NULL ? held_buffer : NULL;
         }
-        for (int64_t i = 0; i < n; i += LANES) {
-            const int64_t here = n - i < LANES ? n - i : LANES;
-            PREFETCH(theta + i);
-            PREFETCH(grad + i);
-            PREFETCH(start + i);
-            PREFETCH(all_sums + at + i);
-            if (here == LANES)
-                NAMED(free_lanes)(LANES, theta + i, held != NULL ? held + i : NULL, grad + i, start + i,
-                                  all_sums + at + i, root, weight, sums);
-            else
-                NAMED(free_lanes)(here, theta + i, held != NULL ? held + i : NULL, grad + i, start + i,
-                                  all_sums + at + i, root, weight, sums);
+        const REAL *const grad_sum = all_sums + at;
+        int64_t i = 0;
+        if (held != NULL) {
+            for (; i + LANES <= n; i += LANES)
+                NAMED(free_lanes)(LANES, theta + i, held + i, grad + i, start + i, grad_sum + i, root, weight, 1, sums);
+            NAMED(free_lanes)(n - i, theta + i, held + i, grad + i, start + i, grad_sum + i, root, weight, 1, sums);
+        } else {
+            for (; i + LANES <= n; i += LANES) {
+                PREFETCH(theta + i);
+                PREFETCH(grad + i);
+                PREFETCH(start + i);
+                PREFETCH(grad_sum + i);
+                NAMED(free_lanes)(LANES, theta + i, NULL, grad + i, start + i, grad_sum + i, root, weight, 0, sums);
+            }
+            NAMED(free_lanes)(n - i, theta + i, NULL, grad + i, start + i, grad_sum + i, root, weight, 0, sums);
         }
     }
     for (int j = 0; j < SUMS; j++) {
