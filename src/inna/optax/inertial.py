@@ -184,7 +184,7 @@ def inna_lr_free(
         >>> import jax, jax.numpy as jnp, optax
         >>> from inna.optax import inna_lr_free
         >>> optimizer = inna_lr_free()
-        >>> params = jnp.array([100.0, -0.01])
+        >>> params = jnp.array([3.0, -2.0])
         >>> state = optimizer.init(params)
         >>> for _ in range(200):
         ...     loss, grads = jax.value_and_grad(lambda x: jnp.sum(x**2))(params)
