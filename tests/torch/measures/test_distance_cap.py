@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import io
 import itertools
-import pickle
 
 import numpy as np
 import pytest
@@ -17,6 +15,7 @@ from guarded_problem import FLAGS, FUSED, STEPS, assert_equal, parameters, probl
 from guarded_reference import GuardedGroup, guarded_steps
 from inna import dynamics
 from inna.torch import INNA
+from saving import MEANS, made_again
 
 # It cannot be differentiated through.
 PATHS = ["single", "foreach", FUSED, "on device", "single on device"]
@@ -140,23 +139,13 @@ def test_a_group_that_rests_keeps_all_and_the_distance_is_of_all_groups(path):
 
 
 @pytest.mark.parametrize("path", PATHS)
-@pytest.mark.parametrize("means", ["state dict", "torch.save", "deepcopy", "pickle"])
+@pytest.mark.parametrize("means", MEANS)
 def test_training_goes_on_bit_for_bit(path, means):
     start, evaluate = problem()
     params = parameters(start)
     optimizer = INNA.lr_free(params, **FLAGS[path])
     train(optimizer, params, evaluate, range(20))
-    if means in ("deepcopy", "pickle"):
-        other = copy.deepcopy(optimizer) if means == "deepcopy" else pickle.loads(pickle.dumps(optimizer))
-    else:
-        saved = optimizer.state_dict()
-        if means == "torch.save":
-            file = io.BytesIO()
-            torch.save(saved, file)
-            file.seek(0)
-            saved = torch.load(file)
-        other = INNA.lr_free([param.detach().clone().requires_grad_() for param in params])
-        other.load_state_dict(copy.deepcopy(saved))
+    other = made_again(optimizer, means, INNA.lr_free)
     theirs = [param for group in other.param_groups for param in group["params"]]
     assert train(optimizer, params, evaluate, range(20, 40)) == train(other, theirs, evaluate, range(20, 40))
     assert_equal(optimizer, other)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import io
 import itertools
 import math
-import pickle
 
 import numpy as np
 import pytest
@@ -35,6 +33,7 @@ from inna.torch.kernels import cpu
 from inna.torch.measures.guard import GuardShare, Products, measure
 from inna.torch.measures.guarded_step import SCALARS
 from inna.torch.tensor_lists import Settings, TensorLists
+from saving import MEANS, made_again
 from triton_kernels import INTERPRETING, interpret, needs_triton, run_interpreted
 
 
@@ -321,23 +320,13 @@ def test_the_loss_may_come_from_a_closure(path):
 
 
 @pytest.mark.parametrize("path", ["single", "foreach", FUSED, TRITON, "on device"])
-@pytest.mark.parametrize("means", ["state dict", "torch.save", "deepcopy", "pickle"])
+@pytest.mark.parametrize("means", MEANS)
 def test_training_goes_on_bit_for_bit(path, means):
     start, evaluate = problem()
     params = parameters(start)
     optimizer = INNA(params, 0.5, loss_bound=0.0, time_step=0.2, initial_speed=1.0, **FLAGS[path])
     train(optimizer, params, evaluate, range(20))
-    if means in ("deepcopy", "pickle"):
-        other = copy.deepcopy(optimizer) if means == "deepcopy" else pickle.loads(pickle.dumps(optimizer))
-    else:
-        saved = optimizer.state_dict()
-        if means == "torch.save":
-            file = io.BytesIO()
-            torch.save(saved, file)
-            file.seek(0)
-            saved = torch.load(file)
-        other = INNA([param.detach().clone().requires_grad_() for param in params], loss_bound=0.0)
-        other.load_state_dict(copy.deepcopy(saved))
+    other = made_again(optimizer, means, lambda copies: INNA(copies, loss_bound=0.0))
     theirs = [param for group in other.param_groups for param in group["params"]]
     assert train(optimizer, params, evaluate, range(20, 40)) == train(other, theirs, evaluate, range(20, 40))
     assert_equal(optimizer, other)

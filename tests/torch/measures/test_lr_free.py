@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import gc
-import io
-import pickle
 import weakref
 
 import numpy as np
@@ -22,6 +20,7 @@ from inna.torch import INNAprop, INNApropLRFree
 from inna.torch.blocks import BLOCK
 from inna.torch.measures.distance import Share, measure
 from inna.torch.tensor_lists import TensorLists
+from saving import MEANS, made_again
 
 SHAPES = [(3,), (2, 4)]
 STEPS = 40
@@ -281,23 +280,13 @@ def test_sums_do_not_depend_on_the_number_of_threads():
 
 
 @pytest.mark.parametrize("path", ["foreach", "on device", "fused"])
-@pytest.mark.parametrize("means", ["state dict", "torch.save", "deepcopy", "pickle"])
+@pytest.mark.parametrize("means", MEANS)
 def test_training_goes_on_bit_for_bit(path, means):
     start, gradients = problem()
     params = parameters(start)
     optimizer = INNAprop.lr_free(params, slice_every=2, **PATHS[path])
     train(optimizer, params, gradients, range(20))
-    if means in ("deepcopy", "pickle"):
-        other = copy.deepcopy(optimizer) if means == "deepcopy" else pickle.loads(pickle.dumps(optimizer))
-    else:
-        saved = optimizer.state_dict()
-        if means == "torch.save":
-            file = io.BytesIO()
-            torch.save(saved, file)
-            file.seek(0)
-            saved = torch.load(file)
-        other = INNAprop.lr_free([param.detach().clone().requires_grad_() for param in params], slice_every=2)
-        other.load_state_dict(copy.deepcopy(saved))
+    other = made_again(optimizer, means, lambda copies: INNAprop.lr_free(copies, slice_every=2))
     theirs = [param for group in other.param_groups for param in group["params"]]
     train(optimizer, params, gradients, range(20, 40))
     train(other, theirs, gradients, range(20, 40))
