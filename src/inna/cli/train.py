@@ -53,7 +53,7 @@ def train(
         name = task.name
         task.check()
         training.check(optimizer)
-        compute.check_batch_size()
+        compute.check_samples()
         compute.check_device()
         log.check()
         with waiting(console, f"loading {name}"):

@@ -158,6 +158,7 @@ def make_study(
         command=command,
         budget=chosen.budget,
         trials=chosen.trials if chosen.tuning == "halving" else 0,
+        loss_samples=chosen.loss_samples,
     )
     found.check()
     for entry in contenders:
@@ -200,6 +201,7 @@ def make_run(optimizer: str = "inna", task: str = "digits", *, model: str = "", 
         precision=_precision(chosen.precision),
         source=source,
         optimizer_source=specification.source,
+        loss_samples=chosen.loss_samples,
     )
     found.check()
     _try(run, found, specification.label)

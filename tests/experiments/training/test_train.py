@@ -135,6 +135,30 @@ def test_measures_are_taken_over_whole_sets_in_evaluation_mode():
     assert result["train_loss"] == pytest.approx(nn.functional.mse_loss(outputs, targets).item(), rel=1e-12)
 
 
+def test_with_loss_samples_earlier_epochs_evaluate_the_first_of_them_and_the_last_all():
+    data = tiny_task.regression_data(96, seed=3)
+    part = data[0][:40], data[1][:40]
+    task = Task("t", tiny_task.network, data, data, nn.functional.mse_loss)
+    on_part = Task("t", tiny_task.network, data, part, nn.functional.mse_loss)  # its test loss is the part's
+    run = a_run("inna", 0.05, epochs=3, batch_size=8)
+    result = measure(dataclasses.replace(run, loss_samples=40), task)
+    whole, expected = measure(run, task), measure(run, on_part)
+    losses = [entry["train_loss"] for entry in result["history"]]
+    assert losses == [*[entry["test_loss"] for entry in expected["history"]][:-1], whole["train_loss"]]
+    assert [entry["test_loss"] for entry in result["history"]] == [entry["test_loss"] for entry in whole["history"]]
+    assert result["train_loss"] == whole["train_loss"] == losses[-1]
+    # More samples than there are are all.
+    assert without_times(measure(dataclasses.replace(run, loss_samples=1000), task)) == without_times(whole)
+
+
+def test_a_checkpoint_after_the_last_epoch_gives_the_loss_of_the_whole_set_again(tmp_path):
+    run = a_run("inna", 0.05, epochs=2, batch_size=8, loss_samples=9)
+    path = checkpoint_path(tmp_path, run)
+    first = measure(run, TINY, checkpoint=path, leave_checkpoint=True)
+    assert without_times(measure(run, TINY, checkpoint=path)) == without_times(first)
+    assert first["train_loss"] == measure(dataclasses.replace(run, loss_samples=0), TINY)["train_loss"]
+
+
 @pytest.mark.parametrize(
     ("optimizer", "settings", "bytes_each"),
     [("sgd", {}, 0), ("heavy-ball", {}, 8), ("inna", {"alpha": 0.5, "beta": 0.1}, 8), ("adam", {}, 16)],
@@ -207,10 +231,12 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, make, optimizer, epoch
     assert without_times(row) == without_times(whole)
 
 
-@pytest.mark.parametrize("make", [tiny_task.make_task, tiny_task.make_loader_task])
+@pytest.mark.parametrize(
+    ("make", "samples"), [(tiny_task.make_task, 0), (tiny_task.make_task, 9), (tiny_task.make_loader_task, 0)]
+)
 @pytest.mark.parametrize(("optimizer", "schedule"), [("adam", "cosine"), ("inna", "linear"), ("heavy-ball", "power")])
-def test_a_longer_run_continues_a_shorter_one_bit_for_bit(tmp_path, make, optimizer, schedule):
-    whole = a_run(optimizer, 0.05, precision="float32", epochs=5, schedule=schedule)
+def test_a_longer_run_continues_a_shorter_one_bit_for_bit(tmp_path, make, optimizer, schedule, samples):
+    whole = a_run(optimizer, 0.05, precision="float32", epochs=5, schedule=schedule, loss_samples=samples)
     path = checkpoint_path(tmp_path, whole)
     for epochs in (1, 3, 5):
         run, seen = dataclasses.replace(whole, epochs=epochs, horizon=5), []
@@ -386,6 +412,8 @@ def test_a_loader_without_data_and_a_source_that_changed_are_refused():
     task = Task("t", tiny_task.network, empty, TINY.test, nn.functional.mse_loss)
     with pytest.raises(ValueError, match="yields no data"):
         measure(a_run(), task)
+    with pytest.raises(ValueError, match=r"loss_samples must be 0.*DataLoader; got 5"):
+        measure(a_run(loss_samples=5), tiny_task.make_loader_task())
     with pytest.raises(ValueError, match="is not the task of the run"):
         train(Run(tiny_task.PATH, "network", "sgd", 0.1, source="0" * 64))
 

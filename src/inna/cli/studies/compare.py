@@ -76,7 +76,7 @@ def compare(
         name = task.name
         task.check()
         protocol.check(optimizers)
-        compute.check_batch_size()
+        compute.check_samples()
         compute.check_device()
         sweep.check()
         data.use()

@@ -91,6 +91,8 @@ def command(run: Run) -> str:
     words += ["--epochs", str(run.epochs), "--seed", str(run.seed)]
     if run.batch_size:
         words += ["--batch-size", str(run.batch_size)]
+    if run.loss_samples:
+        words += ["--loss-samples", str(run.loss_samples)]
     if run.device != Run.device:
         words += ["--device", run.device]
     if run.precision != Run.precision:

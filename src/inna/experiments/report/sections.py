@@ -207,6 +207,8 @@ def run_facts(summary: Summary) -> RunFacts:
         "Reference": study.reference,
         "Metrics": ", ".join(f"{name} ({goal}imum is best)" for name, goal in study.metrics),
     }
+    if study.loss_samples:
+        settings["Training loss"] = f"the first {study.loss_samples:,} samples; all after the last epoch"
     if study.source:
         settings["Digest of the data" if is_data_file(study.dataset) else "Digest of the task"] = study.source
     return RunFacts(

@@ -39,7 +39,7 @@ WARM_UP_SHARE = 0.05
 
 _POWER = "power"
 # Younger than most rows, and left out of their JSON at these values, so that their keys stay.
-_ABSENT: Mapping[str, Any] = {"optimizer_source": "", "schedule": _POWER, "horizon": 0}
+_ABSENT: Mapping[str, Any] = {"optimizer_source": "", "schedule": _POWER, "horizon": 0, "loss_samples": 0}
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,8 @@ class Run:
             the first 5 % of the iterations.
         horizon: the epochs over which a schedule that ends at zero extends, >= ``epochs``; a run that is shorter is
             the beginning of a longer one. 0, to which it is set where it has no other effect, is ``epochs``.
+        loss_samples: the training loss after each epoch but the last is that of so many samples, the first of the
+            training set in its own order. It does not change the training. 0 is all of them.
 
     Raises:
         ValueError: a number is out of range.
@@ -87,6 +89,7 @@ class Run:
     optimizer_source: str = ""
     schedule: str = _POWER
     horizon: int = 0
+    loss_samples: int = 0
 
     def __post_init__(self) -> None:
         for name in ("dataset", "model", "optimizer", "device", "precision", "source"):
@@ -96,7 +99,7 @@ class Run:
             if value is not None:
                 number = check_range(name, value, minimum=0.0, exclusive=name == "lr")
                 object.__setattr__(self, name, number)
-        for name, least in (("batch_size", 0), ("epochs", 1), ("seed", 0), ("horizon", 0)):
+        for name, least in (("batch_size", 0), ("epochs", 1), ("seed", 0), ("horizon", 0), ("loss_samples", 0)):
             check_whole(name, getattr(self, name), minimum=least)
         if self.schedule not in (_POWER, *NAMED_SCHEDULES) or (self.q and self.schedule != _POWER):
             raise ValueError(

@@ -72,23 +72,27 @@ class DeviceOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeOptions(DeviceOptions):
-    """Batch size, device and arithmetic.
+    """Batch size, device, arithmetic, and how much is evaluated.
 
     Attributes:
         batch_size: Samples per mini-batch, >= 1. [default: 32, or the DataLoader's own]
         precision: float32, float64 or bfloat16. With bfloat16 only the layers use it; weights, loss and optimizer stay
             in float32.
+        loss_samples: Take the training loss of the first so many samples of the training set after each epoch but the
+            last, which takes that of all. It saves time on large data sets. [default: 0, all samples]
     """
 
     batch_size: int | None = None
     precision: Literal["float32", "float64", "bfloat16"] = "float32"
+    loss_samples: int = Run.loss_samples
 
-    def check_batch_size(self) -> None:
-        """Check the batch size.
+    def check_samples(self) -> None:
+        """Check the batch size, and the samples of the training loss.
 
         Raises:
-            ValueError: it is out of range.
+            ValueError: one is out of range.
         """
+        check_whole("loss_samples", self.loss_samples, minimum=0)
         if self.batch_size is not None:
             check_whole("batch_size", self.batch_size, minimum=1)
 

@@ -39,6 +39,7 @@ _WORDS = {
     "tuning_epochs": "tuning epochs",
     "tuning_seed": "tuning seed",
     "batch_size": "batch size",
+    "loss_samples": "samples of the training loss",
 }
 # Nine half-decades, 1e-4 to 1: the default grid of learning rates.
 HALF_DECADES = tuple(round_lr(10 ** (k / 2)) for k in range(-8, 1))
@@ -146,7 +147,7 @@ class Study:
     They are tuned on ``tuning_seed`` and compared on ``seeds``.
 
     Attributes:
-        dataset, model, batch_size, device, precision, source: as in `Run`.
+        dataset, model, batch_size, device, precision, source, loss_samples: as in `Run`.
         contenders: the optimizers.
         reference: label of the optimizer that the others are compared with.
         tuning_epochs, tuning_seed: length and seed of the tuning runs; the seed is none of ``seeds``.
@@ -184,11 +185,13 @@ class Study:
     budget: str = ""
     trials: int = 0
     seed_cap: int = 0
+    loss_samples: int = 0
 
     def __post_init__(self) -> None:
         for name in ("dataset", "model", "reference", "device", "precision", "source", "command", "budget"):
             check_text(name, getattr(self, name))
-        check_whole("batch_size", self.batch_size, minimum=0)
+        for name in ("batch_size", "loss_samples"):
+            check_whole(name, getattr(self, name), minimum=0)
         for name, goal in self.metrics:
             check_text("a metric's name", name)
             if goal not in ("max", "min"):
@@ -324,6 +327,7 @@ class Study:
             precision=self.precision,
             source=self.source,
             optimizer_source=contender.source,
+            loss_samples=self.loss_samples,
         ).with_decay(decay)
 
     def tuning_run(self, contender: Contender, lr: float, decay: Schedule) -> Run:
@@ -388,7 +392,7 @@ def _fields(study: Study) -> dict[str, Any]:
     Those younger than most studies are absent at their defaults.
     """
     fields = dataclasses.asdict(study)
-    for name in ("trials", "seed_cap"):
+    for name in ("trials", "seed_cap", "loss_samples"):
         if not fields[name]:
             del fields[name]
     for contender in fields["contenders"]:

@@ -48,11 +48,14 @@ class Batches:
         generator = torch.Generator().manual_seed(derive(seed, "order", epoch))
         return torch.randperm(count, generator=generator).to(self.device)
 
-    def in_turn(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Return the batches of the whole set in their own order, for evaluation."""
+    def in_turn(self, samples: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """Return the batches of the first ``samples`` in their own order, for evaluation.
+
+        0 is the whole set, as is any number for a DataLoader.
+        """
         if isinstance(self.data, DataLoader):
             return self._loaded(self.data)
-        inputs, targets = self.data
+        inputs, targets = (part[: samples or None] for part in self.data)
         return zip(inputs.split(EVALUATION_BATCH), targets.split(EVALUATION_BATCH), strict=True)
 
     def _loaded(self, loader: DataLoader[Any]) -> Iterator[tuple[Tensor, Tensor]]:

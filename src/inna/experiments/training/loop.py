@@ -63,6 +63,8 @@ class Training:
             raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {run.precision!r}")
         if run.batch_size < 1 and not isinstance(task.train, DataLoader):
             raise ValueError(f"batch_size must be a whole number >= 1, got {run.batch_size}")
+        if run.loss_samples and isinstance(task.train, DataLoader):
+            raise ValueError(f"loss_samples must be 0, since task {task.name} has a DataLoader; got {run.loss_samples}")
         self.run, self.task, self.device = run, task, device
         self.guard = ExitGuard()
         self.dtype, self.layers = PRECISIONS[run.precision]
@@ -82,6 +84,7 @@ class Training:
         self.decay = factor_of(run, task.train)
         self.iteration = 0
         self.last_loss = math.nan
+        self.sampled_loss = math.nan  # the last epoch's, of the samples that the other epochs evaluate
         self.history: list[dict[str, Any]] = []
         self.seconds = 0.0
 
@@ -101,6 +104,9 @@ class Training:
         before = self.seconds
         divergence = None
         try:
+            if len(self.history) > self.run.epochs:  # its checkpoint was left after the last epoch
+                with self._code_of("model"):
+                    self._evaluate_whole()
             for epoch in range(len(self.history), self.run.epochs + 1):
                 with self._code_of("model"):
                     self._epoch(epoch)
@@ -143,7 +149,8 @@ class Training:
             self._measure([part], scored=False)
             started = self._now()
             self._measure([part], scored=False)
-        evaluation = (self._now() - started) * (len(train[0]) + len(test[0])) / len(part[0])
+        samples = min(self.run.loss_samples or len(train[0]), len(train[0]))
+        evaluation = (self._now() - started) * (samples + len(test[0])) / len(part[0])
         iterations = iterations_per_epoch(self.run, train)
         return Pace(iterations * statistics.median(times[WARM_UP:] or times or [0.0]) + evaluation, evaluation)
 
@@ -162,7 +169,7 @@ class Training:
         seconds = self._now() - started
         reseed(derive(self.run.seed, "evaluation", epoch))
         self._mode(training=False)
-        train_loss, _ = self._measure(self.train_set.in_turn(), scored=False)
+        train_loss, _ = self._measure(self.train_set.in_turn(self.run.loss_samples), scored=False)
         check_epoch(self.network, train_loss, self.history[0]["train_loss"] if self.history else None)
         test_loss, scores = self._measure(self.test_set.in_turn(), scored=True)
         self.history.append(
@@ -176,6 +183,18 @@ class Training:
             | optimizers.guard_measures(self.optimizer)
             | {"seconds": seconds}
         )
+        if epoch == self.run.epochs:
+            self._evaluate_whole()
+
+    def _evaluate_whole(self) -> None:
+        """Replace the last epoch's training loss of some samples by that of all."""
+        self.sampled_loss = self.history[-1]["train_loss"]
+        if self.run.loss_samples:
+            reseed(derive(self.run.seed, "evaluation", self.run.epochs))
+            self._mode(training=False)
+            train_loss, _ = self._measure(self.train_set.in_turn(), scored=False)
+            check_epoch(self.network, train_loss, self.history[0]["train_loss"])
+            self.history[-1] |= {"train_loss": train_loss}
 
     def _iterate(self, inputs: Tensor, targets: Tensor) -> None:
         lr = self._lr(self.iteration)
@@ -336,6 +355,9 @@ class Training:
 
     def _state(self) -> dict[str, Any]:
         network = self.network.state_dict()
+        history = self.history
+        if len(history) > self.run.epochs:  # a longer run continues with the loss that it would have measured itself
+            history = [*history[:-1], history[-1] | {"train_loss": self.sampled_loss}]
         self._code_of("optimizer")
         return {
             "run": self.run.trajectory.key,
@@ -343,7 +365,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "iteration": self.iteration,
             "last_loss": self.last_loss,
-            "history": self.history,
+            "history": history,
             "seconds": self.seconds,
         }
 

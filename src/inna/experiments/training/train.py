@@ -61,7 +61,8 @@ def train(
         in evaluation mode after the last epoch), ``test_loss`` and ``test_<metric>`` likewise over the test set (all
         NaN where diverged), ``seconds_per_epoch`` (median, of training alone), ``seconds`` (of the whole run),
         ``history`` (a dictionary per epoch, the one before training first: ``epoch``, ``lr`` (γ at its last
-        iteration), ``train_loss``, ``test_loss``, ``test_<metric>``, ``seconds``; finite training losses only),
+        iteration), ``train_loss`` (of ``run.loss_samples`` samples before the last epoch), ``test_loss``,
+        ``test_<metric>``, ``seconds``; finite training losses only),
         ``constant_loss`` (the lowest training loss of an output that is the same for every input; None where unknown),
         ``state_bytes_per_parameter``, ``parameters``, ``iterations``, ``threads``, ``versions``, ``hardware``,
         ``cuda_graph`` (whether iterations were replayed as a CUDA graph),
