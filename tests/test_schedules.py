@@ -8,13 +8,14 @@ import pickle
 import numpy as np
 import pytest
 
-from inna.schedules import cosine_decay, linear_decay, log_decay, power_decay
+from inna.schedules import cosine_decay, hold_decay, linear_decay, log_decay, power_decay
 
 RULES = {
     "power": power_decay(0.25),
     "constant": power_decay(0),
     "log": log_decay(1.5),
     "linear": linear_decay(700),
+    "hold": hold_decay(1500, 1200),
     "cosine": cosine_decay(1500),
     "cosine with warm-up": cosine_decay(1500, 10),
 }
@@ -49,6 +50,17 @@ def test_linear_and_cosine_decay(total, warmup):
     np.testing.assert_allclose(rule(np.arange(warmup)), (np.arange(warmup) + 1) / max(warmup, 1), rtol=1e-14)
     # Beyond the end nothing moves.
     assert linear_decay(total)(2 * total) == rule(2 * total) == 0
+
+
+@pytest.mark.parametrize(("total", "hold"), [(1, 0), (7, 3), (100, 80), (100, 99)])
+def test_hold_decay(total, hold):
+    k, rule = np.arange(2 * total), hold_decay(total, hold)
+    np.testing.assert_array_equal(rule(k[: hold + 1]), 1)
+    # Then it is a linear decay over the iterations that are left, and with none before it, over all.
+    np.testing.assert_array_equal(rule(k[hold:]), linear_decay(total - hold)(k[hold:] - hold))
+    np.testing.assert_array_equal(hold_decay(total, 0)(k), linear_decay(total)(k))
+    with pytest.raises(ValueError, match=f"hold must be less than total, {total}; got {total}"):
+        hold_decay(total, total)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +99,7 @@ def test_rules_pickle():
     assert pickle.loads(pickle.dumps(power_decay(0.5)))(3) == 0.5
     assert pickle.loads(pickle.dumps(log_decay(2.0)))(3) == log_decay(2.0)(3)
     assert pickle.loads(pickle.dumps(cosine_decay(9, 2)))(3) == cosine_decay(9, 2)(3)
+    assert pickle.loads(pickle.dumps(hold_decay(9, 2)))(3) == hold_decay(9, 2)(3)
 
 
 @pytest.mark.parametrize("rule", [power_decay, log_decay])

@@ -16,7 +16,7 @@ from typing import Any
 
 from inna.checks import check_range, check_whole
 
-__all__ = ["cosine_decay", "linear_decay", "log_decay", "power_decay"]
+__all__ = ["cosine_decay", "hold_decay", "linear_decay", "log_decay", "power_decay"]
 
 
 def power_decay(q: float) -> Callable[[Any], Any]:
@@ -82,6 +82,30 @@ def linear_decay(total: int) -> Callable[[Any], Any]:
     return partial(_linear, check_whole("total", total, minimum=1))
 
 
+def hold_decay(total: int, hold: int) -> Callable[[Any], Any]:
+    """Make the schedule k -> min(1, (K - k)/(K - H)), 1 and then linear to 0.
+
+    It is 1 until k = H, linear between H and K, and 0 from K on. With H = 0 it is `linear_decay`.
+
+    Args:
+        total: K, the number of iterations, >= 1.
+        hold: H, the iterations that come before the decay, in [0, total).
+
+    Returns:
+        A picklable function of k, a number or a NumPy, JAX or torch array of any shape, with values in [0, 1].
+
+    Raises:
+        ValueError: total is not a whole number >= 1, or hold not one in [0, total).
+
+    Source: A. Hägele et al., "Scaling laws and compute-optimal training beyond fixed training durations",
+    arXiv 2405.18392, 2024 (a constant learning rate with a cooldown).
+
+    >>> [hold_decay(10, hold=8)(k) for k in (0, 8, 9, 10)]
+    [1.0, 1.0, 0.5, 0.0]
+    """
+    return partial(_hold, *_lengths(total, "hold", hold))
+
+
 def cosine_decay(total: int, warmup: int = 0) -> Callable[[Any], Any]:
     """Make the cosine schedule from 1 to 0, with a linear warm-up.
 
@@ -105,10 +129,15 @@ def cosine_decay(total: int, warmup: int = 0) -> Callable[[Any], Any]:
     >>> [round(cosine_decay(10, warmup=2)(k), 3) for k in (0, 1, 2, 6, 10)]
     [0.5, 1.0, 1.0, 0.5, 0.0]
     """
-    total, warmup = check_whole("total", total, minimum=1), check_whole("warmup", warmup, minimum=0)
-    if warmup >= total:
-        raise ValueError(f"warmup must be less than total, {total}; got {warmup}")
-    return partial(_cosine, total, warmup)
+    return partial(_cosine, *_lengths(total, "warmup", warmup))
+
+
+def _lengths(total: int, name: str, part: int) -> tuple[int, int]:
+    """Check the iterations of a schedule and of its first part, called ``name``."""
+    total, part = check_whole("total", total, minimum=1), check_whole(name, part, minimum=0)
+    if part >= total:
+        raise ValueError(f"{name} must be less than total, {total}; got {part}")
+    return total, part
 
 
 def _power(q: float, k: Any) -> Any:
@@ -121,6 +150,10 @@ def _log_power(p: float, k: Any) -> Any:
 
 def _linear(total: int, k: Any) -> Any:
     return _from_0_to_1((total - k) / total)
+
+
+def _hold(total: int, hold: int, k: Any) -> Any:
+    return _from_0_to_1((total - k) / (total - hold))
 
 
 def _cosine(total: int, warmup: int, k: Any) -> Any:

@@ -239,7 +239,7 @@ class ProtocolArguments(ProtocolOptions):
     grid: Annotated[tuple[float, ...], listed(float, "numbers")] = ProtocolOptions.grid
     schedules: Annotated[
         tuple[float | str, ...],
-        listed(check_schedule, "powers q, linear or cosine", known=("constant", *NAMED_SCHEDULES)),
+        listed(check_schedule, "powers q, linear, cosine or hold", known=("constant", *NAMED_SCHEDULES)),
     ] = ProtocolOptions.schedules
 
 

@@ -186,9 +186,11 @@ def schedule(decay: float | str) -> str:
 
     >>> schedule(0.0), schedule(0.5), schedule(0.25)
     ('constant', '1/√(k+1)', '(k+1)^−0.25')
-    >>> schedule("linear")
-    'linear to 0'
+    >>> schedule("linear"), schedule("hold")
+    ('linear to 0', 'constant, then to 0')
     """
+    if decay == "hold":
+        return "constant, then to 0"
     if isinstance(decay, str):
         return f"{decay} to 0"
     if decay == 0:

@@ -31,6 +31,7 @@ CASES = [
     ("heavy-ball", 0.01, "linear"),
     ("adam:betas=(.8,.99)", 0.01, "cosine"),
     ("nesterov:momentum=.8", 0.01, 0.25),
+    ("sgd:momentum=.5", 0.05, "hold"),
     ("inna:loss_bound=0", 1.0, 0.0),
     ("inna-lr-free:initial_distance=.1", 1.0, "linear"),
     ("innaprop-lr-free:slice_every=11", 1.0, 0.0),

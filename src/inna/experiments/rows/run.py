@@ -13,6 +13,7 @@ from inna.checks import check_range, check_text, check_whole
 from inna.files import canonical
 
 __all__ = [
+    "HOLD_SHARE",
     "NAMED_SCHEDULES",
     "WARM_UP_SHARE",
     "Metric",
@@ -31,11 +32,14 @@ DEEPEST_SETTING = 4  # levels of tuples
 Schedule = float | str
 """A learning-rate schedule: the power q of the decay γ (k + 1)^-q, or one of the names in `NAMED_SCHEDULES`."""
 
-NAMED_SCHEDULES = ("linear", "cosine")
-"""The schedules that end at zero: linear, and cosine after a warm-up."""
+NAMED_SCHEDULES = ("linear", "cosine", "hold")
+"""The schedules that end at zero: linear, cosine after a warm-up, and linear after a constant part."""
 
 WARM_UP_SHARE = 0.05
 """The share of the iterations over which a cosine schedule warms up."""
+
+HOLD_SHARE = 0.8
+"""The share of the iterations over which a hold schedule is constant."""
 
 _POWER = "power"
 # Younger than most rows, and left out of their JSON at these values, so that their keys stay.
@@ -61,8 +65,8 @@ class Run:
         device, precision: where and in which arithmetic.
         source: fingerprint of the task that ``dataset`` names, if it is one's own; else empty.
         optimizer_source: fingerprint of the optimizer's class; empty for those of torch and inna.
-        schedule: ``power`` for the decay with power q, ``linear`` to zero, or ``cosine`` to zero after a warm-up over
-            the first 5 % of the iterations.
+        schedule: ``power`` for the decay with power q, ``linear`` to zero, ``cosine`` to zero after a warm-up over the
+            first 5 % of the iterations, or ``hold``, constant over the first 80 % and then linear to zero.
         horizon: the epochs over which a schedule that ends at zero extends, >= ``epochs``; a run that is shorter is
             the beginning of a longer one. 0, to which it is set where it has no other effect, is ``epochs``.
         loss_samples: the training loss after each epoch but the last is that of so many samples, the first of the
@@ -103,7 +107,7 @@ class Run:
             check_whole(name, getattr(self, name), minimum=least)
         if self.schedule not in (_POWER, *NAMED_SCHEDULES) or (self.q and self.schedule != _POWER):
             raise ValueError(
-                f"schedule must be {_POWER}, {' or '.join(NAMED_SCHEDULES)}, and q is for {_POWER}; got "
+                f"schedule must be one of {', '.join((_POWER, *NAMED_SCHEDULES))}, and q is for {_POWER}; got "
                 f"{self.schedule!r} with q = {self.q:g}"
             )
         if self.schedule == _POWER or self.horizon == self.epochs:
@@ -170,7 +174,7 @@ def check_schedule(schedule: Any) -> Schedule:
         return check_range("schedules", 0.0 if schedule == "constant" else float(schedule), minimum=0.0)
     except (TypeError, ValueError):
         raise ValueError(
-            f"schedules must be powers q >= 0, constant, {' or '.join(NAMED_SCHEDULES)}; got {schedule!r}"
+            f"schedules must be powers q >= 0, or one of constant, {', '.join(NAMED_SCHEDULES)}; got {schedule!r}"
         ) from None
 
 

@@ -111,7 +111,7 @@ class ProtocolOptions:
         tuning_seed: Seed of the tuning runs; it must not be a seed of the final runs.
         grid: Learning rates (γ) to try, > 0. The grid is extended by half-decades if the best is at an edge.
         schedules: Schedules to try: powers q >= 0 of the decay γ (k+1)^-q over iterations k, of which 0 is constant;
-            linear to zero; cosine to zero after a warm-up.
+            linear to zero; cosine to zero after a warm-up; hold, constant and in the last fifth linear to zero.
         tuning: How the learning rate (γ) is tuned: grid, or halving for a search that tunes further settings, too.
         trials: Trials of a search for each optimizer, >= 1 for each schedule.
         untuned: Also run every optimizer untuned: with the learning rate of its library, a constant schedule, and the
@@ -180,15 +180,15 @@ class TrainingOptions:
 
     Attributes:
         lr: Learning rate (γ), > 0. [default: the optimizer's own]
-        schedule: Schedule: power for the decay γ (k+1)^-q over iterations k, linear to zero, or cosine to zero after a
-            warm-up.
+        schedule: Schedule: power for the decay γ (k+1)^-q over iterations k, linear to zero, cosine to zero after a
+            warm-up, or hold, constant and in the last fifth linear to zero.
         q: Power q >= 0 of the decay; 0 is constant.
         epochs: Passes over the training data, >= 1.
         seed: Seed of the initial weights and of the order of the data.
     """
 
     lr: float | None = None
-    schedule: Literal["power", "linear", "cosine"] = "power"
+    schedule: Literal["power", "linear", "cosine", "hold"] = "power"
     q: float = Run.q
     epochs: int = Run.epochs
     seed: int = Run.seed
