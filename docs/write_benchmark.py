@@ -16,6 +16,7 @@ from inna.experiments.benchmark.judged import MEASURES, Judged, judge
 from inna.experiments.benchmark.read import open_benchmark
 from inna.experiments.benchmark.report.words import (
     Table,
+    constants_table,
     inna_sentence,
     leave_one_out_table,
     suite_table,
@@ -54,6 +55,8 @@ def verdict(judged: Judged) -> str:
     parts += [f"### {table.title}\n\n{markdown(table)}" for table in tables if table is not None]
     robust = [leave_one_out_table(judged, track, "steps") for track in TRACKS]
     parts += [f"### Without one task. {table.title}\n\n{markdown(table)}" for table in robust if table is not None]
+    other = [constants_table(judged, track) for track in TRACKS]
+    parts += [f"### With other constants. {table.title}\n\n{markdown(table)}" for table in other if table is not None]
     parts.append(f"### Tasks and targets\n\n{markdown(suite_table(judged))}")
     return "\n\n".join(parts)
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +17,9 @@ from inna.experiments.benchmark.read import open_benchmark
 from inna.experiments.benchmark.report.page import build_page
 from inna.experiments.benchmark.report.words import inna_sentence, task_table, verdict_sentence
 from inna.experiments.benchmark.suite import Suite, SuiteTask
+from inna.experiments.rows.row_files import read_row, write_row
+from inna.experiments.study.search_space import learning_rate
+from inna.experiments.study.study import Study
 
 OPTIMIZERS = ["--optimizer", "inna", "--optimizer", "sgd", "--optimizer", "adam"]
 
@@ -111,22 +116,117 @@ def other_suite(folder):
     Suite((SuiteTask("tiny", tiny_task.PATH, 9),)).save(folder)
 
 
-def other_protocol(folder):
+def other_task(folder):
     shutil.copyfile(folder / "language-tuned" / "study.json", folder / "tiny-tuned" / "study.json")
+
+
+def changed_study(place, **fields):
+    def change(folder):
+        dataclasses.replace(Study.load(folder / place), **fields).save(folder / place)
+
+    return change
+
+
+def changed_contender(place, **fields):
+    def change(folder):
+        study = Study.load(folder / place)
+        others = tuple(
+            dataclasses.replace(each, **fields) if each.label == "SGD" else each for each in study.contenders
+        )
+        dataclasses.replace(study, contenders=others).save(folder / place)
+
+    return change
+
+
+def changed_result(change):
+    """Write the first row of Adam's final runs again, with its checksum."""
+
+    def changed(folder):
+        path = sorted((folder / "tiny-tuned").glob("*adam-seed1-*.row.json"))[0]
+        run, result = read_row(path)
+        write_row(path.parent, run, {**result, **change(result)})
+
+    return changed
+
+
+def without_history(result):
+    return {"history": []}
+
+
+def smaller_loss(result):
+    return {"train_loss": result["train_loss"] / 2}
+
+
+def one_epoch_less(result):
+    return {"history": [entry for entry in result["history"] if entry["epoch"] != 2]}
+
+
+def epochs_from_zero_on(result):
+    return {"history": [{**entry, "epoch": 0} for entry in result["history"]]}
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [(damage, "1 damaged row"), (other_suite, "another suite"), (other_protocol, "another protocol .*: other dataset")],
+    [
+        (damage, "1 damaged row"),
+        (other_suite, "another suite"),
+        (other_task, "another protocol .*: other dataset"),
+        (changed_study("tiny-tuned", budget="999epochs"), "another protocol .*: other budget"),
+        (changed_study("tiny-tuned", precision="float64"), "another protocol .*: other precision"),
+        (changed_contender("tiny-tuned", space=(learning_rate(1e-9, 1e9),)), "other settings of SGD"),
+        (changed_contender("tiny-untuned", grid=(0.25,)), "other settings of SGD"),
+        (changed_contender("tiny-tuned", optimizer="os:system"), "other settings of SGD"),
+        (changed_result(without_history), "seed 1: its history does not have the epochs 0 to 4"),
+        (changed_result(one_epoch_less), "does not have the epochs 0 to 4"),
+        (changed_result(epochs_from_zero_on), "does not have the epochs 0 to 4"),
+        (changed_result(smaller_loss), "its training loss is not that of its last epoch"),
+    ],
 )
 def test_rows_of_others_that_are_refused(done, tmp_path, capsys, change, words):
     mine, theirs = copy_of(done, tmp_path, "mine"), copy_of(done, tmp_path)
     change(theirs)
     assert run(["benchmark", "--out", str(mine), "--add", str(theirs)]) == 2
-    import re
-
     assert re.search(words, capsys.readouterr().err)
     assert not (mine / "added" / "theirs").exists()
+
+
+def test_the_protocol_is_checked_where_one_has_no_rows_of_a_task(done, tmp_path, capsys):
+    mine, theirs = copy_of(done, tmp_path, "mine"), copy_of(done, tmp_path)
+    shutil.rmtree(mine / "tiny-tuned")
+    changed_study("tiny-tuned", trials=7)(theirs)
+    assert run(["benchmark", "--out", str(mine), "--add", str(theirs)]) == 2
+    assert "another protocol" in capsys.readouterr().err
+
+
+def test_missing_runs_and_given_settings_of_others_are_said(done, tmp_path, capsys):
+    mine, theirs = copy_of(done, tmp_path, "mine"), copy_of(done, tmp_path)
+    for path in (theirs / "language-untuned").glob("*seed2-*.row.json"):
+        path.unlink()
+    study = Study.load(theirs / "tiny-tuned")
+    given = tuple(dataclasses.replace(each, space=(), grid=(0.1,)) for each in study.contenders if each.label != "INNA")
+    dataclasses.replace(study, contenders=given, reference="SGD", trials=0, budget="").save(theirs / "tiny-tuned")
+    assert run(["benchmark", "--out", str(mine), "--add", str(theirs)]) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "tiny: the tuned settings there are given; their search is not among the rows" in printed
+    assert "do not count: tiny (tuned) and language (untuned)" in printed
+
+
+def test_ones_own_benchmark_is_not_added(done, tmp_path, capsys):
+    mine = copy_of(done, tmp_path, "mine")
+    assert run(["benchmark", "--out", str(mine), "--add", str(mine)]) == 2
+    assert "is your own benchmark" in capsys.readouterr().err
+
+
+def test_labels_of_others_are_text_on_the_page(done, tmp_path):
+    mine, theirs = copy_of(done, tmp_path, "mine"), copy_of(done, tmp_path)
+    attack = "</script><script>alert(1)</script>"
+    for place in ("tiny-tuned", "language-tuned"):
+        changed_contender(place, label=attack)(theirs)
+        changed_study(place, command=attack)(theirs)
+    assert run(["benchmark", "--out", str(mine), "--add", str(theirs)]) == 0
+    page = (mine / "benchmark.html").read_text(encoding="utf-8")
+    assert "alert(1)" in page
+    assert "<script>alert(1)" not in page
 
 
 def test_wrong_usage_is_refused_before_anything_runs(done, tmp_path, capsys):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 
 from inna.experiments.benchmark.scores import PENALTY, SOLVED, Scores, final_loss_scores, steps_scores
 from inna.experiments.benchmark.suite import SuiteTask
-from inna.experiments.benchmark.verdict import ESTABLISHED, Verdict
+from inna.experiments.benchmark.verdict import LEVEL, Verdict
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.summary import summarize
 from inna.experiments.study.study import Contender, Study
@@ -88,18 +90,55 @@ def test_leaving_a_task_out_is_the_verdict_on_the_others():
         Verdict(scores({}))
 
 
-def test_a_lead_is_rarely_established_between_equal_optimizers():
-    """Tasks favour either of two optimizers at random: 5 % of such benchmarks may establish a lead."""
+def lead_p(differences):
+    """p of the lead of A over B, whose logarithms differ by ``differences``."""
+    values = {(f"t{k}", "A"): [1.0] for k in range(len(differences))}
+    values |= {(f"t{k}", "B"): [math.exp(each)] for k, each in enumerate(differences)}
+    tasks = tuple(f"t{k}" for k in range(len(differences)))
+    lead = Verdict(Scores("loss", tasks, ("A", "B"), values, {place: [True] for place in values})).lead
+    assert lead is not None
+    assert lead.rival == "B"
+    return lead.p
+
+
+def test_p_of_a_lead_by_hand():
+    # Of 2^n choices of signs, only those observed and their opposites have a mean as large.
+    for count in range(1, 9):
+        assert lead_p([0.1 * (k + 1) for k in range(count)]) == 2 / 2**count
+    # A tie on one task of six: its sign does not matter.
+    assert lead_p([1, 2, 3, 4, 5, 0]) == 4 / 64
+    # The sums are 6, 4, 2, 0, 0, -2, -4, -6; the one observed is 4.
+    assert lead_p([3, 2, -1]) == 4 / 8
+    assert lead_p([0.0, 0.0]) == 1.0
+
+
+def test_p_of_many_tasks_is_that_of_random_signs():
+    # 16 equal differences of which 12 have one sign: P(|Binomial(16, 1/2) - 8| >= 4).
+    exact = 2 * sum(math.comb(16, k) for k in range(5)) / 2**16
+    assert lead_p([1.0] * 12 + [-1.0] * 4) == pytest.approx(exact, abs=0.015)
+
+
+def test_the_rival_is_the_nearest_and_one_optimizer_leads_nobody():
+    lead = Verdict(scores({f"t{k}": (1.0, 1.5, 1.1 if k else 0.9) for k in range(6)})).lead
+    assert lead is not None
+    assert lead.rival == "C"
+    assert Verdict(Scores("loss", ("one",), ("A",), {("one", "A"): [1.0]}, {("one", "A"): [True]})).lead is None
+
+
+@pytest.mark.parametrize("draw", ["normal", "standard_cauchy"])
+def test_a_lead_is_rarely_established_between_equal_optimizers(draw):
+    """Tasks favour either of two optimizers at random, rarely by very much: 5 % may establish a lead."""
     generator = np.random.default_rng(3)
     alarms = 0
     for _ in range(300):
-        logs = generator.normal(size=(6, 2, 3)) + generator.normal(size=(6, 2, 1))
+        logs = np.clip(getattr(generator, draw)(size=(6, 2, 3)) + getattr(generator, draw)(size=(6, 2, 1)), -300, 300)
         values = {(f"t{p}", label): np.exp(logs[p, s]).tolist() for p in range(6) for s, label in enumerate("AB")}
         reached = {place: [True] * 3 for place in values}
         table = Scores("loss", tuple(f"t{p}" for p in range(6)), ("A", "B"), values, reached)
-        alarms += Verdict(table, resamples=400).standings[0].best >= ESTABLISHED
+        lead = Verdict(table, resamples=1).lead
+        alarms += lead is not None and lead.p <= LEVEL
     # Three standard deviations of a binomial share above 5 %.
-    assert alarms / 300 < 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
+    assert 0 < alarms / 300 < 0.05 + 3 * (0.05 * 0.95 / 300) ** 0.5
 
 
 def history(losses, accuracies):

@@ -46,7 +46,9 @@ class Scores:
         )
 
 
-def steps_scores(track: Mapping[SuiteTask, Summary], measure: str = TRAIN_LOSS.name) -> Scores:
+def steps_scores(
+    track: Mapping[SuiteTask, Summary], measure: str = TRAIN_LOSS.name, *, penalty: float = PENALTY
+) -> Scores:
     """Return the epochs to the target of each task, as scores.
 
     A task counts if it has a target for the measure. ``measure`` "metric" is the main one on each test set.
@@ -54,6 +56,7 @@ def steps_scores(track: Mapping[SuiteTask, Summary], measure: str = TRAIN_LOSS.n
     Args:
         track: the summaries of a track, complete ones only.
         measure: key of the rows, or "metric".
+        penalty: what a run that does not reach its target counts as, in its epochs.
     """
     values, reached, tasks = {}, {}, []
     for task, summary in track.items():
@@ -66,19 +69,20 @@ def steps_scores(track: Mapping[SuiteTask, Summary], measure: str = TRAIN_LOSS.n
             epochs = [_epochs_to(entry.finals.get(seed, (None, {}))[1], aim, target) for seed in summary.study.seeds]
             place = task.name, entry.label
             reached[place] = [each is not None for each in epochs]
-            values[place] = [PENALTY * task.epochs if each is None else float(each) for each in epochs]
+            values[place] = [penalty * task.epochs if each is None else float(each) for each in epochs]
     title = "Steps to the target training loss" if measure == TRAIN_LOSS.name else "Steps to the target test measure"
     return Scores(title, tuple(tasks), _common(track), values, reached)
 
 
-def final_loss_scores(track: Mapping[SuiteTask, Summary]) -> Scores:
+def final_loss_scores(track: Mapping[SuiteTask, Summary], *, solved: float = SOLVED) -> Scores:
     """Return the training losses at the end of the equal budgets, as scores.
 
     A run that did not finish counts with the loss of its initial weights. A task with a loss that is not positive does
-    not count: ratios of such losses mean nothing. Losses below `SOLVED` times that of the initial weights are equal.
+    not count: ratios of such losses mean nothing. Losses below ``solved`` times that of the initial weights are equal.
 
     Args:
         track: the summaries of a track, complete ones only.
+        solved: the share of the initial loss below which a task is solved.
     """
     values, reached, tasks = {}, {}, []
     for task, summary in track.items():
@@ -91,7 +95,7 @@ def final_loss_scores(track: Mapping[SuiteTask, Summary]) -> Scores:
         tasks.append(task.name)
         for entry in summary.entries:
             place = task.name, entry.label
-            values[place] = [max(loss, SOLVED * initial) for loss in losses[entry.label]]
+            values[place] = [max(loss, solved * initial) for loss in losses[entry.label]]
             reached[place] = [finished(entry.finals.get(seed, (None, {}))[1]) for seed in summary.study.seeds]
     return Scores("Final training loss", tuple(tasks), _common(track), values, reached)
 

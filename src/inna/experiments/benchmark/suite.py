@@ -102,6 +102,28 @@ class Suite:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"seeds must contain at least one seed, none twice; got {list(self.seeds)}")
 
+    def protocol(self, task: SuiteTask, track: str, optimizers: int) -> dict[str, Any]:
+        """Return the fields of the study of a task in a track that all optimizers share.
+
+        Args:
+            task: a task of the suite.
+            track: "tuned" or "untuned".
+            optimizers: how many the study compares; each has the same share of the budget.
+
+        >>> suite = Suite((SuiteTask("sine", "sine.py:make_task", 20),))
+        >>> suite.protocol(suite.tasks[0], "tuned", 2)["budget"]
+        '600epochs'
+        """
+        tuned = track == "tuned"
+        epochs = optimizers * (self.tuning + len(self.seeds)) * task.epochs
+        return {
+            "epochs": task.epochs,
+            "tuning_epochs": task.epochs if tuned else 1,
+            "seeds": self.seeds,
+            "trials": self.trials if tuned else 0,
+            "budget": f"{epochs}epochs" if tuned else "",
+        }
+
     def save(self, folder: Path) -> None:
         """Write the suite into ``folder`` as benchmark.json, atomically."""
         write_document(folder / MANIFEST, {"protocol": PROTOCOL, "suite": dataclasses.asdict(self)})

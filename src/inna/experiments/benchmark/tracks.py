@@ -71,20 +71,15 @@ def make_track(suite: Suite, task: SuiteTask, track: str, optimizers: Sequence[s
     make = _tuned if tuned else _untuned
     contenders = [make(text) for text in optimizers or (TUNED if tuned else UNTUNED)]
     labels = [each.label for each in contenders]
-    epochs = len(contenders) * (suite.tuning + len(suite.seeds)) * task.epochs
     return make_study(
         task.task,
         contenders,
         model=task.model,
         command=command,
         batch_size=task.batch_size,
-        epochs=task.epochs,
-        tuning_epochs=task.epochs if tuned else 1,
-        seeds=suite.seeds,
         tuning="halving" if tuned else "grid",
-        trials=suite.trials,
-        budget=f"{epochs}epochs" if tuned else "",
         reference=_REFERENCE if _REFERENCE in labels else labels[0],
+        **suite.protocol(task, track, len(contenders)),
     )
 
 

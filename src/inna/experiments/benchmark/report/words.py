@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from inna.experiments.benchmark.judged import Judged
-from inna.experiments.benchmark.scores import PENALTY, SOLVED
+from inna.experiments.benchmark.scores import PENALTY, SOLVED, final_loss_scores, steps_scores
 from inna.experiments.benchmark.suite import SuiteTask
 from inna.experiments.benchmark.targets import RULE, targets_of
-from inna.experiments.benchmark.verdict import ESTABLISHED, RESAMPLES, Standing, Verdict
+from inna.experiments.benchmark.verdict import LEVEL, RESAMPLES, Standing, Verdict
 from inna.experiments.formatting import DASH, count, percent, short
 from inna.experiments.statistics.intervals import CONFIDENCE
 
@@ -19,6 +20,7 @@ __all__ = [
     "TRACK_NAMES",
     "Cell",
     "Table",
+    "constants_table",
     "inna_sentence",
     "lead",
     "leave_one_out_table",
@@ -36,6 +38,8 @@ MEASURE_NAMES = {
     "loss": "final training loss",
     "test": "steps to the target on test data",
 }
+# With fewer, even a lead on every task has a p above LEVEL.
+_FEWEST_TASKS = math.ceil(1 - math.log2(LEVEL))
 _MEANS = {
     "steps": "needs the fewest steps to the target training losses",
     "loss": "ends with the lowest training losses",
@@ -84,19 +88,21 @@ def verdict_sentence(judged: Judged, track: str, measure: str) -> str:
     verdict = judged.verdicts.get((track, measure))
     if verdict is None:
         return ""
-    first, *others = verdict.standings
+    first, lead = verdict.standings[0], verdict.lead
     tasks = count(len(verdict.scores.tasks), "task")
     sentence = (
         f"{TRACK_NAMES[track]}, {first.label} {_MEANS[measure]} over {tasks}: {times(first.ratio)} those of the best "
         f"optimizer of each, in the geometric mean"
     )
-    if not others:
+    if lead is None:
         return f"{sentence}."
-    if first.best >= ESTABLISHED:
-        return f"{sentence}. It is first in {percent(first.best)} of the resamples, so its lead is established."
+    share = f"It is first in {percent(first.best)} of the resamples"
+    if lead.p <= LEVEL:
+        return f"{sentence}. {share}, and its lead over every other is established (p at most {lead.p:.2f})."
+    rival = verdict.standing(lead.rival)
     return (
-        f"{sentence}. Its lead is not established: it is first in {percent(first.best)} of the resamples, and "
-        f"{others[0].label} follows with {times(others[0].ratio)}."
+        f"{sentence}. {share}, but its lead is not established: p = {lead.p:.2f} against {rival.label} with "
+        f"{times(rival.ratio)}."
     )
 
 
@@ -162,15 +168,41 @@ def leave_one_out_table(judged: Judged, track: str, measure: str) -> Table | Non
     without = verdict.leave_one_out() if verdict else {}
     if verdict is None or not without:
         return None
-    heads = ["Without", "First", "Second", "Third", "Best variant of INNA"]
+    places = {"(all tasks)": verdict.standings, **without}
+    return _first_places(f"{TRACK_NAMES[track]}: {MEASURE_NAMES[measure]}", "Without", places)
+
+
+def constants_table(judged: Judged, track: str) -> Table | None:
+    """Return who is first with other constants of the scores.
+
+    These are the penalty of a target that is not reached, and the loss that counts as solved.
+
+    None if it is not known.
+    """
+    summaries = judged.tracks[track]
+    if (track, "steps") not in judged.verdicts or (track, "loss") not in judged.verdicts:
+        return None
+    places = {
+        f"not reached: {penalty:g} × the epochs": Verdict(steps_scores(summaries, penalty=penalty)).standings
+        for penalty in (1.0, PENALTY, 4.0, 10.0)
+    }
+    places |= {
+        f"solved: {solved:g}": Verdict(final_loss_scores(summaries, solved=solved)).standings
+        for solved in (1e-2, 1e-3, SOLVED, 0.0)
+    }
+    return _first_places(TRACK_NAMES[track], "With", places)
+
+
+def _first_places(title: str, head: str, places: Mapping[str, Sequence[Standing]]) -> Table:
+    """Return the first three of each of ``places``, and the best variant of INNA."""
     lines = []
-    for task, standings in {"(all tasks)": verdict.standings, **without}.items():
+    for name, standings in places.items():
         cells = [Cell(each.label, times(each.ratio)) for each in standings[:3]]
         cells += [Cell(DASH)] * (3 - len(cells))
         own = [(place, each) for place, each in enumerate(standings, 1) if each.label.startswith("INNA")]
         cells.append(Cell(f"{own[0][1].label}", f"number {own[0][0]}, {times(own[0][1].ratio)}") if own else Cell(DASH))
-        lines.append((task, cells))
-    return Table(f"{TRACK_NAMES[track]}: {MEASURE_NAMES[measure]}", heads, lines)
+        lines.append((name, cells))
+    return Table(title, [head, "First", "Second", "Third", "Best variant of INNA"], lines)
 
 
 def others_table(judged: Judged, others: Sequence[Judged], track: str, measure: str) -> Table | None:
@@ -228,15 +260,22 @@ def method(judged: Judged) -> list[str]:
         "Ratio: an optimizer's score on a task, the geometric mean over the seeds, divided by the best optimizer's of "
         f"the track. A run that does not reach its target counts with {PENALTY:g} times its epochs in mean ratios, and "
         "at no ratio in profiles; one that diverged counts with the loss of its initial weights, and a loss below "
-        f"{SOLVED:g} of that as solved, so that all such are equal. Epochs are counted whole."
+        f"{SOLVED:g} of that as solved, so that all such are equal. Epochs are counted whole, up to the first that "
+        "reaches the target: a measure that varies from epoch to epoch reaches it sooner. If no optimizer reaches it, "
+        "all are equal on that task."
     )
     profiles = (
         "Profile: the share of the tasks on which the ratio is at most τ (E. Dolan and J. Moré, Mathematical "
         f"Programming 91, 2002). Bands and intervals contain {percent(CONFIDENCE)} of {RESAMPLES:,} resamples, which "
         "draw the tasks with replacement and the seeds of each with replacement, equal seeds for all optimizers. With "
-        "few tasks they are wide, and rightly so: six other tasks could rank the optimizers differently. A lead counts "
-        f"as established if it holds in {percent(ESTABLISHED)} of the resamples: two equal optimizers on six tasks "
-        "reach that in 5 of 100 simulated benchmarks."
+        "few tasks they are wide, but not wide enough: over six tasks such an interval contains the true mean in 80 to "
+        "87 of 100 simulated cases."
+    )
+    lead = (
+        "Lead: the share of resamples only describes. A lead is judged by an exact test. Were two optimizers alike, "
+        "their difference would be as likely to have either sign on each task; p is the share of all signs with a mean "
+        f"difference as large. A lead is established if p is at most {LEVEL:g} against every other optimizer. On fewer "
+        f"than {_FEWEST_TASKS} tasks none can be."
     )
     return [
         tuned,
@@ -245,4 +284,5 @@ def method(judged: Judged) -> list[str]:
         f"Targets: {RULE} They are constants of this version of inna.",
         ratios,
         profiles,
+        lead,
     ]
