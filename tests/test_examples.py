@@ -60,6 +60,19 @@ def test_mnist_lenet_fits_images_of_mnist(monkeypatch):
     assert sum(parameter.numel() for parameter in task.model().parameters()) == 61_706
 
 
+def test_lr_free_digits_trains_without_a_learning_rate(capsys):
+    example = load_example("lr_free_digits")
+    # The floor is the least of the loss itself, at the logarithms of the smoothed label.
+    shares = torch.full((10,), example.SMOOTHING / 10, dtype=torch.float64)
+    shares[3] += 1 - example.SMOOTHING
+    loss = torch.nn.functional.cross_entropy(shares.log(), torch.tensor(3), label_smoothing=example.SMOOTHING)
+    assert example.floor(example.SMOOTHING, 10) == pytest.approx(loss.item(), rel=1e-12)
+    example.main(3)
+    lines = dict(line.split()[:2] for line in capsys.readouterr().out.splitlines())
+    free, guarded, adam = (float(lines[name]) for name in ("INNAprop.lr_free", "INNA.lr_free", "Adam"))
+    assert loss < max(free, guarded) < 0.8 * adam < adam < 2.3
+
+
 def test_suggest_lr_digits_prints_a_line_for_each_damping(capsys):
     example = load_example("suggest_lr_digits")
     example.main(Path(__file__).parents[1] / "results" / "digits")

@@ -35,7 +35,27 @@ def interpret(monkeypatch: pytest.MonkeyPatch) -> Any:
     for module in (plan, step):
         monkeypatch.setattr(module, "make_table", lambda device, lists, sums=None: cuda.Table(lists))
     monkeypatch.setattr(support, "unavailable", lambda device: "")
+    _round_to_bfloat16(monkeypatch)
     return cuda
+
+
+def _round_to_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the interpreter round to bfloat16 as GPUs do.
+
+    It cuts float32 off, towards zero in every store, and takes float64 for an integer.
+    """
+    from triton import language as tl
+    from triton.runtime import interpreter
+
+    cast = interpreter.InterpreterBuilder.cast_impl
+
+    def rounded(self: Any, src: Any, dst_type: Any) -> Any:
+        if dst_type.scalar == tl.bfloat16 and src.dtype.scalar in (tl.float32, tl.float64):
+            bits = torch.from_numpy(src.data.copy()).bfloat16().view(torch.uint16).numpy()
+            return interpreter.TensorHandle(bits, dst_type.scalar)
+        return cast(self, src, dst_type)
+
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "cast_impl", rounded)
 
 
 def run_interpreted(names: str, *files: str) -> None:

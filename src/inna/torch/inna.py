@@ -15,6 +15,7 @@ from inna import dynamics
 from inna.checks import check_range
 from inna.docstrings import insert
 from inna.torch.kernels.plan import Plan, can_plan
+from inna.torch.measures.distance import take_start
 from inna.torch.measures.guard_on_device import can_decide
 from inna.torch.measures.guard_on_device import take_step as take_step_on_device
 from inna.torch.measures.guarded_group import (
@@ -384,13 +385,8 @@ class INNA(InertialOptimizer):
     def _add_starts(self, group: dict[str, Any], params: list[Tensor], starts: list[Tensor]) -> None:
         """Append theta_0 of each parameter."""
         for param in params:
-            start = self.state[param]["start"]
-            if param not in self._begun and not bool(group["lr"] == 0):
-                # torch.distributed.checkpoint creates the state by a step with lr = 0, before it loads the weights.
-                if float(group["guard_steps"]) == 0:
-                    start.copy_(param.detach())
-                self._begun[param] = True
-            starts.append(start)
+            starts.append(self.state[param]["start"])
+            take_start(self._begun, param, starts[-1], group["guard_steps"], group["lr"])
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         if group["loss_bound"] is not None and param.dtype in LOW_PRECISION and group["kahan"] in (False, 0):

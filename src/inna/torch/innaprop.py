@@ -14,7 +14,7 @@ from inna.checks import check_range, check_whole
 from inna.docstrings import insert
 from inna.torch.kernels.plan import Plan, can_plan
 from inna.torch.kernels.support import can_measure
-from inna.torch.measures.distance import Share, sliced
+from inna.torch.measures.distance import Share, sliced, take_start
 from inna.torch.measures.free_step import LONGEST, SCALARS, FreeGroup, take_step
 from inna.torch.measures.scalars import as_number, as_scalar
 from inna.torch.optimizer import InertialOptimizer, check_capture, momentum_dtype, zeros_like
@@ -439,11 +439,8 @@ class INNApropLRFree(INNAprop):
         for name in SCALARS:
             group[name] = as_scalar(group[name], device)
         for param in params:
-            if param not in self._begun and not bool(group["lr"] == 0):
-                # torch.distributed.checkpoint creates the state by a step with lr = 0, before it loads the weights.
-                if float(self.state[param]["step"]) == 0:
-                    self.state[param]["start"].copy_(sliced(param.detach(), group["slice_every"]))
-                self._begun[param] = True
+            state = self.state[param]
+            take_start(self._begun, param, state["start"], state["step"], group["lr"], group["slice_every"])
         for param in group["params"]:
             state = self.state[param]
             if param.grad is None:

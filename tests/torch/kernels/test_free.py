@@ -152,9 +152,8 @@ def test_the_interpreted_tests_pass():
     run_interpreted("interpreted_kernels", __file__)
 
 
-# The interpreter cuts numbers to bfloat16 and does not round them, which the distance amplifies.
 @in_the_interpreter
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("dtype", REAL, ids=str)
 @pytest.mark.parametrize("kwargs", CASES, ids=str)
 @pytest.mark.parametrize("flags", [{}, {"capturable": True}], ids=str)
 def test_interpreted_kernels_make_the_step_of_the_single_path(monkeypatch, kwargs, dtype, flags):

@@ -6,7 +6,7 @@ From the distance to the solution it finds the length of its steps.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,7 +18,7 @@ from inna.torch.measures.sums import add_up, by_mesh, norm, one_order, pieces, r
 from inna.torch.shards import to_local
 from inna.torch.tensor_lists import TensorLists
 
-__all__ = ["Share", "measure", "sliced"]
+__all__ = ["Share", "measure", "sliced", "take_start"]
 
 
 class Share(NamedTuple):
@@ -50,6 +50,36 @@ def sliced(tensor: Tensor, every: int) -> Tensor:
     tensor([0, 4])
     """
     return tensor if every == 1 else tensor.reshape(-1)[::every]
+
+
+def take_start(
+    begun: MutableMapping[Tensor, bool], param: Tensor, start: Tensor, steps: Any, lr: Any, slice_every: int = 1
+) -> None:
+    """Copy theta into theta_0 at the first step that moves it.
+
+    A step with lr = 0 does not: torch.distributed.checkpoint creates the state by one, before it loads the weights.
+
+    Args:
+        begun: the parameters whose theta_0 is known to be that of their first step; the parameter is added.
+        param: theta.
+        start: theta_0, sliced.
+        steps: the steps taken before this one, a number or a tensor of one element; read if the parameter is new.
+        lr: of this step, a number or a tensor of one element.
+        slice_every: as for `sliced`.
+
+    >>> theta, start, begun = torch.ones(2), torch.zeros(2), {}
+    >>> take_start(begun, theta, start, 0, 0.0)
+    >>> start.tolist(), len(begun)
+    ([0.0, 0.0], 0)
+    >>> take_start(begun, theta, start, 0, 0.1)
+    >>> start.tolist(), len(begun)
+    ([1.0, 1.0], 1)
+    """
+    if param in begun or bool(lr == 0):
+        return
+    if float(steps) == 0:
+        start.copy_(sliced(param.detach(), slice_every))
+    begun[param] = True
 
 
 def measure(shares: Sequence[Share], device: torch.device, *, sum_over_ranks: bool) -> Tensor:
