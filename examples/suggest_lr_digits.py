@@ -4,8 +4,8 @@
 
 `suggest_lr` returns the largest stable learning rate for the top curvature at the initial weights of the tuning seed,
 on the whole training set. No network is trained. The table also shows the constant learning rate chosen by the tuning
-runs in ROWS (a folder of `inna compare`, default results/digits) and the largest one of the grid that did not end at
-chance.
+runs in ROWS (a folder of `inna compare --grid`, default results/digits-eighths) and the largest one of the grid that
+did not end at chance.
 """
 
 from __future__ import annotations
@@ -42,4 +42,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("results/digits"))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("results/digits-eighths"))

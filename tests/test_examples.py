@@ -75,7 +75,7 @@ def test_lr_free_digits_trains_without_a_learning_rate(capsys):
 
 def test_suggest_lr_digits_prints_a_line_for_each_damping(capsys):
     example = load_example("suggest_lr_digits")
-    example.main(Path(__file__).parents[1] / "results" / "digits")
+    example.main(Path(__file__).parents[1] / "results" / "digits-eighths")
     head, *lines = capsys.readouterr().out.splitlines()
     assert head.split()[:2] == ["alpha", "beta"]
     assert [tuple(map(float, line.split()[:2])) for line in lines] == [(0.1, 0.1), (0.5, 0.1), (0.5, 0.5), (0.5, 1.0)]

@@ -235,8 +235,8 @@ class ProtocolArguments(ProtocolOptions):
     """The protocol, with lists separated by commas or blanks."""
 
     seeds: Annotated[tuple[int, ...] | str, listed_seeds()] = ProtocolOptions.seeds
-    tuning: TuningMethod = ProtocolOptions.tuning
-    grid: Annotated[tuple[float, ...], listed(float, "numbers")] = ProtocolOptions.grid
+    tuning: TuningMethod | None = ProtocolOptions.tuning
+    grid: Annotated[tuple[float, ...] | None, listed(float, "numbers")] = ProtocolOptions.grid
     schedules: Annotated[
         tuple[float | str, ...],
         listed(check_schedule, "powers q, linear, cosine or hold", known=("constant", *NAMED_SCHEDULES)),

@@ -1,8 +1,9 @@
 """Compare optimizers fairly on one task, from their names to the rows.
 
-Every optimizer starts from the same weights and sees the data in the same order at a given seed. Its learning rate (γ)
-and schedule are those with the least training loss after the tuning epochs, on a seed that is kept out of the final
-runs. Test data choose nothing. The protocol is that of the paper's section 5.2.1.
+Every optimizer starts from the same weights and sees the data in the same order at a given seed. Its learning rate
+(γ), schedule and further settings are those with the least training loss that a search finds
+(`inna.experiments.study.halving`), on seeds that are kept out of the final runs; or those of a grid, as in the paper's
+section 5.2.1. Test data choose nothing.
 """
 
 from __future__ import annotations
@@ -116,8 +117,8 @@ def make_study(
 ) -> Study:
     """Make the study of these optimizers on this task, and try its runs.
 
-    Every optimizer is tuned over the same grid and the same schedules, or with the same number of trials, so that none
-    has more than another.
+    Every optimizer is tuned with the same number of trials, or over the same grid, and with the same schedules, so that
+    none has more than another.
 
     Args:
         task: a `Task`, or a name that `load_task` accepts.
@@ -134,7 +135,7 @@ def make_study(
     contenders = tuple(
         entry
         if isinstance(entry, Contender)
-        else contender(entry, chosen.grid, chosen.schedules, search=chosen.tuning == "halving", untuned=chosen.untuned)
+        else contender(entry, chosen.lrs, chosen.schedules, search=chosen.searches, untuned=chosen.untuned)
         for entry in optimizers
     )
     if not contenders:
@@ -157,7 +158,7 @@ def make_study(
         metrics=found.measures,
         command=command,
         budget=chosen.budget,
-        trials=chosen.trials if chosen.tuning == "halving" else 0,
+        trials=chosen.trials if chosen.searches else 0,
         loss_samples=chosen.loss_samples,
     )
     found.check()
@@ -236,7 +237,7 @@ def contender(
     """
     tuned = parse_tuned(text)
     if tuned.ranges and not search:
-        raise ValueError(f"{text}: the range {tuned.ranges[0].text} needs --tuning halving")
+        raise ValueError(f"{text}: the range {tuned.ranges[0].text} needs --tuning halving, and no grid")
     space = _space(tuned, named.parse(tuned.fixed).optimizer) if search else ()
     given = tuned.lr is not None and LEARNING_RATE in split(text)[1]
     shown = [f"lr={tuned.lr:g}"] if given else []

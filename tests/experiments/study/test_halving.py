@@ -151,6 +151,38 @@ def test_beside_a_failing_learning_rate_two_further_seeds_decide(spares):
     assert state(plan, SGD, rows).choice.lr == (0.422 if spares else 0.562)
 
 
+def scattering(losses):
+    """Losses of long runs by eighth-decade and seed, of which others are worse the farther they are from 0.075."""
+
+    def loss(run):
+        place = round(8 * math.log10(run.lr / 0.075))
+        if run.epochs == 30 and (place, run.seed) in losses:
+            return losses[place, run.seed]
+        return math.exp(abs(place)) * (10 if run.epochs < 30 else 1)
+
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("losses", "chosen"),
+    [
+        # The seeds differ by a factor of nine: the worse one counts, and the next smaller rate has a better worst.
+        ({(0, 0): 0.1, (0, 1000): 0.9, (-1, 0): 0.35, (-1, 1000): 0.4}, 0.0562),
+        # They differ, but the next smaller rate is worse still.
+        ({(0, 0): 0.1, (0, 1000): 0.9, (-1, 0): 0.95, (-1, 1000): 0.95}, 0.075),
+        # They agree, so the mean decides.
+        ({(0, 0): 0.3, (0, 1000): 0.5, (-1, 0): 0.4, (-1, 1000): 0.4}, 0.075),
+    ],
+)
+def test_where_the_seeds_differ_clearly_the_worse_one_counts(losses, chosen):
+    constant = contender("sgd", schedules=(0.0,), search=True)
+    plan = study(constant)
+    rows = carry_out(plan, constant, scattering(losses))
+    assert state(plan, constant, rows).choice.lr == chosen
+    beside = [run for run in rows if (run.lr, run.seed, run.epochs) == (0.0562, 1000, 30)]
+    assert beside or max(losses[0, 0], losses[0, 1000]) <= 2 * min(losses[0, 0], losses[0, 1000])
+
+
 def test_the_usual_settings_are_refined_and_compared_over_all_seeds():
     momentum = contender("heavy-ball", schedules=(0.0,), search=True)
     plan = study(momentum)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from inna.experiments.formatting import short
 from inna.experiments.rows.results import epochs_added, final_loss
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.study.study import Study
@@ -38,12 +39,12 @@ def epochs(tunings):
 
 
 def test_the_search_finds_losses_close_to_those_of_an_exhaustive_grid_at_the_cost_of_the_default():
-    (grid, grid_rows), (found, rows) = read("digits-eighths"), read("digits-search")
+    (grid, grid_rows), (found, rows) = read("digits-eighths"), read("digits")
     ratios = {label: loss(found[label], rows) / loss(grid[label], grid_rows) for label in grid}
     assert len(ratios) == 8
     assert max(ratios.values()) <= 1.5
     assert geometric_mean(ratios.values()) <= 1.2
-    default, _ = read("digits")
+    default, _ = read("digits-grid")
     assert epochs(found) <= epochs(default)
     # The page shows these numbers.
     assert f"The geometric mean of the ratios is {geometric_mean(ratios.values()):.2f}" in PAGE
@@ -51,6 +52,21 @@ def test_the_search_finds_losses_close_to_those_of_an_exhaustive_grid_at_the_cos
     assert f"{epochs(default):,}" in PAGE
     for label, ratio in ratios.items():
         assert any(line.startswith(f"| {label} |") and f"| {ratio:.2f} |" in line for line in PAGE.splitlines())
+
+
+def cells(tuning, rows):
+    """The learning rate and schedule chosen, and the loss over the first three seeds, as the page shows them."""
+    choice = tuning.choice
+    losses = [final_loss(rows[run]) for run in tuning.finals if run.seed <= 3]
+    value = short(geometric_mean(losses)) if all(map(math.isfinite, losses)) else "diverged"
+    return f"{choice.lr:g}{', decay' if choice.decay else ''} | {value}"
+
+
+def test_the_page_shows_what_the_search_changed():
+    tables = [read(f"{name}{kind}") for name in ("digits", "diabetes") for kind in ("-grid", "")]
+    for label in tables[0][0]:
+        line = " | ".join(cells(tunings[label], rows) for tunings, rows in tables)
+        assert f"| {label} | {line} |" in PAGE
 
 
 @pytest.mark.parametrize("name", ["digits-eighths", "diabetes-eighths", "mnist-10000-eighths"])

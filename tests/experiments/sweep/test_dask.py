@@ -17,6 +17,7 @@ from inna.cli import run as run_command
 from inna.experiments.comparison import make_study
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.study.remaining import outlook
+from inna.experiments.study.study import Study
 from inna.experiments.sweep.active_runs import read_active_runs
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.sweep import SweepError, sweep
@@ -97,6 +98,35 @@ def test_a_sweep_on_two_workers_is_stopped_goes_on_and_survives_one_that_is_kill
         run: without_times(result) for run, result in here.items()
     }
     assert len(list(begun.iterdir())) - before > len(rows) - done > 0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("tuning", ["grid", "halving"])
+def test_seeds_are_added_on_a_cluster_whose_worker_is_killed(cluster, tmp_path, tuning):
+    folder, here, begun = tmp_path / "rows", tmp_path / "here", tmp_path / "begun"
+    arguments = ["compare", "--task", tiny_task.PATH, "--seeds", "auto:6", "--tuning", tuning, "--schedules", "0"]
+    arguments += ["--optimizer", "tiny_task:Counted:lr=.1", "--optimizer", "tiny_task:Counted:lr=.1,momentum=0"]
+    arguments += ["--tuning-epochs", "1", "--epochs", "30"]
+
+    def kill_a_worker():
+        wait_until(lambda: len(list(folder.glob("*.row.json"))) >= 8)  # three seeds are done, none leads
+        wait_until(lambda: len(read_active_runs(folder)) == 2)
+        os.kill(next(iter(cluster.workers.values())).pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill_a_worker, daemon=True)
+    thread.start()
+    address = ["--backend", "dask", "--scheduler", cluster.scheduler_address]
+    assert run_command([*arguments, *address, "--out", str(folder)]) == 0
+    thread.join()
+    rows = read_rows(folder)
+    assert {run.seed for run in rows if run.epochs == 30} >= {1, 2, 3, 4, 5, 6}
+    assert Study.load(folder).seeds == (1, 2, 3, 4, 5, 6)
+    assert len(list(begun.iterdir())) > len(rows)  # the run that was lost began twice
+    assert run_command([*arguments, "--jobs", "1", "--out", str(here)]) == 0
+    assert {run: without_times(result) for run, result in rows.items()} == {
+        run: without_times(result) for run, result in read_rows(here).items()
+    }
 
 
 @pytest.mark.slow

@@ -42,7 +42,7 @@ def compare(
         Parameter(
             help="An optimizer; repeat the option for each. A name with settings, such as inna:alpha=.5,beta=.1 or "
             "adamw:weight_decay=.01, any optimizer of torch.optim, or a class as package.module:Class. A learning rate "
-            "that is given is not tuned: sgd:lr=.1. With --tuning halving a setting may be a range: "
+            "that is given is not tuned: sgd:lr=.1. Without --grid a setting may be a range: "
             "adamw:weight_decay=1e-4..1. [default: INNA "
             "at (.1,.1), (.5,.1), (.5,.5), (.5,1), SGD, heavy ball, AdaGrad, Adam]"
         ),
@@ -67,8 +67,9 @@ def compare(
 
     Tune each, run the seeds, show the table, write report.html.
 
-    Each optimizer's learning rate (γ) and schedule are chosen by the training loss after the tuning epochs, without
-    test data. Runs that the folder contains are not repeated.
+    Each optimizer's learning rate (γ), schedule and further settings are searched by successive halving, or its
+    learning rate and schedule on a grid. Training losses decide, without test data. Runs that the folder contains are
+    not repeated.
     """
     console = Console()
     with checking():

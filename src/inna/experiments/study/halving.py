@@ -17,6 +17,10 @@ runs, but at most twice the tuning epochs; the better half, at least two, on the
 the least mean is chosen, once its neighbours were tried, too. It must train on both seeds, and where a neighbour fails
 to train, on two further ones. If none does, those that were left behind have their turn, one by one.
 
+Losses that differ by more than `CLEAR` between the two seeds show that a learning rate is at the edge of stability: on
+some seeds it settles, on others not. It is then judged by the worse seed instead of the mean, and the next smaller
+learning rate must have trained as long on both seeds.
+
 Trials are compared by the mean loss of the last quarter of their epochs. At the edge of stability the loss of one epoch
 says little: it spikes, and the largest learning rate that still trains looks best on one seed and fails on the next.
 
@@ -282,9 +286,9 @@ class _Planner:
             tried = queue[:size]
             self.stage = f"last rung: {seeds(self.study.tuning_seeds[1:])}"
             self._need(self._run(trial, self.longest, seed) for seed in self.study.tuning_seeds for trial in tried)
-            fit = (trial for trial in sorted(tried, key=self._mean) if math.isfinite(self._mean(trial)))
+            fit = (trial for trial in sorted(tried, key=self._judged) if math.isfinite(self._judged(trial)))
             best = next((trial for trial in fit if self._is_safe(trial)), None)
-            beyond = [] if best is None else self._untried(best)
+            beyond = [] if best is None else self._untried(best, tried)
             if best is not None and not (beyond and moves):
                 return self._choice(best)
             if best is not None:
@@ -296,10 +300,18 @@ class _Planner:
             else:
                 return None
 
-    def _untried(self, trial: Trial) -> list[Trial]:
-        """Return the neighbours of ``trial`` that did not train for the tuning epochs."""
+    def _untried(self, trial: Trial, tried: Sequence[Trial]) -> list[Trial]:
+        """Return the neighbours of ``trial`` that did not train for the tuning epochs.
+
+        Where its losses scatter, also the lower one that is not among ``tried``.
+        """
         neighbours = [_moved(trial, step) for step in (-1, 1)] if self.free else []
-        return [each for each in neighbours if self._run(each) not in self.plan]
+        scatters = _scatter(self._losses(trial))
+        return [
+            each
+            for each in neighbours
+            if self._run(each) not in self.plan or (scatters and each.lr < trial.lr and each not in tried)
+        ]
 
     def _is_safe(self, trial: Trial) -> bool:
         """Return whether ``trial`` may be chosen.
@@ -375,13 +387,25 @@ class _Planner:
     def _trains(self, result: Result) -> bool:
         return trained(result) if self.strict else math.isfinite(final_loss(result))
 
+    def _losses(self, trial: Trial) -> list[float]:
+        """Return the losses of the last rung on the tuning seeds.
+
+        Infinity where the trial fails to train.
+        """
+        results = [self._result(trial, self.longest, seed) for seed in self.study.tuning_seeds]
+        return [late_loss(result) if self._trains(result) else math.inf for result in results]
+
     def _mean(self, trial: Trial) -> float:
         """Return the mean loss over the tuning seeds.
 
         Infinity if the trial fails to train on one of them.
         """
-        results = [self._result(trial, self.longest, seed) for seed in self.study.tuning_seeds]
-        return _average([late_loss(result) for result in results]) if all(map(self._trains, results)) else math.inf
+        return _average(self._losses(trial))
+
+    def _judged(self, trial: Trial) -> float:
+        """Return the mean loss over the tuning seeds, or where they scatter the worst."""
+        losses = self._losses(trial)
+        return max(losses) if _scatter(losses) else _average(losses)
 
     def _choice(self, trial: Trial) -> Choice:
         best = self._run(trial)
@@ -440,6 +464,11 @@ def _moved(trial: Trial, places: int) -> Trial:
 
 def _clearly_worse(loss: float, least: float) -> bool:
     return loss > CLEAR * least > 0 or (math.isinf(loss) and math.isfinite(least))
+
+
+def _scatter(losses: Sequence[float]) -> bool:
+    """Return whether the losses of one trial on several seeds differ clearly."""
+    return _clearly_worse(max(losses), min(losses))
 
 
 def late_loss(result: Result) -> float:

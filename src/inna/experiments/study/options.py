@@ -109,10 +109,12 @@ class ProtocolOptions:
         seeds: Seeds of the final runs. With auto or auto:CAP they are 1, 2, ..., and more are added until the winner on
             training loss is established, at most CAP, 20 if it is not given.
         tuning_seed: Seed of the tuning runs; it must not be a seed of the final runs.
-        grid: Learning rates (γ) to try, > 0. The grid is extended by half-decades if the best is at an edge.
+        grid: Learning rates (γ) to try, > 0, instead of a search. A grid is extended by half-decades if the best is at
+            an edge. [default: with --tuning grid nine half-decades, 0.0001 to 1]
         schedules: Schedules to try: powers q >= 0 of the decay γ (k+1)^-q over iterations k, of which 0 is constant;
             linear to zero; cosine to zero after a warm-up; hold, constant and in the last fifth linear to zero.
-        tuning: How the learning rate (γ) is tuned: grid, or halving for a search that tunes further settings, too.
+        tuning: How optimizers are tuned: halving for a search of the learning rate (γ) and further settings, or grid.
+            [default: halving, or grid if one is given]
         trials: Trials of a search for each optimizer, >= 1 for each schedule.
         untuned: Also run every optimizer untuned: with the learning rate of its library, a constant schedule, and the
             library's value of every setting that is not given. It costs as many runs as the final ones. [default: off]
@@ -126,13 +128,23 @@ class ProtocolOptions:
     tuning_epochs: int = 15
     seeds: tuple[int, ...] | str = (1, 2, 3)
     tuning_seed: int = TUNING_SEED
-    grid: tuple[float, ...] = HALF_DECADES
+    grid: tuple[float, ...] | None = None
     schedules: tuple[Schedule, ...] = SCHEDULES
-    tuning: TuningMethod = "grid"
+    tuning: TuningMethod | None = None
     trials: int = TRIALS
     untuned: bool = False
     budget: str = ""
     reference: str | None = None
+
+    @property
+    def searches(self) -> bool:
+        """Whether optimizers are tuned by a search."""
+        return self.grid is None if self.tuning is None else self.tuning == "halving"
+
+    @property
+    def lrs(self) -> tuple[float, ...]:
+        """The grid given, or else the default one."""
+        return HALF_DECADES if self.grid is None else tuple(self.grid)
 
     def check(self, optimizers: Sequence[str]) -> None:
         """Check the options and the specifications ``optimizers``, importing nothing.
@@ -142,12 +154,12 @@ class ProtocolOptions:
         """
         for text in optimizers:
             check_specification(text, tuned=True)
-        if self.tuning not in get_args(TuningMethod):
+        if self.tuning is not None and self.tuning not in get_args(TuningMethod):
             raise ValueError(f"tuning must be {' or '.join(get_args(TuningMethod))}, got {self.tuning!r}")
         check_whole("trials", self.trials, minimum=1)
-        if self.tuning == "grid" and self.trials != TRIALS:
-            raise ValueError("trials: a grid has none; give --tuning halving, or a --budget to try fewer values")
-        if self.tuning == "halving" and tuple(self.grid) != HALF_DECADES:
+        if not self.searches and self.trials != TRIALS:
+            raise ValueError("trials: a grid has none; leave the grid out, or give a --budget to try fewer values")
+        if self.searches and self.grid is not None:
             raise ValueError(
                 "grid: a search has no grid; give a range with the optimizer, such as sgd:lr=0.01..1, or --tuning grid"
             )
@@ -156,7 +168,7 @@ class ProtocolOptions:
             check_reference(self.reference, optimizers)
         lr = 1.0 if self.untuned else None  # which one it is does not matter for the budget
         contenders = [
-            Contender(text, "", grid=tuple(sorted(self.grid)), qs=schedules, untuned_lr=lr) for text in optimizers
+            Contender(text, "", grid=tuple(sorted(self.lrs)), qs=schedules, untuned_lr=lr) for text in optimizers
         ]
         seeds, cap = parse_seeds(self.seeds)
         Study(
@@ -170,7 +182,7 @@ class ProtocolOptions:
             seed_cap=cap,
             tuning_seed=self.tuning_seed,
             budget=self.budget,
-            trials=self.trials if self.tuning == "halving" else 0,
+            trials=self.trials if self.searches else 0,
         )
 
 
