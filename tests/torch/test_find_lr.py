@@ -47,7 +47,7 @@ def test_any_optimizer_races(kind):
     found = find_lr(kind, network(), nn.functional.mse_loss, loader(), grid=[1e-3, 1e-2, 0.1], steps=90)
     assert found.lr in (1e-3, 1e-2, 0.1, 0.00316, 0.0316)
     assert found.steps == sum(found.table.steps)
-    assert found.steps <= 95 or kind is INNApropLRFree  # which begins with tiny steps
+    assert found.steps <= 95 or kind is INNApropLRFree  # which begins with tiny steps, and races again
 
 
 def test_a_function_makes_optimizers_that_need_the_loss():
@@ -150,6 +150,41 @@ def test_a_pair_that_stops_training_gives_way_to_the_next():
     found = find_lr(Relapsing, network(), nn.functional.mse_loss, loader(), grid=[1e-3, 3e-3, 0.01, 0.03], steps=120)
     assert found.lr == 3e-3
     assert list(found.table.status) == ["trained", "trained", "diverged", "diverged", "diverged"]
+
+
+class Lucky(torch.optim.SGD):
+    """In the second race it trains only at learning rates that are at most ``sure``."""
+
+    races, sure = 0, math.inf
+
+    def __init__(self, params, lr):
+        super().__init__(params, lr)
+        if lr == 0.01:  # the winner of the first race, and the first to enter the second one
+            type(self).races += 1
+        self.frozen = self.races > 1 and lr > self.sure
+
+    def step(self, closure=None):
+        if not self.frozen:
+            super().step()
+
+
+@pytest.mark.parametrize("sure", [0.01, 0.003, 0.001])
+def test_where_training_has_only_just_begun_it_must_begin_with_another_order_too(sure):
+    orders = {1: set(), 2: set()}
+    kind = type("Kind", (Lucky,), {"sure": sure})
+
+    def loss(outputs, targets):
+        orders[max(1, kind.races)].add(float(targets.sum()))
+        return nn.functional.mse_loss(outputs, targets) + 60  # training takes away less than a quarter
+
+    found = find_lr(kind, network(), loss, loader(), grid=[0.001, 0.003, 0.01], steps=150)
+    assert set(found.second) == {0.01, 0.003, 0.001}
+    assert found.lr == sure
+    assert [found.status[lr] for lr in (0.01, 0.003)] == [
+        "trained" if lr <= sure else "trained once" for lr in (0.01, 0.003)
+    ]
+    assert found.steps == sum(found.table.steps)
+    assert not orders[1] & orders[2]  # other batches
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,9 @@ MOVED = 0.02
 PATIENCE = 8
 # The share of the steps for the first round, in which all candidates race, and the least steps of each there.
 FIRST, LEAST = 0.17, 8
+# A race that lowers the loss by less than this share below chance has only just left a plateau. The learning rate must
+# train with another order of the batches, too, or it gives way to one of the next of the grid below, at most so many.
+DEEP, LOWER = 0.25, 2
 # Of two learning rates the larger is taken unless its projected loss is this many times as large.
 TIE = 1.2
 
@@ -46,19 +49,23 @@ class LearningRateSearch:
         lr: the learning rate found.
         losses: learning rate -> the training loss of each of its steps, before the step. An infinite one ends a
             candidate that diverged.
-        status: learning rate -> "trained", "did not train" or "diverged".
+        status: learning rate -> "trained", "did not train", "diverged", or "trained once" if it did not train with
+            another order of the batches.
         chance: the loss of the model as it was, or if that is lower the loss of the best constant output.
+        second: learning rate -> its losses with another order of the batches; empty unless the training has only just
+            begun at the end of the race.
     """
 
     lr: float
     losses: dict[float, list[float]]
     status: dict[float, str]
     chance: float
+    second: dict[float, list[float]] = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
         """The number of steps that all candidates took together."""
-        return sum(map(len, self.losses.values()))
+        return sum(map(len, (*self.losses.values(), *self.second.values())))
 
     @property
     def table(self) -> pd.DataFrame:
@@ -72,7 +79,7 @@ class LearningRateSearch:
         rows = [
             {
                 "lr": lr,
-                "steps": len(losses),
+                "steps": len(losses) + len(self.second.get(lr, ())),
                 "loss": _recent(losses),
                 "projected": _projected(losses),
                 "status": self.status[lr],
@@ -127,7 +134,9 @@ def find_lr(
     two continue. Of these, the one with the lower projected loss races against the geometric mean of itself and the
     next learning rate of the grid above. The projected loss is that after twice the steps if it goes on falling as in
     the second half. As long as no candidate gets below chance, as in networks that stay there for hundreds of steps,
-    the race gets longer, up to 8 times the steps.
+    the race gets longer, up to 8 times the steps. If the loss at the learning rate found is less than a quarter below
+    chance, the network has only just left a plateau, and chance may decide when. It then races once more with another
+    order of the batches, and the two next ones of the grid below with it; the largest that trains is taken.
 
     The model, its gradients and its modes are not touched. The states of the random number generators of Python, NumPy
     and PyTorch, and of the generator of a DataLoader and its sampler, are restored. There is a copy of the model
@@ -189,7 +198,21 @@ def find_lr(
                 )
             chosen = race.above(best, lrs)
         status = {lr: race.status(losses) for lr, losses in race.losses.items()}
-        return LearningRateSearch(chosen, race.losses, status, race.chance())
+        if status[chosen] != "trained" or race.moved(race.losses[chosen], DEEP):
+            return LearningRateSearch(chosen, race.losses, status, race.chance())
+        second = race.again()
+        again = [second.enter(lr) for lr in (chosen, *[lr for lr in reversed(lrs) if lr < chosen][:LOWER])]
+        while True:
+            second.run(again, len(race.losses[chosen]))
+            if second.trained(again) or second.steps >= PATIENCE * steps or not any(each.alive for each in again):
+                break
+        if settled := second.trained(again):
+            chosen = max(each.lr for each in settled)
+        else:
+            chosen = min(again, key=lambda each: _recent(each.losses)).lr
+            warnings.warn("no learning rate trains with another order of the batches; take more steps", stacklevel=2)
+        failed = {each.lr: "trained once" for each in again if each not in settled and status[each.lr] == "trained"}
+        return LearningRateSearch(chosen, race.losses, status | failed, race.chance(), second.losses)
 
 
 class _Race:
@@ -210,6 +233,10 @@ class _Race:
         self._output: Any = None
         self._targets: list[Tensor] = []
         self._chance = 0, math.nan
+
+    def again(self) -> _Race:
+        """Return a race with another order of the batches and other dropout."""
+        return _Race(self.make, self.model, self.loss, self.batches, self.seed + 1_000_000_007)
 
     def enter(self, lr: float) -> _Candidate:
         """Return a new candidate."""
@@ -263,12 +290,15 @@ class _Race:
 
         That is, whether its recent loss is below chance on the same batches.
         """
-        recent = _recent(losses)
-        if not math.isfinite(recent):
+        if not math.isfinite(_recent(losses)):
             return "diverged"
+        return "trained" if self.moved(losses, MOVED) else "did not train"
+
+    def moved(self, losses: Sequence[float], share: float) -> bool:
+        """Return whether the recent loss is by ``share`` below chance on its batches."""
         easier = _recent(self.control[: len(losses)]) - statistics.fmean(self.control)
-        chance = self.chance() + easier
-        return "trained" if recent < chance - MOVED * abs(chance) else "did not train"
+        chance = self.chance()
+        return _recent(losses) < chance + easier - share * abs(chance)
 
     def trained(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
         """Return the candidates whose loss is below chance."""

@@ -151,6 +151,21 @@ def test_beside_a_failing_learning_rate_two_further_seeds_decide(spares):
     assert state(plan, SGD, rows).choice.lr == (0.422 if spares else 0.562)
 
 
+def test_where_the_loss_rises_at_the_end_the_next_smaller_rate_takes_its_place():
+    def loss(run):
+        place = round(8 * math.log10(run.lr / 0.1))
+        best = 0 if run.decay == 0.0 else -2
+        value = math.exp(abs(place - best) / 4 - run.epochs / 10) * (1 if run.decay == 0.0 else 3)
+        return value * 20 if place >= 0 and run.decay == 0.0 and run.epochs == 15 else value
+
+    both = contender("sgd", schedules=(0.0, 0.5), search=True)
+    plan = study(both)
+    rows = carry_out(plan, both, loss)
+    choice = state(plan, both, rows).choice
+    # At 0.1 the loss after 15 epochs is higher than after 8, and higher than with the other schedule.
+    assert (choice.lr, choice.decay) == (0.075, 0.0)
+
+
 def scattering(losses):
     """Losses of long runs by eighth-decade and seed, of which others are worse the farther they are from 0.075."""
 

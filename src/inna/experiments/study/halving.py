@@ -9,8 +9,9 @@ optimization", AISTATS 2016. A trial competes with those of its schedule, becaus
 still high in the middle, and of its kind: those with the usual settings, and those with other ones.
 
 The learning rate of the best of each kind is refined by quarter-decades at half of the tuning epochs, until both
-neighbours are worse. These train for the whole. Those whose loss is at most `CLEAR` times the least, and the one with
-the usual settings under the best schedule, are refined by eighth-decades until both neighbours are worse.
+neighbours are worse. These train for the whole. One whose loss rises meanwhile is at the edge of stability, and the
+next smaller eighth-decade takes its place if it is better. Those whose loss is at most `CLEAR` times the least, and the
+one with the usual settings under the best schedule, are refined by eighth-decades until both neighbours are worse.
 
 The finalists are these, and up to `FINALISTS` in all others that are not clearly worse. They train as long as final
 runs, but at most twice the tuning epochs; the better half, at least two, on the second tuning seed, too. The one with
@@ -181,6 +182,8 @@ class _Planner:
         self.stage = f"{count(self.study.tuning_epochs, 'epoch')}"
         self.ahead = self._ahead_of_end()
         self._need(map(self._run, centers))
+        if self.free:
+            centers = self._settle(centers)
         live = self._live(centers)
         if self.free:
             live = self._climb(live, 1, self.study.tuning_epochs)
@@ -257,6 +260,24 @@ class _Planner:
                 break
             centers = best
         return centers
+
+    def _settle(self, centers: list[Trial]) -> list[Trial]:
+        """Return ``centers``, smaller ones in place of those whose loss rises.
+
+        The better of a rising one and the next smaller eighth-decade stays, and moves on while its own loss rises.
+        """
+        for _ in range(MAX_MOVES):
+            rising = [each for each in centers if self._run(each, self.half) in self.rows and self._rises(each)]
+            lower = {each: _moved(each, -1) for each in rising}
+            self._need(map(self._run, lower.values()))
+            settled = [min((each, lower.get(each, each)), key=self._loss) for each in centers]
+            if settled == centers:
+                break
+            centers = settled
+        return centers
+
+    def _rises(self, trial: Trial) -> bool:
+        return self._loss(trial) > self._loss(trial, self.half) > 0
 
     def _live(self, centers: list[Trial]) -> list[Trial]:
         """Return those of ``centers`` that are refined."""

@@ -138,7 +138,7 @@ class ProtocolOptions:
 
     @property
     def searches(self) -> bool:
-        """Whether optimizers are tuned by a search."""
+        """True if optimizers are tuned by a search, false for a grid."""
         return self.grid is None if self.tuning is None else self.tuning == "halving"
 
     @property
