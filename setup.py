@@ -39,7 +39,7 @@ class BuildKernels(build_ext):
 
     def get_ext_filename(self, fullname: str) -> str:
         # Not a suffix of Python's extension modules.
-        return str(Path(*fullname.split("."))) + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1")
+        return str(Path(*fullname.split("."))) + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.2")
 
     def get_export_symbols(self, ext: Extension) -> list[str]:
         return []  # There is no PyInit function.

@@ -10,7 +10,7 @@ if not torch.distributed.is_available():
 
 import sharded_checkpoints as ranks
 
-FEW = ("INNA", "INNA without a step count", "INNAprop bfloat16", "INNAprop without a learning rate")
+FEW = ("INNA", "INNA without a step count", "INNA rounded", "INNAprop bfloat16", "INNAprop without a learning rate")
 every_case = pytest.mark.parametrize(
     "cases", [FEW, pytest.param(tuple(ranks.CASES), marks=pytest.mark.slow)], ids=["few", "all"]
 )

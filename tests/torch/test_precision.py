@@ -21,7 +21,7 @@ LOW = [torch.bfloat16, torch.float16]
 # A factor 1 - x with x below half a rounding (bfloat16: 2^-9 = 0.002, float16: 2^-12 = 0.00024) is 1.
 # alpha lr, the decay of the momentum in one step, is above that for both dtypes here ...
 DECAY_KEPT = {"lr": 0.01, "alpha": 1.0, "beta": 0.1}
-# ... and below it for bfloat16 here.
+# ... and below it for bfloat16 here, where rounding to nearest would lose it.
 DECAY_LOST = {"lr": 0.01, "alpha": 0.1, "beta": 0.1}
 
 
@@ -66,10 +66,15 @@ def test_plain_rounding_stalls_where_the_compensated_run_follows_float32(dtype, 
 
 
 @pytest.mark.parametrize("foreach", [False, True])
-def test_kahan_alone_does_not_help_where_the_decay_of_the_momentum_is_lost(foreach):
+def test_stochastic_rounding_keeps_the_decay_of_the_momentum(foreach):
+    # Rounded to nearest, float16 loses it where alpha lr is below half a rounding.
     run = functools.partial(roundings, INNA, torch.bfloat16, 1500, foreach=foreach, **DECAY_LOST)
-    assert run(kahan=True, momentum_dtype=torch.bfloat16)[-1] > 3
+    assert run(kahan=True, momentum_dtype=torch.bfloat16)[-1] < 2
     assert run(kahan=True, momentum_dtype=torch.float32).max() < 1
+    lost = {"lr": 0.01, "alpha": 0.01, "beta": 0.1}
+    assert (
+        roundings(INNA, torch.float16, 1500, kahan=True, momentum_dtype=torch.float16, foreach=foreach, **lost)[-1] > 3
+    )
 
 
 @pytest.mark.parametrize("dtype", LOW)
@@ -88,18 +93,6 @@ def test_the_defaults_are_the_settings_that_follow(kind, dtype):
         assert torch.equal(
             iterates(kind, other, 5, lr=0.01), iterates(kind, other, 5, kahan=False, momentum_dtype=other, lr=0.01)
         )
-
-
-def test_the_mean_square_in_bfloat16_never_forgets():
-    # 1 - sigma = 0.001 is below half a rounding of bfloat16: one large gradient stays for ever.
-    for dtype, forgets in ((torch.bfloat16, False), (torch.float32, True)):
-        theta = torch.ones(1, dtype=torch.bfloat16, requires_grad=True)
-        optimizer = INNAprop([theta], momentum_dtype=dtype)
-        for k in range(201):
-            theta.grad = torch.full_like(theta, 1.0 if k == 0 else 0.0)
-            optimizer.step()
-        expected = 1e-3 * 0.999**200 if forgets else torch.tensor(1e-3, dtype=dtype).item()
-        assert optimizer.state[theta]["exp_avg_sq"].item() == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("foreach", [False, True])

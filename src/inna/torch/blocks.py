@@ -31,8 +31,11 @@ def blocks(lists: TensorLists) -> Iterable[TensorLists]:
     >>> sizes == [[10, 20], [most], [5]]
     True
     """
-    if torch.compiler.is_compiling() or any(param.device.type != "cpu" for param in lists.params):
+    if torch.compiler.is_compiling():
         return [lists]
+    if any(param.device.type != "cpu" for param in lists.params):
+        # Stochastic rounding has temporaries of the size of what is rounded.
+        return one_by_one(lists) if lists.streams else [lists]
     most = BLOCK * torch.get_num_threads()
     if sum(map(Tensor.numel, lists.params)) <= most:
         return [lists]
@@ -52,7 +55,8 @@ def _divided(lists: TensorLists, most: int) -> Iterator[TensorLists]:
             for begin in range(0, param.numel(), most):
                 last = begin + most >= param.numel()
                 steps = whole.steps if last else list(map(torch.clone, whole.steps))
-                yield replace(flat.map(itemgetter(slice(begin, begin + most))), steps=steps)
+                piece = flat.map(itemgetter(slice(begin, begin + most)))
+                yield replace(piece, steps=steps, offsets=[begin])
             continue
         together.append(i)
         size += param.numel()

@@ -86,13 +86,16 @@ class INNA(InertialOptimizer):
         decoupled_weight_decay: multiply theta by (1 - lr * weight_decay) before the step instead, without changing the
             momentum. The fixed point is that of an L2 penalty alpha * weight_decay.
         momentum_dtype: dtype of the momentum. None is the parameter's, but float32 for bfloat16 and float16 parameters:
-            if alpha * lr is below half their rounding, their own dtype would lose the momentum's decay.
+            if alpha * lr is below half their rounding, rounding to nearest would lose the momentum's decay. bfloat16
+            is rounded stochastically, which keeps it in the mean; float16 to nearest.
+        rounding_seed: seed of stochastic rounding, an integer >= 0 and < 2^32.
         {flags}
 
-    State per parameter: ``momentum``, shaped like it; ``step`` if ``initial_speed`` is given; ``compensation`` if Kahan
-    summation is on; ``start`` (theta_0) with ``initial_distance``. With a ``loss_bound``, each group has tensors of
-    shape (1,) in float64: ``guard_weight``, ``guard_loss``, ``guard_slope`` (the memory of past batches),
-    ``guard_steps``, ``guard_cuts``, ``guard_lr``, ``guard_distance`` (r) and ``guard_squares`` (G).
+    State per parameter: ``momentum``, shaped like it; ``step`` if ``initial_speed`` is given or ``momentum_dtype`` is
+    bfloat16; ``compensation`` if Kahan summation is on; ``start`` (theta_0) with ``initial_distance``. With a
+    ``loss_bound``, each group has tensors of shape (1,) in float64: ``guard_weight``, ``guard_loss``, ``guard_slope``
+    (the memory of past batches), ``guard_steps``, ``guard_cuts``, ``guard_lr``, ``guard_distance`` (r) and
+    ``guard_squares`` (G).
 
     Raises:
         ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
@@ -137,6 +140,7 @@ class INNA(InertialOptimizer):
         decoupled_weight_decay: bool = False,
         sum_over_ranks: bool = False,
         momentum_dtype: torch.dtype | None = None,
+        rounding_seed: int = 0,
         kahan: bool | None = None,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -156,6 +160,7 @@ class INNA(InertialOptimizer):
             "initial_speed": initial_speed,
             "decoupled_weight_decay": decoupled_weight_decay,
             "momentum_dtype": momentum_dtype,
+            "rounding_seed": rounding_seed,
             "kahan": kahan,
             "maximize": maximize,
             "foreach": foreach,
@@ -372,12 +377,13 @@ class INNA(InertialOptimizer):
         exp_avg_sqs: list[Tensor],
         compensations: list[Tensor | None],
         steps: list[Tensor],
+        streams: list[int],
         starts: list[Tensor] | None = None,
     ) -> Path:
         if group["loss_bound"] is not None:
             older = any(not {"momentum", "psi"}.isdisjoint(self.state.get(param, ())) for param in group["params"])
             add_memory(group, self._device(), older=older)
-        path = super()._init_group(group, params, grads, momentums, exp_avg_sqs, compensations, steps)
+        path = super()._init_group(group, params, grads, momentums, exp_avg_sqs, compensations, steps, streams)
         if group["initial_distance"] is not None and starts is not None:
             self._add_starts(group, params, starts)
         return path
@@ -451,6 +457,7 @@ class INNA(InertialOptimizer):
             lists.exp_avg_sqs,
             lists.compensations,
             lists.steps,
+            lists.streams,
             starts,
         )
         plan = None

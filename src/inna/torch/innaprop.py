@@ -56,7 +56,9 @@ class INNAprop(InertialOptimizer):
         weight_decay: lambda >= 0, as published: not rescaled.
         initial_speed: s, for the initial velocity -s ghat_0. None is s = beta and m_0 = 0.
         momentum_dtype: dtype of the momentum and of the mean square. None is the parameter's, but float32 for bfloat16
-            and float16 parameters. float16 is refused: squares of gradients vanish in it.
+            and float16 parameters. bfloat16 is rounded stochastically. float16 is refused: squares of gradients vanish
+            in it.
+        rounding_seed: seed of stochastic rounding, an integer >= 0 and < 2^32.
         {flags}
 
     State per parameter: ``step``, ``exp_avg_sq``, ``momentum``; ``compensation`` if Kahan summation is on.
@@ -98,6 +100,7 @@ class INNAprop(InertialOptimizer):
         *,
         initial_speed: float | None = None,
         momentum_dtype: torch.dtype | None = None,
+        rounding_seed: int = 0,
         kahan: bool | None = None,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -114,6 +117,7 @@ class INNAprop(InertialOptimizer):
             "weight_decay": weight_decay,
             "initial_speed": initial_speed,
             "momentum_dtype": momentum_dtype,
+            "rounding_seed": rounding_seed,
             "kahan": kahan,
             "maximize": maximize,
             "foreach": foreach,
@@ -233,6 +237,7 @@ class INNApropLRFree(INNAprop):
         sum_over_ranks: add the sums over the default process group, each rank of which has other parameters, as in
             ``ZeroRedundancyOptimizer``. The shards of DTensors are added without it.
         momentum_dtype: dtype of the momentum and of the mean square, as for `INNAprop`.
+        rounding_seed: as for `INNAprop`.
         {flags}
 
     It cannot be differentiated through. For bfloat16 and float16 parameters ``kahan`` must not be False: the first
@@ -283,6 +288,7 @@ class INNApropLRFree(INNAprop):
         time_step: float | None = None,
         sum_over_ranks: bool = False,
         momentum_dtype: torch.dtype | None = None,
+        rounding_seed: int = 0,
         kahan: bool | None = None,
         maximize: bool = False,
         foreach: bool | None = None,
@@ -303,6 +309,7 @@ class INNApropLRFree(INNAprop):
             "time_step": time_step,
             "sum_over_ranks": sum_over_ranks,
             "momentum_dtype": momentum_dtype,
+            "rounding_seed": rounding_seed,
             "kahan": kahan,
             "maximize": maximize,
             "foreach": foreach,
@@ -430,11 +437,12 @@ class INNApropLRFree(INNAprop):
         exp_avg_sqs: list[Tensor],
         compensations: list[Tensor | None],
         steps: list[Tensor],
+        streams: list[int],
         starts: list[Tensor] | None = None,
         grad_sums: list[Tensor] | None = None,
         resting: list[Tensor] | None = None,
     ) -> Path:
-        path = super()._init_group(group, params, grads, momentums, exp_avg_sqs, compensations, steps)
+        path = super()._init_group(group, params, grads, momentums, exp_avg_sqs, compensations, steps, streams)
         device = self.param_groups[0]["params"][0].device  # one for all groups, so that they can be added there
         for name in SCALARS:
             group[name] = as_scalar(group[name], device)
@@ -481,6 +489,7 @@ class INNApropLRFree(INNAprop):
             lists.exp_avg_sqs,
             lists.compensations,
             lists.steps,
+            lists.streams,
             sums.starts,
             sums.grad_sums,
             resting,

@@ -32,6 +32,7 @@ from inna.torch.scaling import apply_scaling, divide_gradients
 from inna.torch.settings import LOW_PRECISION, check_settings, plain_flags, read_setting, undo_rounding
 from inna.torch.shards import place_like, to_local, to_local_lists
 from inna.torch.state_dict import check_layout, check_state, move_to, split_state
+from inna.torch.steps.rounding import ROUNDED, stream
 from inna.torch.tensor_lists import Settings, TensorLists, run_together
 
 __all__ = ["InertialOptimizer", "check_capture", "momentum_dtype", "zeros_like"]
@@ -300,6 +301,7 @@ class InertialOptimizer(Optimizer):
             lists.exp_avg_sqs,
             lists.compensations,
             lists.steps,
+            lists.streams,
         )
         if not lists.params:
             return _nothing, False
@@ -338,12 +340,15 @@ class InertialOptimizer(Optimizer):
         exp_avg_sqs: list[Tensor],
         compensations: list[Tensor | None],
         steps: list[Tensor],
+        streams: list[int],
     ) -> Path:
         """Append the group's tensors to lists, and return the path.
 
         The lists are those of a `TensorLists`. Missing state is created.
         """
-        for param in group["params"]:
+        rounds = rounds_stochastically(group)
+        index = next((i for i, other in enumerate(self.param_groups) if other is group), 0) if rounds else 0
+        for position, param in enumerate(group["params"]):
             grad = param.grad
             if grad is None:
                 continue
@@ -371,7 +376,10 @@ class InertialOptimizer(Optimizer):
                 exp_avg_sqs.append(state["exp_avg_sq"])
             if self._counts(group):
                 steps.append(state["step"])
-        return self._choose_path(group, TensorLists(params, grads, momentums, exp_avg_sqs, compensations, steps))
+            if rounds:
+                streams.append(stream(group["rounding_seed"], index, position))
+        lists = TensorLists(params, grads, momentums, exp_avg_sqs, compensations, steps, streams)
+        return self._choose_path(group, lists)
 
     def _choose_path(self, group: dict[str, Any], lists: TensorLists) -> Path:
         return choose_path(group, lists)
@@ -408,7 +416,7 @@ class InertialOptimizer(Optimizer):
 
     def _counts(self, group: dict[str, Any]) -> bool:
         """Return whether the optimizer needs the number of steps taken."""
-        return group["initial_speed"] is not None
+        return group["initial_speed"] is not None or rounds_stochastically(group)
 
     def _settings(self, group: dict[str, Any]) -> Settings:
         """Read the group's hyper-parameters.
@@ -444,6 +452,11 @@ def momentum_dtype(param: Tensor, group: dict[str, Any]) -> torch.dtype:
     if dtype is None:
         return torch.float32 if param.dtype in LOW_PRECISION else param.dtype
     return dtype
+
+
+def rounds_stochastically(group: dict[str, Any]) -> bool:
+    """Return whether the momentums of a group are rounded stochastically."""
+    return group["momentum_dtype"] is ROUNDED
 
 
 def zeros_like(param: Tensor, dtype: torch.dtype | None) -> Tensor:

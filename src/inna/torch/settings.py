@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inna.checks import check_range
+from inna.checks import check_range, check_whole
+from inna.torch.steps.rounding import SEEDS
 
 __all__ = ["FLAGS", "LOW_PRECISION", "PRECISIONS", "check_settings", "plain_flags", "read_setting", "undo_rounding"]
 
@@ -80,6 +81,8 @@ def check_settings(group: Mapping[str, Any], ranges: Mapping[str, Mapping[str, A
     if dtype is not None and dtype not in PRECISIONS:
         allowed = ", ".join(map(str, PRECISIONS))
         raise ValueError(f"momentum_dtype must be a real floating-point torch.dtype ({allowed}) or None, got {dtype!r}")
+    if check_whole("rounding_seed", group.get("rounding_seed", 0), 0) >= SEEDS:
+        raise ValueError(f"rounding_seed must be a whole number < 2^32, got {group['rounding_seed']!r}")
     for flag in (*CHOICES, *SWITCHES):
         value = group.get(flag, False)
         is_flag = isinstance(value, int) and value in (0, 1)

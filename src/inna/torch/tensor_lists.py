@@ -49,15 +49,25 @@ class TensorLists:
     exp_avg_sqs: list[Tensor] = field(default_factory=list)  # as params
     compensations: list[Tensor | None] = field(default_factory=list)  # as params
     steps: list[Tensor] = field(default_factory=list)  # () each
+    streams: list[int] = field(default_factory=list)
+    """Where the random bits of `inna.torch.steps.rounding` come from; empty if nothing is rounded stochastically."""
+    offsets: list[int] = field(default_factory=list)
+    """Of the first entries in pieces of parameters; empty for whole parameters."""
 
     def subset(self, indices: list[int]) -> TensorLists:
         """The lists of some of the parameters; empty lists stay empty."""
-        return TensorLists(*([tensors[i] for i in indices] if tensors else [] for tensors in self._all()))
+        part = TensorLists(*([tensors[i] for i in indices] if tensors else [] for tensors in self._all()))
+        part.streams, part.offsets = (
+            [each[i] for i in indices] if each else [] for each in (self.streams, self.offsets)
+        )
+        return part
 
     def map(self, function: Callable[[Tensor], Tensor]) -> TensorLists:
         """The lists with a function applied to each tensor."""
         lists: list[list[Any]] = [[None if t is None else function(t) for t in tensors] for tensors in self._all()]
-        return TensorLists(*lists)
+        mapped = TensorLists(*lists)
+        mapped.streams, mapped.offsets = self.streams, self.offsets
+        return mapped
 
     def companions(self, i: int) -> list[tuple[str, Tensor]]:
         """The gradient and the state of parameter i of its shape, with names."""

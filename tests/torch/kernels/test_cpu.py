@@ -138,7 +138,7 @@ def test_inna_is_that_of_the_single_path(dtype, data):
 def test_innaprop_is_that_of_the_single_path(dtype, data):
     tensors = data.draw(st.lists(laid_out(dtype), min_size=1, max_size=4))
     kahan = data.draw(st.sampled_from([None, False, True]))
-    momentum_dtype = data.draw(st.sampled_from([None, torch.float32, torch.float64]))
+    momentum_dtype = data.draw(st.sampled_from([None, torch.float32, torch.float64, torch.bfloat16]))
     if momentum_dtype is None and dtype in (torch.bfloat16, torch.float16):
         momentum_dtype = torch.float32  # v' = sigma v + (1 - sigma) g² is not resolved by half a precision.
     compare(INNAprop, tensors, kahan=kahan, momentum_dtype=momentum_dtype, **data.draw(innaprop_settings))

@@ -27,6 +27,8 @@ SETTINGS: list[tuple[type[INNA] | type[INNAprop], dict[str, Any]]] = [
     (INNA, {"weight_decay": 0.1, "initial_speed": 1.0}),
     (INNA, {"weight_decay": 0.1, "decoupled_weight_decay": True, "maximize": True, "kahan": True}),
     (INNA, {"momentum_dtype": torch.float32, "beta": 0.0, "time_step": 0.3}),
+    (INNA, {"momentum_dtype": torch.bfloat16, "rounding_seed": 3}),
+    (INNAprop, {"momentum_dtype": torch.bfloat16, "weight_decay": 0.0, "eps": 1e-3}),
     (INNAprop, {"momentum_dtype": torch.float32}),
     (INNAprop, {"momentum_dtype": torch.float32, "initial_speed": 2.0, "maximize": True, "sigma": 0.0, "eps": 1e-3}),
 ]

@@ -82,7 +82,7 @@ def operator_arguments(prop: bool, kahan: bool) -> tuple[Any, ...]:
     steps = [torch.zeros(()) for _ in sizes] if prop else []
     lr, alpha, beta = torch.tensor(0.1), torch.tensor(0.5), torch.tensor(0.1)
     rest = (0.01, 1.0 if prop else None, False, False, 0.9 if prop else None, 1e-8)
-    return params, grads, momentums, squares, held, steps, lr, alpha, beta, torch.zeros(()), *rest
+    return params, grads, momentums, squares, held, steps, lr, alpha, beta, torch.zeros(()), [], *rest
 
 
 @pytest.mark.parametrize("kahan", [False, True])

@@ -11,7 +11,7 @@ import os
 import sys
 from array import array
 from collections.abc import Callable
-from ctypes import Structure, c_char_p, c_double, c_int32, c_int64, c_void_p
+from ctypes import Structure, c_char_p, c_double, c_int32, c_int64, c_uint32, c_void_p
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from inna.torch.steps.rounding import ROUNDED
+
 if TYPE_CHECKING:
     from inna.torch.tensor_lists import Settings, SumLists, TensorLists
 
 __all__ = ["KINDS", "LIBRARY", "LOG", "PRODUCTS", "Table", "compiler_log", "instruction_sets", "library", "unavailable"]
 
-LIBRARY = Path(__file__).with_name("cpu_kernels" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.1"))
+LIBRARY = Path(__file__).with_name("cpu_kernels" + {"win32": ".dll", "darwin": ".dylib"}.get(sys.platform, ".so.2"))
 LOG = LIBRARY.with_name("cpu_kernels.log")
 
 # The names that cpu_kernels.c has for the precisions; complex numbers are pairs of reals.
@@ -50,6 +52,8 @@ class _Row(Structure):
         ("momentum_kind", c_int32),
         ("start", c_void_p),
         ("grad_sum", c_void_p),
+        ("stochastic", c_int32),
+        ("stream", c_uint32),
     ]
 
 
@@ -159,6 +163,8 @@ class Table:
             if lists.steps:
                 row.step = lists.steps[i].data_ptr()
             row.size = param.numel() * (2 if param.is_complex() else 1)
+            if lists.streams and momentum.dtype is ROUNDED:
+                row.stochastic, row.stream = 1, lists.streams[i]
             row.kind, row.momentum_kind = KINDS[param.dtype.to_real()], KINDS[momentum.dtype.to_real()]
             if sums is not None:
                 row.start, row.grad_sum = sums.starts[i].data_ptr(), sums.grad_sums[i].data_ptr()

@@ -74,12 +74,14 @@ struct inna_tensor {
     void *momentum;
     void *mean_square;  /* INNAprop */
     void *compensation; /* Kahan's, or NULL */
-    float *step;        /* the step count, with INNA_PROP or INNA_SPEED */
+    float *step;        /* the step count, or NULL if nothing counts */
     int64_t size;       /* in real numbers */
     int32_t kind;       /* of theta, its gradient, its compensation and its start */
     int32_t momentum_kind;
     const void *start; /* theta_0 of every `every`-th number, without a learning rate; or NULL */
     void *grad_sum;    /* s of these; in double precision as theta is, else in single precision */
+    int32_t stochastic; /* the momentum and the mean square are in bfloat16 and rounded stochastically */
+    uint32_t stream;    /* where their random bits come from */
 };
 
 struct inna_settings {
@@ -115,6 +117,23 @@ static ALWAYS_INLINE uint16_t bf16_from_float(float x) {
     const uint32_t bits = bits_from_float(x);
     const uint32_t nearest = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
     return (uint16_t)((bits & 0x7fffffffu) > 0x7f800000u ? 0x7fc0u : nearest);
+}
+
+/* Hash 32 bits to 32 bits, one to one (Wellons' lowbias32). inna.torch.steps.rounding has it, too. */
+static ALWAYS_INLINE uint32_t almost_mixed(uint32_t x) {
+    x = (x ^ x >> 16) * 0x7feb352du;
+    return (x ^ x >> 15) * 0x846ca68bu; /* the upper half is that of the hash */
+}
+
+static ALWAYS_INLINE uint32_t mix(uint32_t x) {
+    x = almost_mixed(x);
+    return x ^ x >> 16;
+}
+
+/* Round to one of the two neighbours in bfloat16: 16 random bits carry into the upper half as often as the lower half
+   requires. An infinity has no lower half and stays. So does a NaN: results of arithmetic have its highest bit set. */
+static ALWAYS_INLINE uint16_t bf16_at_random(float x, uint32_t random) {
+    return (uint16_t)((bits_from_float(x) + (random & -(uint32_t)(x == x))) >> 16);
 }
 
 /* The exponent of binary16 is 112 below that of binary32. A subnormal becomes the fraction of a number at 2^-14,
@@ -260,7 +279,7 @@ EXPORTED void inna_step(const struct inna_tensor *tensors, void *const *grads, i
     int64_t total = 0;
     for (int64_t i = 0; i < count; i++) {
         total += tensors[i].size;
-        if (settings->flags & (INNA_PROP | INNA_SPEED)) *tensors[i].step += 1;
+        if (tensors[i].step != NULL) *tensors[i].step += 1;
     }
     const int64_t shares = (total + SHARE - 1) / SHARE;
     if (threads <= 1 || shares <= 1) {

@@ -93,38 +93,54 @@ static ALWAYS_INLINE void NAMED(store)(void *to, const REAL *restrict from, int 
     }
 }
 
-/* INNA without options: the case whose speed is limited by memory. */
-static ALWAYS_INLINE void NAMED(plain)(int64_t n, REAL *theta, const REAL *grad, REAL *momentum,
-                                       struct NAMED(coefficients) k) {
-    VECTOR for (int64_t i = 0; i < n; i++) {
-        const REAL g = grad[i] * k.sign, m = momentum[i];
-        theta[i] = theta[i] - k.lr * (m + k.beta * g);
-        momentum[i] = k.keep * m + k.gain * g;
+/* Step the momentum and the mean square of one number in place; return the change of theta, to be subtracted. `plain` is
+   INNA without options, the case whose speed is limited by memory. `plain` and `prop` are constants where this is
+   called. */
+static ALWAYS_INLINE REAL NAMED(rule)(REAL x, REAL grad, REAL *momentum, REAL *mean_square,
+                                      struct NAMED(coefficients) k, int plain, int prop) {
+    REAL g = grad * k.sign, m = *momentum;
+    if (!plain && prop) {
+        const REAL v = k.sigma * *mean_square + k.news * (g * g);
+        *mean_square = v;
+        m = NAMED(plus)(m, k.pull, x);
+        g = g / (ROOT(k.unbias * v) + k.eps);
+    } else if (!plain) {
+        g = NAMED(plus)(g, k.penalty, x);
     }
+    if (!plain) m = NAMED(plus)(m, k.start, g);
+    *momentum = k.keep * m + k.gain * g;
+    const REAL move = k.lr * (m + k.beta * g);
+    return plain ? move : NAMED(plus)(move, k.shrinkage, x);
 }
 
-/* Every option. `prop` and `kahan` are constants where this is called. With `kahan`, theta is left to `settle` and its
-   change is added to the compensation. */
-static ALWAYS_INLINE void NAMED(full)(int64_t n, REAL *theta, REAL *grad, REAL *momentum, REAL *mean_square,
-                                      REAL *compensation, struct NAMED(coefficients) k, int prop, int kahan) {
+/* The step of adjacent numbers. With `kahan`, theta is left to `settle` and its change is added to the compensation. */
+static ALWAYS_INLINE void NAMED(numbers)(int64_t n, REAL *theta, const REAL *grad, REAL *momentum, REAL *mean_square,
+                                         REAL *compensation, struct NAMED(coefficients) k, int plain, int prop,
+                                         int kahan) {
     VECTOR for (int64_t i = 0; i < n; i++) {
-        const REAL x = theta[i];
-        REAL g = grad[i] * k.sign, m = momentum[i];
-        if (prop) {
-            const REAL v = k.sigma * mean_square[i] + k.news * (g * g);
-            mean_square[i] = v;
-            m = NAMED(plus)(m, k.pull, x);
-            g = g / (ROOT(k.unbias * v) + k.eps);
-        } else {
-            g = NAMED(plus)(g, k.penalty, x);
-        }
-        m = NAMED(plus)(m, k.start, g);
-        momentum[i] = k.keep * m + k.gain * g;
-        const REAL move = NAMED(plus)(k.lr * (m + k.beta * g), k.shrinkage, x);
+        REAL *const m = momentum + i, *const v = prop ? mean_square + i : NULL;
+        const REAL x = theta[i], move = NAMED(rule)(x, grad[i], m, v, k, plain, prop);
         if (kahan)
             compensation[i] = compensation[i] - move;
         else
             theta[i] = x - move;
+    }
+}
+
+/* The same with the momentum and the mean square in bfloat16, rounded stochastically. `key` is the first number's. */
+static ALWAYS_INLINE void NAMED(short_numbers)(int32_t n, REAL *theta, const REAL *grad, uint16_t *momentum,
+                                               uint16_t *mean_square, REAL *compensation, struct NAMED(coefficients) k,
+                                               uint32_t key, int plain, int prop, int kahan) {
+    VECTOR for (int32_t i = 0; i < n; i++) {
+        REAL m = (REAL)float_from_bf16(momentum[i]), v = prop ? (REAL)float_from_bf16(mean_square[i]) : (REAL)0;
+        const REAL x = theta[i], move = NAMED(rule)(x, grad[i], &m, &v, k, plain, prop);
+        if (kahan)
+            compensation[i] = compensation[i] - move;
+        else
+            theta[i] = x - move;
+        const uint32_t random = prop ? mix(key + (uint32_t)i) : almost_mixed(key + (uint32_t)i);
+        momentum[i] = bf16_at_random((float)m, random >> 16);
+        if (prop) mean_square[i] = bf16_at_random((float)v, random & 0xffffu);
     }
 }
 
@@ -140,17 +156,31 @@ static ALWAYS_INLINE void NAMED(lines)(int64_t n, REAL *theta, REAL *grad, REAL 
         PREFETCH(momentum + i);
         if (prop) PREFETCH(mean_square + i);
         if (kahan) PREFETCH(compensation + i);
-        if (plain)
-            NAMED(plain)(LINE, theta + i, grad + i, momentum + i, k);
-        else
-            NAMED(full)(LINE, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
-                        kahan ? compensation + i : NULL, k, prop, kahan);
+        NAMED(numbers)(LINE, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
+                       kahan ? compensation + i : NULL, k, plain, prop, kahan);
     }
-    if (plain)
-        NAMED(plain)(n - i, theta + i, grad + i, momentum + i, k);
-    else
-        NAMED(full)(n - i, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
-                    kahan ? compensation + i : NULL, k, prop, kahan);
+    NAMED(numbers)(n - i, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
+                   kahan ? compensation + i : NULL, k, plain, prop, kahan);
+}
+
+static ALWAYS_INLINE void NAMED(short_lines)(int64_t n, REAL *theta, REAL *grad, uint16_t *momentum,
+                                             uint16_t *mean_square, REAL *compensation, struct NAMED(coefficients) k,
+                                             uint32_t key, int plain, int prop, int kahan) {
+    enum { LINE = 32 }; /* of bfloat16 */
+    int64_t i = 0;
+    for (; i + LINE <= n; i += LINE) {
+        for (int64_t j = i; j < i + LINE; j += 64 / sizeof(REAL)) {
+            PREFETCH(theta + j);
+            PREFETCH(grad + j);
+            if (kahan) PREFETCH(compensation + j);
+        }
+        PREFETCH(momentum + i);
+        if (prop) PREFETCH(mean_square + i);
+        NAMED(short_numbers)(LINE, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
+                             kahan ? compensation + i : NULL, k, key + (uint32_t)i, plain, prop, kahan);
+    }
+    NAMED(short_numbers)((int32_t)(n - i), theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
+                         kahan ? compensation + i : NULL, k, key + (uint32_t)i, plain, prop, kahan);
 }
 
 /* Kahan summation: add the error of rounding to `kind` to the next step. */
@@ -191,11 +221,12 @@ static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grad
     const struct NAMED(coefficients) k = NAMED(coefficients)(s, step);
     const int prop = (s->flags & INNA_PROP) != 0, write_grad = (s->flags & INNA_SCALED) != 0;
     const int plain = !prop && !write_grad && t->compensation == NULL && k.penalty == 0 && k.shrinkage == 0 && k.start == 0;
+    const uint32_t key = t->stochastic ? mix(t->stream + (uint32_t)step) : 0;
     REAL theta_buffer[BLOCK], grad_buffer[BLOCK], momentum_buffer[BLOCK], square_buffer[BLOCK], held_buffer[BLOCK];
 
     /* One stretch if nothing is converted and no second pass follows. */
-    const int64_t block = kind == native && momentum_kind == native && t->compensation == NULL && !write_grad &&
-                                      t->grad_sum == NULL
+    const int64_t block = kind == native && (momentum_kind == native || t->stochastic) && t->compensation == NULL &&
+                                      !write_grad && t->grad_sum == NULL
                               ? end - begin
                               : BLOCK;
 
@@ -213,7 +244,7 @@ static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grad
             NAMED(load)(grad = grad_buffer, grad_at, kind, n);
             if (held_at != NULL) NAMED(load)(held = held_buffer, held_at, kind, n);
         }
-        if (momentum_kind != native) {
+        if (momentum_kind != native && !t->stochastic) {
             NAMED(load)(momentum = momentum_buffer, momentum_at, momentum_kind, n);
             if (prop) NAMED(load)(square = square_buffer, square_at, momentum_kind, n);
         }
@@ -221,7 +252,20 @@ static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grad
             VECTOR for (int64_t i = 0; i < n; i++) grad[i] = grad[i] * k.scale;
         }
         if (t->grad_sum != NULL) NAMED(gather)(t, grad, s, at, n);
-        if (plain)
+        if (t->stochastic) {
+            uint16_t *const m = (uint16_t *)(void *)momentum_at, *const v = (uint16_t *)(void *)square_at;
+            const uint32_t here = key + (uint32_t)at;
+            if (plain)
+                NAMED(short_lines)(n, theta, grad, m, NULL, NULL, k, here, 1, 0, 0);
+            else if (prop && held_at != NULL)
+                NAMED(short_lines)(n, theta, grad, m, v, held, k, here, 0, 1, 1);
+            else if (prop)
+                NAMED(short_lines)(n, theta, grad, m, v, NULL, k, here, 0, 1, 0);
+            else if (held_at != NULL)
+                NAMED(short_lines)(n, theta, grad, m, NULL, held, k, here, 0, 0, 1);
+            else
+                NAMED(short_lines)(n, theta, grad, m, NULL, NULL, k, here, 0, 0, 0);
+        } else if (plain)
             NAMED(lines)(n, theta, grad, momentum, NULL, NULL, k, 1, 0, 0);
         else if (prop && held_at != NULL)
             NAMED(lines)(n, theta, grad, momentum, square, held, k, 0, 1, 1);
@@ -242,7 +286,7 @@ static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grad
             if (write_grad) NAMED(store)(grad_at, grad, kind, n);
             if (held_at != NULL) NAMED(store)(held_at, held, kind, n);
         }
-        if (momentum_kind != native) {
+        if (momentum_kind != native && !t->stochastic) {
             NAMED(store)(momentum_at, momentum, momentum_kind, n);
             if (prop) NAMED(store)(square_at, square, momentum_kind, n);
         }

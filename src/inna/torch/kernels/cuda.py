@@ -24,6 +24,7 @@ import triton.language as tl
 from torch import Tensor
 
 from inna.torch.kernels import cuda_rule as rule
+from inna.torch.steps.rounding import ROUNDED
 from inna.torch.tensor_lists import Settings, TensorLists
 
 __all__ = ["OPTIONS", "PRODUCTS", "Numbers", "Sent", "Table", "device_context", "unavailable"]
@@ -127,7 +128,7 @@ class Table:
         counts: Tensor | None = None
         host_counts: list[float] = []
         moves = h if isinstance(h, Tensor) else lr
-        if settings.sigma is None and settings.initial_speed is None:
+        if not self._steps:
             pass
         elif self._steps[0].device.type == "cpu" and self._device.type != "cpu":
             if (found_inf is not None and found_inf.item() != 0) or (isinstance(moves, Tensor) and moves.item() == 0):
@@ -334,7 +335,8 @@ class _Launch:
             held = lists.compensations[i] if kahan else None
             addresses = [param.data_ptr(), momentum.data_ptr(), square, 0 if held is None else held.data_ptr()]
             aligned = aligned and all(address % 16 == 0 for address in addresses)
-            rows.append([*addresses, size, i, lists.steps[i].data_ptr() if lists.steps else 0])
+            step = lists.steps[i].data_ptr() if lists.steps else 0
+            rows.append([*addresses, size, i, step, lists.streams[i] if lists.streams else 0])
             count = triton.cdiv(size, BLOCK)
             owners.append(torch.full((count,), row, dtype=torch.int32))
             blocks.append(torch.arange(count, dtype=torch.int32))
@@ -349,6 +351,7 @@ class _Launch:
             "REAL": tl.float64 if wide else tl.float32,
             "KAHAN": kahan,
         }
+        self._stochastic = bool(lists.streams) and momentum_dtype is ROUNDED
 
     @property
     def programs(self) -> int:
@@ -383,6 +386,7 @@ class _Launch:
                 SCALED=scaling[0] is not None,
                 CHECKED=scaling[1] is not None,
                 PROP=settings.sigma is not None,
+                STOCHASTIC=self._stochastic,
                 **self._flags(settings, sent),
             )
 

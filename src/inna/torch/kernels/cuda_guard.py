@@ -98,7 +98,7 @@ class Guard:
             settings = part.settings._replace(lr=lr, time_step=h)
             if settings.decoupled_weight_decay and settings.weight_decay:
                 settings = settings._replace(decay_lr=rate)
-            counts = self._counts[first : first + len(table.steps)] if settings.initial_speed is not None else None
+            counts = self._counts[first : first + len(table.steps)] if table.steps else None
             table.run(sent[i], settings, (grad_scale, found_inf), counts)
             first += len(table.steps)
 
@@ -160,7 +160,7 @@ class Guard:
         for table, part in self._each(parts):
             settings = part.settings
             tensors = [value if isinstance(value, Tensor) else None for value in settings[:3]]
-            counted = parameter + (len(table.steps) if settings.initial_speed is not None else 0)
+            counted = parameter + len(table.steps)
             conditions = [
                 (HAS_TIME_STEP, settings.time_step is not None),
                 (HAS_SPEED, settings.initial_speed is not None),

@@ -8,7 +8,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from inna.torch.steps.rounding import MIX
+
 __all__ = ["measure", "step"]
+
+# Numbers in a row of the table: the addresses of theta, momentum, mean square and compensation; the size, the index of
+# the parameter, the address of its step count, and where its random bits come from.
+ROW = tl.constexpr(8)
+SHIFT, FACTOR, SECOND_SHIFT, SECOND_FACTOR, LAST_SHIFT = map(tl.constexpr, MIX)
 
 
 @triton.jit
@@ -45,6 +52,7 @@ def step(
     DECAY: tl.constexpr,
     DECOUPLED: tl.constexpr,
     MAXIMIZE: tl.constexpr,
+    STOCHASTIC: tl.constexpr,
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -52,7 +60,7 @@ def step(
     program = tl.program_id(0)
     row = tl.load(owners + program)
     start = tl.load(blocks + program).to(tl.int64) * BLOCK
-    at = rows + row * 7
+    at = rows + row * ROW
     size = tl.load(at + 4)
     index = tl.load(at + 5)
     # Coefficients in float64: there are few, and 1 - alpha lr cancels.
@@ -93,7 +101,9 @@ def step(
         offsets = start + tl.arange(0, BLOCK)
         decay = tl.load(numbers + 3)
         speed_up = tl.load(numbers + 4) - beta
-        first = tl.load(counts + index) == 1 if SPEED else False
+        count = tl.load(counts + index) if SPEED or STOCHASTIC else lr
+        first = count == 1 if SPEED else False
+        key = _mix((tl.load(at + 7) + count.to(tl.int64)).to(tl.uint32)) if STOCHASTIC else index
         unbias = tl.load(unbiases + index) if PROP else lr
         sigma = tl.load(numbers + 5)
         eps = tl.load(numbers + 6)
@@ -102,14 +112,14 @@ def step(
         if start + BLOCK <= size:
             _block(
                 theta, grad, momentum, square, held, offsets, size, lr, h, rate, alpha, beta, decay, speed_up, first,
-                unbias, sigma, eps, scale, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED,
-                DECAY_LR, MAXIMIZE, False,
+                unbias, sigma, eps, scale, key, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED,
+                DECAY_LR, MAXIMIZE, STOCHASTIC, False,
             )  # fmt: skip
         else:
             _block(
                 theta, grad, momentum, square, held, offsets, size, lr, h, rate, alpha, beta, decay, speed_up, first,
-                unbias, sigma, eps, scale, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED,
-                DECAY_LR, MAXIMIZE, True,
+                unbias, sigma, eps, scale, key, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED,
+                DECAY_LR, MAXIMIZE, STOCHASTIC, True,
             )  # fmt: skip
 
 
@@ -134,6 +144,7 @@ def _block(
     sigma,
     eps,
     scale,
+    key,
     THETA: tl.constexpr,
     MOMENTUM: tl.constexpr,
     REAL: tl.constexpr,
@@ -145,6 +156,7 @@ def _block(
     DECOUPLED: tl.constexpr,
     DECAY_LR: tl.constexpr,
     MAXIMIZE: tl.constexpr,
+    STOCHASTIC: tl.constexpr,
     MASKED: tl.constexpr,
 ):
     mask = offsets < size if MASKED else None
@@ -157,9 +169,10 @@ def _block(
         g = g.to(REAL)
     if MAXIMIZE:
         g = -g
+    random = _mix(offsets.to(tl.uint32) + key) if STOCHASTIC else offsets
     if PROP:
         v = sigma.to(REAL) * tl.load(square + offsets, mask=mask).to(REAL) + (1 - sigma).to(REAL) * (g * g)
-        tl.store(square + offsets, v.to(MOMENTUM), mask=mask)
+        tl.store(square + offsets, _rounded(v, random & 0xFFFF, MOMENTUM, STOCHASTIC), mask=mask)
         if DECAY and not DECAY_LR:  # with it, the decay does not change the momentum
             m = m + (lr * decay * (1 / beta - alpha)).to(REAL) * x
         g = g / (tl.sqrt(unbias.to(REAL) * v) + eps.to(REAL))
@@ -167,11 +180,8 @@ def _block(
         g = g + decay.to(REAL) * x
     if SPEED:
         m = tl.where(first, m + speed_up.to(REAL) * g, m)
-    tl.store(
-        momentum + offsets,
-        ((1 - alpha * h).to(REAL) * m + (h * (1 - alpha * beta)).to(REAL) * g).to(MOMENTUM),
-        mask=mask,
-    )
+    new = (1 - alpha * h).to(REAL) * m + (h * (1 - alpha * beta)).to(REAL) * g
+    tl.store(momentum + offsets, _rounded(new, random >> 16, MOMENTUM, STOCHASTIC), mask=mask)
     move = lr.to(REAL) * (m + beta.to(REAL) * g)
     if DECAY and (PROP or DECOUPLED):
         move = move + (rate * decay).to(REAL) * x
@@ -183,6 +193,24 @@ def _block(
         tl.store(held + offsets, (change + (x - total.to(REAL))).to(THETA), mask=mask)
     else:
         tl.store(theta + offsets, (x - move).to(THETA), mask=mask)
+
+
+@triton.jit
+def _mix(x):
+    """`inna.torch.steps.rounding.mix` of uint32."""
+    x = (x ^ (x >> SHIFT)) * FACTOR
+    x = (x ^ (x >> SECOND_SHIFT)) * SECOND_FACTOR
+    return x ^ (x >> LAST_SHIFT)
+
+
+@triton.jit
+def _rounded(x, random, MOMENTUM: tl.constexpr, STOCHASTIC: tl.constexpr):
+    """Round to the dtype of the momentum, by 16 random bits or to nearest."""
+    if STOCHASTIC:
+        x = x.to(tl.float32)
+        bits = (x.to(tl.uint32, bitcast=True) + random) & 0xFFFF0000
+        x = tl.where(x == x, bits.to(tl.float32, bitcast=True), x)
+    return x.to(MOMENTUM)
 
 
 @triton.jit
@@ -214,7 +242,7 @@ def measure(
     program = tl.program_id(0)
     row = tl.load(owners + program)
     offsets = tl.load(blocks + program).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    at = rows + row * 7
+    at = rows + row * ROW
     size = tl.load(at + 4)
     index = tl.load(at + 5)
     beta = tl.load(beta_at).to(tl.float64) if BETA_ON_DEVICE else tl.load(numbers + 2)

@@ -105,6 +105,7 @@ def _step_compiled(lists: TensorLists, settings: Settings, grad_scale: Tensor | 
                 alpha,
                 beta,
                 found_inf,
+                part.streams,
                 *settings[3:9],
                 *(_as_tensor(value) for value in settings[9:]),
             )
@@ -129,6 +130,7 @@ def fused_step(
     alpha: Tensor,  # ()
     beta: Tensor,  # ()
     found_inf: Tensor | None,  # ()
+    streams: list[int],
     weight_decay: float,
     initial_speed: float | None,
     decoupled_weight_decay: bool,
@@ -142,7 +144,7 @@ def fused_step(
 
     Unused lists are empty.
     """
-    lists = TensorLists(params, grads, momentums, exp_avg_sqs, list(compensations), steps)
+    lists = TensorLists(params, grads, momentums, exp_avg_sqs, list(compensations), steps, streams)
     settings = Settings(lr, alpha, beta, weight_decay, initial_speed, decoupled_weight_decay, maximize, sigma, eps)
     if lr.device.type != "cpu" or lr != 0:  # with lr = 0 nothing may change
         settings = settings._replace(time_step=time_step, decay_lr=decay_lr)

@@ -11,6 +11,7 @@ from torch import Tensor
 from inna import dynamics
 from inna.torch.blocks import blocks, one_by_one
 from inna.torch.paths import use_foreach
+from inna.torch.steps.rounding import Widened
 from inna.torch.tensor_lists import (
     Operations,
     TensorLists,
@@ -46,7 +47,7 @@ def inna(
     See `INNA` for the rule and the arguments.
 
     Args:
-        lists: parameters, gradients and state; ``steps`` is needed with ``initial_speed``.
+        lists: parameters, gradients and state; ``steps`` is needed with ``initial_speed`` and with ``streams``.
         lr, alpha, beta: floats >= 0, or tensors of shape (), which are not read on the host.
         time_step: h > 0 of the momentum. None is lr.
         decay_lr: learning rate of the decoupled weight decay. None is lr.
@@ -62,12 +63,13 @@ def inna(
         operations = Operations(at_once=differentiable)
         counts: Sequence[float | Tensor] = ()
         first: list[bool] | list[Tensor] | None = None
-        if initial_speed is not None:
+        if initial_speed is not None or part.streams:
             counts, first = next_counts(part.steps, lr if time_step is None else time_step, host=host)
+        widened = Widened(part, counts, differentiable=differentiable)
         move(
             operations,
-            part,
-            first,
+            widened.lists,
+            first if initial_speed is not None else None,
             lr=lr,
             alpha=alpha,
             beta=beta,
@@ -80,6 +82,7 @@ def inna(
             time_step=time_step,
             decay_lr=decay_lr,
         )
+        widened.store(operations)
         count_step(operations, part.steps, counts)
         operations.run()
 

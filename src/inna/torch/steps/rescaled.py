@@ -14,6 +14,7 @@ from inna import dynamics
 from inna.torch.blocks import blocks, one_by_one
 from inna.torch.paths import use_foreach
 from inna.torch.steps.inertial import add_scaled, foreach_add_scaled, move
+from inna.torch.steps.rounding import Widened
 from inna.torch.tensor_lists import (
     Operations,
     TensorLists,
@@ -64,12 +65,14 @@ def innaprop(
     for part in blocks(lists) if foreach else one_by_one(lists):
         operations = Operations(at_once=differentiable)
         counts, first = next_counts(part.steps, lr, host=host)
+        widened = Widened(part, counts, differentiable=differentiable)
+        wide = widened.lists
         rescaled = rescale(
             operations,
             part.params,
             part.grads,
-            part.momentums,
-            part.exp_avg_sqs,
+            wide.momentums,
+            wide.exp_avg_sqs,
             counts,
             lr=lr,
             alpha=alpha,
@@ -83,7 +86,7 @@ def innaprop(
         # The published decay of theta is the decoupled one; `rescale` has applied that of the momentum.
         move(
             operations,
-            replace(part, grads=rescaled),
+            replace(wide, grads=rescaled),
             first if initial_speed is not None else None,
             lr=lr,
             alpha=alpha,
@@ -98,6 +101,7 @@ def innaprop(
             time_step=time_step,
             decay_lr=decay_lr,
         )
+        widened.store(operations)
         count_step(operations, part.steps, counts)
         operations.run()
 
@@ -226,13 +230,6 @@ def _real(lists: TensorLists) -> TensorLists:
         return lists
 
     def view(tensor: Any) -> Any:
-        return torch.view_as_real(tensor.resolve_conj()) if tensor is not None and tensor.is_complex() else tensor
+        return torch.view_as_real(tensor.resolve_conj()) if tensor.is_complex() else tensor
 
-    return TensorLists(
-        params=[view(tensor) for tensor in lists.params],
-        grads=[view(tensor) for tensor in lists.grads],
-        momentums=[view(tensor) for tensor in lists.momentums],
-        exp_avg_sqs=[view(tensor) for tensor in lists.exp_avg_sqs],
-        compensations=[view(tensor) for tensor in lists.compensations],
-        steps=lists.steps,
-    )
+    return replace(lists.map(view), steps=lists.steps)

@@ -1,0 +1,49 @@
+"""Training with the state in fewer bytes, beside the spread of the seeds with float32.
+
+    python benchmarks/momentum_bytes.py            a table, a few minutes on one core
+    python benchmarks/momentum_bytes.py --seeds 2
+
+Data sets of scikit-learn, one hidden layer of 64, batches of 32, a constant learning rate that nobody tuned. The loss
+is the mean of the last epoch's batches.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from typing import Any
+
+import torch
+from lr_free_limits import EPOCHS, make, train
+
+from inna.torch import INNA, INNAprop
+
+KINDS: dict[str, tuple[type[INNA] | type[INNAprop], dict[str, Any]]] = {
+    "INNA (.5, .1), lr 0.03": (INNA, {"lr": 0.03}),
+    "INNA (.1, .1), lr 0.01": (INNA, {"lr": 0.01, "alpha": 0.1}),
+    "INNAprop, lr 0.001": (INNAprop, {}),
+}
+STATES: dict[str, dict[str, Any]] = {"float32": {}, "bfloat16": {"momentum_dtype": torch.bfloat16}}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments = parser.parse_args()
+    print("| task | optimizer | state | last loss: mean | smallest | largest |")
+    print("|---|---|---|---:|---:|---:|")
+    for name in ("digits", "breast cancer", "diabetes"):
+        for title, (kind, settings) in KINDS.items():
+            for state, more in STATES.items():
+                losses = []
+                for seed in range(arguments.seeds):
+                    task = make(name, seed)
+                    optimizer = kind(task.model.parameters(), **settings, **more, rounding_seed=seed)
+                    losses.append(train(task, optimizer, 32, seed, decay=False, epochs=EPOCHS).losses[-1])
+                numbers = " | ".join(f"{value:.4f}" for value in (statistics.mean(losses), min(losses), max(losses)))
+                print(f"| {name} | {title} | {state} | {numbers} |", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
