@@ -75,6 +75,7 @@ FLOOR = "floor (C loop)"
 TARGETS: dict[str, list[tuple[str, str, float, tuple[str, ...]]]] = {
     "cpu": [
         ("INNA fused", REFERENCE, 0.75, LARGE),  # 5 of its 7 streams, and 5 %
+        ("INNA fused, bfloat16", REFERENCE, 0.62, LARGE),  # 16 of its 28 bytes, and 8 %
         ("INNA fused", FLOOR, 1.10, LARGE),
         ("INNA fused", "SGD momentum fused", 1.0, LARGE),
         ("ψ form", "INNA fused", -8.0, ("one",)),
@@ -123,7 +124,7 @@ class Sides:
         self.size = sum(param.numel() for param in self.params)
         self.state_bytes: dict[str, float] = {}
         self.steps: dict[str, Callable[[], Any]] = {}
-        self._shared: dict[tuple[int, bool], torch.Tensor] = {}
+        self._shared: dict[tuple[int, bool, torch.dtype], torch.Tensor] = {}
         self._add_inna(INNA, "INNA", compiled)
         self._add_inna(INNAprop, "INNAprop", compiled)
         self._add_guarded("foreach", {"foreach": True})
@@ -159,6 +160,7 @@ class Sides:
         self._add(f"{name} foreach", cls(self.params, foreach=True))
         try:
             self._add(f"{name} fused", cls(self.params, fused=True))
+            self._add(f"{name} fused, bfloat16", cls(self.params, fused=True, momentum_dtype=torch.bfloat16))
         except RuntimeError as error:
             warnings.warn(f"{name} fused is skipped: {error}", stacklevel=2)
         if compiled:
@@ -205,7 +207,7 @@ class Sides:
                 if isinstance(value, torch.Tensor) and value.shape == param.shape and param.ndim:
                     # Shared mean squares stay positive and shared momentums bounded.
                     positive = key in ("exp_avg_sq", "sum")
-                    state[key] = self._shared.setdefault((id(param), positive), value)
+                    state[key] = self._shared.setdefault((id(param), positive, value.dtype), value)
         self.steps[name] = step
 
     def _references(self, params: list[torch.Tensor], grads: list[torch.Tensor], device: str) -> None:
@@ -328,7 +330,9 @@ def measure(name: str, device: str, rounds: int, compiled: bool) -> list[dict[st
                 "ms": value,
                 "to_adamw_fused": value / medians[REFERENCE],
                 "to_floor": value / medians[FLOOR] if FLOOR in medians else None,
-                "of_copy_bandwidth": 5 / 2 * medians["copy"] / value if side.startswith("INNA ") else None,
+                "of_copy_bandwidth": 5 / 2 * medians["copy"] / value
+                if side.startswith("INNA ") and "bfloat16" not in side
+                else None,
                 "state_bytes_per_parameter": sides.state_bytes.get(side),
                 "extra_bytes": extra,
                 "parameters": sides.size,

@@ -93,8 +93,8 @@ static ALWAYS_INLINE void NAMED(store)(void *to, const REAL *restrict from, int 
     }
 }
 
-/* Step the momentum and the mean square of one number in place; return the change of theta, to be subtracted. `plain` is
-   INNA without options, the case whose speed is limited by memory. `plain` and `prop` are constants where this is
+/* Step the momentum and the mean square of one number in place; return the change of theta, to be subtracted. `plain`
+   is INNA without options, the case whose speed is limited by memory. `plain` and `prop` are constants where this is
    called. */
 static ALWAYS_INLINE REAL NAMED(rule)(REAL x, REAL grad, REAL *momentum, REAL *mean_square,
                                       struct NAMED(coefficients) k, int plain, int prop) {

@@ -64,9 +64,9 @@ def random_bits(
     sizes: Sequence[int],
     device: torch.device,
 ) -> Tensor:
-    """The random bits of parameters at one step, 32 for each entry, end to end, as int32.
+    """The random bits of parameters at one step, 32 for each entry, as int32.
 
-    Entry i of a parameter has mix(mix(stream + count) + i).
+    They are end to end. Entry i of a parameter has mix(mix(stream + count) + i).
 
     Args:
         streams: of the parameters.
@@ -113,10 +113,10 @@ def _signed(x: int) -> int:
 
 
 class Widened:
-    """The momentums and mean squares of a step in float32, where they are kept in bfloat16.
+    """The momentums and mean squares of a step, widened to float32.
 
-    The step is taken on ``lists``, and `store` rounds the results into the state. Mean squares take the lower 16 of the
-    random bits, momentums the upper.
+    Those in bfloat16 are, others stay. The step is taken on ``lists``, and `store` rounds the results into the state.
+    Mean squares take the lower 16 of the random bits, momentums the upper.
 
     Args:
         lists: the tensors of the step. Without streams they stay as they are.
