@@ -145,7 +145,7 @@ def make_study(
         dataset=name,
         model=found.model_name,
         contenders=contenders,
-        reference=_reference(chosen.reference, contenders),
+        reference=_reference(chosen, contenders),
         tuning_epochs=chosen.tuning_epochs,
         epochs=chosen.epochs,
         seeds=seeds,
@@ -317,13 +317,13 @@ def _identify(task: Task | str, model: str) -> tuple[Task, str, str]:
     return found, task, source
 
 
-def _reference(wanted: str | None, contenders: Sequence[Contender]) -> str:
-    labels = [contender.label for contender in contenders]
+def _reference(chosen: StudyOptions, contenders: Sequence[Contender]) -> str:
+    labels, wanted = [contender.label for contender in contenders], chosen.reference
     if wanted is None:
         return REFERENCE if REFERENCE in labels else labels[0]
     if wanted in labels:
         return wanted
-    label = named.parse(wanted).label
+    label = contender(wanted, chosen.lrs, chosen.schedules, search=chosen.searches).label
     if label not in labels:
         raise ValueError(f"reference must be one of {', '.join(labels)}; got {wanted!r}{did_you_mean(wanted, labels)}")
     return label

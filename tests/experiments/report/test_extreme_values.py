@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from inna.experiments.report.difference_words import compared
 from inna.experiments.report.page import build_page
 from inna.experiments.report.terminal import print_table
 from inna.experiments.rows.run import Metric, Run
+from inna.experiments.statistics.intervals import Difference
 from inna.experiments.statistics.read import open_results
 from inna.experiments.statistics.summary import summarize
 from inna.experiments.study.study import Contender, Study
@@ -86,3 +88,10 @@ def test_any_numbers_make_a_page(tmp_path, losses: list[float], scores: list[flo
     for text in found:
         json.loads(text, parse_constant=refuse)
     assert math.isfinite(len(page))
+
+
+def test_losses_that_are_equal_on_every_seed_are_called_so_once():
+    equal = compared(Difference(0.0, 0.0, 0.0, 3, 1.0, True), Metric("train_loss", "min"), 4, 4)
+    assert (equal.mean, equal.interval, equal.margin) == ("equal", "equal", "equal")
+    near = compared(Difference(0.0, -0.1, 0.1, 3, 1.0, True), Metric("train_loss", "min"), 4, 4)
+    assert near.margin == "equal (1.26× lower to 1.26× higher)"

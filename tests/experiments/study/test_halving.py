@@ -380,6 +380,21 @@ def test_a_study_of_searches_survives_its_file(tmp_path):
         study(trials=2)
 
 
+@pytest.mark.parametrize(
+    ("reference", "label"),
+    [
+        ("inna:alpha=.5", "INNA (α=0.5)"),
+        ("INNA (α=0.5)", "INNA (α=0.5)"),
+        ("adamw:weight_decay=1e-4..1", "AdamW (weight_decay=0.0001..1)"),
+        ("sgd:lr=.1", "SGD (lr=0.1)"),
+        (None, "INNA (α=0.5)"),
+    ],
+)
+def test_the_reference_of_a_search_is_named_as_it_was_given(reference, label):
+    optimizers = ["inna:alpha=.5", "adamw:weight_decay=1e-4..1", "sgd:lr=.1"]
+    assert make_study(tiny_task.PATH, optimizers, reference=reference).reference == label
+
+
 SMALL = {"epochs": 4, "tuning_epochs": 6, "seeds": (1,), "tuning": "halving", "trials": 6}
 
 

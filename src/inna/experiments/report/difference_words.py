@@ -45,7 +45,10 @@ def compared(difference: Difference | None, measure: Metric, places: int, margin
     if difference.low is not None and difference.high is not None:
         interval = interval_words(difference, places)
         half = difference.high / 2 - difference.low / 2
-        margin = f"{mean} ({interval})" if difference.ratio else f"{margin} ± {fixed(half, margin_places)}"
+        if not difference.ratio:
+            margin = f"{margin} ± {fixed(half, margin_places)}"
+        elif interval != mean:
+            margin = f"{mean} ({interval})"
     return Compared(mean, interval, margin, comparison_word(difference, measure), difference.mean)
 
 
@@ -64,6 +67,8 @@ def interval_words(difference: Difference, places: int) -> str:
     assert high is not None
     if not difference.ratio:
         return f"{signed(low, places)} to {signed(high, places)}"
+    if low == high == 0:
+        return _lower_or_higher(low)
     if low * high <= 0:
         return f"{_lower_or_higher(low)} to {_lower_or_higher(high)}"
     near, far = sorted((abs(low), abs(high)))
