@@ -69,6 +69,21 @@ def test_the_page_shows_what_the_search_changed():
         assert f"| {label} | {line} |" in PAGE
 
 
+def lines_of_mnist():
+    tunings, rows = read("mnist-10000-eighths")
+    losses = {label: loss(tuning, rows) for label, tuning in tunings.items()}
+    return [
+        f"| {each} | {tunings[each].choice.lr:g} | {short(losses[each])} |" for each in sorted(losses, key=losses.get)
+    ]
+
+
+def test_the_page_orders_the_optimizers_on_mnist_by_the_exhaustive_grid():
+    lines = lines_of_mnist()
+    assert len(lines) == 8
+    assert "\n".join(lines) in PAGE
+    assert lines[0].startswith("| INNA (0.5, 0.5) |")
+
+
 @pytest.mark.parametrize("name", ["digits-eighths", "diabetes-eighths", "mnist-10000-eighths"])
 def test_the_grids_are_exhaustive(name):
     folder = ROOT / "results" / name
