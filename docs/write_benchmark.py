@@ -2,6 +2,7 @@
 
     python docs/write_benchmark.py results/benchmark
 
+It also writes the final losses of the experiments in results/hypotheses.
 `--targets` first sets src/inna/experiments/benchmark/targets.json by its rule, from the tuned baselines of these rows.
 A new version of the suite needs that once; targets never change after INNA was judged by them.
 """
@@ -10,17 +11,20 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 from pathlib import Path
 
 from inna.experiments.benchmark.judged import MEASURES, Judged, judge
 from inna.experiments.benchmark.read import open_benchmark
 from inna.experiments.benchmark.report.words import (
+    Cell,
     Table,
     constants_table,
     inna_sentence,
     leave_one_out_table,
     suite_table,
     task_table,
+    times,
     verdict_sentence,
 )
 from inna.experiments.benchmark.suite import TRACKS
@@ -30,6 +34,7 @@ from inna.files import write_whole
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmark.md"
 TARGETS = ROOT / "src" / "inna" / "experiments" / "benchmark" / "targets.json"
+HYPOTHESES = ROOT / "results" / "hypotheses"
 BEGIN, END = "<!-- written by write_benchmark.py -->", "<!-- end -->"
 
 
@@ -57,8 +62,33 @@ def verdict(judged: Judged) -> str:
     parts += [f"### Without one task. {table.title}\n\n{markdown(table)}" for table in robust if table is not None]
     other = [constants_table(judged, track) for track in TRACKS]
     parts += [f"### With other constants. {table.title}\n\n{markdown(table)}" for table in other if table is not None]
+    parts.append(f"### Default and tuned learning rates\n\n{markdown(rates_table(judged))}")
     parts.append(f"### Tasks and targets\n\n{markdown(suite_table(judged))}")
     return "\n\n".join(parts)
+
+
+def rates_table(judged: Judged) -> Table:
+    """Default learning rates, those chosen by the searches, and the place of the untuned losses."""
+    chosen: dict[str, list[float]] = {}
+    for summary in judged.tracks["tuned"].values():
+        for entry in summary.entries:
+            chosen.setdefault(entry.label, []).append(entry.choice.lr)
+    (untuned, *_) = judged.tracks["untuned"].values()
+    defaults = {entry.label: entry.choice.lr for entry in untuned.entries if entry.label in chosen}
+    ratios = {label: [lr / default for lr in chosen[label]] for label, default in defaults.items()}
+    verdict = judged.verdicts["untuned", "loss"]
+    lines = [
+        (
+            label,
+            [
+                Cell(f"{defaults[label]:g}"),
+                Cell(times(statistics.geometric_mean(each)), f"{times(min(each))} to {times(max(each))}"),
+                Cell(str(verdict.rank(label))),
+            ],
+        )
+        for label, each in sorted(ratios.items(), key=lambda pair: verdict.rank(pair[0]))
+    ]
+    return Table("", ["Optimizer", "Default", "Tuned / default, 6 tasks", "Place untuned"], lines)
 
 
 def markdown(table: Table) -> str:
@@ -78,6 +108,21 @@ def with_verdict(page: str, judged: Judged) -> str:
     return f"{before}{BEGIN}\n\n{verdict(judged)}\n\n{END}{rest.partition(END)[2]}"
 
 
+def with_hypotheses(page: str, folder: Path) -> str:
+    """``page`` with the final losses of each experiment in ``folder`` between the marks of its name."""
+    for place in sorted(path.parent for path in folder.glob("*/benchmark.json")):
+        judged = judge(open_benchmark(place))
+        (table,) = filter(None, (task_table(judged, track, "loss") for track in TRACKS))
+        # The levels of a dial are no sample of tasks, so a mean over them means nothing.
+        losses = Table(
+            table.title, [table.heads[0], *table.heads[3:]], [(label, cells[2:]) for label, cells in table.lines]
+        )
+        begin, end = f"<!-- rows of {place.name} -->", f"<!-- end of {place.name} -->"
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n\n{markdown(losses)}\n\n{end}{rest.partition(end)[2]}"
+    return page
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="a packed folder of inna benchmark")
@@ -86,7 +131,8 @@ def main() -> None:
     if options.targets:
         write_targets(options.folder)
     judged = judge(open_benchmark(options.folder))
-    write_whole(PAGE, with_verdict(PAGE.read_text(encoding="utf-8"), judged).encode())
+    page = with_verdict(PAGE.read_text(encoding="utf-8"), judged)
+    write_whole(PAGE, with_hypotheses(page, HYPOTHESES).encode())
 
 
 if __name__ == "__main__":

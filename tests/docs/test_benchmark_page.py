@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from write_benchmark import PAGE, with_verdict
+from write_benchmark import HYPOTHESES, PAGE, with_hypotheses, with_verdict
 
 from inna.experiments.benchmark.judged import judge
 from inna.experiments.benchmark.read import open_benchmark
@@ -15,3 +15,10 @@ RESULTS = Path(__file__).parents[2] / "results" / "benchmark"
 def test_the_page_has_the_verdict_of_the_rows():
     page = PAGE.read_text(encoding="utf-8")
     assert with_verdict(page, judge(open_benchmark(RESULTS))) == page
+
+
+def test_the_page_has_the_losses_of_the_experiments():
+    page = PAGE.read_text(encoding="utf-8")
+    assert with_hypotheses(page, HYPOTHESES) == page
+    for path in HYPOTHESES.iterdir():
+        assert page.count(f"<!-- rows of {path.name} -->") == page.count(f"<!-- end of {path.name} -->") == 1

@@ -8,6 +8,7 @@ import re
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import tiny_task
@@ -240,6 +241,25 @@ def test_wrong_usage_is_refused_before_anything_runs(done, tmp_path, capsys):
     ):
         assert run(["benchmark", *arguments]) == 2, arguments
         assert words in capsys.readouterr().err
+
+
+def test_images_of_ones_own_are_a_task(tmp_path):
+    draw = np.random.default_rng(0)
+    np.savez(
+        tmp_path / "shapes.npz",
+        x_train=draw.integers(0, 256, (40, 8, 8), dtype=np.uint8),
+        y_train=np.arange(40) % 3,
+        x_test=draw.integers(0, 256, (10, 8, 8), dtype=np.uint8),
+        y_test=np.arange(10) % 3,
+    )
+    suite = tmp_path / "suite.toml"
+    suite.write_text(f'seeds = [1]\n[[tasks]]\nname = "shapes"\ntask = "{tmp_path / "shapes.npz"}"\nepochs = 2\n')
+    arguments = ["--suite", str(suite), "--track", "untuned", "--out", str(tmp_path / "out"), "--jobs", "1"]
+    assert run(["benchmark", *arguments, "--optimizer", "inna", "--optimizer", "muon-adamw"]) == 0
+    (summary,) = open_benchmark(tmp_path / "out").complete("untuned").values()
+    assert [entry.label for entry in summary.entries] == ["INNA", "Muon + AdamW"]
+    assert [len(entry.finals) for entry in summary.entries] == [1, 1]
+    assert "Final training loss" in (tmp_path / "out" / "benchmark.html").read_text(encoding="utf-8")
 
 
 def test_an_unfinished_task_does_not_count_and_is_named(done, tmp_path):

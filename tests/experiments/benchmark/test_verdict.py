@@ -187,5 +187,8 @@ def test_solved_losses_are_equal_and_others_cannot_be_compared():
         {SuiteTask("t", "d", 2): summary_of({"A": {1: tiny, 2: tiny}, "B": {1: small, 2: small}})}
     )
     assert set(found.values["t", "A"]) == set(found.values["t", "B"]) == {2 * SOLVED}
+    zero = ("done", [2.0, 1.0, 0.0], [0, 0, 0])
+    solved = final_loss_scores({SuiteTask("t", "d", 2): summary_of({"A": {1: zero, 2: small}})})
+    assert solved.values["t", "A"] == pytest.approx([2 * SOLVED, 2 * SOLVED])
     negative = ("done", [2.0, 1.0, -1.0], [0, 0, 0])
     assert final_loss_scores({SuiteTask("t", "d", 2): summary_of({"A": {1: negative, 2: small}})}).tasks == ()

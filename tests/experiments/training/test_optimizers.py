@@ -47,6 +47,7 @@ def built(text, lr=0.25):
         ),
         ("prodigy:d_coef=2", None, {"d_coef": 2.0, "weight_decay": 0}),
         ("dog:reps_rel=1e-4", None, {"reps_rel": 1e-4}),
+        ("momo:weight_decay=1e-3", None, {"weight_decay": 1e-3}),
         ("schedule-free-adamw:warmup_steps=7", None, {"warmup_steps": 7, "betas": (0.9, 0.999)}),
         ("RMSprop:alpha=.9", torch.optim.RMSprop, {"alpha": 0.9}),
         ("torch.optim:NAdam:weight_decay=1e-3", torch.optim.NAdam, {"weight_decay": 1e-3}),

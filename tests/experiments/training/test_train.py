@@ -219,7 +219,7 @@ def interrupt_after(epoch):
 
 @pytest.mark.parametrize("make", [tiny_task.make_task, tiny_task.make_loader_task])
 @pytest.mark.parametrize(
-    "optimizer", ["adam", "inna", "inna-guarded", "muon-adamw", "schedule-free-adamw", "prodigy", "dog"]
+    "optimizer", ["adam", "inna", "inna-guarded", "muon-adamw", "schedule-free-adamw", "prodigy", "dog", "momo"]
 )
 @pytest.mark.parametrize("epoch", [0, 2])
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path, make, optimizer, epoch):

@@ -27,7 +27,7 @@ __all__ = ["benchmark"]
 def benchmark(
     *,
     quick: Annotated[
-        bool, Parameter(help="Four tasks, fewer trials and one seed: three minutes on two cores instead of an hour.")
+        bool, Parameter(help="Three tasks, fewer trials and one seed: three minutes on two cores instead of an hour.")
     ] = False,
     suite: Annotated[
         Path | None,
@@ -46,7 +46,7 @@ def benchmark(
     optimizer: Annotated[
         tuple[str, ...],
         Parameter(
-            help="An optimizer, as for inna compare; repeat the option for each. [default: 12 tuned, 16 untuned; needs "
+            help="An optimizer, as for inna compare; repeat the option for each. [default: 12 tuned, 17 untuned; needs "
             "pip install 'inna[contenders]']"
         ),
     ] = (),

@@ -77,8 +77,8 @@ def steps_scores(
 def final_loss_scores(track: Mapping[SuiteTask, Summary], *, solved: float = SOLVED) -> Scores:
     """Return the training losses at the end of the equal budgets, as scores.
 
-    A run that did not finish counts with the loss of its initial weights. A task with a loss that is not positive does
-    not count: ratios of such losses mean nothing. Losses below ``solved`` times that of the initial weights are equal.
+    A run that did not finish counts with the loss of its initial weights. A task with a negative loss does not count:
+    ratios of such losses mean nothing. Losses below ``solved`` times that of the initial weights are equal, zero too.
 
     Args:
         track: the summaries of a track, complete ones only.
@@ -90,7 +90,7 @@ def final_loss_scores(track: Mapping[SuiteTask, Summary], *, solved: float = SOL
         losses = {
             entry.label: [_loss(entry, seed, initial) for seed in summary.study.seeds] for entry in summary.entries
         }
-        if not all(loss > 0 for each in losses.values() for loss in each):
+        if not all(loss >= 0 and max(loss, solved * initial) > 0 for each in losses.values() for loss in each):
             continue
         tasks.append(task.name)
         for entry in summary.entries:

@@ -44,6 +44,7 @@ UNTUNED = (
     "schedule-free-adamw",
     "prodigy",
     "dog",
+    "momo",
 )
 _REFERENCE = "AdamW"
 # It has no schedule by design.

@@ -104,6 +104,7 @@ _COLORS = {
     "schedule-free-adamw": ("#007c85", "#39d0d8"),
     "prodigy": ("#7a5195", "#b794f4"),
     "dog": ("#3f7a1f", "#9ccf5a"),
+    "momo": ("#2c5aa0", "#8fb8ff"),
 }
 # For optimizers without a colour of their own.
 _OTHERS = (("#a3246f", "#ff8ac4"), ("#2f6f4f", "#8fd0b8"), ("#9a3b00", "#ffb27a"), ("#6d6a00", "#d8cf5a"))

@@ -130,9 +130,10 @@ NAMED: Mapping[str, Named] = {
     ),
     "prodigy": Named("prodigyopt:Prodigy", "Prodigy", {}, (), lr=1.0),
     "dog": Named("dog:DoG", "DoG", {}, (), lr=1.0),
+    "momo": Named("momo:Momo", "MoMo", {}, (learning_rate(1e-3, 10.0),)),
 }
 # Of the extra "contenders".
-CONTENDER_PACKAGES = ("schedulefree", "prodigyopt", "dog")
+CONTENDER_PACKAGES = ("schedulefree", "prodigyopt", "dog", "momo")
 HOW_TO_INSTALL = "pip install 'inna[contenders]'"
 # Of optimizers that declare no space.
 UNKNOWN_SPACE = (learning_rate(1e-5, 1.0),)

@@ -12,7 +12,7 @@ import torch
 
 from inna.files import DamagedFileError, read_file, write_whole
 
-__all__ = ["DamagedCheckpointError", "load_checkpoint", "save_checkpoint"]
+__all__ = ["DamagedCheckpointError", "load_checkpoint", "own_attributes", "save_checkpoint"]
 
 
 class DamagedCheckpointError(DamagedFileError):
@@ -31,6 +31,20 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     torch.save(state, buffer)
     payload = buffer.getvalue()
     write_whole(path, hashlib.sha256(payload).hexdigest().encode() + b"\n" + payload)
+
+
+def own_attributes(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Return the numbers and tensors that an optimizer keeps as attributes.
+
+    Its state dict lacks them. MoMo, for instance, has its average loss and its step count there.
+
+    >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.1)
+    >>> optimizer.average_loss = 0.5
+    >>> own_attributes(optimizer)
+    {'average_loss': 0.5}
+    """
+    kept = (bool, int, float, torch.Tensor)
+    return {name: value for name, value in vars(optimizer).items() if isinstance(value, kept)}
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -22,7 +22,12 @@ from inna.experiments.tasks.seeds import THREADS, derive, reseed
 from inna.experiments.tasks.task import Task
 from inna.experiments.training import optimizers
 from inna.experiments.training.batches import EVALUATION_BATCH, Batches
-from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint, save_checkpoint
+from inna.experiments.training.checkpoint import (
+    DamagedCheckpointError,
+    load_checkpoint,
+    own_attributes,
+    save_checkpoint,
+)
 from inna.experiments.training.cuda_graph import GraphedEpochs, graph_settings
 from inna.experiments.training.devices import PRECISIONS
 from inna.experiments.training.divergence import (
@@ -363,6 +368,7 @@ class Training:
             "run": self.run.trajectory.key,
             "network": network,
             "optimizer": self.optimizer.state_dict(),
+            "attributes": own_attributes(self.optimizer),
             "iteration": self.iteration,
             "last_loss": self.last_loss,
             "history": history,
@@ -390,6 +396,8 @@ class Training:
                 self.network.load_state_dict(state["network"])
                 self._code_of("optimizer")
                 self.optimizer.load_state_dict(state["optimizer"])
+            for name, value in state.get("attributes", {}).items():
+                setattr(self.optimizer, name, value.to(self.device) if isinstance(value, Tensor) else value)
             self.iteration, self.last_loss = state["iteration"], state["last_loss"]
             self.history, self.seconds = state["history"], state["seconds"]
         return epochs

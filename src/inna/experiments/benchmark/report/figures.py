@@ -17,6 +17,8 @@ __all__ = ["figures", "styles"]
 # A profile is drawn up to the ratio where all have settled, and not beyond this one.
 _FARTHEST = 100.0
 _POINTS = 60
+# So many of the first optimizers have strong lines in a profile.
+_STRONG = 3
 
 
 def styles(judged: Judged) -> dict[str, Style]:
@@ -70,7 +72,7 @@ def _standings_panel(title: str, verdict: Verdict, chosen: Mapping[str, Style]) 
         import altair as alt
 
         channels = Channels(chosen, theme, interactive)
-        scale = alt.Scale(type="log", nice=False)
+        scale = alt.Scale(type="log", nice=False, domainMin=1)
         y = alt.Y("contender", type="nominal", sort=order, title=None, axis=names_axis())
         title = "mean ratio to the best of each task (log)"
         tooltip = [
@@ -105,8 +107,8 @@ def _profiles(judged: Judged, track: str, chosen: Mapping[str, Style]) -> Figure
         section="profiles",
         title=f"{TRACK_NAMES[track]}: performance profiles",
         caption="Share of the tasks on which an optimizer's score is at most τ times the best one's: at the left, how "
-        "often it is the best; higher is better everywhere. Point at a name in the legend for its 95 % band from "
-        "resampling tasks and seeds.",
+        "often it is the best; higher is better everywhere. The lines of the first three and of INNA's variants "
+        "are strong. Point at a name in the legend for its 95 % band from resampling tasks and seeds.",
         panels=tuple(panels),
     )
 
@@ -121,8 +123,17 @@ def _profile_panel(verdict: Verdict, chosen: Mapping[str, Style]) -> Panel:
     last = min(max(1.05 * max(ratios, default=1.0), 2.0), _FARTHEST)
     exact = sorted({ratio * (1 + 1e-9) for ratio in ratios if ratio <= last})
     taus = sorted({*exact, *(math.exp(math.log(last) * place / _POINTS) for place in range(_POINTS + 1))})
+    # A dozen steps of equal weight are a thicket: the first ones and INNA's variants are strong, the others thin.
+    strong = {each.label for place, each in enumerate(verdict.standings) if place < _STRONG or "INNA" in each.label}
     rows: Rows = [
-        {"contender": label, "tau": point.tau, "share": point.share, "low": point.low, "high": point.high}
+        {
+            "contender": label,
+            "tau": point.tau,
+            "share": point.share,
+            "low": point.low,
+            "high": point.high,
+            "width": 2.6 if label in strong else 1.0,
+        }
         for label, points in verdict.profile(taus).items()
         for point in points
     ]
@@ -156,8 +167,9 @@ def _profile_panel(verdict: Verdict, chosen: Mapping[str, Style]) -> Panel:
                 )
             )
         layers.append(
-            base.mark_line(interpolate="step-after", strokeWidth=2).encode(
+            base.mark_line(interpolate="step-after").encode(
                 y=share,
+                strokeWidth=alt.StrokeWidth("width", type="quantitative", scale=None),
                 strokeDash=channels.dash("stroke"),
                 opacity=channels.opacity(),
                 tooltip=[

@@ -73,11 +73,22 @@ def times(ratio: float) -> str:
 
 
 def lead(judged: Judged) -> str:
-    """Return the verdict in a few sentences, the tuned track first."""
-    sentences = [verdict_sentence(judged, track, "steps") for track in ("tuned", "untuned")]
-    own = [inna_sentence(judged, track, "steps") for track in ("tuned", "untuned")]
-    parts = [part for pair in zip(sentences, own, strict=True) for part in pair if part]
+    """Return the verdict in a sentence for each track, the tuned one first."""
+    parts = [_short_sentence(judged, track) for track in TRACK_NAMES if (track, "steps") in judged.verdicts]
     return " ".join(parts) or "No task with targets is complete yet."
+
+
+def _short_sentence(judged: Judged, track: str) -> str:
+    verdict = judged.verdicts[track, "steps"]
+    first = verdict.standings[0]
+    sentence = f"{TRACK_NAMES[track]}, {first.label} needs the fewest steps to the target training losses"
+    if verdict.lead is not None:
+        sentence += f" (lead {'established' if verdict.lead.p <= LEVEL else 'not established'})"
+    own = next((each for each in verdict.standings if each.label.startswith("INNA")), None)
+    if own is None or own is first:
+        return f"{sentence}."
+    place = f"number {verdict.rank(own.label)} of {len(verdict.standings)}"
+    return f"{sentence}; {own.label}, the best variant of INNA, is {place}."
 
 
 def verdict_sentence(judged: Judged, track: str, measure: str) -> str:
