@@ -40,6 +40,7 @@ static void step_on(int64_t size, int kind, int momentum_kind, int flags, int ka
             .compensation = kahan ? (char *)blocks[i][3] + offset * BYTES[kind] : NULL,
             .step = flags & (INNA_PROP | INNA_SPEED) ? &steps[i] : NULL,
             .size = n, .kind = kind, .momentum_kind = momentum_kind,
+            .stochastic = momentum_kind == KIND_BF16, .stream = (uint32_t)i,
             .start = every > 0 ? (char *)blocks[i][5] + offset * BYTES[kind] : NULL,
             .grad_sum = every > 0 ? (char *)blocks[i][6] + offset * BYTES[sum_kind] : NULL};
         grads[i] = (char *)blocks[i][4] + offset * BYTES[kind];
