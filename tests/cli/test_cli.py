@@ -92,7 +92,7 @@ def test_the_page_is_written_before_the_table(capsys, tmp_path, monkeypatch):
     assert shown.err == "inna: Stopped. Finished runs are saved; run the same command to resume.\n"
     assert not [path.name for path in page.parent.iterdir() if path.name.endswith((".tmp", ".html"))]
     with monkeypatch.context() as patch:
-        patch.setattr("inna.experiments.report.write.print_table", interrupted)
+        patch.setattr("inna.experiments.report.write.print_summary", interrupted)
         assert run(arguments) == 1
     assert capsys.readouterr().out.splitlines()[-1] == "Writing report.html."
     assert page.read_text(encoding="utf-8").endswith("</html>")

@@ -82,7 +82,7 @@ def _compare_at(instant: float, folder: Path) -> None:
     with (
         mock.patch("inna.experiments.sweep.workers.store", store_and_mark),
         mock.patch("inna.experiments.report.write.write_report", lambda folder: folder / "report.html"),
-        mock.patch("inna.experiments.report.write.print_table"),
+        mock.patch("inna.experiments.report.write.print_summary"),
     ):
         inna_warm(compare_arguments(RACE, jobs=1), folder)
 

@@ -30,16 +30,16 @@ from inna.experiments.report.sentences import (
     difference_places,
     headline,
     margin_places,
-    measure_places,
+    spread_places,
     verdict,
     warnings_of,
 )
-from inna.experiments.report.write import print_table, write_figures, write_report
+from inna.experiments.report.write import print_summary, print_table, write_figures, write_report
 from inna.experiments.rows.documents import row_document
 from inna.experiments.rows.row_files import DamagedRowError, row_path
 from inna.experiments.rows.run import Run
 from inna.experiments.statistics.intervals import paired_difference, spread
-from inna.experiments.statistics.summary import summarize
+from inna.experiments.statistics.summary import TRAIN_LOSS, summarize
 from inna.experiments.study.study import Contender, Study
 from page_source import SIGHT, Page, lab, linear, luminance
 from synthetic_study import HOSTILE, classification_study, hostile_study, regression_study, rows_of, save
@@ -360,7 +360,7 @@ def test_the_lines_hold_the_statistics() -> None:
         for measured, measure in zip(line.measures, summary.measures, strict=True):
             values = summary.spread(entry, measure)
             assert values is not None
-            places = measure_places(summary, measure)
+            places = spread_places(summary, measure, values)
             worst = "diverged" if entry.label == DIVERGING else fixed(values.worst, places)
             assert measured.value == values.mean
             assert measured.mean == fixed(values.mean, places)
@@ -378,13 +378,18 @@ def test_the_lines_hold_the_statistics() -> None:
             cell = measured.compared
             assert cell.value == difference.mean
             if measure.goal == "min":
-                assert cell.mean == f"{ratio(abs(difference.mean))} {'lower' if difference.mean < 0 else 'higher'}"
+                half = abs(difference.mean) + (difference.high - difference.low) / 2
+                narrow = 10**half - 10 ** abs(difference.mean) < 0.1
+                assert (
+                    cell.mean == f"{ratio(abs(difference.mean), narrow)} {'lower' if difference.mean < 0 else 'higher'}"
+                )
                 assert cell.margin == f"{cell.mean} ({cell.interval})"
                 near, far = sorted((abs(difference.low), abs(difference.high)))
                 if difference.low * difference.high > 0:
-                    assert cell.interval == f"{ratio(near)} to {ratio(far)}"
+                    assert cell.interval == f"{ratio(near, narrow)} to {ratio(far, narrow)}"
                 else:
-                    assert cell.interval == f"{ratio(-difference.low)} lower to {ratio(difference.high)} higher"
+                    ends = ratio(-difference.low, narrow), ratio(difference.high, narrow)
+                    assert cell.interval == f"{ends[0]} lower to {ends[1]} higher"
                 continue
             places = difference_places(summary, measure)
             assert cell.mean == signed(difference.mean, places)
@@ -396,6 +401,18 @@ def test_the_lines_hold_the_statistics() -> None:
         assert line.tuned.width_value == entry.lr_width
         assert line.tuned.width == fixed(entry.lr_width, 1)
         assert line.tuned.near_best == f"{entry.near_best} of {len(entry.tuning)}"
+
+
+def test_no_mean_has_more_digits_than_its_spread_supports() -> None:
+    study = classification_study()
+    summary = summarize(study, rows_of(study))
+    for line, entry in zip(lines(summary), summary.entries, strict=True):
+        values = summary.spread(entry, TRAIN_LOSS)
+        assert values is not None
+        unit = 10.0 ** -len(line.measures[0].mean.partition(".")[2])
+        # At most two digits of the spread, but two of the mean.
+        assert 100 * unit > abs(values.worst - values.best) or 100 * unit > values.mean
+        assert abs(values.worst - values.best) >= 10 * unit or values.mean < 100 * unit
 
 
 def printed(study: Study, rows: dict[Run, dict[str, Any]], width: int) -> str:
@@ -419,9 +436,33 @@ def test_the_printed_table_fits_and_cuts_nothing(width: int, make: Any) -> None:
     assert "[worst, best]" in shown
     assert "width of good γ" in shown
     if make is classification_study:
-        values = spread(summarize(study, rows).entries[0].values("train_loss").values(), "min", geometric=True)
+        summary = summarize(study, rows)
+        values = spread(summary.entries[0].values("train_loss").values(), "min", geometric=True)
         assert values is not None
-        assert f"{values.mean:.5f} [{values.worst:.5f}, {values.best:.5f}]" in shown
+        mean, best, worst = (fixed(each, spread_places(summary, TRAIN_LOSS, values)) for each in values[:3])
+        assert f"{mean} [{worst}, {best}]" in shown
+
+
+def test_the_summary_is_two_sentences_and_five_columns_of_80_characters() -> None:
+    study = classification_study()
+    summary = summarize(study, rows_of(study, diverging_final=DIVERGING))
+    out = io.StringIO()
+    print_summary(summary, Console(file=out, width=80, color_system=None))
+    leaders = " ".join(out.getvalue().partition("\n\n")[0].split())
+    for measure in summary.measures[:2]:
+        assert headline(summary, measure)[1] in leaders
+    shown = [line for line in out.getvalue().splitlines() if line.startswith("optimizer")]
+    assert [" ".join(line.split()) for line in shown] == ["optimizer loss SGD accuracy rate (γ)"]
+    assert max(cell_len(line) for line in out.getvalue().splitlines()) <= 80
+    assert f"Warning: {DIVERGING}: 1 of 3 final runs diverged" in " ".join(out.getvalue().split())
+
+
+def test_a_learning_rate_that_is_given_is_marked() -> None:
+    contenders = (Contender("INNAprop lr-free", "innaprop", grid=(0.01,), qs=(0.0,)), Contender("SGD", "sgd"))
+    study = classification_study(contenders=contenders)
+    rows = rows_of(study)
+    assert [line.tuned.fixed for line in lines(summarize(study, rows))] == [True, False]
+    assert "0.01 (not tuned)" in printed(study, rows, 300)
 
 
 def test_the_printed_table_states_what_is_not_significant() -> None:

@@ -20,6 +20,7 @@ from browsing import (
     SCREENSHOTS,
     SIZES,
     Visit,
+    accessibility_faults,
     check_policy,
     check_quiet_and_fitting,
     drawn,
@@ -133,6 +134,35 @@ def test_hovering_over_a_curve_shows_its_numbers(visit: Any) -> None:
     assert "training loss, mean" in tooltip.inner_text()
     assert tooltip.locator("img, script, b").count() == 0
     assert seen.said == []
+
+
+def test_the_variants_of_inna_are_one_name_and_one_line_until_they_are_opened(visit: Any) -> None:
+    seen = visit()
+    labels = [each.label for each in classification_study().contenders if each.optimizer == "inna"]
+    assert len(labels) > 2
+    line = 'table.results tr[data-family="INNA"]'
+    for opener, variants in ((".legend .unfold", ".legend .family [data-contender]"), ("table.results .unfold", line)):
+        shown = seen.page.locator(f"{variants}:visible")
+        closed = shown.count()
+        assert closed <= 1
+        button = seen.page.locator(opener)
+        assert str(len(labels)) in button.inner_text()
+        for opened in (len(labels), closed):
+            button.press("Enter")
+            assert shown.count() == opened
+            assert button.get_attribute("aria-expanded") == str(opened > closed).lower()
+    # The line that stands for all is the best.
+    losses = [
+        float(each) for each in seen.page.eval_on_selector_all(line, "all => all.map(e => e.cells[1].dataset.value)")
+    ]
+    assert losses[0] == min(losses)
+    assert seen.said == []
+
+
+@each_look
+def test_the_page_has_no_serious_accessibility_fault(visit: Any, size: tuple[int, int], scheme: str) -> None:
+    seen = visit(size=size, scheme=scheme)
+    assert accessibility_faults(seen) == []
 
 
 def test_the_table_sorts_by_click_and_by_keyboard(visit: Any) -> None:
@@ -307,6 +337,7 @@ def test_another_reference_can_be_chosen(visit: Any) -> None:
     summary = summarize(study, rows_of(study, diverging_final="INNA (α=0.5, β=1)"))
     adam = next(entry for entry in summary.entries if entry.label == "Adam")
     page.locator("#all-columns").check()
+    page.locator("table.results .unfold").click()
     page.select_option("#reference", "Adam")
     for measure, place in zip(summary.measures, range(len(summary.measures)), strict=True):
         expected = comparisons(summary, measure, adam)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +29,7 @@ DryRun = Annotated[
 def run_study(
     study: Study, folder: Path, console: Console, options: SweepOptions, *, description: Study | None = None
 ) -> tuple[list[Path], list[Failure]]:
-    """Do the missing runs, then write report.html and print the table.
+    """Do the missing runs, then write report.html and print verdict and table.
 
     Arguments as in `inna.experiments.sweep.sweep.sweep`.
 
@@ -52,12 +53,13 @@ def run_study(
     if not ahead.done:
         return [], failures
 
-    from inna.experiments.report.write import print_table, write_report
+    from inna.experiments.report.write import print_summary, write_report
     from inna.experiments.statistics.summary import summarize
 
     print_line(console, "Writing report.html.")
     page = write_report(folder)
-    print_table(summarize(study, rows), console)
+    print_summary(summarize(study, rows), console)
+    print_line(console, f"All columns: inna report {shlex.quote(str(folder))}")
     return [page], failures
 
 

@@ -41,6 +41,9 @@
         tooltip: { disableDefaultStyle: true },
       });
       if (turn !== round) return drawn.finalize();
+      // To assistive technology a chart is one picture with Vega's description; its parts have no names.
+      element.setAttribute("role", "img");
+      element.querySelector("svg").setAttribute("aria-hidden", "true");
       views.get(id)?.finalize();
       views.set(id, drawn);
     }
@@ -81,6 +84,34 @@
     filter();
     keys[0]?.focus();
   });
+
+  // The variants of an optimizer are one entry of the legend until it is opened.
+  for (const opener of document.querySelectorAll(".legend .unfold")) {
+    opener.addEventListener("click", () => {
+      const open = opener.parentElement.classList.toggle("open");
+      opener.setAttribute("aria-expanded", String(open));
+    });
+  }
+
+  // In a table they are one line, the first of them, until it is opened.
+  for (const body of document.querySelectorAll("table tbody")) {
+    const families = Map.groupBy(body.rows, (line) => line.dataset.family ?? "");
+    families.delete("");
+    for (const [family, [first, ...others]] of families) {
+      if (others.length === 0) continue;
+      const opener = document.createElement("button");
+      opener.type = "button";
+      opener.className = "unfold";
+      const show = (open) => {
+        for (const line of others) line.classList.toggle("folded", !open);
+        opener.setAttribute("aria-expanded", String(open));
+        opener.textContent = open ? `fold ${family}` : `best of ${others.length + 1} ${family}: show all`;
+      };
+      opener.addEventListener("click", () => show(opener.getAttribute("aria-expanded") !== "true"));
+      first.cells[0].append(opener);
+      show(false);
+    }
+  }
 
   // Choose the x-axis of the curves.
   for (const choice of document.querySelectorAll('input[name="unit"]')) {

@@ -94,6 +94,7 @@ def chart_page(
         scripts=[_charting_library(), resource("experiments/charts/charts.js"), *scripts],
         data={"figures": _specifications(figures), **(data or {})},
         styles=styles,
+        families=_families(styles),
         positions={label: position for position, label in enumerate(styles)},
         figures=figures,
         **context,
@@ -181,6 +182,17 @@ def _charting_library() -> str:
     if "</script" in source.lower() or "<!--" in source:
         raise RuntimeError("the bundle of vl-convert cannot be inlined: it contains a script or comment mark")
     return source
+
+
+def _families(styles: Mapping[str, Style]) -> list[tuple[str, list[str]]]:
+    """Return the labels by family.
+
+    A family is at the place of its first label; an optimizer without one is alone.
+    """
+    found: dict[str, tuple[str, list[str]]] = {}
+    for label, style in styles.items():
+        found.setdefault(style.family or f"alone {label}", (style.family, []))[1].append(label)
+    return list(found.values())
 
 
 def _chart_style(styles: Mapping[str, Style], figures: Iterable[Figure]) -> str:

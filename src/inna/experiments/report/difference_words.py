@@ -54,7 +54,9 @@ def compared(difference: Difference | None, measure: Metric, places: int, margin
 
 def mean_words(difference: Difference, places: int) -> str:
     """Return the mean difference, "+0.5", or the mean ratio, "9.7× lower"."""
-    return _lower_or_higher(difference.mean) if difference.ratio else signed(difference.mean, places)
+    return (
+        _lower_or_higher(difference.mean, _narrow(difference)) if difference.ratio else signed(difference.mean, places)
+    )
 
 
 def interval_words(difference: Difference, places: int) -> str:
@@ -67,24 +69,28 @@ def interval_words(difference: Difference, places: int) -> str:
     assert high is not None
     if not difference.ratio:
         return f"{signed(low, places)} to {signed(high, places)}"
+    narrow = _narrow(difference)
     if low == high == 0:
-        return _lower_or_higher(low)
+        return _lower_or_higher(low, narrow)
     if low * high <= 0:
-        return f"{_lower_or_higher(low)} to {_lower_or_higher(high)}"
+        return f"{_lower_or_higher(low, narrow)} to {_lower_or_higher(high, narrow)}"
     near, far = sorted((abs(low), abs(high)))
-    return f"{ratio(near)} to {ratio(far)}"
+    return f"{ratio(near, narrow)} to {ratio(far, narrow)}"
 
 
-def ratio(log10: float) -> str:
-    """Format a ratio >= 1 given as its log10, with two digits; three below 2.
+def ratio(log10: float, narrow: bool = True) -> str:
+    """Format a ratio >= 1 given as its log10, with two digits.
 
-    >>> ratio(0.01), ratio(0.987), ratio(1.806), ratio(3.4)
-    ('1.02×', '9.7×', '64×', '2,500×')
+    With three below 2, if its interval is ``narrow``.
+
+    >>> ratio(0.01), ratio(0.987), ratio(1.806), ratio(3.4), ratio(0.213, narrow=False)
+    ('1.02×', '9.7×', '64×', '2,500×', '1.6×')
     """
+    narrow = narrow or log10 < math.log10(1.05)  # nearer to 1 two digits would be no ratio
     if log10 >= 6:
         return f"10^{log10:.0f}×"
     value = 10**log10
-    digits = 2 if value < 2 else 1 - math.floor(math.log10(value))
+    digits = 2 if value < 2 and narrow else 1 - math.floor(math.log10(value))
     rounded = round(value, digits)
     return f"{rounded:,.0f}×" if rounded >= 10 else f"{rounded:g}×"
 
@@ -98,6 +104,16 @@ def comparison_word(difference: Difference | None, measure: Metric) -> str:
     return "better" if (difference.mean < 0) == (measure.goal == "min") else "worse"
 
 
-def _lower_or_higher(log10: float) -> str:
-    words = ratio(abs(log10))
+def _narrow(difference: Difference) -> bool:
+    """Return whether the interval of a ratio supports a second decimal.
+
+    It then reaches less than 0.1 from the mean.
+    """
+    if difference.low is None or difference.high is None:
+        return True
+    return abs(difference.mean) + (difference.high - difference.low) / 2 < math.log10(10 ** abs(difference.mean) + 0.1)
+
+
+def _lower_or_higher(log10: float, narrow: bool) -> str:
+    words = ratio(abs(log10), narrow)
     return "equal" if words == "1×" else f"{words} {'lower' if log10 < 0 else 'higher'}"

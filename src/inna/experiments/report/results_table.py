@@ -17,10 +17,11 @@ from inna.experiments.formatting import (
     short,
 )
 from inna.experiments.report.difference_words import NOTHING, Compared, compared
-from inna.experiments.report.sentences import difference_places, margin_places, measure_places
+from inna.experiments.report.sentences import difference_places, margin_places, spread_places
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.intervals import spread
 from inna.experiments.statistics.summary import TRAIN_LOSS, Entry, Summary
+from inna.experiments.study.search_space import LEARNING_RATE
 
 __all__ = [
     "Cost",
@@ -58,10 +59,11 @@ class Tuned(NamedTuple):
     """The outcome of tuning; ``edge`` is "smallest tried", "largest tried" or empty.
 
     ``settings`` are those that a search chose, such as "momentum = 0.95"; empty if it tuned none. ``width`` is that of
-    the good learning rates in decades, a dash if unknown.
+    the good learning rates in decades, a dash if unknown. ``fixed`` is whether the learning rate was given, not tuned.
     """
 
     lr: str
+    fixed: bool
     schedule: str
     settings: str
     edge: str
@@ -207,21 +209,22 @@ def comparisons(summary: Summary, measure: Metric, reference: Entry | None = Non
 
 def _measured(summary: Summary, measure: Metric) -> list[Measured]:
     """Return the cells of a measure, one per optimizer."""
-    found, winners, places = comparisons(summary, measure), summary.winners(measure), measure_places(summary, measure)
+    found, winners = comparisons(summary, measure), summary.winners(measure)
     cells = []
     for entry in summary.entries:
-        mean, ends, value = _spread_words(summary, entry, measure, places)
+        mean, ends, value = _spread_words(summary, entry, measure)
         difference = found.get(entry.label, NOTHING._replace(margin=""))
         cells.append(Measured(mean, ends, entry in winners, value, difference))
     return cells
 
 
-def _spread_words(summary: Summary, entry: Entry, measure: Metric, places: int) -> tuple[str, str, float]:
+def _spread_words(summary: Summary, entry: Entry, measure: Metric) -> tuple[str, str, float]:
     """Return the mean, its ends and its value."""
     lost = "diverged" if entry.diverged else "did not train" if entry.untrained else ""
     values = summary.spread(entry, measure)
     if values is None:
         return lost or DASH, "", math.nan
+    places = spread_places(summary, measure, values)
     worst = lost or fixed(values.worst, places)
     return fixed(values.mean, places), f"[{worst}, {fixed(values.best, places)}]", values.mean
 
@@ -229,7 +232,7 @@ def _spread_words(summary: Summary, entry: Entry, measure: Metric, places: int) 
 def _untuned(summary: Summary, entry: Entry) -> Untuned:
     if entry.untuned is None:
         return Untuned(DASH, "", "no default γ", math.nan)
-    mean, ends, value = _spread_words(summary, entry.untuned, TRAIN_LOSS, measure_places(summary, TRAIN_LOSS))
+    mean, ends, value = _spread_words(summary, entry.untuned, TRAIN_LOSS)
     return Untuned(mean, ends, f"γ = {short(entry.contender.untuned_lr or math.nan)}", value)
 
 
@@ -238,6 +241,7 @@ def _tuned(entry: Entry) -> Tuned:
     edge = "" if choice is None or not choice.edge else f"{'smallest' if choice.edge < 0 else 'largest'} tried"
     return Tuned(
         lr=short(choice.lr) if choice else DASH,
+        fixed=len(entry.contender.grid) == 1 and LEARNING_RATE not in [each.name for each in entry.contender.space],
         schedule=schedule(choice.decay) if choice else "",
         settings=chosen_settings(entry),
         edge=edge,

@@ -28,6 +28,7 @@ from inna.experiments.report.sentences import (
     headline,
     measure_name,
     measure_places,
+    spread_places,
     survivors_sentence,
     timing_warning,
     verdict,
@@ -136,7 +137,8 @@ def _card(summary: Summary, measure: Metric) -> Card:
     winners = summary.winners(measure)
     value, sentences = "", [sentence]
     for winner in winners:
-        values, places = summary.spread(winner, measure), measure_places(summary, measure)
+        values = summary.spread(winner, measure)
+        places = measure_places(summary, measure) if values is None else spread_places(summary, measure, values)
         if values is not None and len(winners) == 1:
             value = f"{fixed(values.mean, places)} [{fixed(values.worst, places)}, {fixed(values.best, places)}]"
         elif values is not None:

@@ -21,7 +21,7 @@ from inna.experiments.formatting import (
 from inna.experiments.report.difference_words import interval_words, mean_words
 from inna.experiments.rows.results import history, number
 from inna.experiments.rows.run import Metric, Schedule
-from inna.experiments.statistics.intervals import CONFIDENCE
+from inna.experiments.statistics.intervals import CONFIDENCE, Spread
 from inna.experiments.statistics.seed_rule import seeds_sentence
 from inna.experiments.statistics.summary import NEAR, UNEVEN, Entry, Summary
 from inna.experiments.study.halving import rungs
@@ -38,6 +38,7 @@ __all__ = [
     "measure_places",
     "method_notes",
     "near_best_name",
+    "spread_places",
     "survivors_sentence",
     "timing_warning",
     "verdict",
@@ -102,7 +103,7 @@ def verdict(summary: Summary, entry: Entry, measure: Metric) -> str:
         return f"{label} and {reference} have no trained seed in common to compare their {name}."
     if difference.low is None or difference.high is None:
         return f"{label} and {reference} have one seed in common on {name}, which allows no test of significance."
-    places = decimals([difference.mean], [difference.high - difference.low])
+    places = decimals((), [difference.high - difference.low])
     interval = f"{difference.n} seeds ({percent(CONFIDENCE)} confidence interval {interval_words(difference, places)})."
     mean = mean_words(difference, places)
     if not difference.significant:
@@ -271,6 +272,17 @@ def measure_places(summary: Summary, measure: Metric) -> int:
     """Return the decimals of a measure, the same everywhere in a report."""
     values = [summary.spread(entry, measure) for entry in summary.entries]
     return decimals((each.mean for each in values if each), (abs(each.worst - each.best) for each in values if each))
+
+
+def spread_places(summary: Summary, measure: Metric, values: Spread) -> int:
+    """Return the decimals of a mean and its ends.
+
+    Of a geometric mean at most two digits of its own spread; the mean keeps two digits.
+    """
+    places, gap = measure_places(summary, measure), abs(values.worst - values.best)
+    if not summary.ratios(measure) or not 0 < gap < math.inf or values.mean <= 0:
+        return places
+    return min(places, max(1 - math.floor(math.log10(min(gap, values.mean))), 0))
 
 
 def difference_places(summary: Summary, measure: Metric) -> int:

@@ -24,15 +24,33 @@ from inna.experiments.statistics.summary import Summary
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_table", "sentences"]
+__all__ = ["print_summary", "print_table", "sentences"]
 
 
 def print_table(summary: Summary, console: Console) -> None:
     """Print the results in pieces that fit ``console``, then what is significant."""
+    _print_columns(_columns(summary), console)
+    for sentence in sentences(summary):
+        console.print(printable(sentence, console))
+
+
+def print_summary(summary: Summary, console: Console) -> None:
+    """Print who leads in two sentences, a table of five columns, and warnings."""
+    for sentence in _leaders(summary):
+        console.print(printable(sentence, console))
+    console.print()
+    _print_columns(_first_columns(summary), console)
+    if any(line.measures[0].compared.comparison for line in lines(summary)):
+        console.print(printable("n.s.: not significant, corrected for multiple comparisons.", console))
+    for sentence in _warnings(summary):
+        console.print(printable(sentence, console))
+
+
+def _print_columns(found: Sequence[_Column], console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    first, *others = _columns(summary)
+    first, *others = found
     for columns in _pack(first, others, console.width):
         grid = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
         for column in columns:
@@ -42,8 +60,6 @@ def print_table(summary: Summary, console: Console) -> None:
             grid.add_row(*(printable(cell, console) for cell in cells))
         console.print(grid)
         console.print()
-    for sentence in sentences(summary):
-        console.print(printable(sentence, console))
 
 
 class _Column(NamedTuple):
@@ -72,6 +88,31 @@ def _pack(first: _Column, others: Sequence[_Column], width: int) -> Iterator[lis
     yield piece
 
 
+def _first_columns(summary: Summary) -> list[_Column]:
+    """Return the columns that decide.
+
+    The means of the loss and the main metric, one comparison, the learning rate.
+    """
+    found, measures = lines(summary), _shown(summary)
+    compared = [line.measures[0].compared for line in found]
+    loss, *others = (
+        _Column(measure_name(measure).replace(" ", "\n", 1), [line.measures[place].mean for line in found])
+        for place, measure in enumerate(measures)
+    )
+    against = [f"{cell.mean}, n.s." if cell.comparison == "not significant" else cell.mean for cell in compared]
+    return [
+        _labels(found),
+        loss,
+        _Column(f"compared with\n{_cut(plain(summary.study.reference), 16)}", against),
+        *others,
+        _Column("learning\nrate (γ)", ["not tuned" if line.tuned.fixed else line.tuned.lr for line in found]),
+    ]
+
+
+def _labels(found: Sequence[Line]) -> _Column:
+    return _Column("optimizer", [_cut(plain(line.label), 32) for line in found], "left")
+
+
 def _columns(summary: Summary) -> list[_Column]:
     found = lines(summary)
     reference = plain(summary.study.reference)
@@ -89,10 +130,10 @@ def _columns(summary: Summary) -> list[_Column]:
     near_best = near_best_name(summary.study).lower().replace(" ", "\n", 1)
     width = WIDTH_NAME.lower().replace(" (", "\n(")
     return [
-        _Column("optimizer", [_cut(plain(line.label), 32) for line in found], "left"),
+        _labels(found),
         *measured,
         *([_Column("training loss,\nuntuned", untuned)] if untuned else []),
-        _Column("learning\nrate (γ)", [line.tuned.lr for line in found]),
+        _Column("learning\nrate (γ)", [f"{line.tuned.lr}{' (not tuned)' * line.tuned.fixed}" for line in found]),
         _Column("schedule", [line.tuned.schedule for line in found], "left"),
         *([_Column("settings", settings, "left")] if any(settings) else []),
         _Column(f"epochs to\n{_cut(reference, 12)}'s best", [_reached(line) for line in found]),
@@ -123,11 +164,7 @@ def _shown(summary: Summary) -> tuple[Metric, ...]:
 
 def sentences(summary: Summary) -> Iterator[str]:
     """Yield the sentences below the table: who leads, what is significant, warnings."""
-    for measure in _shown(summary):
-        labels, sentence = headline(summary, measure)
-        have = "have" if len(labels) > 1 else "has"
-        best = f"{have} the {'lowest' if measure.goal == 'min' else 'highest'} {measure_name(measure)}"
-        yield f"{enumerate_words(labels)} {best}. {sentence}" if labels else sentence
+    yield from _leaders(summary)
     found, reference = lines(summary), plain(summary.study.reference)
     for place, measure in enumerate(_shown(summary)):
         words = [(plain(line.label), line.measures[place].compared.comparison) for line in found]
@@ -148,6 +185,18 @@ def sentences(summary: Summary) -> Iterator[str]:
             f"Intervals: {percent(CONFIDENCE)}, paired by seed. Significant (else n.s.): corrected for multiple "
             f"comparisons{' and repeated looks' if summary.study.seed_cap else ''}."
         )
+    yield from _warnings(summary)
+
+
+def _leaders(summary: Summary) -> Iterator[str]:
+    for measure in _shown(summary):
+        labels, sentence = headline(summary, measure)
+        have = "have" if len(labels) > 1 else "has"
+        best = f"{have} the {'lowest' if measure.goal == 'min' else 'highest'} {measure_name(measure)}"
+        yield f"{enumerate_words(labels)} {best}. {sentence}" if labels else sentence
+
+
+def _warnings(summary: Summary) -> Iterator[str]:
     warnings = [timing_warning(summary), *(each for entry in summary.entries for each in warnings_of(summary, entry))]
     yield from (f"Warning: {warning}" for warning in warnings if warning)
 

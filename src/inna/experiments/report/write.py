@@ -14,11 +14,11 @@ from pathlib import Path
 from inna.experiments.charts.pictures import FORMATS, check_formats, write_pictures
 from inna.experiments.report.figures import figures
 from inna.experiments.report.page import build_page
-from inna.experiments.report.terminal import print_table
+from inna.experiments.report.terminal import print_summary, print_table
 from inna.experiments.statistics.read import Results, open_results
 from inna.files import remove_abandoned, write_whole
 
-__all__ = ["FIGURES", "print_table", "write_figures", "write_report"]
+__all__ = ["FIGURES", "print_summary", "print_table", "write_figures", "write_report"]
 
 PAGE = "report.html"
 FIGURES = "figures"
