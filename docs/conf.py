@@ -26,6 +26,7 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
+    "accessible",
     "mathml",
     "public_names",
     "pictures",
@@ -41,13 +42,14 @@ html_static_path = ["_static"]
 html_extra_path = ["_generated/alone"]
 html_favicon = "_static/icon.svg"
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_copy_source = False
 html_theme_options = {"light_css_variables": {"color-brand-primary": "#0067a3", "color-brand-content": "#0067a3"}}
 if REPOSITORY:
     html_theme_options |= {"source_repository": f"{REPOSITORY}/", "source_branch": "main", "source_directory": "docs/"}
     html_theme_options["announcement"] = f'<a href="{REPOSITORY}">Repository</a>'
 html_theme_options["dark_css_variables"] = {"color-brand-primary": "#56b4e9", "color-brand-content": "#56b4e9"}
-pygments_style = "friendly"
+pygments_style = "a11y-light"
 pygments_dark_style = "github-dark"
 
 myst_enable_extensions = ["amsmath", "attrs_block", "colon_fence", "deflist", "dollarmath"]
