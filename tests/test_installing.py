@@ -58,4 +58,4 @@ def test_a_clone_and_an_address_both_install(repository: Path, tmp_path: Path, w
     file, stepped = run(python, "-c", STEP).splitlines()
     assert file.startswith(str(repository if way == "a clone" else tmp_path))
     assert stepped == "[0.9900000095367432, 0.9900000095367432, 0.9900000095367432]"
-    assert "inna compare" in run(tmp_path / "bin" / "inna", "--help")
+    assert "Usage: inna" in run(tmp_path / "bin" / "inna", "--help")

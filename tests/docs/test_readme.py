@@ -56,6 +56,10 @@ def test_the_two_lines_take_the_same_steps():
     torch.testing.assert_close(*ends, rtol=1e-12, atol=1e-12)
 
 
+def test_it_is_one_screen_of_less_than_700_words():
+    assert len(README.read_text(encoding="utf-8").split()) < 700
+
+
 def test_the_files_it_links_to_exist():
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text(encoding="utf-8"))
     assert links

@@ -20,7 +20,7 @@ from urllib.parse import quote_plus, unquote, urlsplit
 import pytest
 
 import inna
-from browsing import SCHEMES, SIZES, Visit, scrolls_sideways, settle, visits
+from browsing import SCHEMES, SIZES, Visit, accessibility_faults, each_look, scrolls_sideways, settle, visits
 from waiting import PATIENCE
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -181,6 +181,41 @@ def test_no_page_scrolls_sideways_complains_or_asks_elsewhere(go: Any, address: 
     assert wide == []
     assert seen.said == []
     assert [each for each in seen.asked if not each.startswith((address, "data:"))] == []
+
+
+# Every kind of page: the first, prose with formulas, code, tables, signatures, a notebook, pictures, the search.
+KINDS = (
+    "index",
+    "theory",
+    "using-inna-in-jax",
+    "comparisons",
+    "api/keras",
+    "notebooks/first-steps",
+    "gallery",
+    "search",
+)
+
+
+@each_look
+def test_no_kind_of_page_has_a_serious_accessibility_fault(go: Any, size: tuple[int, int], scheme: str) -> None:
+    faults = {}
+    for kind in KINDS:
+        seen = go(f"{kind}.html", size, scheme)
+        settle(seen)
+        if found := accessibility_faults(seen):
+            faults[kind] = found
+    assert faults == {}
+
+
+def test_what_scrolls_in_a_box_is_reached_by_keyboard(go: Any) -> None:
+    seen = go("comparisons.html", SIZES[1])
+    settle(seen)
+    boxes = seen.page.evaluate(
+        """[...document.querySelectorAll("article pre, article table")].map(
+        box => [box.scrollWidth > box.clientWidth, box.tabIndex === 0])"""
+    )
+    assert any(wide for wide, _ in boxes)
+    assert [box for box in boxes if box[0] and not box[1]] == []
 
 
 def test_the_first_screen_says_what_how_ten_lines_and_a_picture(go: Any) -> None:
