@@ -15,7 +15,7 @@ import torch
 import inna.torch
 from inna.dynamics import from_sgd
 from inna.experiments.tasks.datasets import digits
-from inna.schedules import power_decay
+from inna.schedules import hold_decay, power_decay
 from keras_backends import BACKENDS, in_a_process
 from recipes import recipes
 
@@ -27,6 +27,11 @@ ELSEWHERE = {
     "torch": {
         "INNA(params, lr=0.1, alpha=0.5, beta=1.0, maximize=True)",  # ascends
         "INNA(params, lr=torch.tensor(0.1, device='cuda'))",  # needs a GPU
+        # needs smoothed labels
+        (
+            "INNA(params, lr=1.0, loss_bound=-(torch.full((classes,), smoothing / classes, dtype=torch.float64) * "
+            "torch.full((classes,), smoothing / classes, dtype=torch.float64).log()).sum().item())"
+        ),
     },
     "optax": {"innaprop(learning_rate, weight_decay=0.0)"},  # minimises Rosenbrock's function
     "keras": set(),
@@ -52,7 +57,13 @@ def test_torch(recipe, loss):
     model = torch.nn.Sequential(*layers)
     order = [rows for _ in range(EPOCHS) for rows in torch.randperm(len(inputs)).split(BATCH)]
     names = {name: getattr(inna.torch, name) for name in inna.torch.__all__}
-    names |= {"torch": torch, "power_decay": power_decay, "model": model, "params": list(model.parameters())}
+    names |= {
+        "torch": torch,
+        "power_decay": power_decay,
+        "hold_decay": hold_decay,
+        "model": model,
+        "params": list(model.parameters()),
+    }
     names |= {"steps": len(order), "batches": [(inputs[rows], labels[rows]) for rows in order[:45]]}
     constructor, _, scheduler = recipe.partition("; ")
     optimizer = names["optimizer"] = eval(constructor, names)
@@ -81,7 +92,7 @@ def test_optax(recipe, loss):
     params = {"weight": (first, second), "bias": (jax.numpy.zeros(64), jax.numpy.zeros(10))}
     names = {name: getattr(inna.optax, name) for name in inna.optax.__all__}
     names |= {"jax": jax, "jnp": jax.numpy, "optax": optax, "functools": functools, "steps": len(order)}
-    names |= {"power_decay": power_decay, "from_sgd": from_sgd}
+    names |= {"power_decay": power_decay, "hold_decay": hold_decay, "from_sgd": from_sgd}
     optimizer = optax.with_extra_args_support(eval(recipe, names))
 
     def cross_entropy(params, inputs, labels):
