@@ -94,4 +94,4 @@ def test_losses_that_are_equal_on_every_seed_are_called_so_once():
     equal = compared(Difference(0.0, 0.0, 0.0, 3, 1.0, True), Metric("train_loss", "min"), 4, 4)
     assert (equal.mean, equal.interval, equal.margin) == ("equal", "equal", "equal")
     near = compared(Difference(0.0, -0.1, 0.1, 3, 1.0, True), Metric("train_loss", "min"), 4, 4)
-    assert near.margin == "equal (1.26× lower to 1.26× higher)"
+    assert near.margin == "equal (1.3× lower to 1.3× higher)"
