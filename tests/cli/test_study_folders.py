@@ -101,9 +101,9 @@ def test_tasks_of_two_modules_have_two_folders(capsys, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("optimizer", "dry", "words"),
     [
-        ("inna:differentiable=true", ["--dry-run"], "inna: INNA (0.5, 0.1, differentiable=True): a leaf Variable"),
+        ("inna:differentiable=true", ["--dry-run"], "inna: INNA (differentiable=True): a leaf Variable"),
         ("sparseadam", ["--dry-run"], "inna: SparseAdam: SparseAdam does not support dense gradients"),
-        ("inna:kahan=3", [], "inna: INNA (0.5, 0.1, kahan=3): kahan must be True, False or None, got 3"),
+        ("inna:kahan=3", [], "inna: INNA (kahan=3): kahan must be True, False or None, got 3"),
     ],
 )
 def test_settings_that_cannot_train_are_refused_by_name(capsys, tmp_path, optimizer, dry, words):

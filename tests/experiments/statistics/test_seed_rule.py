@@ -111,7 +111,7 @@ def test_a_tuning_seed_must_be_beyond_the_cap():
     assert make_study(tiny_task.PATH, ["sgd"], seeds="auto:8", tuning_seed=9).seeds == (1, 2, 3)
 
 
-OPTIONS = {"epochs": 2, "tuning_epochs": 1, "schedules": (0.0,), "seeds": "auto:6"}
+OPTIONS = {"epochs": 2, "tuning_epochs": 1, "schedules": (0.0,), "seeds": "auto:6", "tuning": "grid"}
 EQUAL = ["sgd:lr=.1", "sgd:lr=.1,momentum=0"]
 CLEAR = ["sgd:lr=.1", "sgd:lr=1e-6"]
 
