@@ -321,7 +321,7 @@ def test_the_default_comparison_is_the_papers_and_equally_tuned():
     assert inna == [(0.1, 0.1), (0.5, 0.1), (0.5, 0.5), (0.5, 1.0)]
     assert [entry.label for entry in study.contenders[4:]] == ["SGD", "heavy ball", "AdaGrad", "Adam"]
     assert len({(entry.grid, entry.qs) for entry in study.contenders}) == 1
-    assert study.contenders == tuple(contender(text) for text in DEFAULT_OPTIMIZERS)
+    assert study.contenders == tuple(contender(text, search=True) for text in DEFAULT_OPTIMIZERS)
 
 
 @pytest.mark.parametrize(
