@@ -27,7 +27,7 @@ __all__ = ["benchmark"]
 def benchmark(
     *,
     quick: Annotated[
-        bool, Parameter(help="Three tasks, fewer trials and one seed: three minutes on two cores instead of an hour.")
+        bool, Parameter(help="Three tasks, fewer trials and one seed: three to four minutes on two cores.")
     ] = False,
     suite: Annotated[
         Path | None,
