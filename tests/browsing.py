@@ -86,6 +86,7 @@ def visits(browser: Any) -> Iterator[Any]:
 
     def go(address: str, size: tuple[int, int] = SIZES[0], scheme: str = "light", **settings: Any) -> Visit:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, **settings)
+        context.set_default_timeout(1000 * PATIENCE)  # a busy machine takes longer than Playwright's half minute
         contexts.append(context)
         seen = Visit(context.new_page())
         seen.page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))

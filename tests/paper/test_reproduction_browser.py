@@ -9,7 +9,17 @@ from typing import Any
 
 import pytest
 
-from browsing import SIZES, Visit, check_policy, check_quiet_and_fitting, drawn, each_look, settle, visits
+from browsing import (
+    SIZES,
+    Visit,
+    accessibility_faults,
+    check_policy,
+    check_quiet_and_fitting,
+    drawn,
+    each_look,
+    settle,
+    visits,
+)
 from inna.paper.descents import write_descents
 from inna.paper.page import write_reproduction
 from protocol_rows import FINE, descents, rows_of, study_of
@@ -47,6 +57,15 @@ def test_the_page_has_no_errors_fits_and_loads_nothing(
     check_quiet_and_fitting(seen, page.as_uri(), size, scheme)
     # Two figures of four panels, and four of two.
     assert seen.count(".chart") == 16
+
+
+@each_look
+def test_the_page_has_no_serious_accessibility_fault(visit: Any, size: tuple[int, int], scheme: str) -> None:
+    seen = visit(size, scheme)
+    for details in seen.page.locator("details").all():
+        details.evaluate("each => each.open = true")
+    settle(seen)
+    assert accessibility_faults(seen) == []
 
 
 def test_the_policy_is_in_force(visit: Any) -> None:

@@ -46,14 +46,15 @@ def find_lr(
         str, Parameter(help="A name with settings, such as inna:alpha=.5,beta=.1, as for inna compare; no lr.")
     ] = "inna",
     steps: Annotated[
-        int, Parameter(help="Steps of all learning rates together, >= 8 for each and 8 more; more if none trains.")
+        int,
+        Parameter(help="Steps in total, at least 8 (n + 1) for n learning rates. More are taken if none trains."),
     ] = 600,
     grid: Annotated[
         tuple[float, ...],
         listed(float, "numbers"),
-        Parameter(help="Learning rates (γ) that race, > 0. [default: half-decades from 1e-5 to 10]"),
+        Parameter(help="Learning rates (γ) to try, > 0. [default: half-decades from 1e-5 to 10]"),
     ] = (),
-    seed: Annotated[int, Parameter(help="Seed of the weights, of the order of the batches and of dropout.")] = 0,
+    seed: Annotated[int, Parameter(help="Seed of the weights, the order of the batches, and dropout.")] = 0,
     batch_size: Annotated[
         int | None, Parameter(help="Samples per mini-batch, >= 1. [default: 32, or the DataLoader's own]")
     ] = None,
@@ -68,8 +69,8 @@ def find_lr(
 ) -> int:
     """Find a learning rate (γ) for an optimizer by short races.
 
-    Copies of the network train at each learning rate on the same batches; the best go on. It takes some 600 steps, and
-    chooses the learning rate of a constant schedule. inna compare tunes it with full training runs.
+    Copies of the network train at each learning rate on the same batches, and the best continue, for about 600 steps in
+    all. The result is a starting point for a constant learning rate. inna compare tunes with full training runs.
     """
     with checking():
         name = task.name

@@ -23,12 +23,12 @@ def new_task(
     *,
     kind: Annotated[
         Literal["classification", "regression", "text"],
-        Parameter(help="Of the task: class labels, numbers, or the next byte of a text."),
+        Parameter(help="Kind of task: class labels, numbers, or the next byte of a text."),
     ] = "classification",
 ) -> int:
     """Write a file with a task to start from.
 
-    It runs as it is, on data that it makes; comments mark the parts to replace. Compare optimizers on it with
+    It runs as it is, on generated data; comments mark the parts to replace. Compare optimizers on it with
     inna compare --task FILE.
     """
     if file.suffix != ".py" or file.name == ".py":

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import checking, listed
+from inna.cli.options import checking, listed, waiting
 from inna.experiments.formatting import print_line, printable
 
 __all__ = ["theory_check"]
@@ -23,21 +23,23 @@ def theory_check(
 ) -> int:
     """Run the demonstrations of the theory.
 
-    Statement, expected and measured values and verdict of each are printed. This takes under three minutes on two
-    cores. The exit status is 1 if one does not hold.
+    Print statement, expected and measured values, and verdict of each. This takes under three minutes on two cores. The
+    exit status is 1 if one does not hold.
     """
     from rich.table import Table
     from rich.text import Text
 
     console = Console()
-    with checking():
-        from inna.theory.demonstrations import run_demonstrations
+    with checking(), waiting(console, "loading"):
+        from inna.theory.demonstrations import names, run_demonstrations
 
         findings = run_demonstrations(only or None)
+    planned = len(only or names())
     total = failed = 0
-    with console.status("running", spinner="line"):
+    with console.status(f"running, 0 of {planned} done", spinner="line") as spinner:
         for finding in findings:
             total += 1
+            spinner.update(f"running, {total} of {planned} done")
             failed += not finding.holds
             verdict = ("holds", "green") if finding.holds else ("DOES NOT HOLD", "red")
             shown = finding.demonstration

@@ -66,7 +66,16 @@ def test_the_command_does_all_runs_and_again_none(done, capsys):
         "profiles-tuned",
         "profiles-untuned",
     ]
-    assert run(["report", str(out), "--json"]) == 2
+    capsys.readouterr()
+    assert run(["report", str(out), "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    judged = judge(benchmark)
+    assert {(each["track"], each["measure"]) for each in document["verdicts"]} == set(judged.verdicts)
+    for each in document["verdicts"]:
+        places = [(place["optimizer"], place["mean_ratio"]) for place in each["optimizers"]]
+        assert places == [
+            (place.label, place.ratio) for place in judged.verdicts[each["track"], each["measure"]].standings
+        ]
     # Each of its folders is one of inna compare.
     assert run(["report", str(out / "tiny-tuned")]) == 0
 
@@ -106,6 +115,25 @@ def test_rows_of_others_are_copied_and_shown_beside(done, tmp_path, capsys):
     assert "Results of others" in (mine / "benchmark.html").read_text(encoding="utf-8")
     assert run(["benchmark", "--out", str(mine), "--add", str(theirs)]) == 2
     assert "exists; rename" in capsys.readouterr().err
+
+
+def test_its_status_counts_the_runs_of_every_study(done, tmp_path, capsys):
+    folder = copy_of(done, tmp_path)
+    shutil.rmtree(folder / "language-untuned")
+    lost = next(path for path in (folder / "tiny-untuned").glob("*.row.json") if read_row(path)[0].seed == 2)
+    lost.unlink()
+    assert run(["status", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    lines = {tuple(line.split()[:2]): line.split()[2:] for line in printed.splitlines() if line.strip()}
+    for task, track in (("tiny", "tuned"), ("tiny", "untuned"), ("language", "tuned")):
+        rows = len(list((folder / f"{task}-{track}").glob("*.row.json")))
+        assert lines[task, track] == [str(rows), "0", "1" if track == "untuned" else "0"]
+    assert lines["language", "untuned"] == ["not", "begun"]
+    assert max(map(len, printed.splitlines())) <= 80 or str(folder) in printed
+    assert run(["status", str(folder), "--json"]) == 0
+    studies = {(each["task"], each["track"]): each["status"] for each in json.loads(capsys.readouterr().out)["studies"]}
+    assert studies["language", "untuned"] is None
+    assert studies["tiny", "untuned"]["left"] == 1
 
 
 def damage(folder):

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 from rich.console import Console
 
-from inna.cli.options import OUTPUT, DataFolder, DataFolderOptions, Show, Sweep, arguments, checking, open_pages
+from inna.cli.options import (
+    OUTPUT,
+    DataFolder,
+    DataFolderOptions,
+    Show,
+    Sweep,
+    arguments,
+    checking,
+    open_pages,
+    waiting,
+)
 from inna.experiments.formatting import count, print_line
 from inna.experiments.study.optimizer_names import check_specification
 from inna.experiments.sweep.options import SweepOptions
@@ -37,11 +47,11 @@ def benchmark(
     ] = None,
     images: Annotated[
         bool,
-        Parameter(help="Add MNIST, Fashion-MNIST and CIFAR-10, 5,000 images each, as far as their data are here."),
+        Parameter(help="Add MNIST, Fashion-MNIST and CIFAR-10, 5,000 images each, if their data are here."),
     ] = False,
     track: Annotated[
         Literal["both", "tuned", "untuned"],
-        Parameter(help="Optimizers tuned alike on each task, with one setting for all tasks, or both."),
+        Parameter(help="tuned: optimizers are tuned on each task. untuned: they have one setting for all tasks."),
     ] = "both",
     optimizer: Annotated[
         tuple[str, ...],
@@ -52,10 +62,7 @@ def benchmark(
     ] = (),
     add: Annotated[
         Path | None,
-        Parameter(
-            help="Run nothing. Check the folder of somebody else's benchmark, add it to --out, and show it beside "
-            "your own."
-        ),
+        Parameter(help="Run nothing. Check the folder of another benchmark, add it to --out, and show both."),
     ] = None,
     out: Annotated[
         Path | None,
@@ -91,7 +98,8 @@ def benchmark(
         chosen = _suite(quick, suite, images)
         tracks = ("tuned", "untuned") if track == "both" else (track,)
         _check_folder(chosen, folder)
-        studies = _studies(chosen, tracks, optimizer)
+        with waiting(console, "loading the tasks"):
+            studies = _studies(chosen, tracks, optimizer)
     failures = _run(chosen, studies, folder, console, sweep)
     return _show(folder, console, show, failures)
 

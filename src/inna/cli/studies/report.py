@@ -47,9 +47,7 @@ def report(
 
         formats = check_formats(figures)
         if (folder / BENCHMARK).is_file():
-            if as_json:
-                raise ValueError(f"{folder} contains a benchmark; --json is for the folders of its tasks")
-            return _report_benchmark(folder, console, formats, show)
+            return _report_benchmark(folder, console, formats, show=show, as_json=as_json)
         results = read_results(folder)
         reproduction = find_reproduction(folder, results)
         if as_json and results is None:
@@ -76,16 +74,19 @@ def report(
     return 0
 
 
-def _report_benchmark(folder: Path, console: Console, formats: tuple[str, ...], show: bool) -> int:
+def _report_benchmark(folder: Path, console: Console, formats: tuple[str, ...], *, show: bool, as_json: bool) -> int:
     """Write the page of a benchmark and its figures, and print the verdict."""
     from inna.experiments.benchmark.report.figures import figures
     from inna.experiments.benchmark.report.page import write_page
-    from inna.experiments.benchmark.report.terminal import print_verdict
+    from inna.experiments.benchmark.report.terminal import print_verdict, verdict_document
     from inna.experiments.charts.pictures import write_pictures
     from inna.experiments.report.write import FIGURES
 
     page, judged = write_page(folder)
-    print_verdict(judged, console)
+    if as_json:
+        print_json(verdict_document(judged))
+    else:
+        print_verdict(judged, console)
     print_line(console, f"report: {page}")
     for path in write_pictures(figures(judged), folder / FIGURES, formats) if formats else ():
         print_line(console, f"figure: {path}")

@@ -86,7 +86,7 @@ def reproduce(
         data.use()
         figures = FIGURES if figure == "all" else (figure,)
         command = shlex.join(arguments())
-        with waiting(console, f"loading {task.name}"):
+        with waiting(console, "loading" if figures == ("fig1",) else f"loading {task.name}"):
             study = study_of(
                 figures, task.name, task.network, scale, device=compute.device, command=command, load=not dry_run
             )
@@ -104,7 +104,7 @@ def reproduce(
     if "fig1" in figures:
         from inna.paper.descents import descend
 
-        with console.status("fig1: 88,000 iterations on the toy function", spinner="line"):
+        with waiting(console, "fig1: 88,000 iterations on the toy function"):
             descents = descend(folder)
         for descent in descents:
             dips = ", ".join(map(str, descent.dips)) or "none"

@@ -176,6 +176,17 @@
     document.getElementById(id).after(bar);
   }
 
+  // A table that is wider than its place says so.
+  const places = document.querySelectorAll(".scroll");
+  const look = () => {
+    for (const place of places) place.classList.toggle("wide", place.scrollWidth > place.clientWidth + 1);
+  };
+  document.addEventListener("toggle", look, true); // it does not bubble
+  document.addEventListener("change", look);
+  document.addEventListener("click", look); // a family that opens has longer names
+  addEventListener("resize", look);
+  addEventListener("load", look);
+
   darkness.addEventListener("change", draw);
   narrow.addEventListener("change", draw);
   draw();

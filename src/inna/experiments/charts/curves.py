@@ -22,6 +22,8 @@ from inna.experiments.charts.themes import Style, Theme
 
 __all__ = [
     "curve_panel",
+    "end_names",
+    "names_at_the_ends",
     "spread_out",
 ]
 
@@ -61,7 +63,7 @@ def curve_panel(
     values = [row[end] for row in points for end in ("best", "worst")]
     values += [row["mean"] for row in (*(beside or ()), *(breaks or ()))]
     ends = domain or _ends(values, log)
-    names = _end_names(points, ends, log)
+    names = end_names(points, ends, log)
 
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
@@ -109,7 +111,7 @@ def curve_panel(
                 )
             )
         if interactive:
-            layers += _names_at_the_ends(channels, names, x, mean, scale)
+            layers += names_at_the_ends(channels, names, x, mean, scale)
             near = alt.selection_point(name="near", on="pointerover", nearest=True, empty=False, clear="pointerout")
             layers.append(
                 base.mark_point(filled=True, size=70, stroke=theme.background, strokeWidth=1, clip=domain is not None)
@@ -166,8 +168,14 @@ def _ends(values: Sequence[float], log: bool) -> tuple[float, float]:
     return low - room, high + room
 
 
-def _end_names(points: Rows, ends: tuple[float, float], log: bool) -> Rows:
-    """Return rows of contender, name, mean and, where the name stands, place."""
+def end_names(points: Rows, ends: tuple[float, float], log: bool) -> Rows:
+    """Return rows of contender, name, mean and, where the name stands, place.
+
+    Args:
+        points: rows of contender, epoch and mean; those of the last epoch count.
+        ends: of the axis.
+        log: whether it is logarithmic.
+    """
     last: dict[str, dict[str, Any]] = {}
     for row in points:
         if row["epoch"] >= last.get(row["contender"], row)["epoch"]:
@@ -226,8 +234,15 @@ def _shortened(label: str) -> str:
     return label if len(label) <= _LONGEST_NAME else f"{label[: _LONGEST_NAME - 1]}…"
 
 
-def _names_at_the_ends(channels: Channels, names: Rows, x: Any, mean: Any, scale: Any) -> list[Any]:
-    """Return the names right of the plot, and lines to them."""
+def names_at_the_ends(channels: Channels, names: Rows, x: Any, mean: Any, scale: Any) -> list[Any]:
+    """Return the names right of the plot, and lines to them.
+
+    Args:
+        channels: of the panel.
+        names: as `end_names` returns them, with the field of ``x``.
+        x, mean: the encodings of the lines' ends.
+        scale: of the vertical axis.
+    """
     import altair as alt
 
     shown = channels.data(names).transform_filter("labels")

@@ -62,16 +62,6 @@
     choose();
   }
 
-  // A table that is wider than its place says so.
-  const places = document.querySelectorAll(".scroll");
-  const look = () => {
-    for (const place of places) place.classList.toggle("wide", place.scrollWidth > place.clientWidth + 1);
-  };
-  for (const details of document.querySelectorAll("details")) details.addEventListener("toggle", look);
-  every?.addEventListener("change", look);
-  addEventListener("resize", look);
-  look();
-
   // Copy a block of code.
   for (const button of document.querySelectorAll("button.copy")) {
     const block = button.parentElement.querySelector("pre");

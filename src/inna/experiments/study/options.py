@@ -66,7 +66,8 @@ class DeviceOptions:
         """
         kind, _, index = self.device.partition(":")
         if kind not in DEVICES or (":" in self.device and not index.isdecimal()):
-            near = did_you_mean(kind, [each for each in DEVICES if each != kind])
+            known = [each for each in DEVICES if each != kind]
+            near = did_you_mean("cuda" if kind.lower() in ("gpu", "nvidia") else kind, known)
             raise ValueError(f"device {self.device!r} is unknown; give cpu, cuda, cuda:1, ..., or auto{near}")
 
 
@@ -78,8 +79,8 @@ class ComputeOptions(DeviceOptions):
         batch_size: Samples per mini-batch, >= 1. [default: 32, or the DataLoader's own]
         precision: float32, float64 or bfloat16. With bfloat16 only the layers use it; weights, loss and optimizer stay
             in float32.
-        loss_samples: Take the training loss of the first so many samples of the training set after each epoch but the
-            last, which takes that of all. It saves time on large data sets. [default: 0, all samples]
+        loss_samples: Compute the training loss on this many samples, the first of the training set, after each epoch
+            but the last; 0 for all samples. It saves time on large data sets.
     """
 
     batch_size: int | None = None
@@ -115,7 +116,7 @@ class ProtocolOptions:
             linear to zero; cosine to zero after a warm-up; hold, constant and in the last fifth linear to zero.
         tuning: How optimizers are tuned: halving for a search of the learning rate (γ) and further settings, or grid.
             [default: halving, or grid if one is given]
-        trials: Trials of a search for each optimizer, >= 1 for each schedule.
+        trials: Trials of a search, for each optimizer; at least one for each schedule.
         untuned: Also run every optimizer untuned: with the learning rate of its library, a constant schedule, and the
             library's value of every setting that is not given. It costs as many runs as the final ones. [default: off]
         budget: Limit for all optimizers together, shared equally: 90s, 20m, 1.5h, 200runs or 3000epochs. [default: no

@@ -42,8 +42,8 @@ class SweepOptions(LogOptions):
         scheduler: Address of the Dask scheduler for --backend dask, such as tcp://10.0.0.1:8786. Start workers with one
             thread each. They need the same version of inna and their own copy of a built-in data set, but no common
             folder. [default: none]
-        minutes: Stop after so many minutes. Active runs finish their epoch and leave a checkpoint; run the same command
-            to resume. [default: no limit]
+        minutes: Stop after this many minutes. Active runs finish their epoch and leave a checkpoint. Run the same
+            command to resume. [default: no limit]
     """
 
     jobs: int | None = None

@@ -9,6 +9,7 @@ from inna.experiments.benchmark.judged import Judged
 from inna.experiments.benchmark.report.words import MEASURE_NAMES, TRACK_NAMES
 from inna.experiments.benchmark.suite import TRACKS
 from inna.experiments.benchmark.verdict import Verdict
+from inna.experiments.charts.curves import end_names, names_at_the_ends
 from inna.experiments.charts.drawing import Channels, Drawing, Figure, Panel, Rows, log_axis, names_axis
 from inna.experiments.charts.themes import Style, Theme, assign
 
@@ -125,6 +126,7 @@ def _profile_panel(verdict: Verdict, chosen: Mapping[str, Style]) -> Panel:
     taus = sorted({*exact, *(math.exp(math.log(last) * place / _POINTS) for place in range(_POINTS + 1))})
     # A dozen steps of equal weight are a thicket: the first ones and INNA's variants are strong, the others thin.
     strong = {each.label for place, each in enumerate(verdict.standings) if place < _STRONG or "INNA" in each.label}
+    profile = verdict.profile(taus)
     rows: Rows = [
         {
             "contender": label,
@@ -134,9 +136,14 @@ def _profile_panel(verdict: Verdict, chosen: Mapping[str, Style]) -> Panel:
             "high": point.high,
             "width": 2.6 if label in strong else 1.0,
         }
-        for label, points in verdict.profile(taus).items()
+        for label, points in profile.items()
         for point in points
     ]
+    at_the_end = [
+        {"contender": each.label, "tau": last, "epoch": 0, "mean": profile[each.label][-1].share}
+        for each in verdict.standings
+    ]
+    names = end_names(at_the_end, (0.0, 1.0), log=False)
 
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
@@ -179,6 +186,9 @@ def _profile_panel(verdict: Verdict, chosen: Mapping[str, Style]) -> Panel:
                 ],
             )
         )
+        if interactive:
+            ends = alt.Y("mean", type="quantitative", scale=scale)
+            layers += names_at_the_ends(channels, names, x, ends, scale)
         return channels.finish(*layers)
 
     return Panel(verdict.scores.title, draw, height=340)

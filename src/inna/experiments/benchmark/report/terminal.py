@@ -1,8 +1,8 @@
-"""The verdict of a benchmark on the terminal."""
+"""The verdict of a benchmark on the terminal, and as plain values."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inna.experiments.benchmark.judged import Judged
 from inna.experiments.benchmark.report.words import MEASURE_NAMES, TRACK_NAMES, inna_sentence, times, verdict_sentence
@@ -12,7 +12,7 @@ from inna.experiments.formatting import percent, print_line, printable
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["print_verdict"]
+__all__ = ["print_verdict", "verdict_document"]
 
 
 def print_verdict(judged: Judged, console: Console) -> None:
@@ -43,3 +43,33 @@ def print_verdict(judged: Judged, console: Console) -> None:
                 if sentence:
                     print_line(console, sentence)
         console.print()
+
+
+def verdict_document(judged: Judged) -> dict[str, Any]:
+    """Return places and verdict sentences as plain values, for JSON."""
+    return {
+        "missing": judged.benchmark.missing,
+        "verdicts": [
+            {
+                "track": track,
+                "measure": measure,
+                "tasks": list(verdict.scores.tasks),
+                "optimizers": [
+                    {
+                        "optimizer": each.label,
+                        "mean_ratio": each.ratio,
+                        "interval": [each.low, each.high],
+                        "first_in": each.best,
+                        "tasks_reached": each.reached,
+                    }
+                    for each in verdict.standings
+                ],
+                "verdict": [
+                    text
+                    for text in (verdict_sentence(judged, track, measure), inna_sentence(judged, track, measure))
+                    if text
+                ],
+            }
+            for (track, measure), verdict in judged.verdicts.items()
+        ],
+    }

@@ -26,6 +26,7 @@ __all__ = [
     "leave_one_out_table",
     "method",
     "others_table",
+    "overview_table",
     "suite_table",
     "task_table",
     "times",
@@ -131,6 +132,32 @@ def inna_sentence(judged: Judged, track: str, measure: str) -> str:
         f"The best variant of INNA, {best.label}, is number {verdict.rank(best.label)} of {len(verdict.standings)} "
         f"with {times(best.ratio)} ({_interval(best)})."
     )
+
+
+def overview_table(judged: Judged) -> Table | None:
+    """Return every optimizer's mean ratios of steps and losses, in all tracks.
+
+    None if nothing is known.
+    """
+    verdicts = {
+        f"{TRACK_NAMES[track]}: {name}": judged.verdicts[track, measure]
+        for track in TRACK_NAMES
+        for measure, name in (("steps", "steps to the target"), ("loss", "final training loss"))
+        if (track, measure) in judged.verdicts
+    }
+    if not verdicts:
+        return None
+    lines = []
+    for label in dict.fromkeys(place.label for verdict in verdicts.values() for place in verdict.standings):
+        cells = []
+        for verdict in verdicts.values():
+            if label in verdict.scores.labels:
+                place = verdict.standing(label)
+                cells.append(Cell(times(place.ratio), _interval(place), verdict.rank(label) == 1))
+            else:
+                cells.append(Cell(DASH))
+        lines.append((label, cells))
+    return Table("Mean ratios to the best of each task", ["Optimizer", *verdicts], lines)
 
 
 def task_table(judged: Judged, track: str, measure: str) -> Table | None:
