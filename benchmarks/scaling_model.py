@@ -298,6 +298,12 @@ def percent(value: float) -> str:
     return "< 0.01 %" if value < 1e-4 else f"{100 * value:.2g} %"
 
 
+def gigabytes(count: float) -> str:
+    """Three digits, without an exponent."""
+    value = count / 1e9
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def seconds(value: float) -> str:
     return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
 
@@ -327,7 +333,7 @@ def tables(measured: dict[str, Any] | None, machine: Machine | None = None) -> s
         where = "in a GPU's share of the host" if on_gpu else "on a GPU"
         shown = {
             f"GB {where}; a star where it does not fit": lambda job, place=on_gpu: _each(
-                lambda each: f"{memory(each, job)[place] / 1e9:.3g}{'' if fits(each, job, machine) else '*'}"
+                lambda each: f"{gigabytes(memory(each, job)[place])}{'' if fits(each, job, machine) else '*'}"
             ),
             "a step": lambda job: _each(
                 lambda each: seconds(step_seconds(each, job, machine)["total"]) if fits(each, job, machine) else "–"
