@@ -6,6 +6,7 @@ import contextlib
 import warnings
 from pathlib import Path
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch.distributed import checkpoint
@@ -16,11 +17,13 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 from inna.torch import INNA, INNAprop, INNApropLRFree
 from inna.torch.measures.free_step import SCALARS as FREE_SCALARS
 from inna.torch.measures.guarded_step import SCALARS as GUARD_SCALARS
-from sharded_training import SETTINGS, batch, loss, network, own_part, shard, whole
+from inna.torch.shards import to_local
+from sharded_training import SETTINGS, SIZES, batch, loss, model_inputs, network, own_part, shard, whole
 
 FREE_OF_LR = {"lr": 1.0, "loss_bound": 0.0, "time_step": 0.2, "initial_distance": 1e-3}
 CASES = {
@@ -35,17 +38,21 @@ CASES = {
     "INNAprop": (INNAprop, {}, torch.float32),
     "INNAprop bfloat16": (INNAprop, {}, torch.bfloat16),
     "INNAprop rounded": (INNAprop, {"momentum_dtype": torch.bfloat16}, torch.float32),
+    "INNA of one byte": (INNA, {"momentum_bits": 8, "rounding_seed": 5}, torch.float32),
+    "INNAprop of one byte": (INNAprop, {"momentum_bits": 8}, torch.float32),
     "INNA guarded": (INNA, {"lr": 0.5, "loss_bound": 0.0, "time_step": 0.2}, torch.float32),
     "INNA without a learning rate": (INNA, FREE_OF_LR, torch.float32),
     "INNAprop without a learning rate": (INNApropLRFree, {}, torch.float32),
     "INNAprop float64": (INNAprop, {"lr": torch.tensor(0.01)}, torch.float64),
 }
+# Rows of whole blocks, whose number neither 2 nor 4 divides: they are sharded without being cut.
+LARGE = (256, 33, 3)
 
 
 def make(case, seed=0):
     """Model and optimizer, sharded where there are several processes."""
     kind, settings, dtype = CASES[case]
-    model = network(dtype)
+    model = network(dtype, LARGE if "momentum_bits" in settings else SIZES)
     torch.manual_seed(seed)
     for param in model.parameters():
         torch.nn.init.normal_(param)
@@ -56,7 +63,7 @@ def make(case, seed=0):
 
 def train(model, optimizer, steps):
     for step in steps:
-        x = batch(step, next(model.parameters()).dtype)
+        x = batch(step, next(model.parameters()).dtype, model_inputs(model))
         value = loss(model(own_part(x) if dist.is_initialized() else x))
         value.backward()
         if optimizer.defaults.get("loss_bound") is None:
@@ -199,3 +206,39 @@ def state_before_the_first_step(folder, cases):
         read_into(loaded, optimizer, Path(folder, str(i)))
         train(loaded, optimizer, range(3))
         same_bits(content(loaded, optimizer), expected)
+
+
+def refuse_cut_blocks():
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    for shape, placement in (((4097,), Shard(0)), ((33, 200), Shard(0)), ((16, 256), Shard(1)), ((3, 2048), Shard(1))):
+        theta = distribute_tensor(torch.zeros(shape), mesh, [placement]).requires_grad_()
+        theta.grad = torch.ones_like(theta)
+        whole_blocks = shape == (3, 2048)
+        with (
+            contextlib.nullcontext()
+            if whole_blocks
+            else pytest.raises(ValueError, match="needs shards of whole blocks")
+        ):
+            INNA([theta], momentum_bits=8).step()
+        assert whole_blocks is bool(theta.full_tensor().any())
+
+
+def sharded_scales():
+    """The codes of each placement are those that one process has for the same part of the tensor."""
+    world = dist.get_world_size()
+    mesh = init_device_mesh("cpu", (world,))
+    x = torch.randn(40 * world, 256 * world, generator=torch.Generator().manual_seed(0))
+    for placement in (Shard(0), Shard(1), Replicate()):
+        theta = distribute_tensor(torch.zeros_like(x), mesh, [placement]).requires_grad_()
+        theta.grad = distribute_tensor(x, mesh, [placement])
+        optimizer = INNA([theta], momentum_bits=8)
+        optimizer.step()
+        state = optimizer.state[theta]
+        part = torch.zeros_like(to_local(theta)).requires_grad_()
+        part.grad = to_local(theta.grad).contiguous()
+        alone = INNA([part], momentum_bits=8)
+        alone.step()
+        for name, value in alone.state[part].items():
+            assert torch.equal(to_local(state[name]).reshape(value.shape), value)
+        assert state["momentum_scale"].shape == (40 * world, world)
+        assert (optimizer.momentum_of(theta).full_tensor() * x >= 0).all()

@@ -10,7 +10,15 @@ if not torch.distributed.is_available():
 
 import sharded_checkpoints as ranks
 
-FEW = ("INNA", "INNA without a step count", "INNA rounded", "INNAprop bfloat16", "INNAprop without a learning rate")
+FEW = (
+    "INNA",
+    "INNA without a step count",
+    "INNA rounded",
+    "INNA of one byte",
+    "INNAprop bfloat16",
+    "INNAprop of one byte",
+    "INNAprop without a learning rate",
+)
 every_case = pytest.mark.parametrize(
     "cases", [FEW, pytest.param(tuple(ranks.CASES), marks=pytest.mark.slow)], ids=["few", "all"]
 )
@@ -44,3 +52,12 @@ def test_a_background_save_has_the_state_of_its_start(two, four, tmp_path, cases
 def test_state_before_the_first_step_changes_nothing(two, tmp_path, cases):
     ranks.state_before_the_first_step(tmp_path / "one", cases)
     two.run(ranks.state_before_the_first_step, tmp_path / "two", cases)
+
+
+def test_shards_that_cut_blocks_are_refused_on_all_ranks(two):
+    two.run(ranks.refuse_cut_blocks)
+
+
+def test_shards_of_whole_blocks_are_sharded_in_every_dimension(two, four):
+    two.run(ranks.sharded_scales)
+    four.run(ranks.sharded_scales)

@@ -15,6 +15,8 @@ __all__ = ["BLOCK", "blocks", "one_by_one"]
 
 BLOCK = 2**17
 """Numbers in a block, for each thread. For three tensors in float32 that is 1.5 MB."""
+SCALED = 256
+"""Numbers with one scale in `inna.torch.steps.companding`; `BLOCK` is a multiple."""
 
 
 def blocks(lists: TensorLists) -> Iterable[TensorLists]:
@@ -56,7 +58,13 @@ def _divided(lists: TensorLists, most: int) -> Iterator[TensorLists]:
                 last = begin + most >= param.numel()
                 steps = whole.steps if last else list(map(torch.clone, whole.steps))
                 piece = flat.map(itemgetter(slice(begin, begin + most)))
-                yield replace(piece, steps=steps, offsets=[begin])
+                scales = [
+                    [None if each is None else each[begin // SCALED : -(-(begin + most) // SCALED)] for each in given]
+                    for given in (flat.momentum_scales, flat.exp_avg_sq_scales)
+                ]
+                yield replace(
+                    piece, steps=steps, offsets=[begin], momentum_scales=scales[0], exp_avg_sq_scales=scales[1]
+                )
             continue
         together.append(i)
         size += param.numel()

@@ -88,14 +88,17 @@ class INNA(InertialOptimizer):
         momentum_dtype: dtype of the momentum. None is the parameter's, but float32 for bfloat16 and float16 parameters:
             if alpha * lr is below half their rounding, rounding to nearest would lose the momentum's decay. bfloat16
             is rounded stochastically, which keeps it in the mean; float16 to nearest.
+        momentum_bits: 8 keeps the momentum of parameters with at least 4096 numbers in one byte a number, with a scale
+            for 256 numbers, rounded stochastically. None is ``momentum_dtype``. Needs real parameters, and excludes
+            ``momentum_dtype`` and ``differentiable``. Shards of DTensors must be whole blocks of 256.
         rounding_seed: seed of stochastic rounding, an integer >= 0 and < 2^32.
         {flags}
 
-    State per parameter: ``momentum``, shaped like it; ``step`` if ``initial_speed`` is given or ``momentum_dtype`` is
-    bfloat16; ``compensation`` if Kahan summation is on; ``start`` (theta_0) with ``initial_distance``. With a
-    ``loss_bound``, each group has tensors of shape (1,) in float64: ``guard_weight``, ``guard_loss``, ``guard_slope``
-    (the memory of past batches), ``guard_steps``, ``guard_cuts``, ``guard_lr``, ``guard_distance`` (r) and
-    ``guard_squares`` (G).
+    State per parameter: ``momentum``, shaped like it, and ``momentum_scale`` with ``momentum_bits``; ``step`` if
+    ``initial_speed`` or ``momentum_bits`` is given or ``momentum_dtype`` is bfloat16; ``compensation`` if Kahan
+    summation is on; ``start`` (theta_0) with ``initial_distance``. With a ``loss_bound``, each group has tensors of
+    shape (1,) in float64: ``guard_weight``, ``guard_loss``, ``guard_slope`` (the memory of past batches),
+    ``guard_steps``, ``guard_cuts``, ``guard_lr``, ``guard_distance`` (r) and ``guard_squares`` (G).
 
     Raises:
         ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
@@ -140,6 +143,7 @@ class INNA(InertialOptimizer):
         decoupled_weight_decay: bool = False,
         sum_over_ranks: bool = False,
         momentum_dtype: torch.dtype | None = None,
+        momentum_bits: int | None = None,
         rounding_seed: int = 0,
         kahan: bool | None = None,
         maximize: bool = False,
@@ -160,6 +164,7 @@ class INNA(InertialOptimizer):
             "initial_speed": initial_speed,
             "decoupled_weight_decay": decoupled_weight_decay,
             "momentum_dtype": momentum_dtype,
+            "momentum_bits": momentum_bits,
             "rounding_seed": rounding_seed,
             "kahan": kahan,
             "maximize": maximize,
@@ -378,12 +383,25 @@ class INNA(InertialOptimizer):
         compensations: list[Tensor | None],
         steps: list[Tensor],
         streams: list[int],
+        momentum_scales: list[Tensor | None],
+        exp_avg_sq_scales: list[Tensor | None],
         starts: list[Tensor] | None = None,
     ) -> Path:
         if group["loss_bound"] is not None:
             older = any(not {"momentum", "psi"}.isdisjoint(self.state.get(param, ())) for param in group["params"])
             add_memory(group, self._device(), older=older)
-        path = super()._init_group(group, params, grads, momentums, exp_avg_sqs, compensations, steps, streams)
+        path = super()._init_group(
+            group,
+            params,
+            grads,
+            momentums,
+            exp_avg_sqs,
+            compensations,
+            steps,
+            streams,
+            momentum_scales,
+            exp_avg_sq_scales,
+        )
         if group["initial_distance"] is not None and starts is not None:
             self._add_starts(group, params, starts)
         return path
@@ -458,6 +476,8 @@ class INNA(InertialOptimizer):
             lists.compensations,
             lists.steps,
             lists.streams,
+            lists.momentum_scales,
+            lists.exp_avg_sq_scales,
             starts,
         )
         plan = None

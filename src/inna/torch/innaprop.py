@@ -17,11 +17,12 @@ from inna.torch.kernels.support import can_measure
 from inna.torch.measures.distance import Share, sliced, take_start
 from inna.torch.measures.free_step import LONGEST, SCALARS, FreeGroup, take_step
 from inna.torch.measures.scalars import as_number, as_scalar
-from inna.torch.optimizer import InertialOptimizer, check_capture, momentum_dtype, zeros_like
+from inna.torch.optimizer import InertialOptimizer, check_capture, zeros_like
 from inna.torch.paths import Path
 from inna.torch.scaling import apply_scaling
 from inna.torch.settings import FLAGS, LOW_PRECISION
 from inna.torch.shards import is_dtensor
+from inna.torch.steps.companding import MEAN_SQUARE
 from inna.torch.steps.rescaled import innaprop
 from inna.torch.tensor_lists import Settings, SumLists, TensorLists, coefficient_dtype, on_device_of
 
@@ -58,10 +59,14 @@ class INNAprop(InertialOptimizer):
         momentum_dtype: dtype of the momentum and of the mean square. None is the parameter's, but float32 for bfloat16
             and float16 parameters. bfloat16 is rounded stochastically. float16 is refused: squares of gradients vanish
             in it.
+        momentum_bits: 8 keeps both, of parameters with at least 4096 numbers, in one byte a number each, with a scale
+            for 256 numbers, rounded stochastically. None is ``momentum_dtype``. Needs real parameters, and excludes
+            ``momentum_dtype`` and ``differentiable``. Shards of DTensors must be whole blocks of 256.
         rounding_seed: seed of stochastic rounding, an integer >= 0 and < 2^32.
         {flags}
 
-    State per parameter: ``step``, ``exp_avg_sq``, ``momentum``; ``compensation`` if Kahan summation is on.
+    State per parameter: ``step``, ``exp_avg_sq``, ``momentum``; ``exp_avg_sq_scale`` and ``momentum_scale`` with
+    ``momentum_bits``; ``compensation`` if Kahan summation is on.
 
     Raises:
         ValueError: an argument is out of its range, there are no parameters, or flags exclude each other.
@@ -86,7 +91,7 @@ class INNAprop(InertialOptimizer):
         "sigma": {"minimum": 0.0, "below": 1.0},
         "eps": {"minimum": 0.0},
     }
-    state_names = InertialOptimizer.state_names | {"exp_avg_sq"}
+    state_names = InertialOptimizer.state_names | {"exp_avg_sq", "exp_avg_sq_scale"}
 
     def __init__(
         self,
@@ -100,6 +105,7 @@ class INNAprop(InertialOptimizer):
         *,
         initial_speed: float | None = None,
         momentum_dtype: torch.dtype | None = None,
+        momentum_bits: int | None = None,
         rounding_seed: int = 0,
         kahan: bool | None = None,
         maximize: bool = False,
@@ -117,6 +123,7 @@ class INNAprop(InertialOptimizer):
             "weight_decay": weight_decay,
             "initial_speed": initial_speed,
             "momentum_dtype": momentum_dtype,
+            "momentum_bits": momentum_bits,
             "rounding_seed": rounding_seed,
             "kahan": kahan,
             "maximize": maximize,
@@ -189,8 +196,7 @@ class INNAprop(InertialOptimizer):
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         super()._fill_state(param, state, group)
-        if "exp_avg_sq" not in state:
-            state["exp_avg_sq"] = zeros_like(param, momentum_dtype(param, group))
+        self._fill(param, state, group, "exp_avg_sq", MEAN_SQUARE)
 
     def _counts(self, group: dict[str, Any]) -> bool:
         return True
@@ -237,6 +243,7 @@ class INNApropLRFree(INNAprop):
         sum_over_ranks: add the sums over the default process group, each rank of which has other parameters, as in
             ``ZeroRedundancyOptimizer``. The shards of DTensors are added without it.
         momentum_dtype: dtype of the momentum and of the mean square, as for `INNAprop`.
+        momentum_bits: as for `INNAprop`.
         rounding_seed: as for `INNAprop`.
         {flags}
 
@@ -288,6 +295,7 @@ class INNApropLRFree(INNAprop):
         time_step: float | None = None,
         sum_over_ranks: bool = False,
         momentum_dtype: torch.dtype | None = None,
+        momentum_bits: int | None = None,
         rounding_seed: int = 0,
         kahan: bool | None = None,
         maximize: bool = False,
@@ -309,6 +317,7 @@ class INNApropLRFree(INNAprop):
             "time_step": time_step,
             "sum_over_ranks": sum_over_ranks,
             "momentum_dtype": momentum_dtype,
+            "momentum_bits": momentum_bits,
             "rounding_seed": rounding_seed,
             "kahan": kahan,
             "maximize": maximize,
@@ -438,11 +447,24 @@ class INNApropLRFree(INNAprop):
         compensations: list[Tensor | None],
         steps: list[Tensor],
         streams: list[int],
+        momentum_scales: list[Tensor | None],
+        exp_avg_sq_scales: list[Tensor | None],
         starts: list[Tensor] | None = None,
         grad_sums: list[Tensor] | None = None,
         resting: list[Tensor] | None = None,
     ) -> Path:
-        path = super()._init_group(group, params, grads, momentums, exp_avg_sqs, compensations, steps, streams)
+        path = super()._init_group(
+            group,
+            params,
+            grads,
+            momentums,
+            exp_avg_sqs,
+            compensations,
+            steps,
+            streams,
+            momentum_scales,
+            exp_avg_sq_scales,
+        )
         device = self.param_groups[0]["params"][0].device  # one for all groups, so that they can be added there
         for name in SCALARS:
             group[name] = as_scalar(group[name], device)
@@ -490,6 +512,8 @@ class INNApropLRFree(INNAprop):
             lists.compensations,
             lists.steps,
             lists.streams,
+            lists.momentum_scales,
+            lists.exp_avg_sq_scales,
             sums.starts,
             sums.grad_sums,
             resting,

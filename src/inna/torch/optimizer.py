@@ -32,6 +32,7 @@ from inna.torch.scaling import apply_scaling, divide_gradients
 from inna.torch.settings import LOW_PRECISION, check_settings, plain_flags, read_setting, undo_rounding
 from inna.torch.shards import place_like, to_local, to_local_lists
 from inna.torch.state_dict import check_layout, check_state, move_to, split_state
+from inna.torch.steps.companding import MOMENTUM, dequantized, fits, scales_like
 from inna.torch.steps.rounding import ROUNDED, stream
 from inna.torch.tensor_lists import Settings, TensorLists, run_together
 
@@ -59,7 +60,7 @@ class InertialOptimizer(Optimizer):
         "weight_decay": {"minimum": 0.0},
     }
     # The state of a parameter; psi only between loading a checkpoint of the authors and the first step.
-    state_names: ClassVar[frozenset[str]] = frozenset({"momentum", "step", "compensation", "psi"})
+    state_names: ClassVar[frozenset[str]] = frozenset({"momentum", "momentum_scale", "step", "compensation", "psi"})
 
     # Whether GradScaler passes its scale to `step` instead of dividing the gradients itself. As torch's, it may be set.
     _step_supports_amp_scaling: bool = False
@@ -302,6 +303,8 @@ class InertialOptimizer(Optimizer):
             lists.compensations,
             lists.steps,
             lists.streams,
+            lists.momentum_scales,
+            lists.exp_avg_sq_scales,
         )
         if not lists.params:
             return _nothing, False
@@ -341,12 +344,15 @@ class InertialOptimizer(Optimizer):
         compensations: list[Tensor | None],
         steps: list[Tensor],
         streams: list[int],
+        momentum_scales: list[Tensor | None],
+        exp_avg_sq_scales: list[Tensor | None],
     ) -> Path:
         """Append the group's tensors to lists, and return the path.
 
         The lists are those of a `TensorLists`. Missing state is created.
         """
         rounds = rounds_stochastically(group)
+        coded = group["momentum_bits"] is not None
         index = next((i for i, other in enumerate(self.param_groups) if other is group), 0) if rounds else 0
         for position, param in enumerate(group["params"]):
             grad = param.grad
@@ -378,7 +384,11 @@ class InertialOptimizer(Optimizer):
                 steps.append(state["step"])
             if rounds:
                 streams.append(stream(group["rounding_seed"], index, position))
+            if coded:
+                momentum_scales.append(state.get("momentum_scale"))
+                exp_avg_sq_scales.append(state.get("exp_avg_sq_scale"))
         lists = TensorLists(params, grads, momentums, exp_avg_sqs, compensations, steps, streams)
+        lists.momentum_scales, lists.exp_avg_sq_scales = momentum_scales, exp_avg_sq_scales
         return self._choose_path(group, lists)
 
     def _choose_path(self, group: dict[str, Any], lists: TensorLists) -> Path:
@@ -397,8 +407,7 @@ class InertialOptimizer(Optimizer):
             if group["capturable"] and state["step"].device != param.device:
                 # A count on the host, from before capturable was set, would not advance while a graph is replayed.
                 state["step"] = state["step"].to(param.device)
-        if "momentum" not in state:
-            state["momentum"] = zeros_like(param, momentum_dtype(param, group))
+        self._fill(param, state, group, "momentum", MOMENTUM)
         kahan = group["kahan"]
         if kahan is None:
             kahan = param.dtype in LOW_PRECISION and not group["differentiable"]
@@ -406,6 +415,25 @@ class InertialOptimizer(Optimizer):
             state["compensation"] = zeros_like(param, None)
         elif not kahan:
             state.pop("compensation", None)
+
+    @staticmethod
+    def _fill(param: Tensor, state: dict[str, Any], group: dict[str, Any], name: str, codes: torch.dtype) -> None:
+        """Add an entry to the state, in codes of one byte where the group has them."""
+        if group["momentum_bits"] is None:
+            if f"{name}_scale" in state:  # the setting has changed
+                wide = dequantized(state[name], state.pop(f"{name}_scale"))
+                state[name] = wide.to(momentum_dtype(param, group))
+        elif param.is_complex():
+            raise ValueError(
+                f"momentum_bits=8 needs real parameters, got one of shape {tuple(param.shape)} in {param.dtype}; "
+                "give its group momentum_bits=None"
+            )
+        if name not in state and group["momentum_bits"] is not None and fits(param):
+            entry = zeros_like(param, codes)
+            state[f"{name}_scale"] = scales_like(entry)
+            state[name] = entry
+        elif name not in state:
+            state[name] = zeros_like(param, momentum_dtype(param, group))
 
     def _take_over_phase(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         psi = state.pop("psi")
@@ -435,6 +463,17 @@ class InertialOptimizer(Optimizer):
         """Return whether tensors must not be read on the host."""
         return bool(group["capturable"] or group["differentiable"] or torch.compiler.is_compiling())
 
+    def momentum_of(self, param: Tensor) -> Tensor | None:
+        """Return the momentum of a parameter as numbers, whatever its form.
+
+        None if it has none yet. With ``momentum_bits`` it is a copy in float32.
+        """
+        state = self.state.get(param, {})
+        if "momentum_scale" in state:
+            return dequantized(state["momentum"], state["momentum_scale"])
+        momentum: Tensor | None = state.get("momentum")
+        return momentum
+
     @abstractmethod
     def _update(self, lists: TensorLists, **settings: Any) -> None:
         """Step the parameters in ``lists`` by the single or the foreach path.
@@ -456,7 +495,7 @@ def momentum_dtype(param: Tensor, group: dict[str, Any]) -> torch.dtype:
 
 def rounds_stochastically(group: dict[str, Any]) -> bool:
     """Return whether the momentums of a group are rounded stochastically."""
-    return group["momentum_dtype"] is ROUNDED
+    return group["momentum_dtype"] is ROUNDED or group["momentum_bits"] is not None
 
 
 def zeros_like(param: Tensor, dtype: torch.dtype | None) -> Tensor:

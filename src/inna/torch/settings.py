@@ -81,6 +81,17 @@ def check_settings(group: Mapping[str, Any], ranges: Mapping[str, Mapping[str, A
     if dtype is not None and dtype not in PRECISIONS:
         allowed = ", ".join(map(str, PRECISIONS))
         raise ValueError(f"momentum_dtype must be a real floating-point torch.dtype ({allowed}) or None, got {dtype!r}")
+    bits = group.get("momentum_bits")
+    if bits is not None:
+        if not isinstance(bits, int) or bits != 8:
+            raise ValueError(f"momentum_bits must be 8 or None, got {bits!r}")
+        if dtype is not None:
+            raise ValueError(f"momentum_bits=8 and momentum_dtype={dtype!r} exclude each other; leave one of them None")
+        if group["differentiable"]:
+            raise ValueError(
+                "momentum_bits=8 cannot be differentiated through, since the scales are not smooth; use "
+                "momentum_dtype=torch.bfloat16 or leave both None"
+            )
     if check_whole("rounding_seed", group.get("rounding_seed", 0), 0) >= SEEDS:
         raise ValueError(f"rounding_seed must be a whole number < 2^32, got {group['rounding_seed']!r}")
     for flag in (*CHOICES, *SWITCHES):

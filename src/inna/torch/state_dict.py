@@ -13,12 +13,15 @@ from torch import Tensor
 
 from inna.torch.settings import LOW_PRECISION, PRECISIONS
 from inna.torch.shards import is_dtensor, misplacement
+from inna.torch.steps.companding import MEAN_SQUARE, MOMENTUM, dequantized, scale_shape
 from inna.torch.tensor_lists import same_layout
 
 __all__ = ["check_layout", "check_state", "move_to", "split_state"]
 
 # State of both optimizers. Other names belong to wrappers and hooks.
-OWN = ("momentum", "exp_avg_sq", "compensation", "psi", "step")
+OWN = ("momentum", "momentum_scale", "exp_avg_sq", "exp_avg_sq_scale", "compensation", "psi", "step")
+# The dtypes of codes, which have scales beside them.
+CODES = {"momentum": MOMENTUM, "exp_avg_sq": MEAN_SQUARE}
 
 
 def check_layout(state_dict: Any) -> None:
@@ -68,7 +71,7 @@ def check_state(state_dict: Mapping[str, Any], params: Sequence[Sequence[Tensor]
     members = [(group, key) for group in groups for key in group["params"]]
     for position, ((group, key), param) in enumerate(zip(members, chain.from_iterable(params), strict=True)):
         values = state_dict["state"].get(key, {})
-        refusals = (_refusal(name, value, param) for name, value in values.items() if name in known)
+        refusals = (_refusal(name, value, param, values) for name, value in values.items() if name in known)
         if why := _origin(values, group, known) or next(filter(None, refusals), ""):
             raise ValueError(f"the state dict's state of parameter {position}, of shape {tuple(param.shape)}: {why}")
 
@@ -91,7 +94,9 @@ def split_state(
     owners = dict(zip(chain.from_iterable(keys), chain.from_iterable(params), strict=True))
     for key in own.keys() & owners.keys():
         values, param = own[key], owners[key]
-        own[key] = {name: _ready(name, value, param) for name, value in values.items() if name in known}
+        own[key] = {
+            name: _ready(name, value, param) for name, value in _readable(values, param).items() if name in known
+        }
         extra[key] = {name: value for name, value in values.items() if name not in known}
     return own, extra
 
@@ -128,7 +133,7 @@ def _origin(values: Mapping[str, Any], group: Mapping[str, Any], known: Collecti
     return ""
 
 
-def _refusal(name: str, value: Any, param: Tensor) -> str:
+def _refusal(name: str, value: Any, param: Tensor, values: Mapping[str, Any]) -> str:
     if name == "step":
         try:
             count = (
@@ -139,8 +144,12 @@ def _refusal(name: str, value: Any, param: Tensor) -> str:
         return "" if math.isfinite(count) and count >= 0 else f"step must be one number >= 0, got {_kind(value)}"
     if not isinstance(value, Tensor):
         return f"{name} must be a tensor, got {_kind(value)}"
+    if name.endswith("_scale"):
+        return _scale_refusal(name, value, values.get(name.removesuffix("_scale")))
     if value.shape != param.shape:
         return f"{name} has shape {tuple(value.shape)}"
+    if value.dtype is CODES.get(name) and isinstance(values.get(f"{name}_scale"), Tensor):
+        return "" if is_dtensor(value) is is_dtensor(param) else misplacement(name, value, param)
     real = value.dtype.to_real() if value.is_complex() else value.dtype
     if value.is_complex() != param.is_complex() or real not in PRECISIONS:
         return f"{name} has dtype {value.dtype}, the parameter {param.dtype}"
@@ -151,6 +160,31 @@ def _refusal(name: str, value: Any, param: Tensor) -> str:
     return misplacement(name, value, param)
 
 
+def _scale_refusal(name: str, value: Tensor, codes: Any) -> str:
+    """The reason why scales do not fit their codes; empty if they do."""
+    codes_name = name.removesuffix("_scale")
+    if not isinstance(codes, Tensor) or codes.dtype is not CODES[codes_name]:
+        return f"there is {name}, but {codes_name} is {_kind(codes)}"
+    if value.dtype is not torch.float32 or value.numel() != math.prod(scale_shape(codes)):
+        return f"{name} is {_kind(value)}, and must be one of shape {scale_shape(codes)} and dtype torch.float32"
+    return misplacement(name, value, codes)
+
+
+def _readable(values: Mapping[str, Any], param: Tensor) -> Mapping[str, Any]:
+    """The state, with numbers in place of codes laid out as another tensor.
+
+    Their blocks would be other entries of the parameter.
+    """
+    for name in CODES:
+        codes, scales = values.get(name), values.get(f"{name}_scale")
+        if isinstance(codes, Tensor) and isinstance(scales, Tensor) and not is_dtensor(codes):
+            plain = type(codes) in (Tensor, torch.nn.Parameter) and not codes._is_zerotensor()
+            if plain and not same_layout(codes, param):
+                values = {key: value for key, value in values.items() if key != f"{name}_scale"}
+                values[name] = dequantized(codes, scales)
+    return values
+
+
 def _ready(name: str, value: Any, param: Tensor) -> Any:
     """The state as steps can write it.
 
@@ -158,6 +192,8 @@ def _ready(name: str, value: Any, param: Tensor) -> Any:
     """
     if name == "step" or is_dtensor(value) or type(value) not in (Tensor, torch.nn.Parameter):
         return value
+    if name.endswith("_scale"):
+        return value.detach().contiguous()
     value = value.detach()
     dtype = value.dtype
     if name == "compensation":

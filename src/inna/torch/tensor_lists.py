@@ -53,6 +53,10 @@ class TensorLists:
     """Where the random bits of `inna.torch.steps.rounding` come from; empty if nothing is rounded stochastically."""
     offsets: list[int] = field(default_factory=list)
     """Of the first entries in pieces of parameters; empty for whole parameters."""
+    momentum_scales: list[Tensor | None] = field(default_factory=list)
+    """Of momentums that are codes (`inna.torch.steps.companding`); empty if none are."""
+    exp_avg_sq_scales: list[Tensor | None] = field(default_factory=list)
+    """Of mean squares, likewise."""
 
     def subset(self, indices: list[int]) -> TensorLists:
         """The lists of some of the parameters; empty lists stay empty."""
@@ -60,13 +64,19 @@ class TensorLists:
         part.streams, part.offsets = (
             [each[i] for i in indices] if each else [] for each in (self.streams, self.offsets)
         )
+        part.momentum_scales, part.exp_avg_sq_scales = (
+            [each[i] for i in indices] if each else [] for each in (self.momentum_scales, self.exp_avg_sq_scales)
+        )
         return part
 
     def map(self, function: Callable[[Tensor], Tensor]) -> TensorLists:
         """The lists with a function applied to each tensor."""
-        lists: list[list[Any]] = [[None if t is None else function(t) for t in tensors] for tensors in self._all()]
-        mapped = TensorLists(*lists)
-        mapped.streams, mapped.offsets = self.streams, self.offsets
+
+        def each(tensors: list[Any]) -> list[Any]:
+            return [None if t is None else function(t) for t in tensors]
+
+        mapped = TensorLists(*map(each, self._all()), self.streams, self.offsets)
+        mapped.momentum_scales, mapped.exp_avg_sq_scales = each(self.momentum_scales), each(self.exp_avg_sq_scales)
         return mapped
 
     def companions(self, i: int) -> list[tuple[str, Tensor]]:

@@ -131,7 +131,9 @@ class Plan:
 
 _GRAD = attrgetter("grad")
 # The settings that decide the path and the state: changing one invalidates a plan.
-_FLAGS = itemgetter(*PATH_FLAGS, "kahan", "momentum_dtype", "rounding_seed", "capturable", "initial_speed")
+_FLAGS = itemgetter(
+    *PATH_FLAGS, "kahan", "momentum_dtype", "momentum_bits", "rounding_seed", "capturable", "initial_speed"
+)
 
 
 def _metadata_check(tensors: list[Tensor]) -> Callable[..., bool]:

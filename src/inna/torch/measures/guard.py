@@ -15,6 +15,7 @@ from inna.torch.kernels.plan import Plan
 from inna.torch.kernels.step import measure as measure_by_kernels
 from inna.torch.measures.sums import add_up, by_mesh, can_reuse, one_order, pieces, real, total
 from inna.torch.shards import to_local, to_local_lists
+from inna.torch.steps.companding import widen
 from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype, on_device
 
 __all__ = ["GuardShare", "Products", "measure"]
@@ -192,6 +193,8 @@ def _rows(share: GuardShare, indices: list[int], *, decays: bool) -> Iterator[li
     lists, settings = share.lists, share.settings
     for i in indices:
         param, grad, momentum = (to_local(tensors[i]) for tensors in (lists.params, lists.grads, lists.momentums))
+        if lists.momentum_scales and (scales := lists.momentum_scales[i]) is not None:
+            momentum = widen(momentum, to_local(scales))
         if share.first and share.first[i] is not False and settings.initial_speed is not None:
             gradient = -grad if settings.maximize else grad
             if not settings.decoupled_weight_decay:

@@ -1,7 +1,8 @@
-"""Stochastic rounding of the momentum to bfloat16.
+"""Stochastic rounding of the momentum to bfloat16, or to codes of one byte.
 
 A float32 number becomes one of its two neighbours in bfloat16, the nearer one more often, so that its mean is the
 number itself. Decays and updates below half a rounding are then kept in the mean, where rounding to nearest loses them.
+For codes, see `inna.torch.steps.companding`.
 
 The random bits are a hash of the seed, the parameter, the number of the step and the index of the entry in memory. So
 they depend neither on threads nor on the implementation, and a resumed run has the bits of an uninterrupted one.
@@ -16,6 +17,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from inna.torch.steps.companding import narrow, widen
 from inna.torch.tensor_lists import Operations, TensorLists, coefficient_dtype, is_dense, is_transformed
 
 __all__ = ["MIX", "ROUNDED", "SEEDS", "Widened", "mix", "random_bits", "stream"]
@@ -115,7 +117,8 @@ def _signed(x: int) -> int:
 class Widened:
     """The momentums and mean squares of a step, widened to float32.
 
-    Those in bfloat16 are, others stay. The step is taken on ``lists``, and `store` rounds the results into the state.
+    Those in bfloat16 or of one byte are, others stay. The step is taken on ``lists``, and `store` rounds the results
+    into the state.
     Mean squares take the lower 16 of the random bits, momentums the upper.
 
     Args:
@@ -135,10 +138,20 @@ class Widened:
         self._differentiable = differentiable
         # (the state, its number in float32 or float64, all of these end to end, random bits, the first of the 16)
         self._units: list[tuple[list[Tensor], list[Tensor], Tensor, Tensor, int]] = []
+        # (codes, scales, their numbers, random bits, the first of the 16)
+        self._coded: list[tuple[Tensor, Tensor, Tensor, Tensor, int]] = []
         chosen = [i for i, momentum in enumerate(lists.momentums) if momentum.dtype is ROUNDED] if lists.streams else []
-        if not chosen:
+        coded = [i for i, scale in enumerate(lists.momentum_scales) if scale is not None]
+        if not chosen and not coded:
             return
         self.lists = replace(lists, momentums=list(lists.momentums), exp_avg_sqs=list(lists.exp_avg_sqs))
+        for i in coded:
+            offset = lists.offsets[i] if lists.offsets else 0
+            state = lists.momentums[i]
+            bits = random_bits([lists.streams[i]], [counts[i]], [offset], [state.numel()], state.device)
+            self._decode(lists.momentums[i], lists.momentum_scales[i], self.lists.momentums, i, bits, 16)
+            if lists.exp_avg_sqs:
+                self._decode(lists.exp_avg_sqs[i], lists.exp_avg_sq_scales[i], self.lists.exp_avg_sqs, i, bits, 0)
         for indices in self._together(chosen):
             states = [lists.momentums[i] for i in indices]
             bits = random_bits(
@@ -151,6 +164,13 @@ class Widened:
             self._widen(indices, lists.momentums, self.lists.momentums, bits, 16)
             if lists.exp_avg_sqs:
                 self._widen(indices, lists.exp_avg_sqs, self.lists.exp_avg_sqs, bits, 0)
+
+    def _decode(
+        self, codes: Tensor, scales: Tensor | None, wide: list[Tensor], i: int, bits: Tensor, first: int
+    ) -> None:
+        assert scales is not None
+        wide[i] = widen(codes, scales).to(coefficient_dtype(self.lists.params[i]))
+        self._coded.append((codes, scales, wide[i], bits, first))
 
     def _together(self, chosen: list[int]) -> list[list[int]]:
         """Divide tensors into those that are rounded in one go."""
@@ -183,6 +203,8 @@ class Widened:
 
     def store(self, operations: Operations) -> None:
         """Collect the operations that round the results into the state."""
+        for codes, scales, numbers, bits, first in self._coded:
+            narrow(operations, numbers, (bits >> first).bitwise_and_(0xFFFF), codes, scales)
         for states, parts, whole, bits, first in self._units:
             if self._differentiable:
                 operations(states[0].copy_, whole)  # the values follow; this is for autograd
