@@ -9,6 +9,6 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 collect_ignore = []
 if "KERAS_BACKEND" not in os.environ:
     # Keras settles on one backend per process: tests/test_keras_backends.py runs these in a process per backend.
-    collect_ignore += ["src/inna/keras.py", "tests/test_keras.py"]
+    collect_ignore += ["src/inna/keras", "tests/test_keras.py", "tests/test_keras_find_lr.py"]
 if importlib.util.find_spec("triton") is None:
     collect_ignore += ["src/inna/torch/kernels/cuda.py"]

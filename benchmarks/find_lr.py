@@ -31,8 +31,8 @@ from torch import Tensor, nn
 from inna.experiments.tasks.load import load_task
 from inna.experiments.tasks.networks import mlp
 from inna.experiments.training.allocation import keep_freed_memory
+from inna.learning_rate_race import GRID
 from inna.torch import INNA, find_lr
-from inna.torch.find_lr import GRID
 
 BATCH = 32
 OPTIMIZERS: dict[str, Callable[..., torch.optim.Optimizer]] = {

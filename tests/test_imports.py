@@ -99,9 +99,15 @@ FRONT_ENDS = ("inna.torch", "inna.optax", "inna.keras")
 ALLOWED: dict[str, set[str]] = {
     "inna": {"inna.torch"},  # its lazy names
     "inna.__main__": {"inna.cli", "inna.interrupts", "inna.streams"},
-    **{room: {"inna.checks"} for room in ("inna.dynamics", "inna.schedules", "inna.specifications")},
+    **{
+        room: {"inna.checks"}
+        for room in ("inna.dynamics", "inna.learning_rate_race", "inna.schedules", "inna.specifications")
+    },
     **{room: set() for room in ("inna.checks", "inna.docstrings", "inna.files", "inna.interrupts", "inna.streams")},
-    **{room: {"inna.checks", "inna.docstrings", "inna.dynamics", "inna.schedules"} for room in FRONT_ENDS},
+    **{
+        room: {"inna.checks", "inna.docstrings", "inna.dynamics", "inna.learning_rate_race", "inna.schedules"}
+        for room in FRONT_ENDS
+    },
     "inna.theory": {"inna.checks", "inna.dynamics", "inna.schedules"},
     # They demonstrate the theory on the optimizers as they are.
     "inna.theory.demonstrations": {"inna.checks", "inna.dynamics", "inna.schedules", "inna.theory", *FRONT_ENDS},

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from inna.learning_rate_race import GRID, _projected
 from inna.torch import INNA, INNApropLRFree, find_lr
-from inna.torch.find_lr import GRID, _projected
 from inna.torch.measures.constant_loss import constant_loss
 
 pytestmark = pytest.mark.filterwarnings("ignore:the best learning rate")

@@ -5,10 +5,13 @@ Gradient transformations that apply the learning rate, since gamma enters the st
     params, state = ...;  updates, state = optimizer.update(grads, state, params);  optax.apply_updates(params, updates)
 
 `inna` and `innaprop` take a learning rate. `inna_lr_free` and `innaprop_lr_free` need none: the first takes the loss of
-each batch, ``update(grads, state, params, value=loss)``. The rule is `inna.dynamics.step`.
+each batch, ``update(grads, state, params, value=loss)``.
+`find_lr` finds a learning rate by short races. The rule is `inna.dynamics.step`.
 """
 
+from inna.learning_rate_race import LearningRateSearch
 from inna.optax.distance import DistanceState, innaprop_lr_free
+from inna.optax.find_lr import find_lr
 from inna.optax.guard import GuardedState
 from inna.optax.inertial import InertialState, inna, inna_lr_free, innaprop
 
@@ -16,6 +19,8 @@ __all__ = [
     "DistanceState",
     "GuardedState",
     "InertialState",
+    "LearningRateSearch",
+    "find_lr",
     "inna",
     "inna_lr_free",
     "innaprop",

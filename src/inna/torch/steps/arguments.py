@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -11,7 +14,7 @@ __all__ = ["closure_needed", "takes_loss"]
 
 def closure_needed(optimizer: torch.optim.Optimizer) -> bool:
     """Return whether ``step`` requires a closure, as L-BFGS does."""
-    closure = inspect.signature(type(optimizer).step).parameters.get("closure")
+    closure = _parameters(type(optimizer).step).get("closure")
     return closure is not None and closure.default is inspect.Parameter.empty
 
 
@@ -20,4 +23,9 @@ def takes_loss(optimizer: torch.optim.Optimizer) -> bool:
 
     As that of a guarded INNA does.
     """
-    return "loss" in inspect.signature(type(optimizer).step).parameters
+    return "loss" in _parameters(type(optimizer).step)
+
+
+@functools.cache
+def _parameters(step: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    return inspect.signature(step).parameters
