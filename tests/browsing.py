@@ -16,6 +16,7 @@ import pytest
 from waiting import PATIENCE
 
 SCREENSHOTS = Path(__file__).parent.parent / "docs" / "screenshots.py"
+CALL = 150.0  # seconds for a call of the browser; Playwright's half minute is too short on a busy machine
 SIZES = [(1280, 800), (390, 844)]
 SCHEMES = ["light", "dark"]
 # Two of the four stand for all in a short run.
@@ -86,7 +87,7 @@ def visits(browser: Any) -> Iterator[Any]:
 
     def go(address: str, size: tuple[int, int] = SIZES[0], scheme: str = "light", **settings: Any) -> Visit:
         context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme, **settings)
-        context.set_default_timeout(1000 * PATIENCE)  # a busy machine takes longer than Playwright's half minute
+        context.set_default_timeout(1000 * CALL)
         contexts.append(context)
         seen = Visit(context.new_page())
         seen.page.on("console", lambda message: seen.said.append(f"{message.type}: {message.text}"))

@@ -16,3 +16,13 @@ def wait_until(condition: Callable[[], object], process: subprocess.Popen | None
         assert process is None or process.poll() is None, "the process ended before"
         assert time.monotonic() - begun < PATIENCE, f"nothing happened within {PATIENCE:.0f} s"
         time.sleep(0.005)
+
+
+def happens(condition: Callable[[], object], seconds: float) -> bool:
+    """Whether ``condition()`` becomes true within ``seconds``."""
+    begun = time.monotonic()
+    while not condition():
+        if time.monotonic() - begun > seconds:
+            return False
+        time.sleep(0.005)
+    return True

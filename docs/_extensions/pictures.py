@@ -84,7 +84,7 @@ def _help(out: Path) -> None:
     for command in COMMANDS:
         words = [sys.executable, "-m", "inna", *([command] if command else []), "--help"]
         # Wide enough that no default is broken, narrow enough for the page.
-        environment = {**os.environ, "COLUMNS": "96", "PYTHONPATH": str(SOURCE.parent)}
+        environment = {**os.environ, "COLUMNS": "88", "PYTHONPATH": str(SOURCE.parent)}
         done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
         (out / f"help{'-' if command else ''}{command}.txt").write_text(done.stdout, encoding="utf-8")
 

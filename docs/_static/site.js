@@ -9,3 +9,15 @@ const makeFocusable = () => {
 };
 addEventListener("load", makeFocusable);
 addEventListener("resize", makeFocusable);
+
+// On a phone a wide picture is small: a click opens it alone.
+addEventListener("DOMContentLoaded", () => {
+    for (const image of document.querySelectorAll("article img")) {
+        if (image.closest("a") || !image.alt) continue;
+        const link = document.createElement("a");
+        link.href = image.src;
+        link.className = [...image.classList].filter((name) => name.startsWith("only-")).join(" ");
+        image.replaceWith(link);
+        link.append(image);
+    }
+});

@@ -234,6 +234,7 @@ QUICKLY_REFUSED = [
     (["compare", "--dataset", "nonsense"], "dataset must be one of digits"),
     (["compare", "--device", "abacus"], "device 'abacus' is unknown; give cpu, cuda, cuda:1, ..., or auto"),
     (["train", "--device", "cdua"], "Did you mean 'cuda'"),
+    (["train", "--device", "gpu"], "Did you mean 'cuda'"),
     (["reproduce", "fig2", "--device", "cuda:x"], "device 'cuda:x' is unknown"),
     (["find-lr", "--device", "abacus"], "device 'abacus' is unknown"),
     (["find-lr", "--optimizer", "sgd:lr=.1"], "the learning rate is to be found"),

@@ -92,8 +92,11 @@ def compare(
 
     >>> import torch
     >>> x = torch.linspace(-1, 1, 64).unsqueeze(1)
-    >>> found = compare(lambda: torch.nn.Linear(1, 1), (x, 2 * x), (x, 2 * x), torch.nn.functional.mse_loss,
-    ...                 optimizers=["sgd", "adam"], grid=[0.1], schedules=[0], epochs=2, tuning_epochs=1, seeds=[1])
+    >>> short = {"epochs": 2, "tuning_epochs": 1, "seeds": [1]}
+    >>> found = compare(
+    ...     lambda: torch.nn.Linear(1, 1), (x, 2 * x), (x, 2 * x), torch.nn.functional.mse_loss,
+    ...     optimizers=["sgd", "adam"], grid=[0.1], schedules=[0], **short,
+    ... )
     >>> found.best, found.table.optimizer.tolist(), len(found.rows)
     ('Adam', ['Adam', 'SGD'], 4)
     """

@@ -261,7 +261,8 @@ class INNAprop(_InertialOptimizer):
     >>> weight = keras.Variable([1.0, -2.0])
     >>> optimizer = INNAprop(learning_rate=0.1, weight_decay=None)
     >>> optimizer.apply([2 * weight.value], [weight])
-    >>> bool(ops.all(ops.abs(weight - ops.array([0.91, -1.91])) < 1e-4))  # gamma beta against the gradient's sign
+    >>> # the first step is gamma beta against the gradient's sign
+    >>> bool(ops.all(ops.abs(weight - ops.array([0.91, -1.91])) < 1e-4))
     True
     """
 
@@ -359,7 +360,8 @@ class INNApropLRFree(INNAprop):
     Source: the estimate is Prodigy's (Mishchenko and Defazio, arXiv 2306.06101), on INNAprop's average.
 
     >>> weight = keras.Variable([3.0, -2.0])
-    >>> optimizer = INNApropLRFree(keras.optimizers.schedules.PolynomialDecay(1.0, 200, 0.0))
+    >>> schedule = keras.optimizers.schedules.PolynomialDecay(1.0, 200, 0.0)
+    >>> optimizer = INNApropLRFree(schedule)
     >>> for _ in range(200):
     ...     optimizer.apply([ops.sign(weight)], [weight])  # of |theta|, with the solution 0
     >>> bool(ops.max(ops.abs(weight)) < 0.1), 0.1 < float(optimizer.distance) <= 3.0

@@ -255,7 +255,7 @@ def innaprop(
         >>> optimizer = innaprop(learning_rate=0.1, weight_decay=0.0)
         >>> params = jnp.array([1.0, -2.0])
         >>> updates, state = optimizer.update(2 * params, optimizer.init(params), params)
-        >>> print(updates.round(4))  # the first step is gamma beta against the sign of the gradient
+        >>> print(updates.round(4))  # gamma beta against the sign of the gradient
         [-0.09  0.09]
 
     References:

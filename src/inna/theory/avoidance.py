@@ -80,8 +80,11 @@ def mini_batch_runs(
         ValueError: an argument is out of range, or the objective is not given as a sum.
 
     >>> from inna.theory.objectives import SPURIOUS_VALLEY
-    >>> runs = mini_batch_runs(SPURIOUS_VALLEY, [[0.0], [0.5]], [[0.0], [0.0]], 0.5, 0.1, lambda k: 0.1, 200)
-    >>> float(runs.theta[0, 0]), bool(runs.theta[1, 0] < 0)  # the first starts on the spurious point
+    >>> starts, momenta = [[0.0], [0.5]], [[0.0], [0.0]]  # the first: the spurious point
+    >>> runs = mini_batch_runs(
+    ...     SPURIOUS_VALLEY, starts, momenta, 0.5, 0.1, lambda k: 0.1, 200
+    ... )
+    >>> float(runs.theta[0, 0]), bool(runs.theta[1, 0] < 0)
     (0.0, True)
     """
     if objective.term_gradients is None:
@@ -134,7 +137,9 @@ def escape_from(
         ValueError: an argument is out of range.
 
     >>> from inna.theory.objectives import DOUBLE_WELL
-    >>> escape_from([0.0, 0.0], DOUBLE_WELL, [[1e-6, 0.0]], 0.02, 0.5, 1.0, 500).runs.theta.round(3)
+    >>> start = [[1e-6, 0.0]]
+    >>> found = escape_from([0.0, 0.0], DOUBLE_WELL, start, 0.02, 0.5, 1.0, 500)
+    >>> found.runs.theta.round(3)
     array([[1.414, 0.   ]])
     """
     check_range("lr", lr, minimum=0.0, exclusive=True)

@@ -72,8 +72,9 @@ def suggest_lr(
 
     >>> import torch
     >>> model = torch.nn.Linear(1, 1, bias=False)
-    >>> data = torch.full((8, 1), 5.0), torch.zeros(8, 1)  # J = 25 w², whose curvature is 50
-    >>> suggestion = suggest_lr(model, torch.nn.functional.mse_loss, data, alpha=0.5, beta=0.1)
+    >>> data = torch.full((8, 1), 5.0), torch.zeros(8, 1)  # J = 25 w²
+    >>> loss = torch.nn.functional.mse_loss
+    >>> suggestion = suggest_lr(model, loss, data, alpha=0.5, beta=0.1)
     >>> round(suggestion.curvature, 3), round(suggestion.lr, 4)
     (50.0, 0.11)
     """

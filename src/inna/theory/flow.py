@@ -152,9 +152,11 @@ def solve(
         ValueError: an argument is out of range, or grad returns another shape.
         FlowError: the solver failed, the gradient was not finite, or max_evaluations is reached.
 
-    >>> path = solve(lambda theta: theta, [1.0], alpha=3.0, beta=0.0, t_end=2.0, initial_speed=0.0)
+    >>> settings = {"alpha": 3.0, "beta": 0.0, "initial_speed": 0.0}
+    >>> path = solve(lambda theta: theta, [1.0], t_end=2.0, **settings)
     >>> slow, fast = (-3 + 5**0.5) / 2, (-3 - 5**0.5) / 2  # the roots of mu² + 3 mu + 1
-    >>> exact = (slow * np.exp(fast * path.t) - fast * np.exp(slow * path.t)) / (slow - fast)
+    >>> exact = slow * np.exp(fast * path.t) - fast * np.exp(slow * path.t)
+    >>> exact /= slow - fast
     >>> bool(np.max(np.abs(path.theta[:, 0] - exact)) < 1e-7)
     True
     """

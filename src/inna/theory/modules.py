@@ -156,7 +156,8 @@ def relu_sensitivity(
     >>> relu_sensitivity(model, torch.nn.functional.mse_loss, data)
     ReluSensitivity(zeros=1, changes={})
     >>> _ = torch.nn.init.zeros_(model[0].weight)
-    >>> relu_sensitivity(model, torch.nn.functional.mse_loss, (torch.ones(1, 1), torch.ones(1, 1)))
+    >>> data = torch.ones(1, 1), torch.ones(1, 1)
+    >>> relu_sensitivity(model, torch.nn.functional.mse_loss, data)
     ReluSensitivity(zeros=1, changes={'0.weight': 2.0})
     """
     import torch

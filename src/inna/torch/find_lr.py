@@ -65,8 +65,9 @@ def find_lr(
         ValueError: an argument is out of range, the optimizer refuses a learning rate of your grid, the model cannot be
             copied, or ``batches`` yields no pairs, or nothing on a second iteration.
 
-    >>> data = [(torch.linspace(-1, 1, 8).unsqueeze(1), torch.linspace(-2, 2, 8).unsqueeze(1))]
-    >>> found = find_lr(torch.optim.SGD, nn.Linear(1, 1), nn.functional.mse_loss, data, grid=[0.001, 0.1, 10], steps=60)
+    >>> x = torch.linspace(-1, 1, 8).unsqueeze(1)
+    >>> model, loss, data = nn.Linear(1, 1), nn.functional.mse_loss, [(x, 2 * x)]
+    >>> found = find_lr(torch.optim.SGD, model, loss, data, grid=[0.001, 0.1, 10], steps=60)
     >>> found.lr < 10, list(found.table.columns)
     (True, ['lr', 'steps', 'loss', 'projected', 'status'])
     """

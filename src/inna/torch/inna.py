@@ -202,7 +202,8 @@ class INNA(InertialOptimizer):
         Raises:
             ValueError: an argument is out of its range, or a group sets ``dampening``, ``alpha`` or ``beta``.
 
-        >>> INNA.from_sgd([torch.zeros(1, requires_grad=True)], lr=0.01, momentum=0.95).defaults["lr"]
+        >>> params = [torch.zeros(1, requires_grad=True)]
+        >>> INNA.from_sgd(params, lr=0.01, momentum=0.95).defaults["lr"]
         0.1
         """
         top: dict[str, Any] = {"lr": lr, "momentum": momentum, "nesterov": nesterov}

@@ -27,7 +27,8 @@ def param_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, 
         ValueError: weight_decay is out of range, or the model has no parameters.
 
     >>> model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
-    >>> [(len(group["params"]), group["weight_decay"]) for group in param_groups(model, 0.01)]
+    >>> groups = param_groups(model, 0.01)
+    >>> [(len(group["params"]), group["weight_decay"]) for group in groups]
     [(1, 0.01), (3, 0.0)]
     """
     check_range("weight_decay", weight_decay, minimum=0.0)

@@ -122,7 +122,8 @@ class Run:
 
         Equal runs have equal keys, in any process.
 
-        >>> Run("digits", "small-cnn", "sgd", 0.1).key == Run("digits", "small-cnn", "sgd", 0.1).key
+        >>> first, second = (Run("digits", "small-cnn", "sgd", 0.1) for _ in range(2))
+        >>> first.key == second.key
         True
         """
         return hashlib.sha256(canonical(as_json(self)).encode()).hexdigest()[:16]
@@ -133,8 +134,9 @@ class Run:
 
         It is equal for two runs if the longer one continues the shorter one.
 
-        >>> short = Run("digits", "small-cnn", "sgd", 0.1, epochs=2, schedule="linear", horizon=8)
-        >>> short.trajectory == Run("digits", "small-cnn", "sgd", 0.1, epochs=8, schedule="linear").trajectory
+        >>> run = dataclasses.replace(Run("digits", "small-cnn", "sgd", 0.1), schedule="linear")
+        >>> short = dataclasses.replace(run, epochs=2, horizon=8)
+        >>> short.trajectory == dataclasses.replace(run, epochs=8).trajectory
         True
         """
         return dataclasses.replace(

@@ -33,8 +33,14 @@ class Task:
         def make_task():
             x = torch.linspace(-3, 3, 400).unsqueeze(1)
             model = lambda: nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 1))
-            return Task("sine", model, train=(x[::2], x[::2].sin()), test=(x[1::2], x[1::2].sin()),
-                        loss=nn.functional.mse_loss, metrics={"worst_error": (lambda y, t: (y - t).abs().max(), "min")})
+            return Task(
+                "sine",
+                model,
+                train=(x[::2], x[::2].sin()),
+                test=(x[1::2], x[1::2].sin()),
+                loss=nn.functional.mse_loss,
+                metrics={"worst_error": (lambda y, t: (y - t).abs().max(), "min")},
+            )
 
     Attributes:
         name: the task's name in tables and results.

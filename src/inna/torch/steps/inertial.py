@@ -53,7 +53,8 @@ def inna(
         decay_lr: learning rate of the decoupled weight decay. None is lr.
 
     >>> theta, g, m = torch.ones(1), torch.ones(1), torch.zeros(1)
-    >>> inna(TensorLists([theta], [g], [m], compensations=[None]), lr=0.1, alpha=0.5, beta=0.1)
+    >>> lists = TensorLists([theta], [g], [m], compensations=[None])
+    >>> inna(lists, lr=0.1, alpha=0.5, beta=0.1)
     >>> theta, m
     (tensor([0.9900]), tensor([0.0950]))
     """

@@ -41,7 +41,7 @@ def print_verdict(judged: Judged, console: Console) -> None:
         for measure in known:
             for sentence in (verdict_sentence(judged, track, measure), inna_sentence(judged, track, measure)):
                 if sentence:
-                    print_line(console, sentence)
+                    console.print(printable(sentence, console))
         console.print()
 
 
