@@ -23,7 +23,7 @@ IMAGES = ROOT / "docs" / "images"
 KINDS = {None: "INNA", 0.0: "INNA with loss_bound=0"}
 FLOOR = "INNA with the floor as loss_bound"
 COLOURS = ["#b0413e", "#1f6fb4", "#3d8f4c"]
-BOUNDS = {"digits, label smoothing": "0.5"}
+BOUNDS = {"digits, label smoothing": "0.5", "noisy regression": "0.25"}
 CHANCE = 0.99  # of the loss of the best constant output; above it a run did not train
 TICKS = [0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 10]
 # Title: folder in results.
@@ -33,6 +33,11 @@ TASKS = {
     "breast cancer": "guard-sensitivity/breast-cancer",
     "digits, pixels 0 to 16": "guard-sensitivity/digits-raw",
     "digits, label smoothing": "guard-sensitivity/digits-smoothing",
+    "digits, wrong labels": "guard-sensitivity/digits-wrong-labels",
+    "noisy regression": "guard-sensitivity/noisy-regression",
+    "digits, CNN, batch 8": "guard-sensitivity/digits-batch-8",
+    "digits, CNN, batch 256": "guard-sensitivity/digits-batch-256",
+    "MNIST, LeNet-5": "guard-sensitivity/mnist-5000",
 }
 
 
@@ -138,9 +143,9 @@ def panels() -> alt.ConcatChart:
             alt.layer(
                 alt.Chart(runs).mark_circle(size=14, opacity=0.5).encode(x, y, colour),
                 alt.Chart(mean).mark_line(strokeWidth=1.8).encode(x, y, colour),
-            ).properties(width=190, height=130, title=title)
+            ).properties(width=170, height=120, title=title)
         )
-    return alt.concat(*charts, columns=3).configure_view(stroke=None)
+    return alt.concat(*charts, columns=4).configure_view(stroke=None)
 
 
 if __name__ == "__main__":
