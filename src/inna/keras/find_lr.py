@@ -63,7 +63,8 @@ def find_lr(
 
     >>> data = [(np.linspace(-1, 1, 8)[:, None], np.linspace(-2, 2, 8)[:, None])]
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-    >>> found = find_lr(keras.optimizers.SGD, model, "mean_squared_error", data, grid=[0.001, 0.1, 1e4], steps=60)
+    >>> short = {"grid": [0.001, 0.1, 1e4], "steps": 60}
+    >>> found = find_lr(keras.optimizers.SGD, model, "mean_squared_error", data, **short)
     >>> found.lr < 10, found.status[1e4]
     (True, 'diverged')
     """

@@ -64,8 +64,9 @@ def find_lr(
     >>> data = [(jnp.linspace(-1, 1, 8), jnp.linspace(-2, 2, 8))]
     >>> def square(slope, batch):
     ...     return jnp.mean((slope * batch[0] - batch[1]) ** 2)
-    >>> found = find_lr(optax.sgd, jnp.zeros(()), square, data, grid=[0.001, 0.1, 10], steps=60)
-    >>> found.lr < 10, found.status[10]
+    >>> short = {"grid": [0.001, 0.1, 1e4], "steps": 60}
+    >>> found = find_lr(optax.sgd, jnp.zeros(()), square, data, **short)
+    >>> found.lr < 10, found.status[1e4]
     (True, 'diverged')
     """
     lrs = check_races(grid, steps, seed)
