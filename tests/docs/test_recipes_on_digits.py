@@ -33,8 +33,17 @@ ELSEWHERE = {
             "torch.full((classes,), smoothing / classes, dtype=torch.float64).log()).sum().item())"
         ),
     },
-    "optax": {"innaprop(learning_rate, weight_decay=0.0)"},  # minimises Rosenbrock's function
-    "keras": set(),
+    "optax": {
+        "innaprop(learning_rate, weight_decay=0.0)",  # minimises Rosenbrock's function
+        "inna(find_lr(inna, params, batch_loss, batches, chance=np.log(3)).lr)",  # finds its rate on the page's data
+    },
+    "keras": {
+        # the same
+        (
+            "INNA(find_lr(INNA, model, keras.losses.SparseCategoricalCrossentropy(from_logits=True), batches, "
+            "**{'grid': [0.01, 0.1, 1.0], 'steps': 60, 'chance': np.log(3)}).lr)"
+        ),
+    },
 }
 
 
