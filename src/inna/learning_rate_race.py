@@ -20,7 +20,19 @@ from inna.checks import check_range, check_whole
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["GRID", "LearningRateSearch", "Race", "run_races"]
+__all__ = ["ARGUMENTS", "CHANCE", "GRID", "WARNINGS", "LearningRateSearch", "Race", "run_races"]
+
+# Of the docstrings of find_lr.
+ARGUMENTS = """\
+grid: learning rates > 0, at least two. None is the half-decades from 1e-5 to 10, as far up as the optimizer
+    accepts them.
+steps: steps of all candidates together, unless none trains; at least 8 for each candidate, and 8 more."""
+CHANCE = """\
+chance: the loss of the best constant output, such as log(classes) of a classification, if you know it. A
+    candidate has trained if its loss gets below both that and the initial loss."""
+WARNINGS = """\
+UserWarning: the best learning rate is at the edge of the grid, none trains, or the optimizer refuses the
+    largest of the default grid."""
 
 # Half-decades from 1e-5 to 10.
 GRID = tuple(float(f"{10 ** (i / 2):.3g}") for i in range(-10, 3))

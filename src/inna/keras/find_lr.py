@@ -13,11 +13,13 @@ import keras
 import numpy as np
 
 from inna.checks import check_range
-from inna.learning_rate_race import LearningRateSearch, Race, check_races, run_races
+from inna.docstrings import insert
+from inna.learning_rate_race import ARGUMENTS, CHANCE, WARNINGS, LearningRateSearch, Race, check_races, run_races
 
 __all__ = ["LearningRateSearch", "find_lr"]
 
 
+@insert(arguments=ARGUMENTS, chance=CHANCE, warnings=WARNINGS)
 def find_lr(
     optimizer: Callable[..., keras.optimizers.Optimizer],
     model: keras.Model,
@@ -43,19 +45,15 @@ def find_lr(
         loss: as for ``model.compile``.
         batches: pairs (inputs, targets): a list, in a new order for each epoch; or another iterable, such as a
             ``keras.utils.PyDataset`` or a ``tf.data.Dataset``, which is iterated as often as needed.
-        grid: learning rates > 0, at least two. None is the half-decades from 1e-5 to 10, as far up as the optimizer
-            accepts them.
-        steps: steps of all candidates together, unless none trains; at least 8 for each candidate, and 8 more.
+        {arguments}
         seed: of the order of a list of batches, and of dropout.
-        chance: the loss of the best constant output, such as log(classes) of a classification, if you know it. A
-            candidate has trained if its loss gets below both that and the loss of the model as it is.
+        {chance}
 
     Returns:
         The result, with ``lr``, ``table`` and ``plot()``.
 
     Warns:
-        UserWarning: the best learning rate is at the edge of the grid, none trains, or the optimizer refuses the
-            largest of the default grid.
+        {warnings}
 
     Raises:
         ValueError: an argument is out of range, the optimizer refuses a learning rate of your grid, the model cannot

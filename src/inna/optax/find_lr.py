@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import optax
 
 from inna.checks import check_range
-from inna.learning_rate_race import LearningRateSearch, Race, check_races, run_races
+from inna.docstrings import insert
+from inna.learning_rate_race import ARGUMENTS, CHANCE, WARNINGS, LearningRateSearch, Race, check_races, run_races
 
 __all__ = ["find_lr"]
 
 
+@insert(arguments=ARGUMENTS, chance=CHANCE, warnings=WARNINGS)
 def find_lr(
     optimizer: Callable[[Any], optax.GradientTransformation],
     params: Any,
@@ -42,20 +44,16 @@ def find_lr(
         loss: (params, batch) -> the mean loss of a batch; with a ``key``, (params, batch, key).
         batches: a list of batches, in a new order for each epoch; or a function seed -> batches of an epoch; or another
             iterable, which is iterated as it is as often as needed.
-        grid: learning rates > 0, at least two. None is the half-decades from 1e-5 to 10, as far up as the optimizer
-            accepts them.
-        steps: steps of all candidates together, unless none trains; at least 8 for each candidate, and 8 more.
+        {arguments}
         seed: of the order of the batches.
         key: for dropout. Each batch gets a key of its own, the same for all candidates.
-        chance: the loss of the best constant output, such as log(classes) of a classification, if you know it. A
-            candidate has trained if its loss gets below both that and the loss of ``params``.
+        {chance}
 
     Returns:
         The result, with ``lr``, ``table`` and ``plot()``.
 
     Warns:
-        UserWarning: the best learning rate is at the edge of the grid, none trains, or the optimizer refuses the
-            largest of the default grid.
+        {warnings}
 
     Raises:
         ValueError: an argument is out of range, the optimizer refuses a learning rate of your grid or a traced one, or

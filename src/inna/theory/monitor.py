@@ -126,9 +126,9 @@ class EnergyMonitor:
             state = self.optimizer.state.get(parameter, {})
             # With an initial speed the first step sets m; before it m is filled with zeros.
             if "momentum" in state and ("step" not in state or float(state["step"]) > 0):
-                momenta.append(
-                    self.optimizer.momentum_of(parameter) if "momentum_scale" in state else state["momentum"]
-                )
+                coded = "momentum_scale" in state
+                optimizer: Any = self.optimizer
+                momenta.append(optimizer.momentum_of(parameter) if coded else state["momentum"])
             elif group.get("initial_speed") is not None and parameter.grad is not None:
                 grad = parameter.grad + _penalty(group) * parameter.detach()
                 momenta.append(initial_momentum(grad, group["beta"], group["initial_speed"]))

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from inna.learning_rate_race import LearningRateSearch, Race, check_races, run_races
+from inna.docstrings import insert
+from inna.learning_rate_race import ARGUMENTS, WARNINGS, LearningRateSearch, Race, check_races, run_races
 from inna.torch.measures.constant_loss import constant_loss
 from inna.torch.steps.arguments import closure_needed, takes_loss
 
 __all__ = ["LearningRateSearch", "find_lr"]
 
 
+@insert(arguments=ARGUMENTS, warnings=WARNINGS)
 def find_lr(
     optimizer: Callable[..., torch.optim.Optimizer],
     model: nn.Module,
@@ -49,17 +51,14 @@ def find_lr(
         model: the network, as it is before training.
         loss: (outputs, targets) -> the loss of a batch.
         batches: pairs (inputs, targets), such as a DataLoader; it is iterated as often as needed.
-        grid: learning rates > 0, at least two. None is the half-decades from 1e-5 to 10, as far up as the optimizer
-            accepts them.
-        steps: steps of all candidates together, unless none trains; at least 8 for each candidate, and 8 more.
+        {arguments}
         seed: of the order of the batches and of dropout.
 
     Returns:
         The result, with ``lr``, ``table`` and ``plot()``.
 
     Warns:
-        UserWarning: the best learning rate is at the edge of the grid, none trains, or the optimizer refuses the
-            largest of the default grid.
+        {warnings}
 
     Raises:
         ValueError: an argument is out of range, the optimizer refuses a learning rate of your grid, the model cannot be

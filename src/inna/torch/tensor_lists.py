@@ -75,7 +75,8 @@ class TensorLists:
         def each(tensors: list[Any]) -> list[Any]:
             return [None if t is None else function(t) for t in tensors]
 
-        mapped = TensorLists(*map(each, self._all()), self.streams, self.offsets)
+        mapped = TensorLists(*map(each, self._all()))
+        mapped.streams, mapped.offsets = self.streams, self.offsets
         mapped.momentum_scales, mapped.exp_avg_sq_scales = each(self.momentum_scales), each(self.exp_avg_sq_scales)
         return mapped
 
