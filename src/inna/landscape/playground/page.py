@@ -112,8 +112,9 @@ LESSONS: tuple[Lesson, ...] = (
     Lesson(
         "Damping β",
         "β damps the zig-zag",
-        "β adds the friction βλ: much where the loss is steep, little where it is flat. With α = 1 and β = 0.36 the "
-        "friction across the valley is 10 = 2√25, and the swing is gone. The heavy ball has the same α, and 1.5 there.",
+        "β adds the friction βλ: much where the curvature is large, little where it is small. With α = 1 and β = 0.36 "
+        "the friction across the valley is 10 = 2√25, and the swing is gone. The heavy ball has the same α, and 1.5 "
+        "there.",
         Opening(VALLEY, 1.0, 0.36, lr=0.02, start=START, steps=600, beside=("heavy-ball",)),
     ),
     Lesson(

@@ -75,7 +75,7 @@
   function say(value) {
     if (value === 0) return "0";
     const size = Math.abs(value);
-    return size >= 1e5 || size < 1e-3 ? value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e").replace("-", "−").replace("e−", "e−") : String(+value.toPrecision(4)).replace("-", "−");
+    return size >= 1e5 || size < 1e-3 ? value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e").replaceAll("-", "−") : String(+value.toPrecision(4)).replace("-", "−");
   }
 
   // --- Controls ---------------------------------------------------------------------------------------------------
