@@ -30,7 +30,7 @@ __all__ = [
 _HEIGHT = 340
 # Pixels between the names at the ends of lines.
 _LINE = 14
-_LONGEST_NAME = 24
+_LONGEST_NAME = 26
 # Key of the rows -> title of the axis, of what a reader can choose instead of epochs.
 _UNITS = {"step": "step", "seconds": "seconds of training"}
 
