@@ -14,12 +14,14 @@ from triton_kernels import in_the_interpreter
 SHAPES = [(3,), (2, 4)]
 STEPS = 40
 TRITON = pytest.param("Triton", marks=in_the_interpreter)
+TRITON_ON_DEVICE = pytest.param("Triton on device", marks=in_the_interpreter)
 FUSED = pytest.param("fused", marks=pytest.mark.skipif(bool(cpu.unavailable()), reason="no kernels"))
 FLAGS = {
     "single": {"foreach": False},
     "foreach": {"foreach": True},
     "fused": {"fused": True},
     "Triton": {"fused": True},
+    "Triton on device": {"fused": True, "capturable": True},
     "on device": {"foreach": True, "capturable": True},
     "single on device": {"foreach": False, "capturable": True},
     "differentiable": {"differentiable": True},

@@ -33,7 +33,7 @@ def interpret(monkeypatch: pytest.MonkeyPatch) -> Any:
     from inna.torch.kernels import cuda
 
     for module in (plan, step):
-        monkeypatch.setattr(module, "make_table", lambda device, lists, sums=None: cuda.Table(lists))
+        monkeypatch.setattr(module, "make_table", lambda device, lists, sums=None: cuda.Table(lists, sums))
     monkeypatch.setattr(support, "unavailable", lambda device: "")
     _round_to_bfloat16(monkeypatch)
     return cuda

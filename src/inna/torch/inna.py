@@ -15,6 +15,7 @@ from inna import dynamics
 from inna.checks import check_range
 from inna.docstrings import insert
 from inna.torch.kernels.plan import Plan, can_plan
+from inna.torch.kernels.support import can_measure
 from inna.torch.measures.distance import take_start
 from inna.torch.measures.guard_on_device import can_decide
 from inna.torch.measures.guard_on_device import take_step as take_step_on_device
@@ -37,7 +38,7 @@ from inna.torch.paths import Path, wants_kernels
 from inna.torch.scaling import apply_scaling
 from inna.torch.settings import FLAGS, LOW_PRECISION
 from inna.torch.steps.inertial import inna
-from inna.torch.tensor_lists import Settings, TensorLists
+from inna.torch.tensor_lists import Settings, SumLists, TensorLists
 
 if TYPE_CHECKING:
     from inna.torch.kernels.cuda_guard import Guard
@@ -465,8 +466,9 @@ class INNA(InertialOptimizer):
         if plan is not None and tensors is not None:
             add_memory(group, self._device(), older=True)
             lists.params, lists.grads = tensors
-            if free:
+            if free and not (plan.started and plan.measures_distance):
                 self._add_starts(group, lists.params, starts)
+                plan.started = all(param in self._begun for param in lists.params)
             return GatheredGroup(group, lists, settings, "fused", plan, starts if free else None)
         path = self._init_group(
             group,
@@ -483,7 +485,9 @@ class INNA(InertialOptimizer):
         )
         plan = None
         if path == "fused" and lists.params and can_plan(lists):
-            plan = self._plans[index] = Plan(group, self.state, lists)
+            sums = SumLists(starts, [])
+            plan = Plan(group, self.state, lists, sums if free and can_measure(lists, sums) else None)
+            self._plans[index] = plan
         return GatheredGroup(group, lists, settings, path, plan, starts if free else None)
 
     def _unscaled(self, group: GatheredGroup, *, host: bool) -> GuardedGroup:

@@ -116,7 +116,7 @@ class Settings(NamedTuple):
 
 
 class SumLists(NamedTuple):
-    """The tensors that find the distance of an INNAprop without a learning rate.
+    """The tensors that find the distance, without a learning rate.
 
     Entry i of each list belongs to parameter i.
     """
@@ -124,8 +124,8 @@ class SumLists(NamedTuple):
     starts: list[Tensor]
     """theta_0 of every so many entries."""
     grad_sums: list[Tensor]
-    """s of these."""
-    slice_every: int
+    """INNAprop's s of these; empty for INNA."""
+    slice_every: int = 1
 
 
 def is_dense(tensor: Tensor) -> bool:

@@ -18,6 +18,7 @@ static void *filled(int64_t size, int64_t offset, int kind, int positive) {
     return block;
 }
 
+/* `every`: -1 is INNA without a learning rate, which has theta_0 only. */
 static void step_on(int64_t size, int kind, int momentum_kind, int flags, int kahan, int64_t every, int64_t threads,
                     int64_t level) {
     enum { TENSORS = 3 };
@@ -27,11 +28,11 @@ static void step_on(int64_t size, int kind, int momentum_kind, int flags, int ka
     float steps[TENSORS] = {0};
     const struct inna_settings settings = {.lr = 0.1, .time_step = 0.1, .decay_lr = 0.1, .alpha = 0.5, .beta = 0.3, .weight_decay = 0.01,
                                            .initial_speed = 1, .sigma = 0.9, .eps = 1e-3, .grad_scale = 0.5,
-                                           .flags = flags, .weight = 0.5, .root = 0.9, .every = every};
+                                           .flags = flags, .weight = 0.5, .root = 0.9, .every = every > 0 ? every : 0};
     for (int i = 0; i < TENSORS; i++) {
         const int64_t n = size + i, offset = i; /* neighbours in size, at other places in their storage */
         for (int j = 0; j < 5; j++) blocks[i][j] = filled(n, offset, j == 1 || j == 2 ? momentum_kind : kind, j == 2);
-        const int64_t sliced = every > 0 ? (n + every - 1) / every : 0;
+        const int64_t sliced = every > 0 ? (n + every - 1) / every : every < 0 ? n : 0;
         blocks[i][5] = filled(sliced, offset, kind, 0), blocks[i][6] = filled(sliced, offset, sum_kind, 0);
         tensors[i] = (struct inna_tensor){
             .theta = (char *)blocks[i][0] + offset * BYTES[kind],
@@ -41,11 +42,11 @@ static void step_on(int64_t size, int kind, int momentum_kind, int flags, int ka
             .step = flags & (INNA_PROP | INNA_SPEED) ? &steps[i] : NULL,
             .size = n, .kind = kind, .momentum_kind = momentum_kind,
             .stochastic = momentum_kind == KIND_BF16, .stream = (uint32_t)i,
-            .start = every > 0 ? (char *)blocks[i][5] + offset * BYTES[kind] : NULL,
+            .start = every != 0 ? (char *)blocks[i][5] + offset * BYTES[kind] : NULL,
             .grad_sum = every > 0 ? (char *)blocks[i][6] + offset * BYTES[sum_kind] : NULL};
         grads[i] = (char *)blocks[i][4] + offset * BYTES[kind];
     }
-    if (every > 0) {
+    if (every != 0 || !(flags & INNA_PROP)) {
         const int64_t chunks = inna_chunks(tensors, TENSORS);
         double *const partial = malloc((size_t)(chunks * PRODUCTS + 1) * sizeof(double)), out[PRODUCTS];
         inna_measure(tensors, grads, TENSORS, &settings, partial, chunks, out, threads, level);
@@ -100,7 +101,10 @@ int main(void) {
                 for (int kahan = 0; kahan < 2; kahan++)
                     for (int64_t level = 0; level <= best_level(); level++, runs++)
                         step_on(sizes[runs % 8], kind, momentum_kind, flags, kahan,
-                                runs % 5 == 1 ? 1 : runs % 5 == 2 ? 3 : 0, 1 + runs % 3, level);
+                                runs % 5 == 1                         ? 1
+                                : runs % 5 == 2                       ? 3
+                                : runs % 5 == 3 && !(flags & INNA_PROP) ? -1
+                                                                        : 0, 1 + runs % 3, level);
     const char *const said = huge();
     printf("%lld runs; beyond 2^31: %s\n", (long long)runs, said);
     return said[0] == 'a' || said[0] == 't';

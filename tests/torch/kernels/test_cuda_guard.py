@@ -20,7 +20,7 @@ from inna.torch import INNA
 from inna.torch.kernels import step as fused
 from inna.torch.measures.guard import GuardShare, Products, measure
 from inna.torch.measures.guarded_step import DECISION
-from inna.torch.tensor_lists import Settings, TensorLists
+from inna.torch.tensor_lists import Settings, SumLists, TensorLists
 from no_synchronisation import NoSynchronisation
 from triton_kernels import (
     INTERPRETING,
@@ -200,8 +200,8 @@ def test_on_a_gpu_the_scale_and_verdict_of_grad_scaler():
 def check_products(device: str) -> None:
     """The kernel's inner products beside those of torch's operations, the first velocity included."""
     torch.manual_seed(0)
-    params, grads, momentums, held = (
-        [torch.randn(size, device=device) for size in (5000, 3, 0, 2048)] for _ in range(4)
+    params, grads, momentums, held, starts = (
+        [torch.randn(size, device=device) for size in (5000, 3, 0, 2048)] for _ in range(5)
     )
     steps = [torch.tensor(float(i % 2), device=device) for i in range(4)]
     for decoupled in (False, True):
@@ -210,9 +210,14 @@ def check_products(device: str) -> None:
         lists = TensorLists(params, grads, momentums, compensations=compensations, steps=steps)
         settings = Settings(0.1, 0.5, 0.3, 0.1, 1.0, decoupled, maximize=True)
         (products,) = fused.measure(lists, settings)
-        share = GuardShare(lists, [step == 0 for step in steps], settings)
+        table = fused.make_table(torch.device(device), lists, SumLists(starts, []))
+        with_distance = table.measure([grad.data_ptr() for grad in grads], settings)
+        share = GuardShare(lists, [step == 0 for step in steps], settings, starts=starts)
         expected = measure([share], torch.zeros((), device=device), torch.device(device), sum_over_ranks=False)
-        torch.testing.assert_close(products, expected[: Products._fields.index("grad_squared")], rtol=1e-6, atol=1e-3)
+        torch.testing.assert_close(with_distance, expected[: len(products)], rtol=1e-6, atol=1e-3)
+        first = Products._fields.index("grad_squared")
+        assert torch.equal(products[:first], with_distance[:first])
+        assert not products[first:].any()
 
 
 @in_the_interpreter
@@ -269,7 +274,8 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(everything, tmp_path, mo
     kernels = [(cuda_rule, "measure"), (cuda_guard, "decide"), (cuda_rule, "step")]
     with compile_only(kernels, tmp_path, monkeypatch) as compiled:
         groups = 2 if everything else 1
-        tables = [cuda.Table(lists)] * groups
+        starts = [torch.zeros_like(each) for each in params]
+        tables = [cuda.Table(lists, SumLists(starts, []) if everything else None)] * groups
         part = cuda_guard.GuardPart([grad.data_ptr() for grad in lists.grads], settings, memory)
         guard = cuda_guard.Guard(tables, torch.device("cpu"))
         guard.step([part] * groups, loss, 0.0, maximize=True, scaling=scaling)

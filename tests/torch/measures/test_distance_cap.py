@@ -11,17 +11,37 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from guarded_problem import FLAGS, FUSED, STEPS, assert_equal, parameters, problem, set_gradients, train, whole
+from guarded_problem import (
+    FLAGS,
+    FUSED,
+    STEPS,
+    TRITON_ON_DEVICE,
+    assert_equal,
+    parameters,
+    problem,
+    set_gradients,
+    train,
+    whole,
+)
 from guarded_reference import GuardedGroup, guarded_steps
 from inna import dynamics
 from inna.torch import INNA
 from saving import MEANS, made_again
+from triton_kernels import INTERPRETING, needs_triton, run_interpreted
 
 # It cannot be differentiated through.
 PATHS = ["single", "foreach", FUSED, "on device", "single on device"]
+# The interpreter is slow.
+AND_TRITON = [*PATHS, TRITON_ON_DEVICE]
 
 
-@pytest.mark.parametrize("path", PATHS)
+@needs_triton
+@pytest.mark.skipif(INTERPRETING, reason="this is the process of the interpreter")
+def test_the_interpreted_tests_pass():
+    run_interpreted("Triton", __file__)
+
+
+@pytest.mark.parametrize("path", AND_TRITON)
 @settings(max_examples=12)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -60,7 +80,7 @@ def test_it_is_the_rule(path, seed, alpha, beta, lr, time_step, speed, bound, st
         np.testing.assert_allclose(param.detach().reshape(-1), group.theta, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("path", AND_TRITON)
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_a_penalty_is_a_part_of_the_gradients(path, sign, decoupled):
@@ -180,6 +200,21 @@ def test_paths_may_change_between_steps(pair):
         train(other, others, evaluate, range(5 * k, 5 * k + 5))
     for mine, theirs in zip(whole(optimizer), whole(other), strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_distance_may_be_given_and_taken_away_between_steps(path):
+    start, evaluate = problem()
+    params = parameters(start)
+    optimizer = INNA.lr_free(params, initial_distance=None, lr=0.5, loss_bound=-1e9, **FLAGS[path])
+    train(optimizer, params, evaluate, range(3))
+    optimizer.param_groups[0]["initial_distance"] = 0.25
+    (length,) = train(optimizer, params, evaluate, [3])
+    squares = sum(float(param.grad.square().sum()) for param in params)
+    assert length == pytest.approx(float(dynamics.distance_cap(0.25, squares, 0.5)), rel=1e-6)
+    optimizer.param_groups[0]["initial_distance"] = None
+    assert train(optimizer, params, evaluate, [4]) == [0.5]
+    assert "start" not in optimizer.state[params[0]]
 
 
 def test_a_complex_parameter_is_its_two_parts():

@@ -32,20 +32,9 @@ from inna.torch.blocks import BLOCK
 from inna.torch.kernels import cpu
 from inna.torch.measures.guard import GuardShare, Products, measure
 from inna.torch.measures.guarded_step import SCALARS
-from inna.torch.tensor_lists import Settings, TensorLists
+from inna.torch.tensor_lists import Settings, SumLists, TensorLists
 from saving import MEANS, made_again
-from triton_kernels import INTERPRETING, interpret, needs_triton, run_interpreted
-
-
-@pytest.fixture(autouse=True)
-def interpreted(request, monkeypatch):
-    """The Triton kernels, where the path is theirs."""
-    if "Triton" not in request.node.name:
-        yield
-        return
-    interpret(monkeypatch)
-    with np.errstate(invalid="ignore", over="ignore"):  # a GPU does not warn either
-        yield
+from triton_kernels import INTERPRETING, needs_triton, run_interpreted
 
 
 @needs_triton
@@ -439,8 +428,9 @@ def test_the_length_of_a_step_in_single_precision_over_2000_steps(path, shift, t
     decoupled=st.booleans(),
     maximize=st.booleans(),
     kahan=st.booleans(),
+    far=st.booleans(),
 )
-def test_the_kernel_takes_the_inner_products_of_the_definition(sizes, dtypes, decay, decoupled, maximize, kahan):
+def test_the_kernel_takes_the_inner_products_of_the_definition(sizes, dtypes, decay, decoupled, maximize, kahan, far):
     generator = torch.Generator().manual_seed(0)
 
     def made(dtype):
@@ -448,24 +438,33 @@ def test_the_kernel_takes_the_inner_products_of_the_definition(sizes, dtypes, de
 
     lists = TensorLists(made(dtypes[0]), made(dtypes[0]), made(dtypes[1]))
     lists.compensations = [0.01 * each for each in made(dtypes[0])] if kahan else []
+    starts = made(dtypes[0]) if far else None
     given_settings = Settings(0.1, 0.5, 0.3, decay, None, decoupled, maximize)
-    found = []
-    for level in range(len(cpu.instruction_sets())):
-        table = cpu.Table(lists)
+    found, threads = [], torch.get_num_threads()
+    for level, number in itertools.product(range(len(cpu.instruction_sets())), (1, 3)):
+        table = cpu.Table(lists, SumLists(starts, []) if starts is not None else None)
         table._level = level
-        found.append(table.measure([grad.data_ptr() for grad in lists.grads], given_settings))
+        try:
+            torch.set_num_threads(number)
+            found.append(table.measure([grad.data_ptr() for grad in lists.grads], given_settings))
+        finally:
+            torch.set_num_threads(threads)
     assert all(each == found[0] for each in found)
-    pieces = measure(
-        [GuardShare(lists, [], given_settings)], torch.zeros(()), torch.device("cpu"), sum_over_ranks=False
-    )
-    expected = dict.fromkeys(Products._fields[: Products._fields.index("grad_squared")], 0.0)
+    share = GuardShare(lists, [], given_settings, starts=starts)
+    pieces = measure([share], torch.zeros(()), torch.device("cpu"), sum_over_ranks=False)
+    expected = dict.fromkeys(Products._fields[: cpu.PRODUCTS], 0.0)
     for i in range(len(sizes)):
         theta, grad, momentum = (tensors[i].double() for tensors in (lists.params, lists.grads, lists.momentums))
         theta = theta + lists.compensations[i].double() if kahan else theta
         grad = (-grad if maximize else grad) + (0.0 if decoupled else decay) * theta
         u = momentum + 0.3 * grad
-        pairs = [(u, u), (grad, u), *([(u, theta), (grad, theta), (theta, theta)] if decay else [])]
-        for name, (a, b) in zip(expected, pairs, strict=False):
+        pairs = {"norm_squared": (u, u), "grad": (grad, u)}
+        if decay:
+            pairs |= {"theta": (u, theta), "grad_theta": (grad, theta), "theta_squared": (theta, theta)}
+        if starts is not None:
+            apart = theta - starts[i].double()
+            pairs |= {"grad_squared": (grad, grad), "distance_squared": (apart, apart)}
+        for name, (a, b) in pairs.items():
             expected[name] += float(a @ b)
     scale = 1e-5 if dtypes[0] is not torch.float64 else 1e-12
     for values in (found[0], pieces.tolist()):

@@ -33,7 +33,7 @@ LOG = LIBRARY.with_name("cpu_kernels.log")
 KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
 # In `Settings`: lr, alpha, beta, time_step, decay_lr.
 _MAY_BE_TENSORS = (0, 1, 2, 9, 10)
-PRODUCTS = 5
+PRODUCTS = 7
 """The number of inner products that `Table.measure` returns."""
 SUMS = 2
 """The number of sums that `Table.measure_distance` returns."""
@@ -141,13 +141,13 @@ class Table:
 
     Args:
         lists: plain tensors on the CPU, each with a kernel: `inna.torch.kernels.support.refusal` is empty.
-        sums: what finds the distance of an INNAprop without a learning rate.
+        sums: what finds the distance, without a learning rate.
     """
 
     decides = False
     """Whether the device can decide on a guarded step. Here the host does."""
     measures_distance = True
-    """Whether `measure_distance` is there, if the sums are given."""
+    """Whether the kernels add up what finds the distance, if the sums are given."""
 
     def __init__(self, lists: TensorLists, sums: SumLists | None = None) -> None:
         self._library = library()
@@ -167,9 +167,10 @@ class Table:
                 row.stochastic, row.stream = 1, lists.streams[i]
             row.kind, row.momentum_kind = KINDS[param.dtype.to_real()], KINDS[momentum.dtype.to_real()]
             if sums is not None:
-                row.start, row.grad_sum = sums.starts[i].data_ptr(), sums.grad_sums[i].data_ptr()
+                row.start = sums.starts[i].data_ptr()
+                row.grad_sum = sums.grad_sums[i].data_ptr() if sums.grad_sums else None
         self._settings = _Settings()
-        self._settings.every = 0 if sums is None else sums.slice_every
+        self._settings.every = sums.slice_every if sums is not None and sums.grad_sums else 0
         self._known: Settings | None = None
         self._partial: tuple[Any, int] | None = None  # room for the sums of chunks, and their number
         # Every step passes these.
@@ -211,7 +212,7 @@ class Table:
     def measure(self, grads: list[int], settings: Settings) -> list[float]:
         """The inner products of `inna.torch.measures.guard.Products`.
 
-        Those with theta are 0 without weight decay.
+        Those with theta are 0 without weight decay, those of the distance without theta_0.
 
         They do not depend on the number of threads or the instruction set.
 

@@ -63,9 +63,10 @@ enum { SHARE = 32768 };
 /* Threads meet at multiples of this many numbers, so that no two write into one cache line. */
 enum { SEAM = 64 };
 
-/* The inner products of a guarded step: |u|^2, <g, u>, <u, theta>, <g, theta>, |theta|^2 with u = m + beta g. They are
-   added in LANES at once, whatever the vector width, and in chunks of CHUNK numbers, whatever the threads. */
-enum { PRODUCTS = 5, LANES = 16, CHUNK = 16384 };
+/* The inner products of a guarded step: |u|^2, <g, u>, <u, theta>, <g, theta>, |theta|^2 with u = m + beta g; and, for a
+   cap by the distance from the start, |g|^2 and |theta - theta_0|^2. They are added in LANES at once, whatever the vector
+   width, and in chunks of CHUNK numbers, whatever the threads. */
+enum { PRODUCTS = 7, LANES = 16, CHUNK = 16384 };
 /* In their place, without a learning rate: <g, theta_0 - theta> and |s'|_1 with s' = root s + weight g. */
 enum { SUMS = 2 };
 
@@ -78,8 +79,8 @@ struct inna_tensor {
     int64_t size;       /* in real numbers */
     int32_t kind;       /* of theta, its gradient, its compensation and its start */
     int32_t momentum_kind;
-    const void *start; /* theta_0 of every `every`-th number, without a learning rate; or NULL */
-    void *grad_sum;    /* s of these; in double precision as theta is, else in single precision */
+    const void *start; /* theta_0, without a learning rate; INNAprop's of every `every`-th number; or NULL */
+    void *grad_sum;    /* INNAprop's s of these; in double precision as theta is, else in single precision; or NULL */
     int32_t stochastic; /* the momentum and the mean square are in bfloat16 and rounded stochastically */
     uint32_t stream;    /* where their random bits come from */
 };
@@ -91,7 +92,7 @@ struct inna_settings {
     double decay_lr;   /* of weight decay that multiplies theta; likewise */
     int64_t flags;
     double weight, root; /* of s' = root s + weight g */
-    int64_t every;       /* 0 with a learning rate */
+    int64_t every;       /* 0 but for INNAprop without a learning rate */
 };
 
 static double bias_correction(double sigma, double step) {
@@ -307,8 +308,8 @@ EXPORTED int64_t inna_chunks(const struct inna_tensor *tensors, int64_t count) {
     return total;
 }
 
-/* Write the inner products of all tensors to out[0..PRODUCTS), those of weight decay only if there is one; without a
-   learning rate, its sums to out[0..SUMS). `partial` has room for PRODUCTS numbers for each of the `total` chunks. The
+/* Write the inner products of all tensors to out[0..PRODUCTS), those of weight decay and of the distance only if there
+   is one; where `every` is not 0, its sums to out[0..SUMS). `partial` has room for PRODUCTS numbers for each of the `total` chunks. The
    other arguments are those of inna_step. */
 EXPORTED void inna_measure(const struct inna_tensor *tensors, void *const *grads, int64_t count,
                            const struct inna_settings *settings, double *partial, int64_t total, double *out,

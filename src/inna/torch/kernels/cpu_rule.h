@@ -293,12 +293,13 @@ static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grad
     }
 }
 
-/* Add LANES products each of u = m + beta g with itself and with g, and with `decays` of u, g and theta with theta. */
+/* Add LANES products each of u = m + beta g with itself and with g, with `decays` of u, g and theta with theta, and with
+   `far` of g and theta - theta_0 with themselves. */
 static ALWAYS_INLINE void NAMED(lanes)(int64_t n, const REAL *theta, const REAL *held, const REAL *grad,
-                                       const REAL *momentum, struct NAMED(coefficients) k, int decays,
-                                       double sums[PRODUCTS][LANES]) {
+                                       const REAL *momentum, const REAL *start, struct NAMED(coefficients) k,
+                                       int decays, int far, double sums[PRODUCTS][LANES]) {
     VECTOR for (int64_t i = 0; i < n; i++) {
-        const REAL x = decays ? (held != NULL ? theta[i] + held[i] : theta[i]) : (REAL)0;
+        const REAL x = decays || far ? (held != NULL ? theta[i] + held[i] : theta[i]) : (REAL)0;
         const REAL g = NAMED(plus)(grad[i] * k.sign, k.penalty, x);
         const REAL u = NAMED(plus)(momentum[i], k.start, g) + k.beta * g;
         const double wide_u = (double)u, wide_g = (double)g, wide_x = (double)x;
@@ -309,49 +310,73 @@ static ALWAYS_INLINE void NAMED(lanes)(int64_t n, const REAL *theta, const REAL 
             sums[3][i] += wide_g * wide_x;
             sums[4][i] += wide_x * wide_x;
         }
+        if (far) {
+            const double apart = (double)(x - start[i]);
+            sums[5][i] += wide_g * wide_g;
+            sums[6][i] += apart * apart;
+        }
     }
+}
+
+/* The same of n numbers. `decays` and `far` are constants where this is called. */
+static ALWAYS_INLINE void NAMED(product_lines)(int64_t n, const REAL *theta, const REAL *held, const REAL *grad,
+                                               const REAL *momentum, const REAL *start, struct NAMED(coefficients) k,
+                                               int decays, int far, double sums[PRODUCTS][LANES]) {
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        PREFETCH(grad + i);
+        PREFETCH(momentum + i);
+        if (decays || far) PREFETCH(theta + i);
+        if (far) PREFETCH(start + i);
+        NAMED(lanes)(LANES, theta + i, held != NULL ? held + i : NULL, grad + i, momentum + i, far ? start + i : NULL,
+                     k, decays, far, sums);
+    }
+    /* Apart from the loop, so that its sums stay in registers. */
+    NAMED(lanes)(n - i, theta + i, held != NULL ? held + i : NULL, grad + i, momentum + i, far ? start + i : NULL, k,
+                 decays, far, sums);
 }
 
 /* The products of the numbers begin to end - 1 of one tensor, at most CHUNK. The order of the sums is always the same. */
 static ALWAYS_INLINE void NAMED(products)(const struct inna_tensor *t, const void *grads, const struct inna_settings *s,
                                           double step, int64_t begin, int64_t end, double *out) {
     const int native = sizeof(REAL) == sizeof(float) ? KIND_F32 : KIND_F64;
-    const int kind = t->kind, momentum_kind = t->momentum_kind, decays = s->weight_decay != 0;
+    const int kind = t->kind, momentum_kind = t->momentum_kind, decays = s->weight_decay != 0, far = t->start != NULL;
     const struct NAMED(coefficients) k = NAMED(coefficients)(s, step);
-    REAL theta_buffer[BLOCK], grad_buffer[BLOCK], momentum_buffer[BLOCK], held_buffer[BLOCK];
+    REAL theta_buffer[BLOCK], grad_buffer[BLOCK], momentum_buffer[BLOCK], held_buffer[BLOCK], start_buffer[BLOCK];
     double sums[PRODUCTS][LANES];
     memset(sums, 0, sizeof sums);
     const int64_t block = kind == native && momentum_kind == native ? end - begin : BLOCK;
     for (int64_t at = begin; at < end; at += block) {
         const int64_t n = end - at < block ? end - at : block;
         const ptrdiff_t offset = (ptrdiff_t)at * BYTES[kind];
-        const char *const held_at = decays && t->compensation != NULL ? (const char *)t->compensation + offset : NULL;
+        const char *const held_at =
+            (decays || far) && t->compensation != NULL ? (const char *)t->compensation + offset : NULL;
         const void *const theta_at = (const char *)t->theta + offset, *const grad_at = (const char *)grads + offset;
         const void *const momentum_at = (const char *)t->momentum + (ptrdiff_t)at * BYTES[momentum_kind];
+        const void *const start_at = far ? (const char *)t->start + offset : NULL;
         const REAL *theta = theta_at, *grad = grad_at, *momentum = momentum_at, *held = (const void *)held_at;
+        const REAL *start = start_at;
         if (kind != native) {
-            if (decays) NAMED(load)(theta_buffer, theta_at, kind, n);
+            if (decays || far) NAMED(load)(theta_buffer, theta_at, kind, n);
             NAMED(load)(grad_buffer, grad_at, kind, n);
             if (held_at != NULL) NAMED(load)(held_buffer, held_at, kind, n);
-            theta = theta_buffer, grad = grad_buffer, held = held_at != NULL ? held_buffer : NULL;
+            if (far) NAMED(load)(start_buffer, start_at, kind, n);
+            theta = theta_buffer, grad = grad_buffer, held = held_at != NULL ? held_buffer : NULL, start = start_buffer;
         }
         if (momentum_kind != native) {
             NAMED(load)(momentum_buffer, momentum_at, momentum_kind, n);
             momentum = momentum_buffer;
         }
-        int64_t i = 0;
-        if (decays) {
-            for (; i + LANES <= n; i += LANES)
-                NAMED(lanes)(LANES, theta + i, held != NULL ? held + i : NULL, grad + i, momentum + i, k, 1, sums);
-            NAMED(lanes)(n - i, theta + i, held != NULL ? held + i : NULL, grad + i, momentum + i, k, 1, sums);
-        } else {
-            for (; i + LANES <= n; i += LANES) {
-                PREFETCH(grad + i);
-                PREFETCH(momentum + i);
-                NAMED(lanes)(LANES, NULL, NULL, grad + i, momentum + i, k, 0, sums);
-            }
-            NAMED(lanes)(n - i, NULL, NULL, grad + i, momentum + i, k, 0, sums);
-        }
+        if (decays && far)
+            NAMED(product_lines)(n, theta, held, grad, momentum, start, k, 1, 1, sums);
+        else if (decays)
+            NAMED(product_lines)(n, theta, held, grad, momentum, NULL, k, 1, 0, sums);
+        else if (far && held == NULL)
+            NAMED(product_lines)(n, theta, NULL, grad, momentum, start, k, 0, 1, sums);
+        else if (far)
+            NAMED(product_lines)(n, theta, held, grad, momentum, start, k, 0, 1, sums);
+        else
+            NAMED(product_lines)(n, theta, NULL, grad, momentum, NULL, k, 0, 0, sums);
     }
     for (int j = 0; j < PRODUCTS; j++) {
         double total = 0;

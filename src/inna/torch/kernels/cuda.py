@@ -25,12 +25,12 @@ from torch import Tensor
 
 from inna.torch.kernels import cuda_rule as rule
 from inna.torch.steps.rounding import ROUNDED
-from inna.torch.tensor_lists import Settings, TensorLists
+from inna.torch.tensor_lists import Settings, SumLists, TensorLists
 
 __all__ = ["OPTIONS", "PRODUCTS", "Numbers", "Sent", "Table", "device_context", "unavailable"]
 
 BLOCK = 2048
-PRODUCTS = 5
+PRODUCTS = 7
 """The number of inner products that `Table.measure` returns."""
 OPTIONS: dict[str, Any] = {
     "num_warps": 8,
@@ -74,14 +74,16 @@ class Table:
 
     Args:
         lists: plain tensors on one device, each with a kernel: `inna.torch.kernels.support.refusal` is empty.
+        sums: what finds the distance, without a learning rate.
     """
 
     decides = True
     """Whether the device can decide on a guarded step."""
-    measures_distance = False
-    """Whether a kernel adds up what finds INNAprop's distance. Here torch does."""
 
-    def __init__(self, lists: TensorLists) -> None:
+    def __init__(self, lists: TensorLists, sums: SumLists | None = None) -> None:
+        # Torch adds up what finds INNAprop's.
+        self.measures_distance = sums is not None and not sums.grad_sums
+        starts = sums.starts if sums is not None and self.measures_distance else []
         self._device = lists.params[0].device
         self._steps = lists.steps
         alike: dict[tuple[Any, ...], list[int]] = defaultdict(list)
@@ -89,7 +91,7 @@ class Table:
             if param.numel():
                 kahan = bool(lists.compensations) and lists.compensations[i] is not None
                 alike[param.dtype.to_real(), momentum.dtype.to_real(), kahan].append(i)
-        self._launches = [_Launch(lists, indices, *key) for key, indices in alike.items()]
+        self._launches = [_Launch(lists, starts, indices, *key) for key, indices in alike.items()]
         self._numbers = Numbers(3 * len(lists.params) + _SETTINGS, self._device)
 
     @property
@@ -187,8 +189,8 @@ class Table:
     def measure(self, grads: list[int], settings: Settings) -> Tensor:
         """The inner products of `inna.torch.measures.guard.Products`.
 
-        (number of products,), in float64, on the device. Those with theta are 0 without weight decay. Their parts are
-        always added in the same order.
+        (number of products,), in float64, on the device. Those with theta are 0 without weight decay, those of the
+        distance without theta_0. Their parts are always added in the same order.
 
         Args:
             grads: the addresses of the gradients.
@@ -320,6 +322,7 @@ class _Launch:
     def __init__(
         self,
         lists: TensorLists,
+        starts: list[Tensor],
         indices: list[int],
         dtype: torch.dtype,
         momentum_dtype: torch.dtype,
@@ -334,9 +337,10 @@ class _Launch:
             square = lists.exp_avg_sqs[i].data_ptr() if lists.exp_avg_sqs else 0
             held = lists.compensations[i] if kahan else None
             addresses = [param.data_ptr(), momentum.data_ptr(), square, 0 if held is None else held.data_ptr()]
-            aligned = aligned and all(address % 16 == 0 for address in addresses)
+            start = starts[i].data_ptr() if starts else 0
+            aligned = aligned and all(address % 16 == 0 for address in (*addresses, start))
             step = lists.steps[i].data_ptr() if lists.steps else 0
-            rows.append([*addresses, size, i, step, lists.streams[i] if lists.streams else 0])
+            rows.append([*addresses, size, i, step, lists.streams[i] if lists.streams else 0, start])
             count = triton.cdiv(size, BLOCK)
             owners.append(torch.full((count,), row, dtype=torch.int32))
             blocks.append(torch.arange(count, dtype=torch.int32))
@@ -352,6 +356,7 @@ class _Launch:
             "KAHAN": kahan,
         }
         self._stochastic = bool(lists.streams) and momentum_dtype is ROUNDED
+        self._far = bool(starts)
 
     @property
     def programs(self) -> int:
@@ -413,6 +418,7 @@ class _Launch:
                 parts.shape[1],
                 first,
                 **self._kinds,
+                FAR=self._far,
                 BETA_ON_DEVICE=isinstance(settings.beta, Tensor),
                 SCALED=grad_scale is not None,
                 **self._flags(settings, sent),

@@ -13,8 +13,8 @@ from inna.torch.steps.rounding import MIX
 __all__ = ["measure", "step"]
 
 # Numbers in a row of the table: the addresses of theta, momentum, mean square and compensation; the size, the index of
-# the parameter, the address of its step count, and where its random bits come from.
-ROW = tl.constexpr(8)
+# the parameter, the address of its step count, where its random bits come from, and the address of theta_0.
+ROW = tl.constexpr(9)
 SHIFT, FACTOR, SECOND_SHIFT, SECOND_FACTOR, LAST_SHIFT = map(tl.constexpr, MIX)
 
 
@@ -229,6 +229,7 @@ def measure(
     MOMENTUM: tl.constexpr,
     REAL: tl.constexpr,
     KAHAN: tl.constexpr,
+    FAR: tl.constexpr,
     BETA_ON_DEVICE: tl.constexpr,
     SCALED: tl.constexpr,
     SPEED: tl.constexpr,
@@ -238,7 +239,10 @@ def measure(
     ALIGNED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    """Write a block's part of `inna.torch.measures.guard.Products`."""
+    """Write a block's part of `inna.torch.measures.guard.Products`.
+
+    With ``FAR`` those of the distance, too.
+    """
     program = tl.program_id(0)
     row = tl.load(owners + program)
     offsets = tl.load(blocks + program).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -250,11 +254,13 @@ def measure(
     momentum = tl.load(at + 1).to(tl.pointer_type(MOMENTUM))
     held = tl.load(at + 3).to(tl.pointer_type(THETA))
     grad = tl.load(grads + index).to(tl.pointer_type(THETA))
+    start = tl.load(at + 8).to(tl.pointer_type(THETA))
     if ALIGNED:
         theta = tl.multiple_of(theta, 16)
         momentum = tl.multiple_of(momentum, 16)
         held = tl.multiple_of(held, 16)
         grad = tl.multiple_of(grad, 16)
+        start = tl.multiple_of(start, 16)
     mask = offsets < size
     g = tl.load(grad + offsets, mask=mask, other=0.0).to(REAL)
     m = tl.load(momentum + offsets, mask=mask, other=0.0).to(REAL)
@@ -263,12 +269,12 @@ def measure(
     if MAXIMIZE:
         g = -g
     x = g
-    if DECAY:
+    if DECAY or FAR:
         x = tl.load(theta + offsets, mask=mask, other=0.0).to(REAL)
         if KAHAN:
             x = x + tl.load(held + offsets, mask=mask, other=0.0).to(REAL)
-        if not DECOUPLED:
-            g = g + tl.load(numbers + 3).to(REAL) * x
+    if DECAY and not DECOUPLED:
+        g = g + tl.load(numbers + 3).to(REAL) * x
     if SPEED:
         first = tl.load(tl.load(at + 6).to(tl.pointer_type(tl.float32))) == 0
         m = tl.where(first, m + (tl.load(numbers + 4) - beta).to(REAL) * g, m)
@@ -283,3 +289,7 @@ def measure(
         tl.store(to + 2 * columns, tl.sum(wide_u * wide_x))
         tl.store(to + 3 * columns, tl.sum(wide_g * wide_x))
         tl.store(to + 4 * columns, tl.sum(wide_x * wide_x))
+    if FAR:
+        apart = (x - tl.load(start + offsets, mask=mask, other=0.0).to(REAL)).to(tl.float64)
+        tl.store(to + 5 * columns, tl.sum(wide_g * wide_g))
+        tl.store(to + 6 * columns, tl.sum(apart * apart))

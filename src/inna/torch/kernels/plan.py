@@ -39,13 +39,13 @@ class Plan:
         group: the parameter group.
         states: the optimizer's state.
         lists: the tensors with gradients. Each has a kernel.
-        sums: what finds the distance of an INNAprop without a learning rate, if a kernel is to add it up.
+        sums: what finds the distance, without a learning rate, if a kernel is to add it up.
     """
 
     def __init__(
         self, group: dict[str, Any], states: dict[Tensor, Any], lists: TensorLists, sums: SumLists | None = None
     ) -> None:
-        self._flags = _FLAGS(group)
+        self._flags = _flags(group)
         moving = {id(param) for param in lists.params}
         self._moves = [id(param) in moving for param in group["params"]]
         self._idle = [not moves for moves in self._moves] if not all(self._moves) else None
@@ -60,7 +60,9 @@ class Plan:
         self._look_alike = _metadata_check([*still, *lists.grads])
         self._table = make_table(lists.params[0].device, lists, sums)
         self.measures_distance = sums is not None and bool(self._table.measures_distance)
-        """Whether `measure_distance` is there."""
+        """Whether the kernels add up the sums: `measure` INNA's, `measure_distance` INNAprop's."""
+        self.started = False
+        """Whether theta_0 of all parameters is known to be that of their first step."""
 
     def tensors(self, group: dict[str, Any], states: dict[Tensor, Any]) -> tuple[list[Tensor], list[Tensor]] | None:
         """The parameters and gradients of the next step.
@@ -69,7 +71,7 @@ class Plan:
         """
         params = group["params"]
         grads = list(map(_GRAD, params))
-        if _FLAGS(group) != self._flags or len(params) != len(self._moves):
+        if _flags(group) != self._flags or len(params) != len(self._moves):
             return None
         if self._idle is not None:
             if not all(map(is_, compress(grads, self._idle), repeat(None))):
@@ -134,6 +136,10 @@ _GRAD = attrgetter("grad")
 _FLAGS = itemgetter(
     *PATH_FLAGS, "kahan", "momentum_dtype", "momentum_bits", "rounding_seed", "capturable", "initial_speed"
 )
+
+
+def _flags(group: dict[str, Any]) -> tuple[Any, ...]:
+    return *_FLAGS(group), group.get("initial_distance") is None
 
 
 def _metadata_check(tensors: list[Tensor]) -> Callable[..., bool]:

@@ -65,7 +65,7 @@ def make_table(device: torch.device, lists: TensorLists, sums: SumLists | None =
     Args:
         device: of the tensors.
         lists: as for `step`; plain tensors.
-        sums: what finds the distance of an INNAprop without a learning rate, if a kernel is to add it up.
+        sums: what finds the distance, without a learning rate, if a kernel is to add it up.
     """
     if device.type == "cpu":
         from inna.torch.kernels import cpu
@@ -73,7 +73,7 @@ def make_table(device: torch.device, lists: TensorLists, sums: SumLists | None =
         return cpu.Table(lists, sums)
     from inna.torch.kernels import cuda
 
-    return cuda.Table(lists)
+    return cuda.Table(lists, sums)
 
 
 def _by_device(lists: TensorLists) -> Iterator[tuple[torch.device, TensorLists]]:

@@ -46,7 +46,7 @@ def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
 
 
 def can_measure(lists: TensorLists, sums: SumLists) -> bool:
-    """Return whether a kernel adds up what finds INNAprop's distance.
+    """Return whether a kernel adds up what finds the distance.
 
     It does where the entries lie as those of the parameters. Otherwise torch adds it up.
 
@@ -64,9 +64,9 @@ def can_measure(lists: TensorLists, sums: SumLists) -> bool:
             return tensor.shape == param.shape and is_dense(tensor) and same_layout(tensor, param)
         return tensor.is_contiguous() and param.is_contiguous() and not param.is_complex()
 
-    return all(
-        fits(start, param, param.dtype) and fits(grad_sum, param, coefficient_dtype(param))
-        for param, start, grad_sum in zip(lists.params, sums.starts, sums.grad_sums, strict=True)
+    return all(fits(start, param, param.dtype) for param, start in zip(lists.params, sums.starts, strict=True)) and all(
+        fits(grad_sum, param, coefficient_dtype(param))
+        for param, grad_sum in zip(lists.params, sums.grad_sums, strict=False)
     )
 
 

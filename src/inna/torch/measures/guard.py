@@ -88,7 +88,7 @@ def measure(
     there = torch.ones((), dtype=torch.float64, device=device)
     totals: dict[Any, list[list[Tensor]]] = defaultdict(lambda: [[] for _ in range(len(shares) * width + 1)])
     for position, share in enumerate(shares):
-        if share.starts is not None:
+        if share.starts is not None and (share.plan is None or not share.plan.measures_distance):
             for mesh, copies, indices in by_mesh(share.lists.params):
                 for squares in _distances(share, indices):
                     for i, value in enumerate(squares):

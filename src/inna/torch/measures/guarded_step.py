@@ -105,6 +105,8 @@ def _capped(groups: Sequence[GuardedGroup], products: Sequence[Products], *, hos
         for name in ("guard_distance", "guard_squares")
     )
     distance = _largest(distance, sum(found.distance_squared for found in products) ** 0.5)
+    first = groups[0].entries["initial_distance"]  # it may have been given after the first step
+    distance = distance.clamp(min=first) if isinstance(distance, Tensor) else max(distance, first)
     squares = squares + sum(
         _where(group.moves, found.grad_squared, 0.0 * found.grad_squared)
         for group, found in zip(groups, products, strict=True)
