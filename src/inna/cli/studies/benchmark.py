@@ -36,9 +36,7 @@ __all__ = ["benchmark"]
 
 def benchmark(
     *,
-    quick: Annotated[
-        bool, Parameter(help="Three tasks, fewer trials and one seed: three to four minutes on two cores.")
-    ] = False,
+    quick: Annotated[bool, Parameter(help="Three tasks, fewer trials and one seed: two minutes on two cores.")] = False,
     suite: Annotated[
         Path | None,
         Parameter(
