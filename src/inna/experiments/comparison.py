@@ -94,7 +94,8 @@ def compare(
     >>> x = torch.linspace(-1, 1, 64).unsqueeze(1)
     >>> short = {"epochs": 2, "tuning_epochs": 1, "seeds": [1]}
     >>> found = compare(
-    ...     lambda: torch.nn.Linear(1, 1), (x, 2 * x), (x, 2 * x), torch.nn.functional.mse_loss,
+    ...     lambda: torch.nn.Linear(1, 1), (x, 2 * x), (x, 2 * x),
+    ...     torch.nn.functional.mse_loss,
     ...     optimizers=["sgd", "adam"], grid=[0.1], schedules=[0], **short,
     ... )
     >>> found.best, found.table.optimizer.tolist(), len(found.rows)
