@@ -13,7 +13,7 @@ from inna import dynamics
 from inna.torch.blocks import BLOCK
 from inna.torch.kernels.plan import Plan
 from inna.torch.kernels.step import measure as measure_by_kernels
-from inna.torch.measures.sums import add_up, by_mesh, can_reuse, one_order, pieces, real, total
+from inna.torch.measures.sums import PieceSums, add_up, by_mesh, can_reuse, one_order, pieces, real, total
 from inna.torch.shards import to_local, to_local_lists
 from inna.torch.steps.companding import widen
 from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype, on_device
@@ -127,7 +127,18 @@ def _products(share: GuardShare, indices: list[int]) -> Iterator[list[Tensor]]:
     decays = bool(settings.weight_decay)
     penalty = 0.0 if settings.decoupled_weight_decay else settings.weight_decay
     rooms: list[Tensor] = []
+    sign = -1.0 if settings.maximize else 1.0
+    factor = None if decays or isinstance(settings.beta, Tensor) else sign * settings.beta
+    quick: dict[torch.dtype, tuple[PieceSums, Tensor]] = {}
     for momentum, grad, theta, compensation in pieces(_rows(share, indices, decays=decays)):
+        if factor is not None and grad.dtype is momentum.dtype is coefficient_dtype(grad) and can_reuse(grad):
+            if grad.dtype not in quick:
+                quick[grad.dtype] = PieceSums(2, grad.dtype), torch.empty(BLOCK, dtype=grad.dtype)
+            sums, room = quick[grad.dtype]
+            average = room if grad.numel() == BLOCK else room[: grad.numel()]
+            torch.add(momentum, grad, alpha=factor, out=average)
+            sums.add((average, average), (grad, average))
+            continue
         dtype = coefficient_dtype(grad)
         dtype = torch.promote_types(dtype, momentum.dtype)
         grad, momentum = grad.to(dtype), momentum.to(dtype)
@@ -152,6 +163,9 @@ def _products(share: GuardShare, indices: list[int]) -> Iterator[list[Tensor]]:
         if decays:
             pairs += [(average, theta), (grad, theta), (theta, theta)]
         yield [total(torch.mul(a, b, out=product)) for a, b in pairs]
+    for sums, _ in quick.values():
+        norm_squared, correlation = sums.totals()
+        yield [norm_squared, sign * correlation]
 
 
 def _distances(share: GuardShare, indices: list[int]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -160,8 +174,18 @@ def _distances(share: GuardShare, indices: list[int]) -> Iterator[tuple[Tensor, 
     penalty = 0.0 if settings.decoupled_weight_decay else settings.weight_decay
     if settings.maximize:
         penalty = -penalty
+    quick: dict[torch.dtype, tuple[PieceSums, Tensor]] = {}
     for start, theta, grad, compensation in pieces(_starts(share, indices)):
         dtype = coefficient_dtype(theta)
+        kinds = {start.dtype, theta.dtype, grad.dtype}
+        if not penalty and compensation is None and kinds == {dtype} and can_reuse(grad):
+            if dtype not in quick:
+                quick[dtype] = PieceSums(2, dtype), torch.empty(BLOCK, dtype=dtype)
+            sums, room = quick[dtype]
+            apart = room if grad.numel() == BLOCK else room[: grad.numel()]
+            torch.sub(theta, start, out=apart)
+            sums.add((grad, grad), (apart, apart))
+            continue
         theta, grad = theta.to(dtype), grad.to(dtype)
         if compensation is not None:
             theta = theta + compensation.to(dtype)
@@ -169,6 +193,9 @@ def _distances(share: GuardShare, indices: list[int]) -> Iterator[tuple[Tensor, 
             grad = grad + penalty * theta
         apart = theta - start.to(dtype)
         yield total(grad * grad), total(apart * apart)
+    for sums, _ in quick.values():
+        grad_squared, distance_squared = sums.totals()
+        yield grad_squared, distance_squared
 
 
 def _starts(share: GuardShare, indices: list[int]) -> Iterator[list[Any]]:

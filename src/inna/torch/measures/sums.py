@@ -6,6 +6,7 @@ do the sums.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -17,10 +18,14 @@ from inna.torch.blocks import BLOCK
 from inna.torch.shards import is_dtensor
 from inna.torch.tensor_lists import is_dense, same_layout
 
-__all__ = ["add_up", "by_mesh", "can_reuse", "norm", "one_order", "pieces", "real", "total"]
+__all__ = ["PieceSums", "add_up", "by_mesh", "can_reuse", "norm", "one_order", "pieces", "real", "total"]
 
 # Numbers that are added up in their own precision, on one thread: torch divides sums of more than 32768.
 ROW = 2**9
+# Smaller tensors are put together: copying them costs less than calls of their own.
+ALONE = 2**15
+# Pieces whose rows are added up together.
+SLOTS = 2**6
 
 
 def add_up(totals: Mapping[Any, list[list[Tensor]]], device: torch.device, *, sum_over_ranks: bool) -> Tensor:
@@ -89,8 +94,11 @@ def pieces(rows: Iterable[list[Any]]) -> Iterator[list[Any]]:
             yield tensors
             continue
         if number > BLOCK:
-            for begin in range(0, number, BLOCK):
-                yield [None if each is None else each[begin : begin + BLOCK] for each in tensors]
+            parts = [itertools.repeat(None) if each is None else each.split(BLOCK) for each in tensors]
+            yield from map(list, zip(*parts, strict=False))
+            continue
+        if number >= ALONE:
+            yield tensors
             continue
         alike = not together or all(
             (a is None) == (b is None) and (a is None or a.dtype == b.dtype)
@@ -137,6 +145,65 @@ def can_reuse(tensor: Tensor) -> bool:
 def _has_cache(tensor: Tensor) -> bool:
     """Return whether pieces that fit the cache are faster than the whole."""
     return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+class PieceSums:
+    """Sums of products of pieces, by two calls for a product.
+
+    Rows are added up in their own precision, and these sums in float64, always in the same order.
+
+    Args:
+        number: of products of a piece.
+        dtype: of the pieces.
+
+    >>> sums = PieceSums(1, torch.float32)
+    >>> for piece in (torch.ones(700), torch.full((3,), 2.0)):
+    ...     sums.add((piece, piece))
+    >>> sums.totals().tolist()
+    [712.0]
+    """
+
+    def __init__(self, number: int, dtype: torch.dtype) -> None:
+        self._room = torch.empty(BLOCK, dtype=dtype)
+        self._parts = torch.zeros(number, SLOTS, BLOCK // ROW, dtype=dtype)
+        self._slots = [part.unbind() for part in self._parts]
+        self._used = 0
+        self._totals = torch.zeros(number, dtype=torch.float64)
+        self._views: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def add(self, *pairs: tuple[Tensor, Tensor]) -> None:
+        """Add the sum of a * b for each pair (a, b).
+
+        These are flat tensors of at most `BLOCK` numbers.
+        """
+        number = pairs[0][0].numel()
+        if self._used == SLOTS:
+            self._gather()
+        if number not in self._views:
+            rows = -(-number // ROW)
+            padded = self._room[: rows * ROW]
+            self._views[number] = self._room[:number], padded[number:], padded.view(rows, ROW)
+        product, padding, rows_of_product = self._views[number]
+        for slots, (a, b) in zip(self._slots, pairs, strict=True):
+            torch.mul(a, b, out=product)
+            if padding.numel():
+                padding.zero_()
+            out = slots[self._used]
+            if number != BLOCK:
+                out = out[: len(rows_of_product)]
+            torch.sum(rows_of_product, 1, out=out)
+        self._used += 1
+
+    def totals(self) -> Tensor:
+        """The sums so far, (number,)."""
+        self._gather()
+        return self._totals
+
+    def _gather(self) -> None:
+        # Each has fewer numbers than torch would divide among threads.
+        self._totals += torch.stack([part.sum(dtype=torch.float64) for part in self._parts])
+        self._parts.zero_()
+        self._used = 0
 
 
 def norm(values: Tensor) -> Tensor:
