@@ -85,6 +85,8 @@ TARGETS: dict[str, list[tuple[str, str, float, tuple[str, ...]]]] = {
         ("INNAprop fused", REFERENCE, 1.05, LARGE),
         ("INNA guarded fused", REFERENCE, 1.25, LARGE),
         ("INNA guarded foreach", REFERENCE, 2.2, LARGE),
+        ("INNA lr_free fused", REFERENCE, 1.35, LARGE),  # 9 streams to 7, and 5 %
+        ("INNAprop lr_free fused", REFERENCE, 1.95, LARGE),  # 13 streams to 7, and 5 %
     ],
     "cuda": [
         ("INNA fused", REFERENCE, 0.78, ("gpt2",)),
@@ -127,13 +129,14 @@ class Sides:
         self._shared: dict[tuple[int, bool, torch.dtype], torch.Tensor] = {}
         self._add_inna(INNA, "INNA", compiled)
         self._add_inna(INNAprop, "INNAprop", compiled)
-        self._add_guarded("foreach", {"foreach": True})
-        self._add_guarded("fused", {"fused": True})
+        self._add_guarded("INNA guarded foreach", {"foreach": True, "loss_bound": 0.0})
+        self._add_guarded("INNA guarded fused", {"fused": True, "loss_bound": 0.0})
         for kind, flags in (
             ("single-tensor", {"fused": False, "foreach": False}),
             ("foreach", {"foreach": True}),
             ("fused", {"fused": True}),
         ):
+            self._add_guarded(f"INNA lr_free {kind}", flags, INNA.lr_free)
             self._add_lr_free(f"INNAprop lr_free {kind}", flags)
         self._add_lr_free("INNAprop lr_free fused, an eleventh", {"fused": True, "slice_every": 11})
         self._add("ψ form", Psi(self._parameters(shapes, device)), share=False)
@@ -170,15 +173,15 @@ class Sides:
                 optimizer = cls(self.params, foreach=True if path else None)
                 self._add(f"{name} {path}compiled", optimizer, torch.compile(optimizer.step))
 
-    def _add_guarded(self, implementation: str, flags: dict[str, Any]) -> None:
+    def _add_guarded(self, name: str, flags: dict[str, Any], make: Callable[..., INNA] = INNA) -> None:
         try:
-            optimizer = INNA(self.params, loss_bound=0.0, **flags)
+            optimizer = make(self.params, **flags)
         except RuntimeError as error:
-            warnings.warn(f"INNA guarded {implementation} is skipped: {error}", stacklevel=2)
+            warnings.warn(f"{name} is skipped: {error}", stacklevel=2)
             return
         # On a GPU, where a training loop has it.
         loss = torch.ones((), device=self.params[0].device)
-        self._add(f"INNA guarded {implementation}", optimizer, step=functools.partial(optimizer.step, loss=loss))
+        self._add(name, optimizer, step=functools.partial(optimizer.step, loss=loss))
 
     def _add_lr_free(self, name: str, flags: dict[str, Any]) -> None:
         try:
