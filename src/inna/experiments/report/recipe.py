@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from inna.experiments.formatting import count
 from inna.experiments.report.sentences import measure_name
 from inna.experiments.rows.results import finished, number
-from inna.experiments.rows.run import HOLD_SHARE, WARM_UP_SHARE, Run
+from inna.experiments.rows.run import SCHEDULES, Run
 from inna.experiments.statistics.summary import TRAIN_LOSS, Entry, Summary
 from inna.experiments.study.constructors import has_modes, takes_network
 from inna.experiments.study.optimizer_names import NAMED, settings_of, target_of
@@ -122,9 +122,9 @@ def _schedule(run: Run, steps: int | None) -> str:
     if run.decay == run.q:
         return f"power_decay({run.q!r})" if run.q else ""
     total = str(steps) if steps is not None else f"{run.epochs} * len(batches)"
-    if run.decay == "linear":
-        return f"linear_decay({total})"
-    name, share = ("hold_decay", HOLD_SHARE) if run.decay == "hold" else ("cosine_decay", WARM_UP_SHARE)
+    name, share = SCHEDULES[run.schedule]
+    if share is None:
+        return f"{name}({total})"
     part = str(math.floor(share * steps)) if steps is not None else f"int({share} * {total})"
     return f"{name}({total}, {part})"
 

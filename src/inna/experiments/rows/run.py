@@ -13,9 +13,8 @@ from inna.checks import check_range, check_text, check_whole
 from inna.files import canonical
 
 __all__ = [
-    "HOLD_SHARE",
     "NAMED_SCHEDULES",
-    "WARM_UP_SHARE",
+    "SCHEDULES",
     "Metric",
     "Run",
     "Schedule",
@@ -32,14 +31,19 @@ DEEPEST_SETTING = 4  # levels of tuples
 Schedule = float | str
 """A learning-rate schedule: the power q of the decay γ (k + 1)^-q, or one of the names in `NAMED_SCHEDULES`."""
 
-NAMED_SCHEDULES = ("linear", "cosine", "hold")
-"""The schedules that end at zero: linear, cosine after a warm-up, and linear after a constant part."""
+SCHEDULES: Mapping[str, tuple[str, float | None]] = {
+    "linear": ("linear_decay", None),
+    "cosine": ("cosine_decay", 0.05),
+    "hold": ("hold_decay", 0.8),
+}
+"""The schedules that end at zero.
 
-WARM_UP_SHARE = 0.05
-"""The share of the iterations over which a cosine schedule warms up."""
+Each has the name of a function of `inna.schedules`, and the share of the iterations that is its second argument: the
+warm-up of cosine, the constant part of hold.
+"""
 
-HOLD_SHARE = 0.8
-"""The share of the iterations over which a hold schedule is constant."""
+NAMED_SCHEDULES = tuple(SCHEDULES)
+"""Their names."""
 
 _POWER = "power"
 # Younger than most rows, and left out of their JSON at these values, so that their keys stay.

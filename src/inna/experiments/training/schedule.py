@@ -8,9 +8,9 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 
-from inna.experiments.rows.run import HOLD_SHARE, WARM_UP_SHARE, Run
+from inna import schedules
+from inna.experiments.rows.run import SCHEDULES, Run
 from inna.experiments.tasks.task import Data
-from inna.schedules import cosine_decay, hold_decay, linear_decay, power_decay
 
 __all__ = ["factor_of", "iterations_per_epoch"]
 
@@ -26,13 +26,13 @@ def factor_of(run: Run, data: Data) -> Callable[[Any], Any]:
         ValueError: the schedule ends at zero and the data are a DataLoader of unknown length.
     """
     if run.decay == run.q:
-        return power_decay(run.q)
+        return schedules.power_decay(run.q)
     total = iterations_per_epoch(run, data) * (run.horizon or run.epochs)
-    if run.decay == "linear":
-        return linear_decay(total)
-    if run.decay == "hold":
-        return hold_decay(total, math.floor(HOLD_SHARE * total))
-    return cosine_decay(total, math.floor(WARM_UP_SHARE * total))
+    name, share = SCHEDULES[run.schedule]
+    schedule: Callable[[Any], Any] = getattr(schedules, name)(
+        total, *([] if share is None else [math.floor(share * total)])
+    )
+    return schedule
 
 
 def iterations_per_epoch(run: Run, data: Data) -> int:
