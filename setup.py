@@ -111,7 +111,7 @@ setup(
         Extension(
             LIBRARY,
             sources=[(FOLDER / "cpu_kernels.c").as_posix()],
-            depends=[(FOLDER / "cpu_rule.h").as_posix()],
+            depends=[(FOLDER / name).as_posix() for name in ("cpu_codes.h", "cpu_rule.h")],
             libraries=[] if sys.platform == "win32" else ["m"],
             optional=True,
         )

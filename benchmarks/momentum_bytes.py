@@ -4,7 +4,8 @@
     python benchmarks/momentum_bytes.py --seeds 2
 
 Data sets of scikit-learn, one hidden layer of 64, batches of 32, a constant learning rate that nobody tuned. The loss
-is the mean of the last epoch's batches.
+is the mean of the last epoch's batches. With 8 bits, every tensor is in codes here. The optimizers keep small ones in
+float32.
 """
 
 from __future__ import annotations
@@ -17,28 +18,35 @@ import torch
 from lr_free_limits import EPOCHS, make, train
 
 from inna.torch import INNA, INNAprop
+from inna.torch.steps import companding
 
 KINDS: dict[str, tuple[type[INNA] | type[INNAprop], dict[str, Any]]] = {
     "INNA (.5, .1), lr 0.03": (INNA, {"lr": 0.03}),
     "INNA (.1, .1), lr 0.01": (INNA, {"lr": 0.01, "alpha": 0.1}),
     "INNAprop, lr 0.001": (INNAprop, {}),
 }
-STATES: dict[str, dict[str, Any]] = {"float32": {}, "bfloat16": {"momentum_dtype": torch.bfloat16}}
+STATES: dict[str, dict[str, Any]] = {
+    "float32": {},
+    "bfloat16": {"momentum_dtype": torch.bfloat16},
+    "8 bits": {"momentum_bits": 8},
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--states", nargs="+", choices=STATES, default=list(STATES))
     arguments = parser.parse_args()
+    companding.SMALLEST = 1
     print("| task | optimizer | state | last loss: mean | smallest | largest |")
     print("|---|---|---|---:|---:|---:|")
     for name in ("digits", "breast cancer", "diabetes"):
         for title, (kind, settings) in KINDS.items():
-            for state, more in STATES.items():
+            for state in arguments.states:
                 losses = []
                 for seed in range(arguments.seeds):
                     task = make(name, seed)
-                    optimizer = kind(task.model.parameters(), **settings, **more, rounding_seed=seed)
+                    optimizer = kind(task.model.parameters(), **settings, **STATES[state], rounding_seed=seed)
                     losses.append(train(task, optimizer, 32, seed, decay=False, epochs=EPOCHS).losses[-1])
                 numbers = " | ".join(f"{value:.4f}" for value in (statistics.mean(losses), min(losses), max(losses)))
                 print(f"| {name} | {title} | {state} | {numbers} |", flush=True)

@@ -102,7 +102,9 @@ def test_the_wheel_brings_the_kernels_for_every_python(built):
     with zipfile.ZipFile(built.wheel) as archive:
         names = archive.namelist()
     assert f"{KERNELS}/{cpu.LIBRARY.name}" in names
-    sources = {f"{KERNELS}/{name}" for name in ("cpu.py", "cpu_kernels.c", "cpu_rule.h", "cpu_kernels.log")}
+    sources = {
+        f"{KERNELS}/{name}" for name in ("cpu.py", "cpu_kernels.c", "cpu_codes.h", "cpu_rule.h", "cpu_kernels.log")
+    }
     assert sources | {"inna/py.typed"} <= set(names)
     assert not [name for name in names if not name.startswith(("inna/", "inna-"))]
     install(built.installed, built.wheel)
@@ -115,7 +117,12 @@ def test_the_sdist_has_what_a_build_needs(built):
     with tarfile.open(built.sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert {"setup.py", "pyproject.toml", "README.md", "LICENSE"} <= names
-    assert {f"src/{KERNELS}/cpu_kernels.c", f"src/{KERNELS}/cpu_rule.h", "src/inna/py.typed"} <= names
+    assert {
+        f"src/{KERNELS}/cpu_kernels.c",
+        f"src/{KERNELS}/cpu_codes.h",
+        f"src/{KERNELS}/cpu_rule.h",
+        "src/inna/py.typed",
+    } <= names
     assert f"src/{KERNELS}/{cpu.LIBRARY.name}" not in names
 
 

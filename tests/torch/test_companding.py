@@ -14,17 +14,21 @@ from torch import Tensor
 
 from inna.theory.monitor import EnergyMonitor
 from inna.torch import INNA, INNAprop
+from inna.torch.kernels import cpu
 from inna.torch.steps.companding import BLOCK, MEAN_SQUARE, MOMENTUM, narrow, scales_like, widen
-from inna.torch.tensor_lists import Operations
+from inna.torch.steps.rounding import stream
+from inna.torch.tensor_lists import Operations, Settings, TensorLists
 from saving import MEANS, made_again
 
 CODES = [MOMENTUM, MEAN_SQUARE]
+needs_kernels = pytest.mark.skipif(bool(cpu.unavailable()), reason=cpu.unavailable())
 LEVELS = {MOMENTUM: 127**2, MEAN_SQUARE: 255**4}
 PATHS: dict[str, dict[str, Any]] = {
     "single": {"foreach": False},
     "foreach": {"foreach": True},
     "single capturable": {"foreach": False, "capturable": True},
     "foreach capturable": {"foreach": True, "capturable": True},
+    "fused": {"fused": True},
     "default": {},
     "compiled": {"foreach": True, "lr": torch.tensor(0.125)},
 }
@@ -163,6 +167,7 @@ def assert_alike(ours: list[dict[str, Tensor]], theirs: list[dict[str, Tensor]],
                 torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-7)
 
 
+@needs_kernels
 @pytest.mark.parametrize("path", list(PATHS)[1:])
 @pytest.mark.parametrize("cls", [INNA, INNAprop])
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch.*")
@@ -173,6 +178,73 @@ def test_all_paths_round_alike(path, cls):
     large = [state for state, shape in zip(ours, [*SHAPES, (64, 90)], strict=True) if math.prod(shape) >= 4096]
     assert all(state["momentum"].dtype is MOMENTUM for state in large)
     assert len(large) == len(ours) - 1
+
+
+@needs_kernels
+@pytest.mark.parametrize("kahan", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16], ids=str)
+def test_kernels_round_alike_whatever_the_dtype_of_the_parameters(dtype, kahan):
+    pair = [stepped(INNA, path, dtype, kahan=kahan) for path in ("fused", "single")]
+    for ours, theirs in zip(*pair, strict=True):
+        if ours["momentum"].dtype is MOMENTUM:
+            assert torch.equal(ours["momentum"], theirs["momentum"])
+            torch.testing.assert_close(ours["momentum_scale"], theirs["momentum_scale"], rtol=1e-6, atol=0)
+
+
+@needs_kernels
+@pytest.mark.parametrize("prop", [False, True], ids=["INNA", "INNAprop"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+def test_threads_and_instruction_sets_do_not_show(dtype, prop):
+    def run(sizes: tuple[int, ...], threads: int, level: int) -> list[Tensor]:
+        torch.set_num_threads(threads)
+        torch.manual_seed(sum(sizes))
+        lists = TensorLists()
+        for i, size in enumerate(sizes):
+            lists.params.append(torch.randn(size).to(dtype))
+            lists.grads.append(torch.randn(size).to(dtype))
+            lists.momentums.append(torch.randint(-127, 128, (size,), dtype=MOMENTUM))
+            lists.momentum_scales.append(torch.rand(-(-size // BLOCK)) / 2**14)
+            if prop:
+                lists.exp_avg_sqs.append(torch.randint(0, 256, (size,), dtype=MEAN_SQUARE))
+                lists.exp_avg_sq_scales.append(torch.rand(-(-size // BLOCK)) / 2**32)
+            lists.steps.append(torch.zeros(()))
+            lists.streams.append(stream(3, 1, i))
+        table = cpu.Table(lists)
+        table._level = level
+        settings = Settings(0.1, 0.5, 0.3, 0.01, sigma=0.9 if prop else None, eps=1e-3)
+        addresses = [grad.data_ptr() for grad in lists.grads]
+        measured = table.measure(addresses, settings)
+        for _ in range(2):
+            table.launch(addresses, settings)
+        state = [lists.params, lists.momentums, lists.momentum_scales, lists.exp_avg_sqs, lists.exp_avg_sq_scales]
+        return [torch.tensor(measured), *(tensor for tensors in state for tensor in tensors)]
+
+    before = torch.get_num_threads()
+    try:
+        for sizes in ((0, 1), (15, 257), (256, 33, 511), (100, 70_001), (513, 65_536, 300)):
+            expected = run(sizes, 1, 0)
+            for level in range(len(cpu.instruction_sets())):
+                for threads in (1, 2, 3):
+                    for ours, theirs in zip(run(sizes, threads, level), expected, strict=True):
+                        assert torch.equal(ours.view(torch.uint8), theirs.view(torch.uint8))
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_kernels
+@pytest.mark.parametrize("cls", [INNA, INNAprop])
+def test_infinities_and_nans_in_gradients_reach_the_state(cls):
+    for path in ("single", "foreach", "fused"):
+        theta = torch.zeros(5000, requires_grad=True)
+        optimizer = cls([theta], momentum_bits=8, **PATHS[path])
+        theta.grad = torch.ones_like(theta)
+        theta.grad[300], theta.grad[4999] = math.inf, math.nan
+        optimizer.step()
+        bad = optimizer.momentum_of(theta).isnan()
+        assert bad[256:512].all()
+        assert bad[4864:].all()
+        assert bad.sum() == 256 + 5000 - 4864
+        assert not optimizer.state[theta]["momentum"][256:512].any()
 
 
 @pytest.mark.parametrize("cls", [INNA, INNAprop])
@@ -199,7 +271,7 @@ def trained(optimizer: Any, seeds: range, loss: bool = False) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("means", MEANS)
-@pytest.mark.parametrize("path", ["single", "foreach", "default"])
+@pytest.mark.parametrize("path", ["single", "foreach", "fused"])
 @pytest.mark.parametrize("cls", [INNA, INNAprop])
 def test_training_resumes_bit_for_bit(cls, path, means):
     def make(params: Any) -> Any:

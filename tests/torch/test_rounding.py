@@ -42,25 +42,31 @@ def neighbours(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def test_the_random_bits_are_those_of_the_hash():
-    expected = [mix(mix(5 + 3) + i) for i in range(4)] + [mix(mix(7 + 2**24) + 2**32 - 2 + i) for i in range(5)]
-    for counts in ([3.0, 2.0**24], [torch.tensor(3.0), torch.tensor(2.0**24)]):
-        bits = random_bits([5, 7], counts, [0, 2**32 - 2], [4, 5], CPU)
-        assert [x % 2**32 for x in bits.tolist()] == expected
+    def expected(key: int, begin: int, size: int) -> list[int]:
+        made = []
+        for i in range(begin, begin + size):
+            hashed = mix(key + i // 32 * 16 + i % 16)
+            made.append(hashed % 2**16 if i % 32 >= 16 else hashed >> 16)
+        return made
+
+    every = expected(mix(5 + 3), 0, 40) + expected(mix(7 + 2**24), 2**33 - 32, 70) + expected(mix(9), 0, 1)
+    for counts in ([3.0, 2.0**24, 0.0], [torch.tensor(3.0), torch.tensor(2.0**24), torch.tensor(0.0)]):
+        bits = random_bits([5, 7, 9], counts, [0, 2**33 - 32, 0], [40, 70, 1], CPU)
+        assert bits.tolist() == every
+        assert random_bits([7], counts[1:2], [2**33 - 32], [70], CPU).tolist() == every[40:110]
     assert len({mix(x) for x in range(2**16)}) == 2**16
 
 
 def test_the_random_bits_are_uniform_and_uncorrelated():
     n, steps = 4096, 256
     bits = random_bits([stream(0, 0, 0)] * steps, [float(k + 1) for k in range(steps)], [0] * steps, [n] * steps, CPU)
-    for half in (bits >> 16 & 0xFFFF, bits & 0xFFFF):
-        u = (half.double() / 2**16 - 0.5).view(steps, n) * math.sqrt(12)
-        total = n * steps
-        assert abs(u.mean()) < 5 / math.sqrt(total)
-        assert abs(u.square().mean() - 1) < 5 * math.sqrt(0.8 / total)
-        for other in (u[:, 1:] * u[:, :-1], u[1:] * u[:-1], u[1:, 1:] * u[:-1, :-1]):  # entries, steps, both
-            assert abs(other.mean()) < 5 / math.sqrt(other.numel())
-    halves = (bits >> 16 & 0xFFFF).double(), (bits & 0xFFFF).double()
-    assert abs(torch.corrcoef(torch.stack(halves))[0, 1]) < 5 / math.sqrt(n * steps)
+    u = (bits.double() / 2**16 - 0.5).view(steps, n) * math.sqrt(12)
+    total = n * steps
+    assert abs(u.mean()) < 5 / math.sqrt(total)
+    assert abs(u.square().mean() - 1) < 5 * math.sqrt(0.8 / total)
+    lines = u.view(steps, n // 32, 2, 16)  # both halves of a hash
+    for a, b in ((u[:, 1:], u[:, :-1]), (u[1:], u[:-1]), (u[1:, 1:], u[:-1, :-1]), (lines[:, :, 0], lines[:, :, 1])):
+        assert abs((a * b).mean()) < 5 / math.sqrt(a.numel())
 
 
 @given(

@@ -13,7 +13,10 @@ static void *filled(int64_t size, int64_t offset, int kind, int positive) {
     double number;
     for (int64_t i = 0; i < size; i++) {
         number = (double)((i * 7919) % 201 - (positive ? 0 : 100)) / 50;
-        inna_convert(block + (i + offset) * BYTES[kind], kind, &number, KIND_F64, 1);
+        if (kind == KIND_CODES)
+            block[i + offset] = (char)(i * 7919);
+        else
+            inna_convert(block + (i + offset) * BYTES[kind], kind, &number, KIND_F64, 1);
     }
     return block;
 }
@@ -25,13 +28,16 @@ static void step_on(int64_t size, int kind, int momentum_kind, int flags, int ka
     struct inna_tensor tensors[TENSORS];
     void *grads[TENSORS], *blocks[TENSORS][7];
     const int sum_kind = kind == KIND_F64 ? KIND_F64 : KIND_F32;
-    float steps[TENSORS] = {0};
+    float steps[TENSORS] = {0}, *scales[TENSORS];
     const struct inna_settings settings = {.lr = 0.1, .time_step = 0.1, .decay_lr = 0.1, .alpha = 0.5, .beta = 0.3, .weight_decay = 0.01,
                                            .initial_speed = 1, .sigma = 0.9, .eps = 1e-3, .grad_scale = 0.5,
                                            .flags = flags, .weight = 0.5, .root = 0.9, .every = every > 0 ? every : 0};
     for (int i = 0; i < TENSORS; i++) {
         const int64_t n = size + i, offset = i; /* neighbours in size, at other places in their storage */
         for (int j = 0; j < 5; j++) blocks[i][j] = filled(n, offset, j == 1 || j == 2 ? momentum_kind : kind, j == 2);
+        const int64_t blocks_of_codes = (n + CODED - 1) / CODED;
+        scales[i] = calloc((size_t)(2 * blocks_of_codes + 1), sizeof(float));
+        for (int64_t j = 0; j < 2 * blocks_of_codes; j++) scales[i][j] = 1e-4f;
         const int64_t sliced = every > 0 ? (n + every - 1) / every : every < 0 ? n : 0;
         blocks[i][5] = filled(sliced, offset, kind, 0), blocks[i][6] = filled(sliced, offset, sum_kind, 0);
         tensors[i] = (struct inna_tensor){
@@ -41,20 +47,23 @@ static void step_on(int64_t size, int kind, int momentum_kind, int flags, int ka
             .compensation = kahan ? (char *)blocks[i][3] + offset * BYTES[kind] : NULL,
             .step = flags & (INNA_PROP | INNA_SPEED) ? &steps[i] : NULL,
             .size = n, .kind = kind, .momentum_kind = momentum_kind,
-            .stochastic = momentum_kind == KIND_BF16, .stream = (uint32_t)i,
+            .stochastic = momentum_kind == KIND_BF16 || momentum_kind == KIND_CODES, .stream = (uint32_t)i,
+            .momentum_scale = scales[i], .square_scale = scales[i] + blocks_of_codes,
             .start = every != 0 ? (char *)blocks[i][5] + offset * BYTES[kind] : NULL,
             .grad_sum = every > 0 ? (char *)blocks[i][6] + offset * BYTES[sum_kind] : NULL};
         grads[i] = (char *)blocks[i][4] + offset * BYTES[kind];
     }
-    if (every != 0 || !(flags & INNA_PROP)) {
+    if (every != 0 || !(flags & INNA_PROP) || momentum_kind == KIND_CODES) {
         const int64_t chunks = inna_chunks(tensors, TENSORS);
         double *const partial = malloc((size_t)(chunks * PRODUCTS + 1) * sizeof(double)), out[PRODUCTS];
         inna_measure(tensors, grads, TENSORS, &settings, partial, chunks, out, threads, level);
         free(partial);
     }
     for (int k = 0; k < 2; k++) inna_step(tensors, grads, TENSORS, &settings, threads, level);
-    for (int i = 0; i < TENSORS; i++)
+    for (int i = 0; i < TENSORS; i++) {
         for (int j = 0; j < 7; j++) free(blocks[i][j]);
+        free(scales[i]);
+    }
 }
 
 static float *reserved(int64_t size) {
@@ -96,7 +105,7 @@ int main(void) {
     const int64_t sizes[] = {0, 1, 15, 17, 511, 513, 1030, 6000};
     int64_t runs = 0;
     for (int kind = 0; kind < 4; kind++)
-        for (int momentum_kind = 0; momentum_kind < 4; momentum_kind++)
+        for (int momentum_kind = 0; momentum_kind < 5; momentum_kind++)
             for (int flags = 0; flags < 32; flags++)
                 for (int kahan = 0; kahan < 2; kahan++)
                     for (int64_t level = 0; level <= best_level(); level++, runs++)

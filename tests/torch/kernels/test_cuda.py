@@ -43,7 +43,10 @@ TOLERANCE = {
 SHAPES = [(3, 5), (0,), (), (17,), (2047,), (2048,), (2049,), (3, 2, 4)]
 
 
-NAMES = "interpreted_kernels or settings_on_the_device or grad_scaler or addresses_are_sent or capture_keeps"
+NAMES = (
+    "interpreted_kernels or interpreted_codes or settings_on_the_device or grad_scaler or addresses_are_sent or "
+    "capture_keeps"
+)
 
 
 @needs_triton
@@ -90,6 +93,55 @@ def compare(cls: type[INNA] | type[INNAprop], kwargs: dict[str, Any], dtype: tor
 @pytest.mark.parametrize(("cls", "kwargs"), SETTINGS)
 def test_interpreted_kernels_make_the_step_of_the_single_path(interpreted, cls, kwargs, dtype):
     compare(cls, kwargs, dtype, "cpu")
+
+
+def compare_codes(cls: type[INNA] | type[INNAprop], dtype: torch.dtype, device: str, *, infinite: bool) -> None:
+    """Gradients in multiples of 1/8, so that float32 holds the first sums exactly."""
+    states = []
+    for flags in ({"fused": True}, {"fused": False, "foreach": False}):
+        generator = torch.Generator().manual_seed(0)
+        params = [
+            torch.zeros(shape, dtype=dtype, device=device).requires_grad_()
+            for shape in ((64, 65), (3,), (4096,), (2, 2080))
+        ]
+        settings = {"sigma": 0.5, "weight_decay": 0.0} if cls is INNAprop else {}
+        optimizer = cls(params, lr=0.125, alpha=0.5, beta=0.5, momentum_bits=8, **settings, **flags)
+        for step in range(3):
+            for param in params:
+                param.grad = torch.randint(-20, 20, param.shape, generator=generator).to(device, dtype) / 8
+            if step == 2 and infinite:
+                params[0].grad[5, 6] = float("inf")
+            optimizer.step()
+        states.append([optimizer.state[param] for param in params])
+    for ours, theirs in zip(*states, strict=True):
+        for name in ("momentum", "exp_avg_sq"):
+            if f"{name}_scale" in theirs:
+                assert (ours[name] != theirs[name]).double().mean() < 0.01
+                scales = [state[f"{name}_scale"] for state in (ours, theirs)]
+                torch.testing.assert_close(*scales, rtol=1e-5, atol=0, equal_nan=True)
+
+
+@in_the_interpreter
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("cls", [INNA, INNAprop])
+def test_interpreted_codes_are_those_of_the_single_path(interpreted, cls, dtype):
+    # NumPy warns of inf / inf.
+    compare_codes(cls, dtype, "cpu", infinite=cls is INNA and dtype is not torch.bfloat16)
+
+
+@in_the_interpreter
+def test_interpreted_codes_are_measured_as_on_the_cpu(interpreted):
+    from inna.torch.kernels import cpu
+
+    if cpu.unavailable():
+        pytest.skip(cpu.unavailable())
+    torch.manual_seed(0)
+    theta, grad = torch.randn(5000), torch.randn(5000)
+    codes, scales = torch.randint(-127, 128, (5000,), dtype=torch.int8), torch.rand(20) / 2**13
+    lists = TensorLists([theta], [grad], [codes], steps=[torch.ones(())], streams=[3], momentum_scales=[scales])
+    settings = Settings(0.1, 0.5, 0.1, weight_decay=0.1)
+    ours, theirs = (kind.Table(lists).measure([grad.data_ptr()], settings) for kind in (interpreted, cpu))
+    torch.testing.assert_close(ours, torch.tensor(theirs[: len(ours)], dtype=torch.float64))
 
 
 def group(prop: bool, size: int = 5) -> tuple[TensorLists, Any]:
@@ -236,6 +288,26 @@ def test_the_kernels_compile_for_a_gpu_that_is_not_here(dtype, kwargs, tmp_path,
 
 
 @needs_triton
+@pytest.mark.skipif(INTERPRETING, reason="nothing is compiled there")
+@pytest.mark.parametrize("prop", [False, True], ids=["INNA", "INNAprop"])
+@pytest.mark.parametrize("codes", [False, True], ids=["bfloat16", "codes"])
+def test_stochastic_rounding_compiles_for_a_gpu_that_is_not_here(codes, prop, tmp_path, monkeypatch):
+    from inna.torch.kernels import cuda, cuda_rule
+
+    theta, grad = torch.ones(5000), torch.ones(5000)
+    states = [torch.zeros(5000, dtype=dtype if codes else torch.bfloat16) for dtype in (torch.int8, torch.uint8)]
+    lists = TensorLists([theta], [grad], states[:1], states[1:] if prop else [], steps=[torch.ones(())], streams=[3])
+    if codes:
+        lists.momentum_scales, lists.exp_avg_sq_scales = [torch.zeros(20)], [torch.zeros(20)]
+    settings = Settings(0.1, 0.5, 0.1, sigma=0.9 if prop else None)
+    with compile_only([(cuda_rule, "step"), (cuda_rule, "measure")], tmp_path, monkeypatch) as compiled:
+        table = cuda.Table(lists)
+        table.launch([grad.data_ptr()], settings)
+        table.measure([grad.data_ptr()], settings)
+    assert [len(kernel.asm["cubin"]) > 0 for kernel in compiled] == [True, True]
+
+
+@needs_triton
 @pytest.mark.skipif(INTERPRETING or torch.cuda.is_available(), reason="Triton does run")
 def test_where_triton_does_not_run_the_other_paths_are_taken(monkeypatch):
     from inna.torch.kernels import cuda
@@ -248,6 +320,13 @@ def test_where_triton_does_not_run_the_other_paths_are_taken(monkeypatch):
     monkeypatch.setattr(cuda, "unavailable", lambda device: f"Triton does not run on {device}: no C compiler")
     assert support.unavailable("cuda") == "Triton does not run on cuda:0: no C compiler"
     assert f"CUDA kernels: none ({support.unavailable('cuda')})" in support.describe()
+
+
+@needs_gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("cls", [INNA, INNAprop])
+def test_codes_on_a_gpu_are_those_of_the_single_path(cls, dtype):
+    compare_codes(cls, dtype, "cuda", infinite=True)
 
 
 @needs_gpu

@@ -31,6 +31,8 @@ LOG = LIBRARY.with_name("cpu_kernels.log")
 
 # The names that cpu_kernels.c has for the precisions; complex numbers are pairs of reals.
 KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
+# Its name for codes of one byte.
+_CODES = 4
 # In `Settings`: lr, alpha, beta, time_step, decay_lr.
 _MAY_BE_TENSORS = (0, 1, 2, 9, 10)
 PRODUCTS = 7
@@ -54,6 +56,8 @@ class _Row(Structure):
         ("grad_sum", c_void_p),
         ("stochastic", c_int32),
         ("stream", c_uint32),
+        ("momentum_scale", c_void_p),
+        ("square_scale", c_void_p),
     ]
 
 
@@ -165,7 +169,16 @@ class Table:
             row.size = param.numel() * (2 if param.is_complex() else 1)
             if lists.streams and momentum.dtype is ROUNDED:
                 row.stochastic, row.stream = 1, lists.streams[i]
-            row.kind, row.momentum_kind = KINDS[param.dtype.to_real()], KINDS[momentum.dtype.to_real()]
+            row.kind = KINDS[param.dtype.to_real()]
+            if lists.momentum_scales and (scale := lists.momentum_scales[i]) is not None:
+                row.momentum_kind, row.stochastic, row.stream = _CODES, 1, lists.streams[i]
+                row.momentum_scale = scale.data_ptr()
+                if lists.exp_avg_sqs:
+                    square_scale = lists.exp_avg_sq_scales[i]
+                    assert square_scale is not None
+                    row.square_scale = square_scale.data_ptr()
+            else:
+                row.momentum_kind = KINDS[momentum.dtype.to_real()]
             if sums is not None:
                 row.start = sums.starts[i].data_ptr()
                 row.grad_sum = sums.grad_sums[i].data_ptr() if sums.grad_sums else None

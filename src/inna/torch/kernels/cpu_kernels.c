@@ -19,10 +19,13 @@
 #define ALWAYS_INLINE __forceinline
 #define EXPORTED __declspec(dllexport)
 #define VECTOR
+#define VECTOR_MAX(variable)
 #else
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define EXPORTED __attribute__((visibility("default")))
 #define VECTOR _Pragma("omp simd")
+#define PRAGMA(words) _Pragma(#words)
+#define VECTOR_MAX(variable) PRAGMA(omp simd reduction(max : variable))
 #endif
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -44,8 +47,8 @@
 #define PREFETCH(address) (void)0
 #endif
 
-enum { KIND_F32, KIND_F64, KIND_BF16, KIND_F16 };
-static const int BYTES[] = {4, 8, 2, 2};
+enum { KIND_F32, KIND_F64, KIND_BF16, KIND_F16, KIND_CODES };
+static const int BYTES[] = {4, 8, 2, 2, 1};
 
 enum {
     INNA_PROP = 1,       /* rescale the gradients: INNAprop */
@@ -81,8 +84,9 @@ struct inna_tensor {
     int32_t momentum_kind;
     const void *start; /* theta_0, without a learning rate; INNAprop's of every `every`-th number; or NULL */
     void *grad_sum;    /* INNAprop's s of these; in double precision as theta is, else in single precision; or NULL */
-    int32_t stochastic; /* the momentum and the mean square are in bfloat16 and rounded stochastically */
+    int32_t stochastic; /* the momentum and the mean square are in bfloat16 or in codes, rounded stochastically */
     uint32_t stream;    /* where their random bits come from */
+    float *momentum_scale, *square_scale; /* of codes; else NULL */
 };
 
 struct inna_settings {
@@ -121,14 +125,20 @@ static ALWAYS_INLINE uint16_t bf16_from_float(float x) {
 }
 
 /* Hash 32 bits to 32 bits, one to one (Wellons' lowbias32). inna.torch.steps.rounding has it, too. */
-static ALWAYS_INLINE uint32_t almost_mixed(uint32_t x) {
+static ALWAYS_INLINE uint32_t mix(uint32_t x) {
     x = (x ^ x >> 16) * 0x7feb352du;
-    return (x ^ x >> 15) * 0x846ca68bu; /* the upper half is that of the hash */
+    x = (x ^ x >> 15) * 0x846ca68bu;
+    return x ^ x >> 16;
 }
 
-static ALWAYS_INLINE uint32_t mix(uint32_t x) {
-    x = almost_mixed(x);
-    return x ^ x >> 16;
+/* Two numbers share a hash: i and i + SHARED of a line of 2 SHARED numbers. The random bits of number i of a tensor: */
+enum { SHARED = 16 };
+static ALWAYS_INLINE uint32_t first_hash(uint32_t key, int64_t i) {
+    return key + (uint32_t)(i / (2 * SHARED)) * SHARED;
+}
+static ALWAYS_INLINE uint32_t random_bits(uint32_t key, int64_t i) {
+    const uint32_t random = mix(first_hash(key, i) + (uint32_t)(i % SHARED));
+    return i & SHARED ? random & 0xffffu : random >> 16;
 }
 
 /* Round to one of the two neighbours in bfloat16: 16 random bits carry into the upper half as often as the lower half
@@ -157,6 +167,8 @@ static ALWAYS_INLINE uint16_t f16_from_float(float x) {
     return (uint16_t)(sign | h);
 }
 
+#include "cpu_codes.h"
+
 #define REAL float
 #define ROOT sqrtf
 #include "cpu_rule.h"
@@ -173,7 +185,12 @@ static ALWAYS_INLINE void share(const struct inna_tensor *tensors, void *const *
                                 const struct inna_settings *settings, int64_t begin, int64_t end) {
     for (int64_t i = 0, first = 0; i < count && first < end; first += tensors[i].size, i++) {
         const struct inna_tensor *const t = &tensors[i];
-        const int64_t from = begin > first ? begin - first : 0, to = end - first < t->size ? end - first : t->size;
+        int64_t from = begin > first ? begin - first : 0, to = end - first < t->size ? end - first : t->size;
+        if (t->momentum_kind == KIND_CODES) { /* a block belongs to the thread that has its first number */
+            from = (from + CODED - 1) / CODED * CODED;
+            to = to < t->size ? (to + CODED - 1) / CODED * CODED : to;
+            to = to < t->size ? to : t->size;
+        }
         if (from >= to) continue;
         const double step = t->step != NULL ? *t->step : 0;
         if (t->kind == KIND_F64 || t->momentum_kind == KIND_F64)

@@ -127,21 +127,27 @@ static ALWAYS_INLINE void NAMED(numbers)(int64_t n, REAL *theta, const REAL *gra
     }
 }
 
-/* The same with the momentum and the mean square in bfloat16, rounded stochastically. `key` is the first number's. */
-static ALWAYS_INLINE void NAMED(short_numbers)(int32_t n, REAL *theta, const REAL *grad, uint16_t *momentum,
+/* One number with the momentum and the mean square in bfloat16, rounded stochastically. */
+static ALWAYS_INLINE void NAMED(short_number)(REAL *theta, REAL grad, uint16_t *momentum, uint16_t *mean_square,
+                                              REAL *compensation, struct NAMED(coefficients) k, uint32_t random,
+                                              int plain, int prop, int kahan) {
+    REAL m = (REAL)float_from_bf16(*momentum), v = prop ? (REAL)float_from_bf16(*mean_square) : (REAL)0;
+    const REAL x = *theta, move = NAMED(rule)(x, grad, &m, &v, k, plain, prop);
+    if (kahan)
+        *compensation = *compensation - move;
+    else
+        *theta = x - move;
+    *momentum = bf16_at_random((float)m, random);
+    if (prop) *mean_square = bf16_at_random((float)v, random);
+}
+
+/* Such numbers, at, at + 1, ... of a tensor. */
+static ALWAYS_INLINE void NAMED(short_numbers)(int64_t n, REAL *theta, const REAL *grad, uint16_t *momentum,
                                                uint16_t *mean_square, REAL *compensation, struct NAMED(coefficients) k,
-                                               uint32_t key, int plain, int prop, int kahan) {
-    VECTOR for (int32_t i = 0; i < n; i++) {
-        REAL m = (REAL)float_from_bf16(momentum[i]), v = prop ? (REAL)float_from_bf16(mean_square[i]) : (REAL)0;
-        const REAL x = theta[i], move = NAMED(rule)(x, grad[i], &m, &v, k, plain, prop);
-        if (kahan)
-            compensation[i] = compensation[i] - move;
-        else
-            theta[i] = x - move;
-        const uint32_t random = prop ? mix(key + (uint32_t)i) : almost_mixed(key + (uint32_t)i);
-        momentum[i] = bf16_at_random((float)m, random >> 16);
-        if (prop) mean_square[i] = bf16_at_random((float)v, random & 0xffffu);
-    }
+                                               uint32_t key, int64_t at, int plain, int prop, int kahan) {
+    for (int64_t i = 0; i < n; i++)
+        NAMED(short_number)(theta + i, grad[i], momentum + i, prop ? mean_square + i : NULL,
+                            kahan ? compensation + i : NULL, k, random_bits(key, at + i), plain, prop, kahan);
 }
 
 /* The two above, a cache line at a time, prefetching AHEAD bytes: the processor's own prefetching stops at the end of
@@ -165,8 +171,65 @@ static ALWAYS_INLINE void NAMED(lines)(int64_t n, REAL *theta, REAL *grad, REAL 
 
 static ALWAYS_INLINE void NAMED(short_lines)(int64_t n, REAL *theta, REAL *grad, uint16_t *momentum,
                                              uint16_t *mean_square, REAL *compensation, struct NAMED(coefficients) k,
-                                             uint32_t key, int plain, int prop, int kahan) {
-    enum { LINE = 32 }; /* of bfloat16 */
+                                             uint32_t key, int64_t at, int plain, int prop, int kahan) {
+    enum { LINE = 2 * SHARED }; /* a cache line of bfloat16 */
+    const int64_t before = at % LINE == 0 ? 0 : LINE - at % LINE;
+    int64_t i = before < n ? before : n;
+    NAMED(short_numbers)(i, theta, grad, momentum, mean_square, compensation, k, key, at, plain, prop, kahan);
+    for (; i + LINE <= n; i += LINE) {
+        const uint32_t hashes = first_hash(key, at + i);
+        REAL *const x = theta + i, *const held = kahan ? compensation + i : NULL;
+        const REAL *const g = grad + i;
+        uint16_t *const m = momentum + i, *const v = prop ? mean_square + i : NULL;
+        for (int64_t j = 0; j < LINE; j += 64 / sizeof(REAL)) {
+            PREFETCH(x + j);
+            PREFETCH(g + j);
+            if (kahan) PREFETCH(held + j);
+        }
+        PREFETCH(m);
+        if (prop) PREFETCH(v);
+        VECTOR for (int32_t j = 0; j < SHARED; j++) {
+            const int32_t l = j + SHARED;
+            const uint32_t random = mix(hashes + (uint32_t)j);
+            NAMED(short_number)(x + j, g[j], m + j, prop ? v + j : NULL, kahan ? held + j : NULL, k, random >> 16, plain,
+                                prop, kahan);
+            NAMED(short_number)(x + l, g[l], m + l, prop ? v + l : NULL, kahan ? held + l : NULL, k, random & 0xffffu,
+                                plain, prop, kahan);
+        }
+    }
+    NAMED(short_numbers)(n - i, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
+                         kahan ? compensation + i : NULL, k, key, at + i, plain, prop, kahan);
+}
+
+/* Read the numbers of codes, from the first of a block on. */
+static ALWAYS_INLINE void NAMED(decode)(REAL *restrict to, const void *codes, const float *scales, int64_t n) {
+    for (int64_t i = 0; i < n; i++) to[i] = (REAL)(level_of(codes, i, 0) * scales[i / CODED]);
+}
+
+/* Adjacent numbers of a block in codes. New momentums and mean squares go into buffers, to be encoded. */
+static ALWAYS_INLINE void NAMED(coded_numbers)(int64_t n, REAL *theta, const REAL *grad, const int8_t *momentum,
+                                               const uint8_t *mean_square, float unit, float square_unit,
+                                               REAL *compensation, float *momentums, float *squares,
+                                               struct NAMED(coefficients) k, int plain, int prop, int kahan) {
+    VECTOR for (int64_t i = 0; i < n; i++) {
+        REAL m = (REAL)(level_of(momentum, i, 0) * unit);
+        REAL v = prop ? (REAL)(level_of(mean_square, i, 1) * square_unit) : (REAL)0;
+        const REAL x = theta[i], move = NAMED(rule)(x, grad[i], &m, &v, k, plain, prop);
+        if (kahan)
+            compensation[i] = compensation[i] - move;
+        else
+            theta[i] = x - move;
+        momentums[i] = (float)m;
+        if (prop) squares[i] = (float)v;
+    }
+}
+
+/* Such numbers, a block at most, prefetching. */
+static ALWAYS_INLINE void NAMED(coded_lines)(int64_t n, REAL *theta, const REAL *grad, const int8_t *momentum,
+                                             const uint8_t *mean_square, float unit, float square_unit,
+                                             REAL *compensation, float *momentums, float *squares,
+                                             struct NAMED(coefficients) k, int plain, int prop, int kahan) {
+    enum { LINE = 64 };
     int64_t i = 0;
     for (; i + LINE <= n; i += LINE) {
         for (int64_t j = i; j < i + LINE; j += 64 / sizeof(REAL)) {
@@ -176,11 +239,37 @@ static ALWAYS_INLINE void NAMED(short_lines)(int64_t n, REAL *theta, REAL *grad,
         }
         PREFETCH(momentum + i);
         if (prop) PREFETCH(mean_square + i);
-        NAMED(short_numbers)(LINE, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
-                             kahan ? compensation + i : NULL, k, key + (uint32_t)i, plain, prop, kahan);
+        NAMED(coded_numbers)(LINE, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL, unit, square_unit,
+                             kahan ? compensation + i : NULL, momentums + i, prop ? squares + i : NULL, k, plain, prop, kahan);
     }
-    NAMED(short_numbers)((int32_t)(n - i), theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
-                         kahan ? compensation + i : NULL, k, key + (uint32_t)i, plain, prop, kahan);
+    NAMED(coded_numbers)(n - i, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL, unit, square_unit,
+                         kahan ? compensation + i : NULL, momentums + i, prop ? squares + i : NULL, k, plain, prop, kahan);
+}
+
+/* The numbers at, at + 1, ... of a tensor in codes; `at` begins a block. */
+static ALWAYS_INLINE void NAMED(coded)(const struct inna_tensor *t, int64_t n, REAL *theta, const REAL *grad,
+                                       REAL *compensation, struct NAMED(coefficients) k, uint32_t key, int64_t at,
+                                       int plain, int prop) {
+    float momentums[CODED], squares[CODED];
+    for (const int64_t end = at + n; at < end; at += CODED, theta += CODED, grad += CODED) {
+        const int64_t size = end - at < CODED ? end - at : CODED, block = at / CODED;
+        int8_t *const m = (int8_t *)t->momentum + at;
+        uint8_t *const v = prop ? (uint8_t *)t->mean_square + at : NULL;
+        const float unit = t->momentum_scale[block], square_unit = prop ? t->square_scale[block] : 0;
+        if (plain)
+            NAMED(coded_lines)(size, theta, grad, m, NULL, unit, 0, NULL, momentums, NULL, k, 1, 0, 0);
+        else if (prop && compensation != NULL)
+            NAMED(coded_lines)(size, theta, grad, m, v, unit, square_unit, compensation, momentums, squares, k, 0, 1, 1);
+        else if (prop)
+            NAMED(coded_lines)(size, theta, grad, m, v, unit, square_unit, NULL, momentums, squares, k, 0, 1, 0);
+        else if (compensation != NULL)
+            NAMED(coded_lines)(size, theta, grad, m, NULL, unit, 0, compensation, momentums, NULL, k, 0, 0, 1);
+        else
+            NAMED(coded_lines)(size, theta, grad, m, NULL, unit, 0, NULL, momentums, NULL, k, 0, 0, 0);
+        encode(size, momentums, m, t->momentum_scale + block, first_hash(key, at), 0);
+        if (prop) encode(size, squares, v, t->square_scale + block, first_hash(key, at), 1);
+        if (compensation != NULL) compensation += CODED;
+    }
 }
 
 /* Kahan summation: add the error of rounding to `kind` to the next step. */
@@ -230,8 +319,10 @@ static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grad
                               ? end - begin
                               : BLOCK;
 
-    for (int64_t at = begin; at < end; at += block) {
-        const int64_t n = end - at < block ? end - at : block;
+    for (int64_t at = begin, n; at < end; at += n) {
+        /* The random bits, and the scales of codes, are those of whole lines and blocks. */
+        const int64_t most = t->stochastic && block == BLOCK ? BLOCK - at % BLOCK : block;
+        n = end - at < most ? end - at : most;
         const ptrdiff_t offset = (ptrdiff_t)at * BYTES[kind], momentum_offset = (ptrdiff_t)at * BYTES[momentum_kind];
         char *const theta_at = (char *)t->theta + offset, *const grad_at = (char *)grads + offset;
         char *const momentum_at = (char *)t->momentum + momentum_offset;
@@ -252,19 +343,20 @@ static ALWAYS_INLINE void NAMED(stretch)(const struct inna_tensor *t, void *grad
             VECTOR for (int64_t i = 0; i < n; i++) grad[i] = grad[i] * k.scale;
         }
         if (t->grad_sum != NULL) NAMED(gather)(t, grad, s, at, n);
-        if (t->stochastic) {
+        if (momentum_kind == KIND_CODES) {
+            NAMED(coded)(t, n, theta, grad, held, k, key, at, plain, prop);
+        } else if (t->stochastic) {
             uint16_t *const m = (uint16_t *)(void *)momentum_at, *const v = (uint16_t *)(void *)square_at;
-            const uint32_t here = key + (uint32_t)at;
             if (plain)
-                NAMED(short_lines)(n, theta, grad, m, NULL, NULL, k, here, 1, 0, 0);
+                NAMED(short_lines)(n, theta, grad, m, NULL, NULL, k, key, at, 1, 0, 0);
             else if (prop && held_at != NULL)
-                NAMED(short_lines)(n, theta, grad, m, v, held, k, here, 0, 1, 1);
+                NAMED(short_lines)(n, theta, grad, m, v, held, k, key, at, 0, 1, 1);
             else if (prop)
-                NAMED(short_lines)(n, theta, grad, m, v, NULL, k, here, 0, 1, 0);
+                NAMED(short_lines)(n, theta, grad, m, v, NULL, k, key, at, 0, 1, 0);
             else if (held_at != NULL)
-                NAMED(short_lines)(n, theta, grad, m, NULL, held, k, here, 0, 0, 1);
+                NAMED(short_lines)(n, theta, grad, m, NULL, held, k, key, at, 0, 0, 1);
             else
-                NAMED(short_lines)(n, theta, grad, m, NULL, NULL, k, here, 0, 0, 0);
+                NAMED(short_lines)(n, theta, grad, m, NULL, NULL, k, key, at, 0, 0, 0);
         } else if (plain)
             NAMED(lines)(n, theta, grad, momentum, NULL, NULL, k, 1, 0, 0);
         else if (prop && held_at != NULL)
@@ -363,10 +455,11 @@ static ALWAYS_INLINE void NAMED(products)(const struct inna_tensor *t, const voi
             if (far) NAMED(load)(start_buffer, start_at, kind, n);
             theta = theta_buffer, grad = grad_buffer, held = held_at != NULL ? held_buffer : NULL, start = start_buffer;
         }
-        if (momentum_kind != native) {
+        if (momentum_kind == KIND_CODES)
+            NAMED(decode)(momentum_buffer, momentum_at, t->momentum_scale + at / CODED, n);
+        else if (momentum_kind != native)
             NAMED(load)(momentum_buffer, momentum_at, momentum_kind, n);
-            momentum = momentum_buffer;
-        }
+        if (momentum_kind != native) momentum = momentum_buffer;
         if (decays && far)
             NAMED(product_lines)(n, theta, held, grad, momentum, start, k, 1, 1, sums);
         else if (decays)

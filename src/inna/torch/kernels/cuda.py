@@ -44,6 +44,7 @@ _TYPES = {
     torch.float64: tl.float64,
     torch.bfloat16: tl.bfloat16,
     torch.float16: tl.float16,
+    torch.int8: tl.int8,  # codes
 }
 # A captured graph reads these at each replay, until the process ends.
 _captured: list[Tensor] = []
@@ -340,7 +341,9 @@ class _Launch:
             start = starts[i].data_ptr() if starts else 0
             aligned = aligned and all(address % 16 == 0 for address in (*addresses, start))
             step = lists.steps[i].data_ptr() if lists.steps else 0
-            rows.append([*addresses, size, i, step, lists.streams[i] if lists.streams else 0, start])
+            scales = [each[i] if each else None for each in (lists.momentum_scales, lists.exp_avg_sq_scales)]
+            scale_addresses = [0 if scale is None else scale.data_ptr() for scale in scales]
+            rows.append([*addresses, size, i, step, lists.streams[i] if lists.streams else 0, start, *scale_addresses])
             count = triton.cdiv(size, BLOCK)
             owners.append(torch.full((count,), row, dtype=torch.int32))
             blocks.append(torch.arange(count, dtype=torch.int32))
@@ -355,7 +358,7 @@ class _Launch:
             "REAL": tl.float64 if wide else tl.float32,
             "KAHAN": kahan,
         }
-        self._stochastic = bool(lists.streams) and momentum_dtype is ROUNDED
+        self._stochastic = bool(lists.streams) and momentum_dtype in (ROUNDED, torch.int8)
         self._far = bool(starts)
 
     @property

@@ -8,13 +8,18 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from inna.torch.steps import companding
 from inna.torch.steps.rounding import MIX
 
 __all__ = ["measure", "step"]
 
 # Numbers in a row of the table: the addresses of theta, momentum, mean square and compensation; the size, the index of
-# the parameter, the address of its step count, where its random bits come from, and the address of theta_0.
-ROW = tl.constexpr(9)
+# the parameter, the address of its step count, where its random bits come from, the address of theta_0, and the
+# addresses of the scales of the momentum and of the mean square.
+ROW = tl.constexpr(11)
+# Numbers with one scale, and the smallest scale.
+CODED = tl.constexpr(companding.BLOCK)
+TINY = tl.constexpr(companding.TINY)
 SHIFT, FACTOR, SECOND_SHIFT, SECOND_FACTOR, LAST_SHIFT = map(tl.constexpr, MIX)
 
 
@@ -89,7 +94,9 @@ def step(
     if moves & finite:
         theta = tl.load(at).to(tl.pointer_type(THETA))
         momentum = tl.load(at + 1).to(tl.pointer_type(MOMENTUM))
-        square = tl.load(at + 2).to(tl.pointer_type(MOMENTUM))
+        square = tl.load(at + 2).to(tl.pointer_type(tl.uint8 if tl.int8 == MOMENTUM else MOMENTUM))
+        scales = tl.load(at + 9).to(tl.pointer_type(tl.float32))
+        square_scales = tl.load(at + 10).to(tl.pointer_type(tl.float32))
         held = tl.load(at + 3).to(tl.pointer_type(THETA))
         grad = tl.load(grads + index).to(tl.pointer_type(THETA))
         if ALIGNED:
@@ -111,15 +118,15 @@ def step(
         # Whole blocks need no mask; without one, loads are as wide as the device allows.
         if start + BLOCK <= size:
             _block(
-                theta, grad, momentum, square, held, offsets, size, lr, h, rate, alpha, beta, decay, speed_up, first,
-                unbias, sigma, eps, scale, key, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED,
-                DECAY_LR, MAXIMIZE, STOCHASTIC, False,
+                theta, grad, momentum, square, scales, square_scales, held, offsets, start, size, lr, h, rate, alpha,
+                beta, decay, speed_up, first, unbias, sigma, eps, scale, key, THETA, MOMENTUM, REAL, KAHAN, SCALED,
+                PROP, SPEED, DECAY, DECOUPLED, DECAY_LR, MAXIMIZE, STOCHASTIC, False, BLOCK,
             )  # fmt: skip
         else:
             _block(
-                theta, grad, momentum, square, held, offsets, size, lr, h, rate, alpha, beta, decay, speed_up, first,
-                unbias, sigma, eps, scale, key, THETA, MOMENTUM, REAL, KAHAN, SCALED, PROP, SPEED, DECAY, DECOUPLED,
-                DECAY_LR, MAXIMIZE, STOCHASTIC, True,
+                theta, grad, momentum, square, scales, square_scales, held, offsets, start, size, lr, h, rate, alpha,
+                beta, decay, speed_up, first, unbias, sigma, eps, scale, key, THETA, MOMENTUM, REAL, KAHAN, SCALED,
+                PROP, SPEED, DECAY, DECOUPLED, DECAY_LR, MAXIMIZE, STOCHASTIC, True, BLOCK,
             )  # fmt: skip
 
 
@@ -129,8 +136,11 @@ def _block(
     grad,
     momentum,
     square,
+    scales,
+    square_scales,
     held,
     offsets,
+    start,
     size,
     lr,
     h,
@@ -158,21 +168,26 @@ def _block(
     MAXIMIZE: tl.constexpr,
     STOCHASTIC: tl.constexpr,
     MASKED: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):
     mask = offsets < size if MASKED else None
     x = tl.load(theta + offsets, mask=mask).to(REAL)
     g = tl.load(grad + offsets, mask=mask).to(REAL)
-    m = tl.load(momentum + offsets, mask=mask).to(REAL)
+    m = _numbers(momentum, scales, offsets, mask, MOMENTUM, False).to(REAL)
     if SCALED:
         g = (g * (1 / scale).to(REAL)).to(THETA)
         tl.store(grad + offsets, g, mask=mask)
         g = g.to(REAL)
     if MAXIMIZE:
         g = -g
-    random = _mix(offsets.to(tl.uint32) + key) if STOCHASTIC else offsets
+    random = _random(offsets, key) if STOCHASTIC else offsets
     if PROP:
-        v = sigma.to(REAL) * tl.load(square + offsets, mask=mask).to(REAL) + (1 - sigma).to(REAL) * (g * g)
-        tl.store(square + offsets, _rounded(v, random & 0xFFFF, MOMENTUM, STOCHASTIC), mask=mask)
+        v = _numbers(square, square_scales, offsets, mask, MOMENTUM, True).to(REAL)
+        v = sigma.to(REAL) * v + (1 - sigma).to(REAL) * (g * g)
+        if tl.int8 == MOMENTUM:
+            _encode(v, random, square, square_scales, offsets, start, size, mask, True, MASKED, BLOCK)
+        else:
+            tl.store(square + offsets, _rounded(v, random, MOMENTUM, STOCHASTIC), mask=mask)
         if DECAY and not DECAY_LR:  # with it, the decay does not change the momentum
             m = m + (lr * decay * (1 / beta - alpha)).to(REAL) * x
         g = g / (tl.sqrt(unbias.to(REAL) * v) + eps.to(REAL))
@@ -181,7 +196,10 @@ def _block(
     if SPEED:
         m = tl.where(first, m + speed_up.to(REAL) * g, m)
     new = (1 - alpha * h).to(REAL) * m + (h * (1 - alpha * beta)).to(REAL) * g
-    tl.store(momentum + offsets, _rounded(new, random >> 16, MOMENTUM, STOCHASTIC), mask=mask)
+    if tl.int8 == MOMENTUM:
+        _encode(new, random, momentum, scales, offsets, start, size, mask, False, MASKED, BLOCK)
+    else:
+        tl.store(momentum + offsets, _rounded(new, random, MOMENTUM, STOCHASTIC), mask=mask)
     move = lr.to(REAL) * (m + beta.to(REAL) * g)
     if DECAY and (PROP or DECOUPLED):
         move = move + (rate * decay).to(REAL) * x
@@ -201,6 +219,81 @@ def _mix(x):
     x = (x ^ (x >> SHIFT)) * FACTOR
     x = (x ^ (x >> SECOND_SHIFT)) * SECOND_FACTOR
     return x ^ (x >> LAST_SHIFT)
+
+
+@triton.jit
+def _random(offsets, key):
+    """The random bits of numbers, 16 each.
+
+    Those of `inna.torch.steps.rounding.random_bits`.
+    """
+    hashes = _mix(((offsets >> 5) * 16 + (offsets & 15)).to(tl.uint32) + key)
+    return tl.where((offsets & 16) != 0, hashes & 0xFFFF, hashes >> 16)
+
+
+@triton.jit
+def _numbers(state, scales, offsets, mask, MOMENTUM: tl.constexpr, FOURTH: tl.constexpr):
+    """Load a momentum or a mean square."""
+    x = tl.load(state + offsets, mask=mask)
+    if tl.int8 == MOMENTUM:
+        code = x.to(tl.float32)
+        x = code * tl.abs(code)
+        if FOURTH:
+            x = x * x
+        x = x * tl.load(scales + offsets // CODED, mask=mask)
+    return x
+
+
+@triton.jit
+def _encode(
+    x,
+    random,
+    codes,
+    scales,
+    offsets,
+    start,
+    size,
+    mask,
+    FOURTH: tl.constexpr,
+    MASKED: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    """Round numbers to codes of one byte and their scales.
+
+    As `inna.torch.steps.companding.narrow`.
+    """
+    n_rows: tl.constexpr = BLOCK // CODED
+    largest: tl.constexpr = 255 if FOURTH else 127
+    share: tl.constexpr = 1.0 / 4228250625.0 if FOURTH else 1.0 / 16129.0
+    bits = x.to(tl.float32).to(tl.int32, bitcast=True)
+    magnitude = bits & 0x7FFFFFFF
+    if MASKED:
+        magnitude = tl.where(mask, magnitude, 0)
+    rows = tl.reshape(magnitude, [n_rows, CODED])
+    peak = tl.max(rows, 1)
+    finite = peak < 0x7F800000
+    scale = tl.maximum(peak.to(tl.float32, bitcast=True) * share, TINY)
+    inverse = tl.div_rn(tl.full([n_rows], 1.0, tl.float32), tl.where(finite, scale, 1.0))
+    blocks = tl.arange(0, n_rows)
+    tl.store(
+        scales + start // CODED + blocks, tl.where(finite, scale, float("nan")), mask=start + blocks * CODED < size
+    )
+    units = rows.to(tl.float32, bitcast=True) * inverse[:, None]
+    units = tl.reshape(tl.where(finite[:, None], units, 0.0), [BLOCK])
+    root = tl.sqrt_rn(units)
+    if FOURTH:
+        root = tl.sqrt_rn(root)
+    below = root.to(tl.int32)
+    code = below.to(tl.float32)
+    low = code * code
+    high = (code + 1) * (code + 1)
+    if FOURTH:
+        low = low * low
+        high = high * high
+    up = random.to(tl.int32).to(tl.float32) * (high - low) < (units - low) * 65536.0
+    code = tl.minimum(below + up.to(tl.int32), largest)
+    code = tl.where(bits < 0, -code, code)
+    tl.store(codes + offsets, code.to(tl.uint8 if FOURTH else tl.int8), mask=mask)
 
 
 @triton.jit
@@ -263,7 +356,10 @@ def measure(
         start = tl.multiple_of(start, 16)
     mask = offsets < size
     g = tl.load(grad + offsets, mask=mask, other=0.0).to(REAL)
-    m = tl.load(momentum + offsets, mask=mask, other=0.0).to(REAL)
+    m = tl.load(momentum + offsets, mask=mask, other=0).to(REAL)
+    if tl.int8 == MOMENTUM:
+        scales = tl.load(at + 9).to(tl.pointer_type(tl.float32))
+        m = m * tl.abs(m) * tl.load(scales + offsets // CODED, mask=mask, other=0.0).to(REAL)
     if SCALED:
         g = (g * (1 / tl.load(scale_at).to(tl.float64)).to(REAL)).to(THETA).to(REAL)
     if MAXIMIZE:

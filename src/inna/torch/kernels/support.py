@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from inna.torch.shards import is_dtensor, misplacement, to_local
+from inna.torch.steps.companding import BLOCK, MEAN_SQUARE, MOMENTUM
 from inna.torch.tensor_lists import SumLists, TensorLists, coefficient_dtype, is_dense, is_transformed, same_layout
 
 __all__ = ["can_measure", "describe", "mark_constants", "refusal", "unavailable"]
@@ -17,6 +18,9 @@ DTYPES = (
     *(torch.float32, torch.float64, torch.bfloat16, torch.float16),
     *(torch.complex64, torch.complex128, torch.complex32),
 )
+
+# The dtypes of state in codes.
+CODES = {"momentum": MOMENTUM, "exp_avg_sq": MEAN_SQUARE}
 
 
 def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
@@ -37,7 +41,7 @@ def refusal(lists: TensorLists, among: Sequence[Tensor] | None = None) -> str:
             return f"{named(i)} is inside a transform of torch.func"
         state = lists.companions(i)
         steps = lists.steps[i] if lists.steps else None
-        why = _refusal(param, state, steps)
+        why = _refusal(param, state, steps) if not lists.momentum_scales else _coded_refusal(lists, i, state, steps)
         if why:
             return f"{named(i)}, of shape {tuple(param.shape)} and dtype {param.dtype}: {why}"
     for i, j in _overlapping(lists):
@@ -89,7 +93,28 @@ def _overlapping(lists: TensorLists) -> Iterator[tuple[int, int]]:
             yield max(i, j), min(i, j)
 
 
-def _refusal(param: Tensor, others: list[tuple[str, Tensor]], steps: Tensor | None) -> str:
+def _coded_refusal(lists: TensorLists, i: int, others: list[tuple[str, Tensor]], steps: Tensor | None) -> str:
+    """The same where state may be in codes of one byte: all of it, or none."""
+    param = lists.params[i]
+    scales = [lists.momentum_scales[i], *([lists.exp_avg_sq_scales[i]] if lists.exp_avg_sqs else [])]
+    if all(scale is None for scale in scales):
+        return _refusal(param, others, steps)
+    if torch.compiler.is_compiling():
+        return "momentum_bits=8 has no kernel under torch.compile"
+    local = to_local(param)
+    for (name, codes), scale in zip([(n, t) for n, t in others if n in CODES], scales, strict=True):
+        if scale is None or codes.dtype is not CODES[name]:
+            return f"{name} has dtype {codes.dtype} beside state in codes of one byte"
+        whole = to_local(scale)
+        if whole.device != local.device or not whole.is_contiguous() or whole.numel() != -(-local.numel() // BLOCK):
+            return f"{name}_scale has shape {tuple(whole.shape)} on {whole.device}"
+        # As another tensor of the parameter: where and how it is laid out.
+        if why := _refusal(param, [("momentum", codes.view(torch.uint8))], None, codes=True):
+            return why.replace("momentum", name, 1)
+    return _refusal(param, [(n, t) for n, t in others if n not in CODES], steps)
+
+
+def _refusal(param: Tensor, others: list[tuple[str, Tensor]], steps: Tensor | None, *, codes: bool = False) -> str:
     for name, tensor in [("it", param), *others]:
         if why := misplacement(name, tensor, param):
             return why
@@ -108,7 +133,7 @@ def _refusal(param: Tensor, others: list[tuple[str, Tensor]], steps: Tensor | No
         if tensor.shape != local.shape:
             return f"{name} has shape {tuple(tensor.shape)}"
         in_own_precision = name in ("momentum", "exp_avg_sq")
-        if tensor.dtype not in DTYPES or tensor.is_complex() != local.is_complex():
+        if not codes and (tensor.dtype not in DTYPES or tensor.is_complex() != local.is_complex()):
             return f"{name} has dtype {tensor.dtype}"
         if not in_own_precision and tensor.dtype != local.dtype:
             return f"{name} has dtype {tensor.dtype}, the parameter {local.dtype}"

@@ -28,6 +28,8 @@ SEEDS = 2**32
 """The number of seeds."""
 INFINITY = 0x7F800000
 """The bits of infinity in float32. A larger magnitude is a NaN."""
+LINE = 32
+"""Entries that share 16 hashes."""
 MIX = (16, 0x7FEB352D, 15, 0x846CA68B, 16)
 """Shift, factor, shift, factor, shift of `mix`."""
 
@@ -66,36 +68,48 @@ def random_bits(
     sizes: Sequence[int],
     device: torch.device,
 ) -> Tensor:
-    """The random bits of parameters at one step, 32 for each entry, as int32.
+    """The random bits of parameters at one step, 16 for each entry, as int32.
 
-    They are end to end. Entry i of a parameter has mix(mix(stream + count) + i).
+    They are end to end. Two entries share a hash: entries i and i + 16 of a line of 32 have the upper and the lower
+    half of mix(mix(stream + count) + 16 line + i).
 
     Args:
         streams: of the parameters.
         counts: the numbers of their steps, from 1; floats, or tensors that are not read on the host.
-        offsets: the indices of the first entries.
+        offsets: the indices of the first entries, multiples of 32.
         sizes: the numbers of entries.
         device: of the result.
     """
     keys: list[int | Tensor] = []
-    begin = 0
-    for number, count, offset, size in zip(streams, counts, offsets, sizes, strict=True):
+    for number, count, offset in zip(streams, counts, offsets, strict=True):
         if isinstance(count, Tensor):
-            keys.append(
-                _mix_(count.to(device=device, dtype=torch.int32).add(_signed(number))) + _signed(offset - begin)
-            )
+            keys.append(_mix_(count.to(device=device, dtype=torch.int32).add(_signed(number))) + _signed(offset // 2))
         else:
-            keys.append(_signed(mix(number + int(count)) + offset - begin))
-        begin += size
+            keys.append(_signed(mix(number + int(count)) + offset // 2))
+    lines = [-(-size // LINE) for size in sizes]
+    half = LINE // 2
+    total = half * sum(lines)
     # int32 holds 2^31 numbers. Beyond it, the lower half of int64 does.
-    indices = torch.arange(begin, dtype=torch.int32 if begin < 2**31 else torch.int64, device=device).to(torch.int32)
+    hashes = torch.arange(total, dtype=torch.int32 if total < 2**31 else torch.int64, device=device).to(torch.int32)
     if len(keys) == 1:
-        return _mix_(indices.add_(keys[0]))
-    if any(isinstance(key, Tensor) for key in keys):
-        each = torch.stack([torch.as_tensor(key, dtype=torch.int32, device=device) for key in keys])
+        hashes.add_(keys[0])
     else:
-        each = torch.tensor(keys, dtype=torch.int32, device=device)
-    return _mix_(indices.add_(each.repeat_interleave(torch.tensor(sizes, device=device), output_size=begin)))
+        begin = 0
+        for i, each in enumerate(lines):
+            keys[i] = keys[i] - begin if isinstance(keys[i], Tensor) else _signed(int(keys[i]) - begin)
+            begin += half * each
+        if any(isinstance(key, Tensor) for key in keys):
+            first = torch.stack([torch.as_tensor(key, dtype=torch.int32, device=device) for key in keys])
+        else:
+            first = torch.tensor(keys, dtype=torch.int32, device=device)
+        numbers = torch.tensor([half * each for each in lines], device=device)
+        hashes.add_(first.repeat_interleave(numbers, output_size=total))
+    hashes = _mix_(hashes).view(-1, half)
+    bits = torch.stack([hashes >> 16, hashes], 1).bitwise_and_(0xFFFF).view(-1)
+    if len(sizes) == 1:
+        return bits[: sizes[0]]
+    parts = bits.split([LINE * each for each in lines])
+    return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
 
 
 def _mix_(x: Tensor) -> Tensor:
@@ -119,7 +133,7 @@ class Widened:
 
     Those in bfloat16 or of one byte are, others stay. The step is taken on ``lists``, and `store` rounds the results
     into the state.
-    Mean squares take the lower 16 of the random bits, momentums the upper.
+    Mean square and momentum of an entry are rounded by the same bits: neither's error multiplies the other's.
 
     Args:
         lists: the tensors of the step. Without streams they stay as they are.
@@ -136,10 +150,10 @@ class Widened:
     ) -> None:
         self.lists = lists
         self._differentiable = differentiable
-        # (the state, its number in float32 or float64, all of these end to end, random bits, the first of the 16)
-        self._units: list[tuple[list[Tensor], list[Tensor], Tensor, Tensor, int]] = []
-        # (codes, scales, their numbers, random bits, the first of the 16)
-        self._coded: list[tuple[Tensor, Tensor, Tensor, Tensor, int]] = []
+        # (the state, its number in float32 or float64, all of these end to end, random bits)
+        self._units: list[tuple[list[Tensor], list[Tensor], Tensor, Tensor]] = []
+        # (codes, scales, their numbers, random bits)
+        self._coded: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         chosen = [i for i, momentum in enumerate(lists.momentums) if momentum.dtype is ROUNDED] if lists.streams else []
         coded = [i for i, scale in enumerate(lists.momentum_scales) if scale is not None]
         if not chosen and not coded:
@@ -149,9 +163,9 @@ class Widened:
             offset = lists.offsets[i] if lists.offsets else 0
             state = lists.momentums[i]
             bits = random_bits([lists.streams[i]], [counts[i]], [offset], [state.numel()], state.device)
-            self._decode(lists.momentums[i], lists.momentum_scales[i], self.lists.momentums, i, bits, 16)
+            self._decode(lists.momentums[i], lists.momentum_scales[i], self.lists.momentums, i, bits)
             if lists.exp_avg_sqs:
-                self._decode(lists.exp_avg_sqs[i], lists.exp_avg_sq_scales[i], self.lists.exp_avg_sqs, i, bits, 0)
+                self._decode(lists.exp_avg_sqs[i], lists.exp_avg_sq_scales[i], self.lists.exp_avg_sqs, i, bits)
         for indices in self._together(chosen):
             states = [lists.momentums[i] for i in indices]
             bits = random_bits(
@@ -161,16 +175,14 @@ class Widened:
                 [state.numel() for state in states],
                 states[0].device,
             )
-            self._widen(indices, lists.momentums, self.lists.momentums, bits, 16)
+            self._widen(indices, lists.momentums, self.lists.momentums, bits)
             if lists.exp_avg_sqs:
-                self._widen(indices, lists.exp_avg_sqs, self.lists.exp_avg_sqs, bits, 0)
+                self._widen(indices, lists.exp_avg_sqs, self.lists.exp_avg_sqs, bits)
 
-    def _decode(
-        self, codes: Tensor, scales: Tensor | None, wide: list[Tensor], i: int, bits: Tensor, first: int
-    ) -> None:
+    def _decode(self, codes: Tensor, scales: Tensor | None, wide: list[Tensor], i: int, bits: Tensor) -> None:
         assert scales is not None
         wide[i] = widen(codes, scales).to(coefficient_dtype(self.lists.params[i]))
-        self._coded.append((codes, scales, wide[i], bits, first))
+        self._coded.append((codes, scales, wide[i], bits))
 
     def _together(self, chosen: list[int]) -> list[list[int]]:
         """Divide tensors into those that are rounded in one go."""
@@ -183,13 +195,13 @@ class Widened:
             alike[coefficient_dtype(self.lists.params[i]) if plain else i].append(i)
         return list(alike.values())
 
-    def _widen(self, indices: list[int], states: list[Tensor], wide: list[Tensor], bits: Tensor, first: int) -> None:
+    def _widen(self, indices: list[int], states: list[Tensor], wide: list[Tensor], bits: Tensor) -> None:
         chosen = [states[i] for i in indices]
         dtype = coefficient_dtype(self.lists.params[indices[0]])
         if len(indices) == 1:
             whole = chosen[0].to(dtype)
             wide[indices[0]] = whole
-            self._units.append((chosen, [whole], whole, _laid_out(bits, whole), first))
+            self._units.append((chosen, [whole], whole, _laid_out(bits, whole)))
             return
         together = torch.empty(bits.numel(), dtype=dtype, device=bits.device)
         parts = [
@@ -199,13 +211,13 @@ class Widened:
         torch._foreach_copy_(parts, chosen)
         for i, part in zip(indices, parts, strict=True):
             wide[i] = part
-        self._units.append((chosen, parts, together, bits, first))
+        self._units.append((chosen, parts, together, bits))
 
     def store(self, operations: Operations) -> None:
         """Collect the operations that round the results into the state."""
-        for codes, scales, numbers, bits, first in self._coded:
-            narrow(operations, numbers, (bits >> first).bitwise_and_(0xFFFF), codes, scales)
-        for states, parts, whole, bits, first in self._units:
+        for codes, scales, numbers, bits in self._coded:
+            narrow(operations, numbers, bits, codes, scales)
+        for states, parts, whole, bits in self._units:
             if self._differentiable:
                 operations(states[0].copy_, whole)  # the values follow; this is for autograd
                 whole = whole.detach()
@@ -213,7 +225,7 @@ class Widened:
             if whole.dtype is not torch.float32:
                 single = torch.empty_like(whole, dtype=torch.float32)
                 operations(single.copy_, whole)
-            exact, random = single.view(torch.int32), (bits >> first).bitwise_and_(0xFFFF)
+            exact, random = single.view(torch.int32), bits.clone()
             number = torch.empty_like(random)
             operations(number.copy_, exact)
             operations(number.bitwise_and_, 0x7FFFFFFF)
