@@ -37,7 +37,7 @@ TASKS = {
     "noisy regression": "guard-sensitivity/noisy-regression",
     "digits, CNN, batch 8": "guard-sensitivity/digits-batch-8",
     "digits, CNN, batch 256": "guard-sensitivity/digits-batch-256",
-    "MNIST, LeNet-5": "guard-sensitivity/mnist-5000",
+    "MNIST, LeNet-5": "guard-sensitivity/mnist-10000",
 }
 
 
@@ -135,7 +135,7 @@ def panels() -> alt.ConcatChart:
         runs = runs[runs["loss"].map(lambda loss: math.isfinite(loss) and loss < 100)]
         x = alt.X("lr:Q", title="γ").scale(type="log", domain=[0.0028, 2.2], nice=False)
         x = x.axis(values=[0.01, 0.1, 1], format="~g", grid=False)
-        y = alt.Y("loss:Q", title=None).scale(type="log").axis(format="~g", values=TICKS)
+        y = alt.Y("loss:Q", title="training loss").scale(type="log").axis(format="~g", values=TICKS)
         mean = runs.groupby(["kind", "lr"], as_index=False)["loss"].agg(
             lambda values: float(math.exp(values.map(math.log).mean()))
         )
