@@ -76,6 +76,7 @@ TARGETS: dict[str, list[tuple[str, str, float, tuple[str, ...]]]] = {
     "cpu": [
         ("INNA fused", REFERENCE, 0.75, LARGE),  # 5 of its 7 streams, and 5 %
         ("INNA fused, bfloat16", REFERENCE, 0.62, LARGE),  # 16 of its 28 bytes, and 8 %
+        ("INNA fused, 8 bits", REFERENCE, 0.56, LARGE),  # 14.1 of its 28 bytes, and 11 %
         ("INNA fused", FLOOR, 1.10, LARGE),
         ("INNA fused", "SGD momentum fused", 1.0, LARGE),
         ("ψ form", "INNA fused", -8.0, ("one",)),
@@ -164,6 +165,7 @@ class Sides:
         try:
             self._add(f"{name} fused", cls(self.params, fused=True))
             self._add(f"{name} fused, bfloat16", cls(self.params, fused=True, momentum_dtype=torch.bfloat16))
+            self._add(f"{name} fused, 8 bits", cls(self.params, fused=True, momentum_bits=8))
         except RuntimeError as error:
             warnings.warn(f"{name} fused is skipped: {error}", stacklevel=2)
         if compiled:
@@ -334,7 +336,7 @@ def measure(name: str, device: str, rounds: int, compiled: bool) -> list[dict[st
                 "to_adamw_fused": value / medians[REFERENCE],
                 "to_floor": value / medians[FLOOR] if FLOOR in medians else None,
                 "of_copy_bandwidth": 5 / 2 * medians["copy"] / value
-                if side.startswith("INNA ") and "bfloat16" not in side
+                if side.startswith("INNA ") and not side.endswith(("bfloat16", "8 bits"))
                 else None,
                 "state_bytes_per_parameter": sides.state_bytes.get(side),
                 "extra_bytes": extra,
