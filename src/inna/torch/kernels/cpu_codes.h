@@ -30,16 +30,17 @@ static ALWAYS_INLINE int32_t code_of(float x, float inverse, uint32_t random, in
 static ALWAYS_INLINE void encode(int64_t n, float *restrict numbers, void *codes, float *scale, uint32_t hashes,
                                  int fourth) {
     enum { HALF = 16 };
-    uint32_t peak = 0;
+    uint32_t peak = 0, peaks[HALF] = {0};
     int32_t wide[CODED];
     uint8_t *const to = codes;
     for (int64_t i = n; i < CODED && i % (2 * HALF) != 0; i++) numbers[i] = 0;
-    for (int64_t j = 0; j < n; j += 2 * HALF) {
-        VECTOR_MAX(peak) for (int64_t i = 0; i < 2 * HALF; i++) {
+    for (int64_t j = 0; j < n; j += HALF) {
+        VECTOR for (int32_t i = 0; i < HALF; i++) {
             const uint32_t magnitude = bits_from_float(numbers[j + i]) & 0x7fffffffu;
-            peak = magnitude > peak ? magnitude : peak;
+            peaks[i] = magnitude > peaks[i] ? magnitude : peaks[i];
         }
     }
+    for (int i = 0; i < HALF; i++) peak = peaks[i] > peak ? peaks[i] : peak;
     if (peak >= 0x7f800000u) {
         memset(codes, 0, (size_t)n % (CODED + 1));
         *scale = float_from_bits(0x7fc00000u);

@@ -19,13 +19,10 @@
 #define ALWAYS_INLINE __forceinline
 #define EXPORTED __declspec(dllexport)
 #define VECTOR
-#define VECTOR_MAX(variable)
 #else
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define EXPORTED __attribute__((visibility("default")))
 #define VECTOR _Pragma("omp simd")
-#define PRAGMA(words) _Pragma(#words)
-#define VECTOR_MAX(variable) PRAGMA(omp simd reduction(max : variable))
 #endif
 
 #if defined(__x86_64__) && defined(__GNUC__)
