@@ -9,6 +9,7 @@ INNA_REQUIRE_KERNELS=1 in the environment a failure stops the build, as for whee
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -94,6 +95,14 @@ class PlatformWheel(bdist_wheel):
         return "py3", "none", super().get_tag()[2]
 
 
+def sources_digest() -> str:
+    """SHA-256 of the kernels' sources, by which inna recognizes a library of others."""
+    digest = hashlib.sha256()
+    for path in sorted(FOLDER.glob("*.[ch]")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
 def _run(command: list[str], paths: str | None) -> str:
     environment = {**os.environ, **({"PATH": paths} if paths else {})}
     line = subprocess.list2cmdline([str(part) for part in command])
@@ -112,6 +121,7 @@ setup(
             LIBRARY,
             sources=[(FOLDER / "cpu_kernels.c").as_posix()],
             depends=[(FOLDER / name).as_posix() for name in ("cpu_codes.h", "cpu_rule.h")],
+            define_macros=[("INNA_SOURCES", sources_digest())],
             libraries=[] if sys.platform == "win32" else ["m"],
             optional=True,
         )

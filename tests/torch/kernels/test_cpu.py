@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -300,3 +301,21 @@ def test_infinities_stay_infinities():
     table = cpu.Table(TensorLists([theta], [grads], [m], steps=[step]))
     table.launch([grads.data_ptr()], Settings(0.1, 0.5, 0.1, initial_speed=1.0))
     assert (theta.item(), m.item(), step.item()) == (-torch.inf, torch.inf, 2.0)
+
+
+@pytest.mark.parametrize("changed", ["nothing", "source", "library"])
+def test_a_library_of_other_sources_is_refused(changed, tmp_path, monkeypatch):
+    # Its structs may be laid out otherwise: it would not fail, but compute wrong numbers.
+    for path in [cpu.LIBRARY, *cpu.LIBRARY.parent.glob("*.[ch]")]:
+        shutil.copy(path, tmp_path)
+    monkeypatch.setattr(cpu, "LIBRARY", tmp_path / cpu.LIBRARY.name)
+    if changed == "source":
+        with (tmp_path / "cpu_rule.h").open("a", encoding="utf-8") as file:
+            file.write("\n")
+    elif changed == "library":  # One of a version that did not say what it was compiled from.
+        built = cpu.LIBRARY.read_bytes()
+        assert b"inna_sources" in built
+        cpu.LIBRARY.write_bytes(built.replace(b"inna_sources", b"inna_nothing"))
+    loaded, reason = cpu._load.__wrapped__()
+    assert (loaded is not None) == (changed == "nothing")
+    assert ("compiled from other sources" in reason) == (changed != "nothing")

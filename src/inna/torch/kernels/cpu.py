@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import hashlib
 import os
 import sys
 from array import array
@@ -82,6 +83,8 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
         loaded = ctypes.CDLL(os.fspath(LIBRARY))
     except OSError as error:
         return None, f"the CPU kernels do not load: {error}"
+    if not _is_of_these_sources(loaded):
+        return None, "the CPU kernels were compiled from other sources; install inna again, as with pip install -e ."
     loaded.inna_step.argtypes = [c_void_p, c_void_p, c_int64, c_void_p, c_int64, c_int64]
     loaded.inna_step.restype = None
     loaded.inna_measure.argtypes = [
@@ -105,6 +108,17 @@ def _load() -> tuple[ctypes.CDLL | None, str]:
     for function in (loaded.inna_seam, loaded.inna_chunks, loaded.inna_best_level, loaded.inna_uses_openmp):
         function.restype = c_int64
     return loaded, ""
+
+
+def _is_of_these_sources(loaded: ctypes.CDLL) -> bool:
+    # A library of an earlier version would read this version's structs wrongly, and compute wrong numbers.
+    if not hasattr(loaded, "inna_sources"):
+        return False
+    loaded.inna_sources.restype = c_char_p
+    digest = hashlib.sha256()
+    for path in sorted(LIBRARY.parent.glob("*.[ch]")):
+        digest.update(path.read_bytes())
+    return bool(loaded.inna_sources() == digest.hexdigest().encode())
 
 
 def library() -> ctypes.CDLL:

@@ -265,6 +265,14 @@ static int best_level(void) {
 }
 
 /* The instruction set of a level, or NULL if this machine lacks it. Level 0 needs no extensions. */
+// SHA-256 of the sources, from setup.py: the structs below are declared a second time in cpu.py.
+#define AS_TEXT(name) #name
+#define TEXT_OF(macro) AS_TEXT(macro)
+#ifndef INNA_SOURCES
+#define INNA_SOURCES unknown
+#endif
+EXPORTED const char *inna_sources(void) { return TEXT_OF(INNA_SOURCES); }
+
 EXPORTED const char *inna_level_name(int64_t level) {
     return level >= 0 && level <= best_level() ? LEVELS[level].name : NULL;
 }
