@@ -32,15 +32,10 @@ class Task:
 
         def make_task():
             x = torch.linspace(-3, 3, 400).unsqueeze(1)
+            train, test = (x[::2], x[::2].sin()), (x[1::2], x[1::2].sin())
             model = lambda: nn.Sequential(nn.Linear(1, 32), nn.Tanh(), nn.Linear(32, 1))
-            return Task(
-                "sine",
-                model,
-                train=(x[::2], x[::2].sin()),
-                test=(x[1::2], x[1::2].sin()),
-                loss=nn.functional.mse_loss,
-                metrics={"worst_error": (lambda y, t: (y - t).abs().max(), "min")},
-            )
+            metrics = {"worst_error": (lambda y, t: (y - t).abs().max(), "min")}
+            return Task("sine", model, train, test, nn.functional.mse_loss, metrics)
 
     Attributes:
         name: the task's name in tables and results.
