@@ -13,6 +13,7 @@ from inna.cli import run
 from inna.experiments.rows.row_files import read_rows
 from inna.experiments.rows.run import Run
 from inna.experiments.study.study import Choice, Study
+from inna.experiments.study.tuning import state
 from inna.experiments.sweep.forecast import forecast, print_forecast
 from inna.experiments.tasks.catalogue import CATALOGUE
 from inna.experiments.tasks.load import load_task
@@ -158,6 +159,17 @@ def test_reproduce_runs_missing_runs_and_keeps_other_figures(capsys, tmp_path, m
     capsys.readouterr()
     assert run(["reproduce", "fig4", "--dry-run", *arguments]) == 0
     assert " 0 to do" in " ".join(capsys.readouterr().out.split())
+
+    # The rows of the grid count for its refinement; the choices may change, and their final runs with them.
+    assert run(["reproduce", "fig4", "--refine", "quarters", *arguments]) == 0
+    refined = Study.load(folder)
+    assert refined.refinement == 4
+    after = read_rows(folder)
+    assert rows.keys() < after.keys()
+    for contender in refined.contenders:
+        tuning = state(refined, contender, after)
+        assert {run.lr for run in tuning.plan} > set(contender.grid)
+        assert set(tuning.runs) <= after.keys()
 
 
 @pytest.mark.parametrize("dataset", [name for name, described in CATALOGUE.items() if described.files])

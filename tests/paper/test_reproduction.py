@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import itertools
 import json
@@ -342,6 +343,18 @@ def test_other_folders_are_refused(tmp_path):
     assert find_reproduction(tmp_path, read_results(tmp_path)) is None
     with pytest.raises(ValueError, match="not the paper's protocol"):
         read_reproduction(tmp_path)
+
+
+def test_other_grids_are_the_papers_protocol_and_other_schedules_are_not(tmp_path):
+    study = study_of()
+    fixed = tuple(dataclasses.replace(each, grid=(0.02, 0.05, 0.08)) for each in study.contenders)
+    found = dataclasses.replace(study, contenders=fixed)
+    save(tmp_path, found, rows_of(found))
+    assert find_reproduction(tmp_path, read_results(tmp_path)) is not None
+    others = tuple(dataclasses.replace(each, qs=(0.3,)) for each in fixed)
+    other = dataclasses.replace(study, contenders=others)
+    save(tmp_path, other, rows_of(other))
+    assert find_reproduction(tmp_path, read_results(tmp_path)) is None
 
 
 def test_the_pictures_of_a_reproduction_are_figure_1_and_the_others(folder):

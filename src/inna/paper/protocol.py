@@ -138,11 +138,12 @@ def protocol_study(
     command: str = "",
     images: int | None = None,
     source: str = "",
+    refinement: int = 0,
 ) -> Study:
     """Return the study for ``figures`` (of Figures 2 to 4) on one data set.
 
     ``images`` is the number of its training images, if it may have fewer than the scale uses; ``source`` is that of
-    `Run`.
+    `Run`, ``refinement`` that of `Study`.
 
     Raises:
         ValueError: no such scale, or no figure that needs runs.
@@ -162,6 +163,7 @@ def protocol_study(
         precision=precision,
         source=source,
         command=command,
+        refinement=refinement,
     )
 
 

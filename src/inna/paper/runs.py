@@ -25,6 +25,7 @@ def study_of(
     *,
     device: str = "cpu",
     command: str = "",
+    refinement: int = 0,
     load: bool = True,
 ) -> Study | None:
     """Return the study for ``figures``; None for Figure 1 alone, which has none.
@@ -36,6 +37,7 @@ def study_of(
         scale: "quick", "medium" or "paper".
         device: "cpu", "cuda", "cuda:1", or "auto".
         command: the command line, for the report.
+        refinement: steps in a decade, 4 or 8, to which the best learning rates of the grid are refined; 0 for the grid.
         load: load the data and check the task, so that its runs can start.
 
     Raises:
@@ -63,7 +65,15 @@ def study_of(
     if not contenders(figures):
         return None
     study = protocol_study(
-        dataset, model, scale, figures=figures, device=device, command=command, images=images, source=source
+        dataset,
+        model,
+        scale,
+        figures=figures,
+        device=device,
+        command=command,
+        images=images,
+        source=source,
+        refinement=refinement,
     )
     if load:
         load_task(study.dataset, model=model)[0].check()

@@ -75,6 +75,41 @@ def test_where_everything_diverges_smaller_steps_are_tried():
     assert state(study(), SGD, hopeless).choice is None
 
 
+@pytest.mark.parametrize(
+    ("refinement", "best", "added"),
+    [
+        (4, 0.01, {0.00562, 0.0178}),
+        (8, 0.01, {0.00562, 0.0178, 0.0075, 0.0133}),
+        (8, 0.018, {0.0178, 0.0562, 0.0133, 0.0237}),  # a quarter is best, and its neighbours are eighths
+        (8, 3.5, {3.16, 10.0, 1.78, 5.62, 2.37, 4.22}),  # beyond the edge, which is extended first
+    ],
+)
+def test_a_refinement_adds_neighbours_of_the_best_until_both_are_worse(refinement, best, added):
+    plan = study(refinement=refinement)
+    rows = carry_out(plan, SGD, bowl(best))
+    assert {run.lr for run in rows if run.q == 0} - set(HALF_DECADES) == added
+    lr, q, loss, edge = chosen(state(plan, SGD, rows))
+    assert (q, edge) == (0.0, 0)
+    assert abs(math.log10(lr / best)) <= 0.5 / refinement + 0.002
+    assert loss == min(result["train_loss"] for result in rows.values())
+
+
+def test_a_refinement_keeps_the_runs_of_the_grid():
+    grid = carry_out(study(), SGD, bowl(0.01))
+    assert set(grid) < set(carry_out(study(refinement=8), SGD, bowl(0.01)))
+    hopeless = carry_out(study(refinement=8), SGD, lambda lr, q: math.nan)
+    assert hopeless.keys() == carry_out(study(), SGD, lambda lr, q: math.nan).keys()
+    alone = Contender("SGD", "sgd", grid=(0.1,), qs=(0.0,))
+    assert len(carry_out(study(alone, refinement=8), alone, bowl(1.0))) == 1
+
+
+def test_a_refinement_that_does_not_exist_is_refused():
+    with pytest.raises(ValueError, match=r"refinement must be 0 or one of \[4, 8\], got 3"):
+        study(refinement=3)
+    with pytest.raises(ValueError, match="refinement must be 0 in a search"):
+        study(refinement=4, trials=8)
+
+
 def test_a_single_step_size_is_not_extended():
     alone = Contender("SGD", "sgd", grid=(0.1,), qs=(0.0,))
     rows = carry_out(study(alone), alone, bowl(1.0))

@@ -54,6 +54,13 @@ def reproduce(
             "tuning over 15, 5 seeds."
         ),
     ] = "quick",
+    refine: Annotated[
+        Literal["quarters", "eighths"] | None,
+        Parameter(
+            help="Train γ₀ beside the best of the grid, too: a quarter of a decade to both sides, with eighths then an "
+            "eighth beside the best of these. [default: the grid of half-decades alone]"
+        ),
+    ] = None,
     compute: Annotated[DeviceArguments, Parameter(name="*")] = DeviceArguments(),
     dry_run: DryRun = False,
     show: Show = False,
@@ -74,7 +81,7 @@ def reproduce(
     Every optimizer is tuned as in the paper, the final seeds are run, and the figures are drawn. Figure 1 is INNA on a
     toy function and takes seconds. Figure 2 compares INNA's four (α, β), Figure 3 the best of them with SGD, AdaGrad
     and Adam (and, beyond the paper, heavy ball, AdamW and INNAprop), Figure 4 the powers of the learning rate's decay.
-    Finished runs in the folder are not repeated.
+    Finished runs in the folder are not repeated, with --refine those of the grid neither.
     """
     console = Console()
     with checking():
@@ -88,7 +95,14 @@ def reproduce(
         command = shlex.join(arguments())
         with waiting(console, "loading" if figures == ("fig1",) else f"loading {task.name}"):
             study = study_of(
-                figures, task.name, task.network, scale, device=compute.device, command=command, load=not dry_run
+                figures,
+                task.name,
+                task.network,
+                scale,
+                device=compute.device,
+                command=command,
+                refinement={None: 0, "quarters": 4, "eighths": 8}[refine],
+                load=not dry_run,
             )
     folder = out or (
         default_folder(task.name, study.model, scale, beginning="reproduce")

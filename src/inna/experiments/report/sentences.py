@@ -226,10 +226,12 @@ def near_best_name(study: Study) -> str:
 
 
 def _tuning_words(study: Study) -> str:
+    steps = {4: "quarters of a decade", 8: "eighths of a decade"}.get(study.refinement, "")
     if not study.trials:
         return (
             f"Tuning chooses the learning rate (γ) and the schedule with the lowest training loss after "
             f"{count(study.tuning_epochs, 'epoch')} on {seeds([study.tuning_seed])}."
+            + (f" Around the best of each schedule learning rates are refined to {steps}." if study.refinement else "")
         )
     return (
         f"Tuning is a search with {count(study.trials, 'trial')} for each optimizer, at the same points of its search "

@@ -56,8 +56,8 @@ class Remaining(NamedTuple):
 def outlook(study: Study, rows: Rows, failed: Collection[Run] = ()) -> Outlook:
     """Return the completed and remaining runs of ``study``.
 
-    Extensions of grids, and moves of a search's refinement, are counted once they are due. A budget in time is not
-    taken into account.
+    Extensions and refinements of grids, and moves of a search's refinement, are counted once they are due. A budget in
+    time is not taken into account.
 
     Args:
         study: the study.

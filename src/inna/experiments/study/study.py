@@ -22,6 +22,7 @@ from inna.files import canonical, write_document
 
 __all__ = [
     "HALF_DECADES",
+    "REFINEMENTS",
     "SCHEDULES",
     "TRIALS",
     "TUNING_SEED",
@@ -40,12 +41,15 @@ _WORDS = {
     "tuning_seed": "tuning seed",
     "batch_size": "batch size",
     "loss_samples": "samples of the training loss",
+    "refinement": "refinement of learning rates",
 }
 # Nine half-decades, 1e-4 to 1: the default grid of learning rates.
 HALF_DECADES = tuple(round_lr(10 ** (k / 2)) for k in range(-8, 1))
 # The default powers q of the decay, and the seed of the tuning runs.
 SCHEDULES: tuple[Schedule, ...] = (0.0, 0.5)
 TUNING_SEED = 0
+# The steps in a decade of a grid's refinements, one after the other.
+REFINEMENTS = (4, 8)
 # The default trials of a search.
 TRIALS = 24
 # A search's second tuning seed is as much above the first, far from the seeds of final runs.
@@ -159,6 +163,8 @@ class Study:
         seed_cap: the seeds that are used at most where they are added until the winner is established, as
             `inna.experiments.study.seed_looks` describes; ``seeds`` are then 1, 2, ... as far as they are needed. 0 if
             ``seeds`` are given.
+        refinement: where optimizers are tuned on grids, how fine the learning rates around the best become: 4 for
+            quarters of a decade, 8 for eighths, 0 for the grid alone.
         budget: limit of the whole study, as `parse_budget` reads it, shared equally among the optimizers; empty for no
             limit. Runs and epochs limit the tuning runs of each, time stops them.
 
@@ -186,6 +192,7 @@ class Study:
     trials: int = 0
     seed_cap: int = 0
     loss_samples: int = 0
+    refinement: int = 0
 
     def __post_init__(self) -> None:
         for name in ("dataset", "model", "reference", "device", "precision", "source", "command", "budget"):
@@ -216,6 +223,10 @@ class Study:
             if seed in finals:
                 raise ValueError(f"the tuning seed must not be a final seed: {seed} is in {list(finals)}")
         check_whole("trials", self.trials, minimum=0)
+        if self.refinement not in (0, *REFINEMENTS):
+            raise ValueError(f"refinement must be 0 or one of {list(REFINEMENTS)}, got {self.refinement!r}")
+        if self.trials and self.refinement:
+            raise ValueError("refinement must be 0 in a search, which refines its learning rates itself")
         most = max((len(contender.qs) for contender in self.contenders), default=0)
         if 0 < self.trials < most:
             raise ValueError(f"trials must be at least the number of schedules, {most}; got {self.trials}")
@@ -392,7 +403,7 @@ def _fields(study: Study) -> dict[str, Any]:
     Those younger than most studies are absent at their defaults.
     """
     fields = dataclasses.asdict(study)
-    for name in ("trials", "seed_cap", "loss_samples"):
+    for name in ("trials", "seed_cap", "loss_samples", "refinement"):
         if not fields[name]:
             del fields[name]
     for contender in fields["contenders"]:

@@ -9,7 +9,7 @@ from inna.experiments.rows.results import Result, Rows, final_loss
 from inna.experiments.rows.run import Run
 from inna.experiments.study.halving import Ahead, search
 from inna.experiments.study.search_space import round_lr
-from inna.experiments.study.study import Choice, Contender, Study, schedule_order
+from inna.experiments.study.study import REFINEMENTS, Choice, Contender, Study, schedule_order
 
 __all__ = ["MAX_EXTENSIONS", "Tuning", "state"]
 
@@ -64,7 +64,9 @@ def state(study: Study, contender: Contender, rows: Rows) -> Tuning:
     With ``study.trials`` it is that of `inna.experiments.study.halving.search`. Otherwise the plan is the grid, coarse
     before fine, each value under every schedule. Once the grid of a schedule is done and its best value is on the edge,
     the plan goes half a decade beyond that edge, until the best is interior or the grid has grown `MAX_EXTENSIONS`
-    times. A grid where everything diverged grows downwards. A grid of one value is not extended.
+    times. A grid where everything diverged grows downwards. With ``study.refinement`` the best of each schedule then
+    gets neighbours a quarter of a decade to both sides, and the best of these three an eighth. A grid of one value is
+    neither extended nor refined.
 
     The choice has the least training loss after the tuning epochs; test data are not used. Diverged runs and losses
     that are not finite lose. Equal losses go to the smaller q, then to the smaller learning rate.
@@ -92,9 +94,19 @@ def _plan(study: Study, contender: Contender, rows: Rows) -> tuple[Run, ...]:
             if best is not tried[0] and best is not tried[-1]:
                 break
             downwards = best is tried[0]
-            beyond = study.tuning_run(contender, _half_decade_beyond(best.lr, -1 if downwards else 1), q)
+            beyond = study.tuning_run(contender, _beyond(best.lr, -1 if downwards else 1, 2), q)
             tried.insert(0 if downwards else len(tried), beyond)
             plan.append(beyond)
+        for parts in REFINEMENTS if all(run in rows for run in tried) else ():
+            best = min(tried, key=lambda run: final_loss(rows[run]))
+            if parts > study.refinement or math.isinf(final_loss(rows[best])):
+                break
+            around = [study.tuning_run(contender, _beyond(best.lr, side, parts), q) for side in (-1, 1)]
+            new = [run for run in around if run not in tried]
+            plan += new
+            if not all(run in rows for run in new):
+                break
+            tried = sorted([*tried, *new], key=lambda run: run.lr)
     return tuple(plan[: study.tuning_limit])
 
 
@@ -118,12 +130,12 @@ def _coarse_to_fine(count: int) -> list[int]:
     return order
 
 
-def _half_decade_beyond(lr: float, direction: int) -> float:
-    """``lr`` times 10^(direction/2), to three digits.
+def _beyond(lr: float, direction: int, parts: int) -> float:
+    """``lr`` times 10^(direction/parts), to three digits.
 
-    Values of `HALF_DECADES` stay on that ladder.
+    Values of such a ladder, as of `HALF_DECADES`, stay on it.
     """
-    exponent = 2 * math.log10(lr)
+    exponent = parts * math.log10(lr)
     if abs(exponent - round(exponent)) < 0.01:
         exponent = round(exponent)
-    return round_lr(10 ** ((exponent + direction) / 2))
+    return round_lr(10 ** ((exponent + direction) / parts))

@@ -56,8 +56,8 @@ class Forecast:
 def forecast(study: Study, rows: Rows, task: Task | None, jobs: int, clock: Clock = measure_pace) -> Forecast:
     """Return the runs that are missing in ``rows``, and an estimate of their time.
 
-    Extensions of grids, moves of a search's refinement, processes that slow each other down, and runs that diverge
-    early are not predicted.
+    Extensions and refinements of grids, moves of a search's refinement, processes that slow each other down, and runs
+    that diverge early are not predicted.
 
     Args:
         study: the study.
@@ -138,12 +138,17 @@ def print_forecast(estimate: Forecast, study: Study, folder: Path, jobs: int, co
     if estimate.runs and not math.isnan(estimate.seconds):
         duration_words = (
             f"Estimate, from a few iterations of each optimizer here: {duration(estimate.seconds)} with {jobs} at "
-            f"once. {'A refinement that moves' if study.trials else 'A grid whose best value lies on its edge'} gets "
-            "more runs, diverging runs end early, a busy machine is slower."
+            f"once. {_more_runs(study)} more runs, diverging runs end early, a busy machine is slower."
         )
         console.print(printable(duration_words, console))
     if words := _more_seeds(estimate, study, jobs):
         console.print(printable(words, console))
+
+
+def _more_runs(study: Study) -> str:
+    if study.trials:
+        return "A refinement that moves gets"
+    return f"A grid whose best value lies on its edge{', and each refinement,' if study.refinement else ''} gets"
 
 
 def _more_seeds(estimate: Forecast, study: Study, jobs: int) -> str:
