@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,9 @@ def test_every_setting_is_in_the_constructor() -> None:
         ("mnist", "nin-w0.333", "--dataset mnist --model nin --width 0.333"),
         ("my_task.py:make", "network", "--task my_task.py:make"),
         ("mine.npz", "mlp", "--dataset mine.npz --model mlp"),
+        ("mnist[:1000]", "nin", "--dataset 'mnist[:1000]' --model nin"),
+        ("cifar10[:1000]", "nin-w0.333", "--dataset 'cifar10[:1000]' --model nin --width 0.333"),
+        ("mine.npz[:10]", "mlp", "--dataset 'mine.npz[:10]' --model mlp"),
     ],
 )
 def test_commands_name_the_task(dataset: str, model: str, expected: str) -> None:
@@ -148,6 +152,22 @@ def test_commands_name_the_task(dataset: str, model: str, expected: str) -> None
 
 def test_a_task_that_no_name_describes_has_no_command() -> None:
     assert command(Run("a Task object", "network", "sgd", 0.1)) == ""
+    assert command(Run("digits", "network", "sgd", 0.1, source="v3:0123")) == ""
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "step"),
+    [("momo", "step(loss=loss)"), ("lbfgs", "step(closure)"), ("inna", "step()"), ("adamw", "step()")],
+)
+def test_the_code_gives_a_step_what_it_needs(optimizer: str, step: str) -> None:
+    one = contender(optimizer, [0.1], [0.0])
+    study = dataclasses.replace(STUDY, contenders=(one,), reference=one.label, precision="float64")
+    rows = {run: result(study, one, run) for run in state(study, one, {}).plan}
+    summary = summarize(study, rows)
+    found = recipe(summary, summary.entries[0])
+    assert found is not None
+    assert f"optimizer.{step};" in found.code
+    assert found.code.splitlines()[0].endswith(", batches of 16, float64")
 
 
 def test_without_a_choice_there_is_no_recipe() -> None:

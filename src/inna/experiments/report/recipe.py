@@ -12,7 +12,7 @@ from inna.experiments.report.sentences import measure_name
 from inna.experiments.rows.results import finished, number
 from inna.experiments.rows.run import SCHEDULES, Run
 from inna.experiments.statistics.summary import TRAIN_LOSS, Entry, Summary
-from inna.experiments.study.constructors import has_modes, takes_network
+from inna.experiments.study.constructors import UNREAD, has_modes, step_arguments, takes_network
 from inna.experiments.study.optimizer_names import NAMED, settings_of, target_of
 from inna.experiments.tasks.catalogue import CATALOGUE, split_subset, split_width
 from inna.experiments.tasks.data_file import is_data_file
@@ -74,8 +74,10 @@ def command(run: Run) -> str:
     >>> command(Run("digits", "small-cnn", "adam", 0.01, settings=(("betas", (0.9, 0.99)),), batch_size=0))
     "inna train 'adam:betas=(0.9,0.99)' --dataset digits --model small-cnn --lr 0.01 --epochs 15 --seed 0"
     """
-    own = ":" in run.dataset and not is_data_file(run.dataset)
-    if not own and not is_data_file(run.dataset) and split_subset(run.dataset)[0] not in CATALOGUE:
+    whole, _ = split_subset(run.dataset)
+    own = ":" in whole and not is_data_file(run.dataset)
+    # A Task object may have the name of a built-in task; only that has no fingerprint.
+    if not own and not is_data_file(run.dataset) and (run.source or whole not in CATALOGUE):
         return ""
     written = ",".join(f"{name}={_as_text(value)}" for name, value in run.arguments.items())
     words = ["inna", "train", f"{run.optimizer}:{written}" if written else run.optimizer]
@@ -112,10 +114,19 @@ def _module(run: Run, made: str, steps: int | None, heading: str) -> str:
         lines += [f"scheduler = LambdaLR(optimizer, {schedule})"]
     if has_modes(target_of(run.optimizer)):
         lines.append("# Before training: optimizer.train(). Before evaluating or saving the model: optimizer.eval()")
-    guarded = settings_of(run).get("loss_bound") is not None
-    lines += ["# For each batch: " + ("optimizer.step(loss=loss)" if guarded else "optimizer.step()")]
+    lines += [f"# For each batch: optimizer.step({_step_argument(run)})"]
     lines[-1] += ", then scheduler.step()" if schedule else "; the learning rate is constant"
     return "\n".join(lines)
+
+
+def _step_argument(run: Run) -> str:
+    """Return what a step needs: the loss for a guarded INNA and MoMo, the closure for L-BFGS."""
+    taken = step_arguments(target_of(run.optimizer))
+    if taken.get("closure") is UNREAD:
+        return "closure"
+    named = NAMED.get(run.optimizer)
+    unguarded = named is not None and named.dampings and settings_of(run).get("loss_bound") is None
+    return "loss=loss" if "loss" in taken and not unguarded else ""
 
 
 def _schedule(run: Run, steps: int | None) -> str:
@@ -131,9 +142,10 @@ def _schedule(run: Run, steps: int | None) -> str:
 
 def _heading(summary: Summary, entry: Entry, run: Run) -> str:
     batches = f", batches of {run.batch_size}" if run.batch_size else ""
+    precision = f", {run.precision}" if run.precision != Run.precision else ""
     values = summary.spread(entry, TRAIN_LOSS)
     end = f": {measure_name(TRAIN_LOSS)} {values.mean:.2g}" if values else ""
-    return f"{run.dataset}, {run.model}, {count(run.epochs, 'epoch')}{batches}{end}"
+    return f"{run.dataset}, {run.model}, {count(run.epochs, 'epoch')}{batches}{precision}{end}"
 
 
 def _counted(result: Mapping[str, Any]) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 
 from inna import dynamics
 
-__all__ = ["UNREAD", "constructor_defaults", "has_modes", "takes_network", "torch_optimizers"]
+__all__ = ["UNREAD", "constructor_defaults", "has_modes", "step_arguments", "takes_network", "torch_optimizers"]
 
 UNREAD = object()
 """The default of an argument that has none, or whose default is no literal."""
@@ -68,6 +68,16 @@ def has_modes(target: str) -> bool:
     return {"train", "eval"} <= _methods(target).keys()
 
 
+def step_arguments(target: str) -> Mapping[str, Any]:
+    """Return the arguments of a class's own ``step`` with their defaults.
+
+    >>> dict(step_arguments("torch.optim:SGD")), step_arguments("torch.optim:LBFGS")["closure"] is UNREAD
+    ({'closure': None}, True)
+    """
+    function = _methods(target).get("step")
+    return MappingProxyType({}) if function is None else _defaults(function.args, skipped=1)
+
+
 def _methods(target: str) -> Mapping[str, ast.FunctionDef]:
     """Return the methods in the body of a class; none if its source is not found."""
     package, _, name = target.partition(":")
@@ -78,11 +88,15 @@ def _methods(target: str) -> Mapping[str, ast.FunctionDef]:
     return MappingProxyType({})
 
 
-def _defaults(arguments: ast.arguments) -> Mapping[str, Any]:
+def _defaults(arguments: ast.arguments, skipped: int = 2) -> Mapping[str, Any]:
+    """Return the arguments with their defaults.
+
+    Without the first ones: self, and params of a constructor.
+    """
     by_position = [*arguments.posonlyargs, *arguments.args]
     defaults: list[ast.expr | None] = [*[None] * (len(by_position) - len(arguments.defaults)), *arguments.defaults]
     pairs = [*zip(by_position, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-    return MappingProxyType({each.arg: _value(default) for each, default in pairs[2:]})
+    return MappingProxyType({each.arg: _value(default) for each, default in pairs[skipped:]})
 
 
 def _value(default: ast.expr | None) -> Any:
