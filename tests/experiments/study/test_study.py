@@ -228,3 +228,16 @@ def test_budgets_are_read(text, budget):
 def test_bad_budgets_are_refused(text):
     with pytest.raises(ValueError, match="budget must"):
         parse_budget(text)
+
+
+def test_a_study_with_added_seeds_contains_only_those_with_the_same_cap():
+    added = study(seeds=(1, 2, 3), seed_cap=9)
+    assert added.with_seeds(5).contains(added)
+    assert not added.contains(added.with_seeds(5))
+    assert not added.contains(study(seeds=(1, 2)))
+    assert not study(seeds=(1, 2, 3), seed_cap=5).contains(added.with_seeds(8))
+
+
+def test_a_smaller_budget_is_compared_with_a_study_that_it_would_not_pay_for():
+    two = study(Contender("Adam", "adam"), SGD, budget="16runs")
+    assert not study(budget="5runs").contains(two)

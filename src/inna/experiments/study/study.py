@@ -314,9 +314,10 @@ class Study:
 
         A part has fewer optimizers or seeds.
         """
-        alike = dataclasses.replace(self, contenders=other.contenders, seeds=other.seeds, reference=other.reference)
+        apart = {"command", "contenders", "seeds", "reference"}
+        names = {field.name for field in dataclasses.fields(self)} - apart
         return (
-            not alike.differences(other)
+            all(getattr(self, name) == getattr(other, name) for name in names)
             and set(other.contenders) <= set(self.contenders)
             and set(other.seeds) <= set(self.seeds)
         )
