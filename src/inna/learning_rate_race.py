@@ -245,7 +245,7 @@ class Race(abc.ABC):
             if number == began:
                 raise ValueError(
                     "batches must yield batches each time it is iterated, as a list or a DataLoader does"
-                    if epoch
+                    if epoch or self.control
                     else "batches is empty"
                 )
 

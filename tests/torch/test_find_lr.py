@@ -262,3 +262,51 @@ def test_bad_arguments_are_refused(changes, message):
     given = {"model": network(), "batches": loader(), "grid": [0.01, 0.1], "steps": 60} | changes
     with pytest.raises(ValueError, match=message):
         find_lr(torch.optim.SGD, loss=nn.functional.mse_loss, **given)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_loss_that_uses_the_model_leaves_it_untouched_and_is_reported(fails):
+    model = network()
+    model(data()[0]).sum().backward()
+    model.eval()
+    before = copy.deepcopy(model.state_dict()), [each.grad.clone() for each in model.parameters()]
+    calls = []
+
+    def loss(outputs, targets):
+        calls.append(None)
+        if fails and len(calls) > 40:
+            raise RuntimeError("in the loss")
+        model.train()
+        used = model(data()[0]).square().mean()
+        model.eval()
+        return nn.functional.mse_loss(outputs, targets) + used
+
+    def search():
+        find_lr(torch.optim.SGD, model, loss, loader(), grid=[0.001, 0.01, 0.1], steps=60)
+
+    if fails:
+        with pytest.raises(RuntimeError, match="in the loss"):
+            search()
+    else:
+        with pytest.warns(UserWarning, match="the loss uses the parameters of the model"):
+            search()
+    assert all(torch.equal(value, before[0][name]) for name, value in model.state_dict().items())
+    for parameter, grad in zip(model.parameters(), before[1], strict=True):
+        assert torch.equal(parameter.grad, grad)
+
+
+def test_lazy_buffers_are_refused_as_not_to_be_copied():
+    model = nn.Sequential(nn.Linear(4, 4), nn.LazyBatchNorm1d(), nn.Linear(4, 1))
+    with pytest.raises(ValueError, match="the model cannot be copied"):
+        find_lr(torch.optim.SGD, model, nn.functional.mse_loss, loader())
+
+
+def test_a_function_that_makes_no_optimizer_is_refused():
+    with pytest.raises(TypeError, match="optimizer must return an optimizer, got NoneType"):
+        find_lr(lambda params, lr: None, network(), nn.functional.mse_loss, loader())
+
+
+def test_a_generator_that_ends_during_the_race_is_not_called_empty():
+    batches = (batch for batch in [data()] * 8)  # as many as the first round takes
+    with pytest.raises(ValueError, match="must yield batches each time it is iterated"):
+        find_lr(torch.optim.SGD, network(), nn.functional.mse_loss, batches, grid=[0.001, 0.01, 0.1], steps=60)

@@ -6,12 +6,14 @@ import contextlib
 import copy
 import math
 import random
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from inna.docstrings import insert
 from inna.learning_rate_race import ARGUMENTS, WARNINGS, LearningRateSearch, Race, check_races, run_races
@@ -58,9 +60,10 @@ def find_lr(
         The result, with ``lr``, ``table`` and ``plot()``.
 
     Warns:
-        {warnings}
+        {warnings} Or the loss uses the parameters of the model itself, of which the copies know nothing.
 
     Raises:
+        TypeError: ``optimizer`` returns no optimizer.
         ValueError: an argument is out of range, the optimizer refuses a learning rate of your grid, the model cannot be
             copied, or ``batches`` yields no pairs, or nothing on a second iteration.
 
@@ -71,7 +74,7 @@ def find_lr(
     (True, ['lr', 'steps', 'loss', 'projected', 'status'])
     """
     lrs = check_races(grid, steps, seed)
-    with _untouched(batches):
+    with _untouched(model), _restored_generators(batches):
         race = _ModuleRace(optimizer, model, loss, batches, seed)
         return run_races(race, lrs, steps, default=grid is None)
 
@@ -101,6 +104,8 @@ class _ModuleRace(Race):
         """Return a function that trains a new copy of the model."""
         twin = self._copy()
         made = self.make(twin.parameters(), lr=lr) if isinstance(self.make, type) else self.make(twin.parameters(), lr)
+        if not isinstance(made, torch.optim.Optimizer):
+            raise TypeError(f"optimizer must return an optimizer, got {type(made).__name__}")
         if callable(mode := getattr(made, "train", None)):  # schedule-free optimizers have modes
             mode()
         return lambda number, batch: self._step(twin, made, number, batch)
@@ -177,7 +182,33 @@ class _ModuleRace(Race):
 
 
 @contextlib.contextmanager
-def _untouched(batches: Any) -> Iterator[None]:
+def _untouched(model: nn.Module) -> Iterator[None]:
+    """Keep gradients and buffers of the model from a loss that uses it.
+
+    Such a loss gives the model gradients, and runs it in training mode. Copies train without what it adds.
+    """
+    grads = [(parameter, parameter.grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers() if not is_lazy(buffer)]
+    used = False
+    try:
+        for parameter, _ in grads:
+            parameter.grad = None
+        yield
+        used = any(parameter.grad is not None for parameter, _ in grads)
+    finally:
+        for parameter, grad in grads:
+            parameter.grad = grad
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+    if used:
+        text = "the loss uses the parameters of the model; the races ignore that part, since they train copies"
+        warnings.warn(text, stacklevel=4)
+
+
+@contextlib.contextmanager
+def _restored_generators(batches: Any) -> Iterator[None]:
     """Restore the states of all random number generators."""
     generators = {
         id(each): each
