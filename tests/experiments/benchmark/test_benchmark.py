@@ -178,12 +178,21 @@ def changed_result(change):
     return changed
 
 
+def row_of_another_task(folder):
+    path = next((folder / "language-tuned").glob("*.row.json"))
+    shutil.copyfile(path, folder / "tiny-tuned" / path.name)
+
+
 def without_history(result):
     return {"history": []}
 
 
 def smaller_loss(result):
     return {"train_loss": result["train_loss"] / 2}
+
+
+def higher_accuracy(result):
+    return {"test_accuracy": 1.0, "test_loss": 1e-9}
 
 
 def one_epoch_less(result):
@@ -208,7 +217,9 @@ def epochs_from_zero_on(result):
         (changed_result(without_history), "seed 1: its history does not have the epochs 0 to 4"),
         (changed_result(one_epoch_less), "does not have the epochs 0 to 4"),
         (changed_result(epochs_from_zero_on), "does not have the epochs 0 to 4"),
-        (changed_result(smaller_loss), "its training loss is not that of its last epoch"),
+        (changed_result(smaller_loss), "its train_loss is not that of its last epoch"),
+        (changed_result(higher_accuracy), "its test_loss is not that of its last epoch"),
+        (row_of_another_task, "a run of another task"),
     ],
 )
 def test_rows_of_others_that_are_refused(done, tmp_path, capsys, change, words):

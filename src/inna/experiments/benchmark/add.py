@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from inna.experiments.benchmark.read import ADDED, open_benchmark
 from inna.experiments.benchmark.suite import MANIFEST, TRACKS, Suite, SuiteTask
 from inna.experiments.formatting import count, enumerate_words, plain, slug
 from inna.experiments.rows.origins import versions_note
 from inna.experiments.rows.packed import PACKED
-from inna.experiments.rows.results import Result, finished, history
+from inna.experiments.rows.results import Result, finished, history, number
 from inna.experiments.rows.row_files import SUFFIX, read_rows
 from inna.experiments.rows.run import Run
 from inna.experiments.study.study import MANIFEST as STUDY
@@ -94,7 +96,7 @@ def _check(suite: Suite, task: SuiteTask, track: str, own: Path, other: Path, no
     damaged: list[str] = []
     rows = read_rows(other, on_damage=damaged.append)
     damaged += [
-        f"{run.optimizer}, seed {run.seed}: {fault}" for run, row in rows.items() if (fault := _fault(run, row))
+        f"{run.optimizer}, seed {run.seed}: {fault}" for run, row in rows.items() if (fault := _fault(study, run, row))
     ]
     if damaged:
         raise ValueError(f"{other}: {count(len(damaged), 'damaged row')}; the first: {plain(damaged[0])}")
@@ -118,16 +120,23 @@ def _other_optimizers(mine: Study, study: Study) -> Sequence[str]:
     ]
 
 
-def _fault(run: Run, result: Result) -> str:
-    """Return how a finished run contradicts its own history; "" if it does not."""
+def _fault(study: Study, run: Run, result: Result) -> str:
+    """Return how a run contradicts its study or, finished, its own history; "" if it does not."""
+    if (run.dataset, run.source) != (study.dataset, study.source):
+        return f"it is a run of another task, {run.dataset}"
     if not finished(result):
         return ""
     entries = history(result)
     if [entry["epoch"] for entry in entries] != list(range(run.epochs + 1)):
         return f"its history does not have the epochs 0 to {run.epochs}"
-    if entries[-1].get("train_loss") != result.get("train_loss"):
-        return "its training loss is not that of its last epoch"
+    for name in result:
+        if name.startswith(("train_", "test_")) and not _equal(result[name], entries[-1].get(name)):
+            return f"its {name} is not that of its last epoch"
     return ""
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return one == other or (math.isnan(number(one)) and math.isnan(number(other)))
 
 
 def _copy(other: Path, target: Path, places: list[str]) -> None:
