@@ -135,6 +135,9 @@ def make_study(
         ValueError: a value is out of range, a name is unknown, or the parts of the task do not fit together.
     """
     chosen = StudyOptions(**options)
+    if isinstance(optimizers, str):
+        raise ValueError(f"optimizers must be a list of specifications such as [{optimizers!r}], got {optimizers!r}")
+    chosen.check_tuning()
     found, name, source = _identify(task, model)
     contenders = tuple(
         entry

@@ -126,3 +126,18 @@ def test_the_example_of_the_page_runs(tmp_path, monkeypatch):
     exec(code[1].replace("epochs=20", short), space)
     assert isinstance(space["result"], Comparison)
     assert (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"optimizers": "sgd"}, r"optimizers must be a list of specifications such as \['sgd'\]"),
+        ({"optimizers": ["sgd"], "tuning": "trials"}, "tuning must be grid or halving"),
+        ({"optimizers": ["sgd"], "trials": 0}, "trials must be a whole number >= 1"),
+        ({"optimizers": ["sgd"], "trials": 5, "grid": [0.1]}, "a grid has none"),
+        ({"optimizers": ["sgd"], "tuning": "halving", "grid": [0.1]}, "a search has no grid"),
+    ],
+)
+def test_options_are_checked_as_those_of_the_command(options, words):
+    with pytest.raises(ValueError, match=words):
+        compare(tiny_task.PATH, **options)

@@ -147,6 +147,22 @@ class ProtocolOptions:
         """The grid given, or else the default one."""
         return HALF_DECADES if self.grid is None else tuple(self.grid)
 
+    def check_tuning(self) -> None:
+        """Check that method, trials and grid fit together; a grid may have 0 trials.
+
+        Raises:
+            ValueError: they do not, or there is no such method.
+        """
+        if self.tuning is not None and self.tuning not in get_args(TuningMethod):
+            raise ValueError(f"tuning must be {' or '.join(get_args(TuningMethod))}, got {self.tuning!r}")
+        check_whole("trials", self.trials, minimum=int(self.searches))
+        if not self.searches and self.trials not in (0, TRIALS):
+            raise ValueError("trials: a grid has none; leave the grid out, or give a --budget to try fewer values")
+        if self.searches and self.grid is not None:
+            raise ValueError(
+                "grid: a search has no grid; give a range with the optimizer, such as sgd:lr=0.01..1, or --tuning grid"
+            )
+
     def check(self, optimizers: Sequence[str]) -> None:
         """Check the options and the specifications ``optimizers``, importing nothing.
 
@@ -155,15 +171,8 @@ class ProtocolOptions:
         """
         for text in optimizers:
             check_specification(text, tuned=True)
-        if self.tuning is not None and self.tuning not in get_args(TuningMethod):
-            raise ValueError(f"tuning must be {' or '.join(get_args(TuningMethod))}, got {self.tuning!r}")
         check_whole("trials", self.trials, minimum=1)
-        if not self.searches and self.trials != TRIALS:
-            raise ValueError("trials: a grid has none; leave the grid out, or give a --budget to try fewer values")
-        if self.searches and self.grid is not None:
-            raise ValueError(
-                "grid: a search has no grid; give a range with the optimizer, such as sgd:lr=0.01..1, or --tuning grid"
-            )
+        self.check_tuning()
         schedules = tuple(sorted(map(check_schedule, self.schedules), key=schedule_order))
         if self.reference is not None:
             check_reference(self.reference, optimizers)
