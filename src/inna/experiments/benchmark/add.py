@@ -121,7 +121,10 @@ def _other_optimizers(mine: Study, study: Study) -> Sequence[str]:
 
 
 def _fault(study: Study, run: Run, result: Result) -> str:
-    """Return how a run contradicts its study or, finished, its own history; "" if it does not."""
+    """Return how a run contradicts its study or, if it finished, its history.
+
+    Return "" if it does not.
+    """
     if (run.dataset, run.source) != (study.dataset, study.source):
         return f"it is a run of another task, {run.dataset}"
     if not finished(result):

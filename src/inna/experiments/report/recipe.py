@@ -120,7 +120,10 @@ def _module(run: Run, made: str, steps: int | None, heading: str) -> str:
 
 
 def _step_argument(run: Run) -> str:
-    """Return what a step needs: the loss for a guarded INNA and MoMo, the closure for L-BFGS."""
+    """Return what a step needs.
+
+    The loss for a guarded INNA and MoMo, the closure for L-BFGS.
+    """
     taken = step_arguments(target_of(run.optimizer))
     if taken.get("closure") is UNREAD:
         return "closure"
