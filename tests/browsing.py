@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -27,6 +28,14 @@ each_look = pytest.mark.parametrize(
         pytest.param(SIZES[1], "dark", id="390-dark"),
         pytest.param(SIZES[0], "dark", id="1280-dark", marks=pytest.mark.slow),
         pytest.param(SIZES[1], "light", id="390-light", marks=pytest.mark.slow),
+    ],
+)
+# Pages whose accessibility takes long to judge are judged in one.
+one_look = pytest.mark.parametrize(
+    ("size", "scheme"),
+    [
+        pytest.param(size, scheme, id=f"{size[0]}-{scheme}", marks=() if look == 0 else pytest.mark.slow)
+        for look, (size, scheme) in enumerate(itertools.product(SIZES[::-1], SCHEMES[::-1]))
     ],
 )
 

@@ -36,7 +36,7 @@ def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [KINDS[0], *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS[1:])])
 def test_each_kind_is_compared_at_once(kind, capsys):
     assert run(["new-task", "my_task.py", "--kind", kind]) == 0
     command = capsys.readouterr().out.splitlines()[-1].split()

@@ -17,6 +17,7 @@ from browsing import (
     check_quiet_and_fitting,
     drawn,
     each_look,
+    one_look,
     settle,
     visits,
 )
@@ -59,7 +60,7 @@ def test_the_page_has_no_errors_fits_and_loads_nothing(
     assert seen.count(".chart") == 16
 
 
-@each_look
+@one_look
 def test_the_page_has_no_serious_accessibility_fault(visit: Any, size: tuple[int, int], scheme: str) -> None:
     seen = visit(size, scheme)
     for details in seen.page.locator("details").all():

@@ -16,6 +16,7 @@ from browsing import (
     check_quiet_and_fitting,
     drawn,
     each_look,
+    one_look,
     settle,
     visits,
 )
@@ -58,7 +59,7 @@ def test_the_page_has_no_errors_fits_and_loads_nothing(
     assert seen.count(".chart") >= 8
 
 
-@each_look
+@one_look
 def test_the_page_has_no_serious_accessibility_fault(visit: Any, size: tuple[int, int], scheme: str) -> None:
     seen = visit(size, scheme)
     for details in seen.page.locator("details").all():

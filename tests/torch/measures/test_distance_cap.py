@@ -42,7 +42,7 @@ def test_the_interpreted_tests_pass():
 
 
 @pytest.mark.parametrize("path", AND_TRITON)
-@settings(max_examples=12)
+@settings(max_examples=3 if INTERPRETING else 12)
 @given(
     seed=st.integers(0, 2**32 - 1),
     alpha=st.floats(0.05, 1.0),

@@ -25,7 +25,7 @@
 #define VECTOR _Pragma("omp simd")
 #endif
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(BASELINE_ONLY)
 #define DISPATCHED
 /* Compilers prefer half the width of AVX-512 by default. Clang ignores an attribute of which it knows only a part. */
 #ifdef __clang__
