@@ -13,3 +13,12 @@ class Spaced(torch.optim.SGD):
 
 class Misspaced(torch.optim.SGD):
     search_space: ClassVar = {"lr": 0.1}
+
+
+class Capped(torch.optim.SGD):
+    search_space: ClassVar = {"lr": (0.001, 10.0)}
+
+    def __init__(self, params, lr=0.01):
+        if lr > 0.05:
+            raise ValueError(f"lr must be at most 0.05, got {lr}")
+        super().__init__(params, lr=lr)

@@ -171,8 +171,8 @@ def make_study(
     found.check()
     for entry in contenders:
         first = state(study, entry, {})
-        for run in (*first.plan[:1], *first.untuned[:1]):
-            _try(run, found, entry.label)
+        _try_any(first.plan, found, entry.label)
+        _try_any(first.untuned[:1], found, entry.label)
     return study
 
 
@@ -349,6 +349,25 @@ def _precision(name: str) -> str:
     if name not in PRECISIONS:
         raise ValueError(f"precision must be one of {', '.join(PRECISIONS)}, got {name!r}")
     return name
+
+
+def _try_any(runs: Sequence[Run], task: Task, label: str) -> None:
+    """Try the first run whose optimizer accepts its settings.
+
+    Raises:
+        ValueError: it fails, or there is none.
+    """
+    refusal: ValueError | None = None
+    for run in runs:
+        try:
+            _try(run, task, label)
+            return
+        except ValueError as error:
+            if not isinstance(error.__cause__, named.RefusedError):
+                raise
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal
 
 
 def _try(run: Run, task: Task, label: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import math
 import os
 import pickle
 import random
@@ -21,12 +22,13 @@ import tiny_task
 from inna.experiments import compare
 from inna.experiments.comparison import DEFAULT_OPTIMIZERS, contender, make_run, make_study
 from inna.experiments.rows.lock import LOCK
-from inna.experiments.rows.results import cost
+from inna.experiments.rows.results import cost, divergence_sentence
 from inna.experiments.rows.row_files import read_rows, row_path, write_row
 from inna.experiments.study.remaining import Outlook, outlook
 from inna.experiments.study.study import Study
 from inna.experiments.study.tuning import state
 from inna.experiments.sweep.active_runs import Heartbeat, read_active_runs
+from inna.experiments.sweep.forecast import forecast
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.sweep import SilentProgress, SweepError, sweep
 from inna.experiments.sweep.workers import _signals_blocked
@@ -99,6 +101,35 @@ def test_tasks_from_python_need_no_file_and_the_process_does_not_matter(tmp_path
     assert len(alone) == 4
     with pytest.raises(SweepError, match="one half is too much"):
         compare(task, optimizers=["tiny_task:Fragile"], **SMALL | {"grid": (0.1, 0.5)})
+
+
+@pytest.mark.parametrize("tuning", [{"trials": 6}, {"grid": (0.01, 0.04), "schedules": (0.0,)}])
+def test_learning_rates_that_an_optimizer_refuses_do_not_end_the_study(tmp_path, tuning):
+    short = {"epochs": 6, "tuning_epochs": 2, "seeds": (1,)} | tuning
+    found = compare(tiny_task.PATH, optimizers=["own_optimizer_spaces:Capped"], folder=tmp_path, **short)
+    assert found.best == "Capped"
+    assert found.table.lr[0] <= 0.05
+    refused = found.rows[found.rows.lr > 0.05]
+    assert len(refused) > 0
+    assert set(refused.status) == {"diverged"}
+    reasons = [divergence_sentence(result) for run, result in read_rows(tmp_path).items() if run.lr > 0.05]
+    assert all("The optimizer refuses these settings: lr must be at most 0.05, got" in text for text in reasons)
+    page = found.report(tmp_path).read_text(encoding="utf-8")
+    assert "Capped" in page
+    study = make_study(tiny_task.PATH, ["own_optimizer_spaces:Capped"], **short)
+    assert math.isfinite(forecast(study, {}, tiny_task.make_task(), jobs=1).seconds)
+
+
+def test_where_an_optimizer_refuses_every_setting_nothing_begins():
+    with pytest.raises(ValueError, match=r"Capped: lr must be at most 0\.05, got"):
+        make_study(tiny_task.PATH, ["own_optimizer_spaces:Capped"], grid=(0.1, 1.0))
+
+
+def test_a_search_of_the_guarded_inna_comes_to_the_end_of_its_learning_rates():
+    short = {"epochs": 2, "tuning_epochs": 2, "seeds": (1,), "trials": 4, "schedules": (0,)}
+    found = compare(tiny_task.PATH, optimizers=["inna:loss_bound=0"], **short)
+    assert found.best
+    assert set(found.rows[found.rows.lr * found.rows.alpha > 1].status) <= {"diverged"}
 
 
 class Intruder:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,7 @@ from inna.experiments.study.remaining import Remaining, remaining
 from inna.experiments.study.study import Contender, Study
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.loop import Pace
+from inna.experiments.training.optimizers import RefusedError
 from inna.experiments.training.train import pace as measure_pace
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def forecast(study: Study, rows: Rows, task: Task | None, jobs: int, clock: Cloc
         pace, seconds = Pace(math.nan, math.nan), 0.0
         if left.runs:
             if task is not None and left.first is not None:
-                pace = _measured(clock, left.first, task, contender.label)
+                pace = _measured(clock, (left.first, *left.tuning), task, contender.label)
             # Before the first epoch both sets are evaluated once.
             seconds = left.epochs * pace.epoch + left.runs * pace.evaluation
         parts.append(Part(contender, left, pace.epoch, seconds))
@@ -89,15 +90,21 @@ def forecast(study: Study, rows: Rows, task: Task | None, jobs: int, clock: Cloc
     )
 
 
-def _measured(clock: Clock, run: Run, task: Task, label: str) -> Pace:
-    """Return the pace of ``run``.
+def _measured(clock: Clock, runs: Iterable[Run], task: Task, label: str) -> Pace:
+    """Return the pace of the first run whose optimizer accepts its settings.
 
-    An error of its optimizer, which may be the first step's, is given the label.
+    An error of an optimizer, which may be the first step's, is given the label.
     """
-    try:
-        return clock(run, task)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise ValueError(f"{label}: {next(iter(str(error).splitlines()), '')}") from error
+    refusal: Exception | None = None
+    for run in runs:
+        try:
+            return clock(run, task)
+        except RefusedError as error:
+            refusal = refusal or error
+        except (ValueError, TypeError, RuntimeError) as error:
+            refusal = error
+            break
+    raise ValueError(f"{label}: {next(iter(str(refusal).splitlines()), '')}") from refusal
 
 
 def _tuning_lines(study: Study, part: Part) -> Iterator[str]:

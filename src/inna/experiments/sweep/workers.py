@@ -37,8 +37,9 @@ from inna.experiments.tasks.own_code import own_modules
 from inna.experiments.tasks.task import Task, describe_error
 from inna.experiments.training.allocation import keep_freed_memory
 from inna.experiments.training.loop import StoppedError
+from inna.experiments.training.optimizers import RefusedError
 from inna.experiments.training.tensorboard import EventLog
-from inna.experiments.training.train import checkpoint_path, measure
+from inna.experiments.training.train import checkpoint_path, measure, refused_result
 from inna.interrupts import SIGNALS, ignore_interrupts
 from inna.streams import spell_missing_letters
 
@@ -123,7 +124,8 @@ def attempt(
     """Do ``run``, unless ``stop()`` is true at its start; ``keep`` its result.
 
     Whatever is raised is returned as an `Ended`. ``stop`` is called after each epoch too; a run that stops leaves a
-    checkpoint, and one that ends does if ``leave_checkpoint`` is true.
+    checkpoint, and one that ends does if ``leave_checkpoint`` is true. Settings that the optimizer refuses did not
+    train: a search, or the extension of a grid, came to the end of their range.
     """
     if stop():
         return Ended(run, stopped=True)
@@ -131,16 +133,20 @@ def attempt(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default")
         try:
-            result = measure(
-                run,
-                find_task(),
-                checkpoint=checkpoint,
-                checkpoint_seconds=checkpoint_seconds,
-                on_epoch=on_epoch,
-                on_note=notes.append,
-                stop=stop,
-                leave_checkpoint=leave_checkpoint,
-            )
+            task = find_task()
+            try:
+                result = measure(
+                    run,
+                    task,
+                    checkpoint=checkpoint,
+                    checkpoint_seconds=checkpoint_seconds,
+                    on_epoch=on_epoch,
+                    on_note=notes.append,
+                    stop=stop,
+                    leave_checkpoint=leave_checkpoint,
+                )
+            except RefusedError as error:
+                result = refused_result(run, task, error)
             keep(result)
         except StoppedError:
             return Ended(run, notes=tuple(notes), stopped=True)

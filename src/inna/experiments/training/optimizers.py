@@ -37,6 +37,7 @@ from inna.experiments.tasks.task import describe_error
 from inna.experiments.training.parts.joint import takes_network
 
 __all__ = [
+    "RefusedError",
     "Specification",
     "build",
     "class_of",
@@ -47,6 +48,10 @@ __all__ = [
     "names",
     "parse",
 ]
+
+
+class RefusedError(ValueError):
+    """The constructor of an optimizer refuses its settings."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +131,8 @@ def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyT
         extra: settings that do not change what is computed, such as those of `graph_settings`.
 
     Raises:
-        ValueError: there is no such optimizer, its class is another one than the run's, or a setting is out of range.
+        RefusedError: a setting is out of range.
+        ValueError: there is no such optimizer, or its class is another one than the run's.
         TypeError: a setting that it does not have.
     """
     named = NAMED.get(run.optimizer)
@@ -136,7 +142,10 @@ def build(run: Run, network: nn.Module, extra: Mapping[str, Any] = MappingProxyT
     if run.optimizer_source and run.optimizer_source != fingerprint_class(kind):
         raise ValueError(f"{run.optimizer} is not the optimizer of the run: its code was changed")
     optimizer: Callable[..., torch.optim.Optimizer] = getattr(kind, named.make) if named and named.make else kind
-    return optimizer(network if takes_network(kind) else network.parameters(), lr=run.lr, **settings)
+    try:
+        return optimizer(network if takes_network(kind) else network.parameters(), lr=run.lr, **settings)
+    except ValueError as error:
+        raise RefusedError(str(error)) from error
 
 
 def guard_measures(optimizer: torch.optim.Optimizer) -> dict[str, float]:

@@ -12,8 +12,10 @@ processor.
 from __future__ import annotations
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from inna.experiments.tasks.seeds import THREADS, derive, isolated, threads
 from inna.experiments.tasks.task import Task
 from inna.experiments.training.checkpoint import DamagedCheckpointError, load_checkpoint
 from inna.experiments.training.devices import resolve_device
+from inna.experiments.training.hardware import hardware, versions
 from inna.experiments.training.loop import OnEpoch, OnNote, Pace, Training
+from inna.experiments.training.optimizers import RefusedError
 from inna.files import remove_abandoned
 
 __all__ = [
@@ -33,6 +37,7 @@ __all__ = [
     "checkpoint_path",
     "measure",
     "pace",
+    "refused_result",
     "remove_finished_checkpoints",
     "train",
 ]
@@ -159,6 +164,36 @@ def measure(
         return Training(run, task, device).results(
             checkpoint, checkpoint_seconds, on_epoch, on_note, stop, leave_checkpoint
         )
+
+
+def refused_result(run: Run, task: Task, error: RefusedError) -> dict[str, Any]:
+    """Return the result of a run whose optimizer refuses its settings.
+
+    It is that of a run that diverged before its first step.
+    """
+    measures = ("train_loss", "test_loss", *(f"test_{name}" for name in task.metrics))
+    return {
+        "status": "diverged",
+        **dict.fromkeys((*measures, "seconds_per_epoch"), math.nan),
+        "seconds": 0.0,
+        "history": [],
+        "state_bytes_per_parameter": 0.0,
+        "iterations": 0,
+        "constant_loss": None,
+        "threads": THREADS,
+        "cuda_graph": False,
+        "versions": versions(),
+        "hardware": hardware(resolve_device(run.device)),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "divergence": {
+            "iteration": 0,
+            "epoch": 1,
+            "parameter": None,
+            "lr": run.lr,
+            "last_finite_loss": math.nan,
+            "reason": f"the optimizer refuses these settings: {error}",
+        },
+    }
 
 
 def pace(run: Run, task: Task, seconds: float = 0.5) -> Pace:
