@@ -77,8 +77,8 @@ def steps_scores(
 def final_loss_scores(track: Mapping[SuiteTask, Summary], *, solved: float = SOLVED) -> Scores:
     """Return the training losses at the end of the equal budgets, as scores.
 
-    A run that did not finish counts with the loss of its initial weights. A task with a negative loss does not count:
-    ratios of such losses mean nothing. Losses below ``solved`` times that of the initial weights are equal, zero too.
+    A run that did not finish counts with the largest loss of initial weights among all rows. Losses below ``solved``
+    times that are equal, zero too. A task with a negative loss does not count: ratios of such losses mean nothing.
 
     Args:
         track: the summaries of a track, complete ones only.
