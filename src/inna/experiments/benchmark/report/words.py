@@ -299,8 +299,8 @@ def method(judged: Judged) -> list[str]:
         f"the track. A run that does not reach its target counts with {PENALTY:g} times its epochs in mean ratios, and "
         "at no ratio in profiles; one that diverged counts with the task's largest loss of initial weights, and a loss "
         f"below {SOLVED:g} of that as solved, so that all such are equal. Epochs are counted whole, up to the first "
-        "that reaches the target: a measure that varies from epoch to epoch reaches it sooner. If no optimizer reaches it, "
-        "all are equal on that task."
+        "that reaches the target: a measure that varies from epoch to epoch reaches it sooner. If no optimizer "
+        "reaches it, all are equal on that task."
     )
     profiles = (
         "Profile: the share of the tasks on which the ratio is at most τ (E. Dolan and J. Moré, Mathematical "
