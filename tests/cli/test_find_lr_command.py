@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,6 +35,17 @@ def test_the_table_ends_with_the_choice_and_the_command_that_trains_with_it(caps
     assert re.fullmatch(rf"learning rate: {re.escape(chosen)}, after \d\d steps", lines[-2])
     assert lines[-1] == f"train with it: inna train inna --task {tiny_task.PATH} --lr {chosen}"
     assert run([*lines[-1].removeprefix("train with it: inna ").split(), "--epochs", "1", "--out", "there"]) == 0
+
+
+def test_the_command_names_the_network_that_raced(capsys):
+    numbers = np.random.default_rng(0)
+    labels = np.arange(32) % 2
+    images = numbers.normal(size=(32, 1, 20, 20)).astype(np.float32) + 4 * labels[:, None, None, None]
+    np.savez("images.npz", x_train=images, y_train=labels, x_test=images, y_test=labels)
+    names = ["--dataset", "images.npz", "--model", "nin", "--width", "0.01", "--batch-size", "8"]
+    assert run(["find-lr", "--optimizer", "adam", *names, "--grid", "0.0001,0.001,0.01", "--steps", "60"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"train with it: inna train adam {' '.join(names)} --lr ")
 
 
 def test_json_is_the_result_of_the_function_on_the_weights_of_a_run(capsys):

@@ -122,7 +122,11 @@ def find_lr(
     if not as_json:
         print_line(console, f"learning rate: {found.lr:g}, after {count(found.steps, 'step')}")
         words = ["inna", "train", optimizer, "--task" if task.task else "--dataset", name]
-        words += [*(["--model", task.model] if task.model else []), "--lr", f"{found.lr:g}"]
+        words += ["--model", task.model] if task.model else []
+        words += ["--width", f"{task.width:g}"] if task.width != 1 else []
+        words += ["--batch-size", str(batch_size)] if batch_size is not None else []
+        words += ["--device", compute.device] if compute.device != DeviceOptions.device else []
+        words += ["--lr", f"{found.lr:g}"]
         print_line(console, f"train with it: {shlex.join(words)}")
     return 0
 
