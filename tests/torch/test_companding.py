@@ -22,7 +22,7 @@ from saving import MEANS, made_again
 
 CODES = [MOMENTUM, MEAN_SQUARE]
 needs_kernels = pytest.mark.skipif(bool(cpu.unavailable()), reason=cpu.unavailable())
-LEVELS = {MOMENTUM: 127**2, MEAN_SQUARE: 255**4}
+INTERVALS = {MOMENTUM: 16, MEAN_SQUARE: 8}
 PATHS: dict[str, dict[str, Any]] = {
     "single": {"foreach": False},
     "foreach": {"foreach": True},
@@ -34,11 +34,12 @@ PATHS: dict[str, dict[str, Any]] = {
 }
 
 
-def coded(x: Tensor, dtype: torch.dtype, seed: int = 0) -> tuple[Tensor, Tensor]:
+def coded(x: Tensor, dtype: torch.dtype, seed: int = 0, random: Tensor | None = None) -> tuple[Tensor, Tensor]:
     codes = torch.empty_like(x, dtype=dtype)
     scales = scales_like(codes)
-    generator = torch.Generator().manual_seed(seed)
-    random = torch.randint(0, 2**16, (x.numel(),), generator=generator, dtype=torch.int32)
+    if random is None:
+        generator = torch.Generator().manual_seed(seed)
+        random = torch.randint(0, 2**16, (x.numel(),), generator=generator, dtype=torch.int32)
     operations = Operations()
     narrow(operations, x, random, codes, scales)
     operations.run()
@@ -68,12 +69,12 @@ def test_rounding_has_no_bias_and_takes_a_neighbouring_level(dtype, seed, size, 
     codes, scales = coded(padded.repeat(draws), dtype, seed)
     made = widen(codes, scales).view(draws, whole)[:, :size].double()
     unit = scales[: whole // BLOCK].double().repeat_interleave(BLOCK)[:size]
-    # The exact neighbours, in units of the block.
-    power = 2 if dtype is MOMENTUM else 4
+    # The exact neighbours, in units of the block: a power of two of intervals from 2 + |x| to its double.
     ratio = x.double().abs() / unit
-    below = ratio.pow(1 / power).floor()
-    low, high = below**power * unit, (below + 1) ** power * unit
-    slack = 1e-6 * x.double().abs()  # float32 arithmetic
+    gap = (2 + ratio).log2().floor().exp2() / INTERVALS[dtype]
+    low = ((2 + ratio) / gap).floor() * gap - 2
+    low, high = low * unit, (low + gap) * unit
+    slack = 1e-6 * x.double().abs() + unit * 2.0**-19  # float32 arithmetic
     assert ((made.abs() >= low - slack) & (made.abs() <= high + slack)).all()
     assert (made * x.double() >= 0).all()
     # Of N draws, the mean has a standard deviation of at most half a gap / sqrt(N).
@@ -93,6 +94,30 @@ def test_the_largest_of_a_block_keeps_its_value_and_levels_stay(dtype, seed, siz
     again, _ = coded(once, dtype, seed + 1)
     assert (again != codes).double().mean() <= 0.01 if size > 200 else (again != codes).sum() <= 1
     assert scales.shape == (-(-size // BLOCK),)
+
+
+@pytest.mark.parametrize("dtype", CODES, ids=str)
+@pytest.mark.parametrize("bits", [0, 1, 2**16 - 1])
+def test_the_largest_number_has_the_largest_code_whatever_the_random_bits(dtype, bits):
+    generator = torch.Generator().manual_seed(bits)
+    x = torch.rand(1000, BLOCK, generator=generator)
+    x[:, 7] = 1 + torch.rand(1000, generator=generator)
+    for exponent in (-60, 0, 126):
+        codes, _ = coded(x * 2.0**exponent, dtype, random=torch.full((x.numel(),), bits, dtype=torch.int32))
+        assert (codes[:, 7] == torch.iinfo(dtype).max).all()
+        assert codes.min() >= 0
+
+
+@pytest.mark.parametrize("dtype", CODES, ids=str)
+def test_every_level_is_kept_whatever_the_random_bits(dtype):
+    codes = torch.arange(torch.iinfo(dtype).max + 1).to(dtype)
+    levels = widen(codes, torch.ones(1))
+    # As far as float32 has them: the distance doubles after so many intervals.
+    doubled = 2.0 ** (codes[:-1].int() // INTERVALS[dtype]) * 2 / INTERVALS[dtype]
+    torch.testing.assert_close(levels.diff(), doubled, rtol=2e-6, atol=0)
+    for bits in (0, 2**16 - 1):
+        again, _ = coded(levels, dtype, random=torch.full((levels.numel(),), bits, dtype=torch.int32))
+        assert torch.equal(again, codes)
 
 
 @pytest.mark.parametrize("dtype", CODES, ids=str)

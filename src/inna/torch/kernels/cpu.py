@@ -32,8 +32,8 @@ LOG = LIBRARY.with_name("cpu_kernels.log")
 
 # The names that cpu_kernels.c has for the precisions; complex numbers are pairs of reals.
 KINDS = {torch.float32: 0, torch.float64: 1, torch.bfloat16: 2, torch.float16: 3}
-# Its name for codes of one byte, and the level above which their step does not get faster: AVX-512 took 1.4 times AVX2.
-_CODES, _LEVEL_OF_CODES = 4, 1
+# Its name for codes of one byte.
+_CODES = 4
 # In `Settings`: lr, alpha, beta, time_step, decay_lr.
 _MAY_BE_TENSORS = (0, 1, 2, 9, 10)
 PRODUCTS = 7
@@ -187,7 +187,6 @@ class Table:
             if lists.momentum_scales and (scale := lists.momentum_scales[i]) is not None:
                 row.momentum_kind, row.stochastic, row.stream = _CODES, 1, lists.streams[i]
                 row.momentum_scale = scale.data_ptr()
-                self._level = min(self._level, _LEVEL_OF_CODES)
                 if lists.exp_avg_sqs:
                     square_scale = lists.exp_avg_sq_scales[i]
                     assert square_scale is not None

@@ -9,6 +9,7 @@
 #include <math.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #ifdef _OPENMP
@@ -19,10 +20,13 @@
 #define ALWAYS_INLINE __forceinline
 #define EXPORTED __declspec(dllexport)
 #define VECTOR
+#define VECTOR_MAX(name)
 #else
 #define ALWAYS_INLINE inline __attribute__((always_inline))
 #define EXPORTED __attribute__((visibility("default")))
 #define VECTOR _Pragma("omp simd")
+#define VECTOR_MAX(name) PRAGMA(omp simd reduction(max : name))
+#define PRAGMA(text) _Pragma(#text)
 #endif
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(BASELINE_ONLY)
@@ -39,10 +43,11 @@
 #define AHEAD 256
 #endif
 #ifdef __GNUC__
-#define PREFETCH(address) __builtin_prefetch((const void *)((uintptr_t)(address) + AHEAD))
+#define PREFETCH_AT(address) __builtin_prefetch((const void *)(uintptr_t)(address))
 #else
-#define PREFETCH(address) (void)0
+#define PREFETCH_AT(address) (void)0
 #endif
+#define PREFETCH(address) PREFETCH_AT((uintptr_t)(address) + AHEAD)
 
 enum { KIND_F32, KIND_F64, KIND_BF16, KIND_F16, KIND_CODES };
 static const int BYTES[] = {4, 8, 2, 2, 1};

@@ -202,18 +202,19 @@ static ALWAYS_INLINE void NAMED(short_lines)(int64_t n, REAL *theta, REAL *grad,
 }
 
 /* Read the numbers of codes, from the first of a block on. */
-static ALWAYS_INLINE void NAMED(decode)(REAL *restrict to, const void *codes, const float *scales, int64_t n) {
-    for (int64_t i = 0; i < n; i++) to[i] = (REAL)(level_of(codes, i, 0) * scales[i / CODED]);
+static ALWAYS_INLINE void NAMED(decode)(REAL *restrict to, const int8_t *codes, const float *scales, int64_t n) {
+    for (int64_t i = 0; i < n; i++) to[i] = (REAL)(level_of(codes[i], 0) * scales[i / CODED]);
 }
 
-/* Adjacent numbers of a block in codes. New momentums and mean squares go into buffers, to be encoded. */
-static ALWAYS_INLINE void NAMED(coded_numbers)(int64_t n, REAL *theta, const REAL *grad, const int8_t *momentum,
-                                               const uint8_t *mean_square, float unit, float square_unit,
-                                               REAL *compensation, float *momentums, float *squares,
+/* Numbers at, at + 1, ... of a block in codes. The new momentums and mean squares remain to be rounded. */
+static ALWAYS_INLINE void NAMED(coded_numbers)(int64_t n, REAL *theta, const REAL *grad, REAL *compensation,
+                                               struct inna_block *block, int64_t at, float unit, float square_unit,
                                                struct NAMED(coefficients) k, int plain, int prop, int kahan) {
+    const int32_t *const codes = block->codes + at, *const square_codes = block->square_codes + at;
+    float *const momentums = block->momentums + at, *const squares = block->squares + at;
     VECTOR for (int64_t i = 0; i < n; i++) {
-        REAL m = (REAL)(level_of(momentum, i, 0) * unit);
-        REAL v = prop ? (REAL)(level_of(mean_square, i, 1) * square_unit) : (REAL)0;
+        REAL m = (REAL)(level_of(codes[i], 0) * unit);
+        REAL v = prop ? (REAL)(level_of(square_codes[i], 1) * square_unit) : (REAL)0;
         const REAL x = theta[i], move = NAMED(rule)(x, grad[i], &m, &v, k, plain, prop);
         if (kahan)
             compensation[i] = compensation[i] - move;
@@ -224,50 +225,58 @@ static ALWAYS_INLINE void NAMED(coded_numbers)(int64_t n, REAL *theta, const REA
     }
 }
 
-/* Such numbers, a block at most, prefetching. */
-static ALWAYS_INLINE void NAMED(coded_lines)(int64_t n, REAL *theta, const REAL *grad, const int8_t *momentum,
-                                             const uint8_t *mean_square, float unit, float square_unit,
-                                             REAL *compensation, float *momentums, float *squares,
-                                             struct NAMED(coefficients) k, int plain, int prop, int kahan) {
+/* The same of a block, in lines of fixed length. */
+static ALWAYS_INLINE void NAMED(coded_lines)(REAL *theta, const REAL *grad, REAL *compensation, struct inna_block *block,
+                                             float unit, float square_unit, struct NAMED(coefficients) k, int plain,
+                                             int prop, int kahan) {
     enum { LINE = 64 };
-    int64_t i = 0;
-    for (; i + LINE <= n; i += LINE) {
-        for (int64_t j = i; j < i + LINE; j += 64 / sizeof(REAL)) {
-            PREFETCH(theta + j);
-            PREFETCH(grad + j);
-            if (kahan) PREFETCH(compensation + j);
-        }
-        PREFETCH(momentum + i);
-        if (prop) PREFETCH(mean_square + i);
-        NAMED(coded_numbers)(LINE, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL, unit, square_unit,
-                             kahan ? compensation + i : NULL, momentums + i, prop ? squares + i : NULL, k, plain, prop, kahan);
+    int64_t at = 0;
+    for (; at + LINE <= block->size; at += LINE) {
+        REAL *const x = theta + at, *const held = kahan ? compensation + at : NULL;
+        const REAL *const g = grad + at;
+        NAMED(coded_numbers)(LINE, x, g, held, block, at, unit, square_unit, k, plain, prop, kahan);
     }
-    NAMED(coded_numbers)(n - i, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL, unit, square_unit,
-                         kahan ? compensation + i : NULL, momentums + i, prop ? squares + i : NULL, k, plain, prop, kahan);
+    NAMED(coded_numbers)(block->size - at, theta + at, grad + at, kahan ? compensation + at : NULL, block, at, unit,
+                         square_unit, k, plain, prop, kahan);
 }
 
 /* The numbers at, at + 1, ... of a tensor in codes; `at` begins a block. */
 static ALWAYS_INLINE void NAMED(coded)(const struct inna_tensor *t, int64_t n, REAL *theta, const REAL *grad,
                                        REAL *compensation, struct NAMED(coefficients) k, uint32_t key, int64_t at,
                                        int plain, int prop) {
-    float momentums[CODED], squares[CODED];
+    struct inna_block block;
     for (const int64_t end = at + n; at < end; at += CODED, theta += CODED, grad += CODED) {
-        const int64_t size = end - at < CODED ? end - at : CODED, block = at / CODED;
-        int8_t *const m = (int8_t *)t->momentum + at;
-        uint8_t *const v = prop ? (uint8_t *)t->mean_square + at : NULL;
-        const float unit = t->momentum_scale[block], square_unit = prop ? t->square_scale[block] : 0;
+        const int64_t index = at / CODED;
+        uint8_t *const codes = (uint8_t *)t->momentum + at;
+        uint8_t *const square_codes = prop ? (uint8_t *)t->mean_square + at : NULL;
+        float *const scale = t->momentum_scale + index, *const square_scale = prop ? t->square_scale + index : NULL;
+        const float unit = *scale, square_unit = prop ? *square_scale : 0;
+        block.size = end - at < CODED ? end - at : CODED;
+        unpack(block.size, block.codes, codes, 0);
+        if (prop) unpack(block.size, block.square_codes, square_codes, 1);
         if (plain)
-            NAMED(coded_lines)(size, theta, grad, m, NULL, unit, 0, NULL, momentums, NULL, k, 1, 0, 0);
+            NAMED(coded_lines)(theta, grad, NULL, &block, unit, square_unit, k, 1, 0, 0);
         else if (prop && compensation != NULL)
-            NAMED(coded_lines)(size, theta, grad, m, v, unit, square_unit, compensation, momentums, squares, k, 0, 1, 1);
+            NAMED(coded_lines)(theta, grad, compensation, &block, unit, square_unit, k, 0, 1, 1);
         else if (prop)
-            NAMED(coded_lines)(size, theta, grad, m, v, unit, square_unit, NULL, momentums, squares, k, 0, 1, 0);
+            NAMED(coded_lines)(theta, grad, NULL, &block, unit, square_unit, k, 0, 1, 0);
         else if (compensation != NULL)
-            NAMED(coded_lines)(size, theta, grad, m, NULL, unit, 0, compensation, momentums, NULL, k, 0, 0, 1);
+            NAMED(coded_lines)(theta, grad, compensation, &block, unit, square_unit, k, 0, 0, 1);
         else
-            NAMED(coded_lines)(size, theta, grad, m, NULL, unit, 0, NULL, momentums, NULL, k, 0, 0, 0);
-        encode(size, momentums, m, t->momentum_scale + block, first_hash(key, at), 0);
-        if (prop) encode(size, squares, v, t->square_scale + block, first_hash(key, at), 1);
+            NAMED(coded_lines)(theta, grad, NULL, &block, unit, square_unit, k, 0, 0, 0);
+        /* The next block is fetched while this one is rounded. */
+        for (int64_t i = CODED; at + 2 * CODED <= end && i < 2 * CODED; i += 64 / sizeof(REAL)) {
+            PREFETCH_AT(theta + i);
+            PREFETCH_AT(grad + i);
+            if (compensation != NULL) PREFETCH_AT(compensation + i);
+            if (i % 64 == 0) PREFETCH_AT(codes + i);
+            if (prop && i % 64 == 0) PREFETCH_AT(square_codes + i);
+        }
+        block.inverse = find_scale(block.size, block.momentums, scale, 0);
+        if (prop) block.square_inverse = find_scale(block.size, block.squares, square_scale, 1);
+        round_lines(&block, first_hash(key, at), prop);
+        pack(block.size, codes, block.codes);
+        if (prop) pack(block.size, square_codes, block.square_codes);
         if (compensation != NULL) compensation += CODED;
     }
 }

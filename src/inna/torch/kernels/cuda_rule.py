@@ -17,9 +17,12 @@ __all__ = ["measure", "step"]
 # the parameter, the address of its step count, where its random bits come from, the address of theta_0, and the
 # addresses of the scales of the momentum and of the mean square.
 ROW = tl.constexpr(11)
-# Numbers with one scale, and the smallest scale.
+# Numbers with one scale, the smallest scale, and the rule of codes.
 CODED = tl.constexpr(companding.BLOCK)
 TINY = tl.constexpr(companding.TINY)
+BITS_OF_TWO = tl.constexpr(companding.BITS_OF_TWO)
+CODE_SHIFT, SQUARE_SHIFT = map(tl.constexpr, companding.SHIFT.values())
+CODE_SHARE, SQUARE_SHARE = (tl.constexpr(1 / largest) for largest in companding.LARGEST.values())
 SHIFT, FACTOR, SECOND_SHIFT, SECOND_FACTOR, LAST_SHIFT = map(tl.constexpr, MIX)
 
 
@@ -232,15 +235,20 @@ def _random(offsets, key):
 
 
 @triton.jit
-def _numbers(state, scales, offsets, mask, MOMENTUM: tl.constexpr, FOURTH: tl.constexpr):
+def _level(code, SQUARE: tl.constexpr):
+    """The number of a code in units of its scale."""
+    code = code.to(tl.int32)
+    bits = (tl.abs(code) << (SQUARE_SHIFT if SQUARE else CODE_SHIFT)) + BITS_OF_TWO
+    level = bits.to(tl.float32, bitcast=True) - 2.0
+    return tl.where(code < 0, -level, level)
+
+
+@triton.jit
+def _numbers(state, scales, offsets, mask, MOMENTUM: tl.constexpr, SQUARE: tl.constexpr):
     """Load a momentum or a mean square."""
     x = tl.load(state + offsets, mask=mask)
     if tl.int8 == MOMENTUM:
-        code = x.to(tl.float32)
-        x = code * tl.abs(code)
-        if FOURTH:
-            x = x * x
-        x = x * tl.load(scales + offsets // CODED, mask=mask)
+        x = _level(x, SQUARE) * tl.load(scales + offsets // CODED, mask=mask)
     return x
 
 
@@ -254,7 +262,7 @@ def _encode(
     start,
     size,
     mask,
-    FOURTH: tl.constexpr,
+    SQUARE: tl.constexpr,
     MASKED: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -263,8 +271,8 @@ def _encode(
     As `inna.torch.steps.companding.narrow`.
     """
     n_rows: tl.constexpr = BLOCK // CODED
-    largest: tl.constexpr = 255 if FOURTH else 127
-    share: tl.constexpr = 1.0 / 4228250625.0 if FOURTH else 1.0 / 16129.0
+    shift: tl.constexpr = SQUARE_SHIFT if SQUARE else CODE_SHIFT
+    share: tl.constexpr = SQUARE_SHARE if SQUARE else CODE_SHARE
     bits = x.to(tl.float32).to(tl.int32, bitcast=True)
     magnitude = bits & 0x7FFFFFFF
     if MASKED:
@@ -280,20 +288,10 @@ def _encode(
     )
     units = rows.to(tl.float32, bitcast=True) * inverse[:, None]
     units = tl.reshape(tl.where(finite[:, None], units, 0.0), [BLOCK])
-    root = tl.sqrt_rn(units)
-    if FOURTH:
-        root = tl.sqrt_rn(root)
-    below = root.to(tl.int32)
-    code = below.to(tl.float32)
-    low = code * code
-    high = (code + 1) * (code + 1)
-    if FOURTH:
-        low = low * low
-        high = high * high
-    up = random.to(tl.int32).to(tl.float32) * (high - low) < (units - low) * 65536.0
-    code = tl.minimum(below + up.to(tl.int32), largest)
+    up = ((random.to(tl.int32) << 1) + 1) << (shift - 17)
+    code = ((units + 2.0).to(tl.int32, bitcast=True) + up - BITS_OF_TWO) >> shift
     code = tl.where(bits < 0, -code, code)
-    tl.store(codes + offsets, code.to(tl.uint8 if FOURTH else tl.int8), mask=mask)
+    tl.store(codes + offsets, code.to(tl.uint8 if SQUARE else tl.int8), mask=mask)
 
 
 @triton.jit
@@ -356,10 +354,11 @@ def measure(
         start = tl.multiple_of(start, 16)
     mask = offsets < size
     g = tl.load(grad + offsets, mask=mask, other=0.0).to(REAL)
-    m = tl.load(momentum + offsets, mask=mask, other=0).to(REAL)
+    m = tl.load(momentum + offsets, mask=mask, other=0)
     if tl.int8 == MOMENTUM:
         scales = tl.load(at + 9).to(tl.pointer_type(tl.float32))
-        m = m * tl.abs(m) * tl.load(scales + offsets // CODED, mask=mask, other=0.0).to(REAL)
+        m = _level(m, False) * tl.load(scales + offsets // CODED, mask=mask, other=0.0)
+    m = m.to(REAL)
     if SCALED:
         g = (g * (1 / tl.load(scale_at).to(tl.float64)).to(REAL)).to(THETA).to(REAL)
     if MAXIMIZE:

@@ -1,8 +1,10 @@
 """Numbers of one byte: codes with a scale for each block of 256.
 
-Levels are denser towards 0. A code k stands for s k|k| in a momentum and for s k^4 in a mean square. The scale s of a
-block is such that its largest magnitude has the largest code. A number becomes one of the two nearest levels, the
-nearer one more often, so that its mean is the number itself.
+Levels are denser towards 0: the distance of neighbours doubles with 2 + |x|/s. The magnitude of a code is that part of
+the bits of 2 + |x|/s in float32 that begins with the lower bits of the exponent, 3 in a momentum and 5 in a mean
+square, and ends with the fraction's first bits, 4 and 3. So it takes no roots. The scale s of a block is such that its
+largest magnitude has the largest code. A number becomes one of the two nearest levels, the nearer one more often, so
+that its mean is the number itself, to 2^-17 of their distance.
 
 The step of such a tensor is taken on its numbers in float32, which are then rounded by 16 random bits each.
 """
@@ -25,10 +27,12 @@ SMALLEST = 4096
 """Parameters with fewer numbers keep their state in more bytes, so that their shards need not be whole blocks."""
 MOMENTUM, MEAN_SQUARE = torch.int8, torch.uint8
 """The dtypes of the codes."""
-LARGEST = {MOMENTUM: 127, MEAN_SQUARE: 255}
-POWER = {MOMENTUM: 2, MEAN_SQUARE: 4}
-# The smallest scale: 1 over it is finite, and neither is subnormal.
-TINY = 2.0**-126
+# The first bit of float32 that belongs to a code, and the largest level in units of the scale.
+SHIFT = {MOMENTUM: 19, MEAN_SQUARE: 20}
+LARGEST = {MOMENTUM: 2.0**8 * 31 / 16 - 2, MEAN_SQUARE: 2.0**32 * 15 / 8 - 2}
+BITS_OF_TWO = 0x40000000
+# The smallest scale: neither 1 over it nor the smallest level, 1/8 of it, is subnormal.
+TINY = 2.0**-123
 
 
 def fits(param: Tensor) -> bool:
@@ -87,13 +91,11 @@ def widen(
     scales: Tensor,
 ) -> Tensor:
     """The numbers of codes in float32, laid out as they are."""
-    numbers = _flat(codes).to(torch.float32)
-    powers = numbers * numbers.abs()
-    if POWER[codes.dtype] == 4:
-        powers = powers * powers
-    each = scales.reshape(-1, 1).expand(-1, BLOCK).reshape(-1)[: powers.numel()]
-    powers = powers * each
-    return powers.as_strided(codes.shape, codes.stride()) if is_dense(codes) else powers.view(codes.shape)
+    flat = _flat(codes).to(torch.int32)
+    levels = (flat.abs() * 2 ** SHIFT[codes.dtype] + BITS_OF_TWO).view(torch.float32) - 2.0
+    each = scales.reshape(-1, 1).expand(-1, BLOCK).reshape(-1)[: levels.numel()]
+    numbers = torch.where(flat < 0, -levels, levels) * each
+    return numbers.as_strided(codes.shape, codes.stride()) if is_dense(codes) else numbers.view(codes.shape)
 
 
 def narrow(
@@ -113,47 +115,37 @@ def narrow(
         random: from 0 to 2^16 - 1, int32.
         codes, scales: take the result.
     """
-    size, largest = codes.numel(), LARGEST[codes.dtype]
-    squarings = POWER[codes.dtype] // 2
-    top = float(largest ** POWER[codes.dtype])
+    size, shift = codes.numel(), SHIFT[codes.dtype]
     blocks = -(-size // BLOCK)
-    rest, code, low, high = (torch.empty(blocks * BLOCK, dtype=torch.float32, device=codes.device) for _ in range(4))
+    units = torch.empty(blocks * BLOCK, dtype=torch.float32, device=codes.device)
+    bits = torch.empty_like(units, dtype=torch.int32)
     peak, scale, inverse = (torch.empty(blocks, dtype=torch.float32, device=codes.device) for _ in range(3))
     given = _flat(numbers)
-    operations(rest[size:].zero_)
-    operations(rest[:size].copy_, given)
-    operations(rest.abs_)
-    in_blocks = rest.view(blocks, BLOCK)
+    operations(units[size:].zero_)
+    operations(units[:size].copy_, given)
+    operations(units.abs_)
+    in_blocks = units.view(blocks, BLOCK)
     operations(torch.amax, in_blocks, 1, out=peak)
-    operations(torch.mul, peak, 1 / top, out=scale)
+    operations(torch.mul, peak, 1 / LARGEST[codes.dtype], out=scale)
     operations(scale.clamp_, min=TINY)
     operations(peak.mul_, 0.0)  # an infinity or a NaN becomes NaN
     operations(scale.add_, peak)
     operations(torch.reciprocal, scale, out=inverse)
     operations(inverse.nan_to_num_, 0.0)
     operations(in_blocks.mul_, inverse.view(blocks, 1))
-    operations(rest.nan_to_num_, 0.0)
-    operations(rest.clamp_, max=top)
-    operations(torch.sqrt, rest, out=code)
-    for _ in range(squarings - 1):
-        operations(code.sqrt_)
-    operations(code.floor_)
-    operations(torch.add, code, 1.0, out=high)
-    operations(low.copy_, code)
-    for level in (low, high):
-        for _ in range(squarings):
-            operations(level.mul_, level)
-    operations(high.sub_, low)  # the gap
-    operations(rest.sub_, low)
-    operations(rest.mul_, 65536.0)
-    operations(low[size:].zero_)
-    operations(low[:size].copy_, random)
-    operations(low.mul_, high)
-    operations(low.lt_, rest)
-    operations(code.add_, low)
-    operations(high[:size].copy_, given)
-    operations(code.copysign_, high)
-    operations(_flat(codes).copy_, code[:size])
+    operations(units.nan_to_num_, 0.0)
+    operations(units.add_, 2.0)
+    operations(bits.copy_, units.view(torch.int32))
+    operations(bits.add_, 2 ** (shift - 17))  # so that errors of float32 move no level
+    operations(bits[:size].add_, random, alpha=2 ** (shift - 16))
+    operations(bits.bitwise_right_shift_, shift)
+    operations(bits.sub_, BITS_OF_TWO >> shift)
+    # With the sign of the numbers.
+    operations(units.copy_, bits)
+    signed = torch.empty_like(units[:size])
+    operations(signed.copy_, given)
+    operations(torch.copysign, units[:size], signed, out=signed)
+    operations(_flat(codes).copy_, signed)
     operations(scales.view(-1).copy_, scale)
 
 
