@@ -16,6 +16,7 @@ from inna.experiments.comparison import contender
 from inna.experiments.report.recipe import command, constructor, recipe
 from inna.experiments.rows.row_files import find_result
 from inna.experiments.statistics.summary import summarize
+from inna.experiments.study.constructors import has_modes
 from inna.experiments.study.study import Study
 from inna.experiments.study.tuning import state
 from inna.experiments.tasks.load import load_task
@@ -120,6 +121,13 @@ def test_the_command_does_the_run(entry: Any, tmp_path: Path, capsys: Any) -> No
     assert repeated is not None
     assert repeated["train_loss"] == row["train_loss"]
     assert "row:" in capsys.readouterr().out
+
+
+def test_an_optimizer_of_a_single_file_is_shown_with_all_settings_and_modes() -> None:
+    name = "own_optimizer_spaces:Switched"
+    made = constructor(Run("d", "m", name, 0.1))
+    assert made == "Switched(model.parameters(), lr=0.1, momentum=0.9)"
+    assert has_modes(name)
 
 
 def test_every_setting_is_in_the_constructor() -> None:

@@ -129,8 +129,13 @@ def _source(module: str) -> ast.Module | None:
     found = find_spec(top)
     if found is None or found.origin is None:
         return None
-    path = Path(found.origin).parent.joinpath(*rest)
+    path = Path(found.origin)
+    if path.name == "__init__.py":
+        inside = path.parent.joinpath(*rest)
+        path = inside / "__init__.py" if inside.is_dir() else inside.with_suffix(".py")
+    elif rest:
+        return None
     try:
-        return ast.parse((path / "__init__.py" if path.is_dir() else path.with_suffix(".py")).read_bytes())
+        return ast.parse(path.read_bytes())
     except (OSError, SyntaxError, ValueError):
         return None
