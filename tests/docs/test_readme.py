@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import inna.torch
+from inna.experiments import load_rows
 from inna.experiments.tasks.load import load_task
 
 README = Path(__file__).parents[2] / "README.md"
@@ -64,3 +66,38 @@ def test_the_files_it_links_to_exist():
     links = re.findall(r"\]\((?!https?:)([^)#]+)", README.read_text(encoding="utf-8"))
     assert links
     assert not [link for link in links if not (README.parent / link).exists()]
+
+
+def test_its_losses_without_tuning_are_those_of_the_rows():
+    rows = load_rows(README.parent / "results" / "lr-free-digits")
+    rows = rows[rows["seed"].between(1, 5) & (rows["epochs"] == 30)]
+    settings = (
+        ("innaprop-lr-free", 1.0, "linear", "ends on digits at a training loss of {:.1g}"),
+        ("adam", 0.001, "power", "Adam ends at {:.2g} with its default"),
+        ("adam", 0.0316, "linear", "at {:.1g} tuned"),
+    )
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    for optimizer, lr, schedule, sentence in settings:
+        chosen = rows[(rows["optimizer"] == optimizer) & (rows["lr"] == lr) & (rows["schedule"] == schedule)]
+        assert len(chosen) == 5
+        assert sentence.format(np.exp(np.log(chosen["train_loss"]).mean())) in text
+
+
+def test_its_verdict_has_the_places_of_the_benchmark():
+    page = (README.parent / "docs" / "benchmark.md").read_text(encoding="utf-8")
+
+    def place(optimizer, ranking):
+        table = page.split(f"\n### {ranking}\n")[1].split("\n### ")[0]
+        names = [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("|")][2:]
+        return names.index(optimizer) + 1, len(names)
+
+    loss, steps = "final training loss", "steps to the target training loss"
+    text = " ".join(README.read_text(encoding="utf-8").split())
+    assert place("INNAprop", f"Tuned: {loss}") == (3, 12)
+    assert "INNAprop third of twelve by training loss" in text
+    assert place("INNAprop", f"Tuned: {steps}") == (5, 12)
+    assert "(fifth by steps)" in text
+    assert place("INNA", f"Tuned: {loss}") == place("INNA", f"Tuned: {steps}") == (8, 12)
+    assert "INNA eighth" in text
+    assert place("INNA lr-free", f"Untuned: {loss}") == (3, 17)
+    assert "`INNA.lr_free` is third of seventeen" in text

@@ -33,7 +33,7 @@ def datasets(
 ) -> int:
     """List the data sets, or show, check or download one.
 
-    The list has sizes, terms of use, and whether an intact copy is here.
+    The list has sizes, terms of use, and whether the data folder has an intact copy.
 
     inna compare and inna train download what they need.
     """

@@ -42,7 +42,7 @@ def find_lr(
     the second half. As long as no candidate gets below chance, as in networks that stay there for hundreds of steps,
     the race gets longer, up to 8 times the steps. If the loss at the learning rate found is less than a quarter below
     chance, the network has only just left a plateau, and chance may decide when. It then races once more with another
-    order of the batches, and the two next ones of the grid below with it; the largest that trains is taken.
+    order of the batches, beside the next two below it in the grid; the largest that trains is taken.
 
     The model, its gradients and its modes are not touched. The states of the random number generators of Python, NumPy
     and PyTorch, and of the generator of a DataLoader and its sampler, are restored. There is a copy of the model
@@ -60,7 +60,7 @@ def find_lr(
         The result, with ``lr``, ``table`` and ``plot()``.
 
     Warns:
-        {warnings} Or the loss uses the parameters of the model itself, of which the copies know nothing.
+        {warnings} Or the loss uses the parameters of the model itself instead of those of its copies.
 
     Raises:
         TypeError: ``optimizer`` returns no optimizer.

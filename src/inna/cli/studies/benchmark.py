@@ -45,7 +45,7 @@ def benchmark(
     ] = None,
     images: Annotated[
         bool,
-        Parameter(help="Add MNIST, Fashion-MNIST and CIFAR-10, 5,000 images each, if their data are here."),
+        Parameter(help="Add MNIST, Fashion-MNIST and CIFAR-10, 5,000 images each, if the data folder has them."),
     ] = False,
     track: Annotated[
         Literal["both", "tuned", "untuned"],

@@ -57,8 +57,8 @@ def reproduce(
     refine: Annotated[
         Literal["quarters", "eighths"] | None,
         Parameter(
-            help="Train γ₀ beside the best of the grid, too: a quarter of a decade to both sides, with eighths then an "
-            "eighth beside the best of these. [default: the grid of half-decades alone]"
+            help="Also try learning rates (γ₀) around the best of the grid: a quarter of a decade to both sides, and "
+            "with eighths then an eighth around the best of these. [default: the grid of half-decades alone]"
         ),
     ] = None,
     compute: Annotated[DeviceArguments, Parameter(name="*")] = DeviceArguments(),
@@ -81,7 +81,7 @@ def reproduce(
     Every optimizer is tuned as in the paper, the final seeds are run, and the figures are drawn. Figure 1 is INNA on a
     toy function and takes seconds. Figure 2 compares INNA's four (α, β), Figure 3 the best of them with SGD, AdaGrad
     and Adam (and, beyond the paper, heavy ball, AdamW and INNAprop), Figure 4 the powers of the learning rate's decay.
-    Finished runs in the folder are not repeated, with --refine those of the grid neither.
+    Finished runs in the folder are not repeated, nor are those of the grid with --refine.
     """
     console = Console()
     with checking():
