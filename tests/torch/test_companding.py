@@ -22,7 +22,7 @@ from saving import MEANS, made_again
 
 CODES = [MOMENTUM, MEAN_SQUARE]
 needs_kernels = pytest.mark.skipif(bool(cpu.unavailable()), reason=cpu.unavailable())
-INTERVALS = {MOMENTUM: 16, MEAN_SQUARE: 8}
+INTERVALS = {MOMENTUM: 32, MEAN_SQUARE: 8}
 PATHS: dict[str, dict[str, Any]] = {
     "single": {"foreach": False},
     "foreach": {"foreach": True},
@@ -179,14 +179,17 @@ def stepped(cls: Any, path: str, dtype: torch.dtype = torch.float32, **settings:
 
 
 def assert_alike(ours: list[dict[str, Tensor]], theirs: list[dict[str, Tensor]], share: float) -> None:
-    """At most this share of codes differs, each by one, because of float32 arithmetic before it."""
+    """At most this share of codes differs, because of float32 arithmetic before it.
+
+    By one when it is rounded, and one level of a number is two of the number half as large in the next step.
+    """
     for a, b in zip(ours, theirs, strict=True):
         assert a.keys() == b.keys()
         for name in a:
             assert a[name].dtype == b[name].dtype
             if a[name].dtype in CODES:
                 apart = (a[name].int() - b[name].int()).abs()
-                assert apart.max() <= 1
+                assert apart.max() <= 2
                 assert apart.double().mean() <= share, name
             else:
                 torch.testing.assert_close(a[name], b[name], rtol=1e-5, atol=1e-7)

@@ -1,12 +1,12 @@
 /* Momentums and mean squares in codes of one byte, with a scale for each CODED numbers: inna.torch.steps.companding has
    the rule. The magnitude of a code is a part of the bits of the float 2 + |x| / scale: the lower bits of its exponent
-   and the first of its fraction, 4 for a momentum (KIND_CODES, int8) and 3 for a mean square (`square`, uint8). */
+   and the first of its fraction, 5 for a momentum (KIND_CODES, int8) and 3 for a mean square (`square`, uint8). */
 
-enum { CODED = 256, MOMENTUM_SHIFT = 19, SQUARE_SHIFT = 20 };
-/* The largest levels: 2^8 31/16 - 2, and 2^32 15/8 - 2 in single precision. */
-static const float LARGEST = 494.0f, LARGEST_SQUARE = 8053063680.0f;
+enum { CODED = 256, MOMENTUM_SHIFT = 18, SQUARE_SHIFT = 20 };
+/* The largest levels: 2^4 63/32 - 2, and 2^32 15/8 - 2 in single precision. */
+static const float LARGEST = 29.5f, LARGEST_SQUARE = 8053063680.0f;
 /* The smallest scale: neither 1 over it nor the smallest level is subnormal. */
-static const float SMALLEST_SCALE = 0x1p-123f;
+static const float SMALLEST_SCALE = 0x1p-122f;
 static const uint32_t BITS_OF_TWO = 0x40000000u;
 
 /* The number of a code in units of its scale. `square` is a constant where this is called. */

@@ -1,8 +1,8 @@
 """Numbers of one byte: codes with a scale for each block of 256.
 
 Levels are denser towards 0: the distance of neighbours doubles with 2 + |x|/s. The magnitude of a code is that part of
-the bits of 2 + |x|/s in float32 that begins with the lower bits of the exponent, 3 in a momentum and 5 in a mean
-square, and ends with the fraction's first bits, 4 and 3. So it takes no roots. The scale s of a block is such that its
+the bits of 2 + |x|/s in float32 that begins with the lower bits of the exponent, 2 in a momentum and 5 in a mean
+square, and ends with the fraction's first bits, 5 and 3. So it takes no roots. The scale s of a block is such that its
 largest magnitude has the largest code. A number becomes one of the two nearest levels, the nearer one more often, so
 that its mean is the number itself, to 2^-17 of their distance.
 
@@ -28,11 +28,11 @@ SMALLEST = 4096
 MOMENTUM, MEAN_SQUARE = torch.int8, torch.uint8
 """The dtypes of the codes."""
 # The first bit of float32 that belongs to a code, and the largest level in units of the scale.
-SHIFT = {MOMENTUM: 19, MEAN_SQUARE: 20}
-LARGEST = {MOMENTUM: 2.0**8 * 31 / 16 - 2, MEAN_SQUARE: 2.0**32 * 15 / 8 - 2}
+SHIFT = {MOMENTUM: 18, MEAN_SQUARE: 20}
+LARGEST = {MOMENTUM: 2.0**4 * 63 / 32 - 2, MEAN_SQUARE: 2.0**32 * 15 / 8 - 2}
 BITS_OF_TWO = 0x40000000
-# The smallest scale: neither 1 over it nor the smallest level, 1/8 of it, is subnormal.
-TINY = 2.0**-123
+# The smallest scale: neither 1 over it nor the smallest level, 1/16 of it, is subnormal.
+TINY = 2.0**-122
 
 
 def fits(param: Tensor) -> bool:
