@@ -2,7 +2,8 @@
 
     python docs/write_benchmark.py results/benchmark
 
-It also writes the final losses of the experiments in results/hypotheses.
+It also writes the untuned track of five seeds in results/benchmark-five-seeds and the final losses of the experiments
+in results/hypotheses.
 `--targets` first sets src/inna/experiments/benchmark/targets.json by its rule, from the tuned baselines of these rows.
 A new version of the suite needs that once; targets never change after INNA was judged by them.
 """
@@ -35,7 +36,8 @@ ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "benchmark.md"
 TARGETS = ROOT / "src" / "inna" / "experiments" / "benchmark" / "targets.json"
 HYPOTHESES = ROOT / "results" / "hypotheses"
-BEGIN, END = "<!-- written by write_benchmark.py -->", "<!-- end -->"
+FIVE_SEEDS = ROOT / "results" / "benchmark-five-seeds"
+MARKS = "<!-- written by write_benchmark.py -->", "<!-- end -->"
 
 
 def write_targets(folder: Path) -> None:
@@ -47,15 +49,7 @@ def write_targets(folder: Path) -> None:
 
 def verdict(judged: Judged) -> str:
     """The verdict as Markdown: sentences, then tables task by task, then without each task."""
-    parts = []
-    for track in TRACKS:
-        sentences = [
-            each
-            for measure in MEASURES
-            for each in (verdict_sentence(judged, track, measure), inna_sentence(judged, track, measure))
-            if each
-        ]
-        parts.append("\n".join(f"- {each}" for each in sentences))
+    parts = [sentences(judged, track) for track in TRACKS]
     tables = [task_table(judged, track, measure) for track in TRACKS for measure in MEASURES]
     parts += [f"### {table.title}\n\n{markdown(table)}" for table in tables if table is not None]
     robust = [leave_one_out_table(judged, track, "steps") for track in TRACKS]
@@ -65,6 +59,17 @@ def verdict(judged: Judged) -> str:
     parts.append(f"### Default and tuned learning rates\n\n{markdown(rates_table(judged))}")
     parts.append(f"### Tasks and targets\n\n{markdown(suite_table(judged))}")
     return "\n\n".join(parts)
+
+
+def sentences(judged: Judged, track: str) -> str:
+    """The verdict of a track as a list."""
+    found = (
+        each
+        for measure in MEASURES
+        for each in (verdict_sentence(judged, track, measure), inna_sentence(judged, track, measure))
+        if each
+    )
+    return "\n".join(f"- {each}" for each in found)
 
 
 def rates_table(judged: Judged) -> Table:
@@ -104,8 +109,15 @@ def markdown(table: Table) -> str:
 
 def with_verdict(page: str, judged: Judged) -> str:
     """``page`` with the verdict between its marks."""
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{verdict(judged)}\n\n{END}{rest.partition(END)[2]}"
+    return between(page, *MARKS, verdict(judged))
+
+
+def with_five_seeds(page: str, judged: Judged) -> str:
+    """``page`` with the sentences and final losses of the untuned track between the marks of its folder."""
+    table = task_table(judged, "untuned", "loss")
+    assert table is not None
+    text = f"{sentences(judged, 'untuned')}\n\n{markdown(table)}"
+    return between(page, *marks(FIVE_SEEDS), text)
 
 
 def with_hypotheses(page: str, folder: Path) -> str:
@@ -117,10 +129,19 @@ def with_hypotheses(page: str, folder: Path) -> str:
         losses = Table(
             table.title, [table.heads[0], *table.heads[3:]], [(label, cells[2:]) for label, cells in table.lines]
         )
-        begin, end = f"<!-- rows of {place.name} -->", f"<!-- end of {place.name} -->"
-        before, _, rest = page.partition(begin)
-        page = f"{before}{begin}\n\n{markdown(losses)}\n\n{end}{rest.partition(end)[2]}"
+        page = between(page, *marks(place), markdown(losses))
     return page
+
+
+def marks(folder: Path) -> tuple[str, str]:
+    """The marks of the text that the rows of a folder determine."""
+    return f"<!-- rows of {folder.name} -->", f"<!-- end of {folder.name} -->"
+
+
+def between(page: str, begin: str, end: str, text: str) -> str:
+    """``page`` with ``text`` between two marks."""
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n\n{text}\n\n{end}{rest.partition(end)[2]}"
 
 
 def main() -> None:
@@ -132,6 +153,7 @@ def main() -> None:
         write_targets(options.folder)
     judged = judge(open_benchmark(options.folder))
     page = with_verdict(PAGE.read_text(encoding="utf-8"), judged)
+    page = with_five_seeds(page, judge(open_benchmark(FIVE_SEEDS)))
     write_whole(PAGE, with_hypotheses(page, HYPOTHESES).encode())
 
 
