@@ -13,8 +13,10 @@ from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, SequenceParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from inna.torch import INNA, INNAprop, INNApropLRFree
+from inna.torch.measures.guard import Products
 
 STEPS = 4
 BATCH = 8
@@ -155,6 +157,29 @@ def shards_without_gradients_on_some_ranks(paths):
             theta.grad = torch.ones_like(theta)
         kind([theta], **SETTINGS[kind], **flags).step()
         assert torch.equal(theta.to_local(), before) is (dist.get_rank() != 0)
+
+
+def sums_with_ranks_without_gradients():
+    """A rank whose shards of a parameter have no gradient takes part in the sums, and steps the others alike."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    kinds = ((INNA, "guarded"), (INNA, "distance"), (INNApropLRFree, INNApropLRFree))
+    for path, (kind, name), others in itertools.product(PATHS, kinds, (False, True)):
+        rows = torch.arange(15, dtype=torch.float64).reshape(5, 3)
+        sharded = [torch.nn.Parameter(distribute_tensor(rows, mesh, [Shard(0)])) for _ in range(2)]
+        plain = torch.nn.Parameter(rows.clone())
+        params = [plain, *sharded] if others else sharded[:1]
+        optimizer = kind(params, **SETTINGS[name] | PATHS[path])
+        for step in range(3):
+            for param in params[::2]:
+                param.grad = torch.ones_like(param)
+            if step == 1 or dist.get_rank() == 0:
+                sharded[0].grad = torch.ones_like(sharded[0])
+            optimizer.step(**({"loss": 3.0} if kind is INNA else {}))
+            optimizer.zero_grad()
+        found = [None] * dist.get_world_size()
+        scalars = [optimizer.last_lr if kind is INNA else optimizer.distance, plain.tolist()]
+        dist.all_gather_object(found, scalars)
+        assert all(values == found[0] for values in found), found
 
 
 def shard(model, mesh, **policies):
@@ -372,6 +397,52 @@ def guarded(wrappings, shape=None):
             torch.testing.assert_close(weights(model), weights(alone), rtol=1e-10, atol=1e-10)
 
 
+def one_all_reduce(wrapping, shape=None, extra=1):
+    """Beside INNA and INNAprop, a step without a learning rate sums a few numbers over the ranks, ``extra`` times."""
+
+    def collectives(kind, settings):
+        model, split, options = wrapped(network(), wrapping, shape, kind)
+        if kind is not INNApropLRFree and settings.get("loss_bound") is None:
+            options.pop("sum_over_ranks", None)
+        optimizer = options.pop("make", kind)(two_groups(model), **settings, **options)
+        found = []
+        for step in range(3):
+            x = batch(step)
+            outputs = model(own_part(x) if split else x)
+            value = loss(outputs.full_tensor() if isinstance(outputs, DTensor) else outputs)
+            value.backward()
+            with Collectives() as calls:
+                optimizer.step(**({"loss": value.detach()} if kind is INNA else {}))
+            found.append(calls.sizes)
+            optimizer.zero_grad()
+        assert found[1] == found[2]  # in the first step, state may be made
+        return found[2]
+
+    for path, (kind, name) in itertools.product(
+        PATHS, ((INNA, "guarded"), (INNA, "distance"), (INNApropLRFree, INNApropLRFree))
+    ):
+        usual = INNA if kind is INNA else INNAprop
+        without = collectives(usual, SETTINGS[usual] | PATHS[path])
+        sizes = collectives(kind, SETTINGS[name] | PATHS[path])
+        expected = 0 if wrapping == "DDP" and kind is INNApropLRFree else extra
+        assert len(sizes) - len(without) == expected, (path, name, sizes, without)
+        assert all(size <= 2 * len(Products._fields) + 1 for size in sizes[len(without) :])
+
+
+class Collectives(TorchDispatchMode):
+    """The collective operations that are called while it is entered, as the numbers of entries that they send."""
+
+    def __enter__(self):
+        self.sizes = []
+        return super().__enter__()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.namespace in ("c10d", "_c10d_functional") and not func.__name__.startswith(("wait", "_wrap")):
+            sent = args[0][0] if isinstance(args[0], (list, tuple)) else args[0]
+            self.sizes.append(sent.numel())
+        return func(*args, **(kwargs or {}))
+
+
 def two_groups(model):
     """The weights, and the biases at half the learning rate."""
     groups = [[], []]
@@ -389,13 +460,18 @@ def wrapped(model, wrapping, shape, kind=INNApropLRFree):
     if wrapping == "mixture":
         mesh = init_device_mesh("cpu", (dist.get_world_size(),))
         return fully_shard(model, mesh=mesh, ignored_params={model.norm.weight, model.first.bias}), False, {}
-    if wrapping == "tensor parallel":
+    if wrapping in ("tensor parallel", "FSDP2 on tensor parallel"):
         plan = {
             "first": ColwiseParallel(output_layouts=Shard(0)),
             "norm": SequenceParallel(sequence_dim=0),
             "last": ColwiseParallel(input_layouts=Shard(0), output_layouts=Replicate()),
         }
-        parallelize_module(model, init_device_mesh("cpu", (dist.get_world_size(),)), plan)
+        if wrapping == "tensor parallel":
+            parallelize_module(model, init_device_mesh("cpu", (dist.get_world_size(),)), plan)
+        else:
+            mesh = init_device_mesh("cpu", (2, 2), mesh_dim_names=("data", "tensor"))
+            parallelize_module(model, mesh["tensor"], plan)
+            fully_shard(model, mesh=mesh["data"])  # what the plan does not name is on this mesh only
         return model, False, {}
     model = DistributedDataParallel(model, find_unused_parameters=True)
     if wrapping == "DDP":

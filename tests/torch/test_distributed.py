@@ -84,6 +84,24 @@ def test_the_guard_of_four_processes_is_that_of_one(four):
     four.run(ranks.guarded, ("FSDP2",), (2, 2))
 
 
+def test_shards_of_two_dimensions_count_once(four):
+    four.run(ranks.guarded, ("FSDP2 on tensor parallel",))
+    four.run(ranks.without_a_learning_rate, ("FSDP2 on tensor parallel",))
+
+
+def test_ranks_without_gradients_take_part_in_the_sums(two):
+    two.run(ranks.sums_with_ranks_without_gradients)
+
+
+@pytest.mark.parametrize("wrapping", WRAPPINGS)
+def test_one_all_reduce_of_a_few_numbers_a_step(two, wrapping):
+    two.run(ranks.one_all_reduce, wrapping)
+
+
+def test_one_all_reduce_of_a_few_numbers_where_shards_are_replicated(four):
+    four.run(ranks.one_all_reduce, "FSDP2", (2, 2))
+
+
 @pytest.mark.slow
 def test_the_guard_of_four_processes_is_that_of_one_however_the_model_is_distributed(four):
     four.run(ranks.guarded, WRAPPINGS)

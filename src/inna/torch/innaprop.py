@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -407,15 +407,8 @@ class INNApropLRFree(INNAprop):
 
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
-        check_range("initial_distance", group["initial_distance"], minimum=0.0, exclusive=True)
-        check_whole("slice_every", group["slice_every"], 1)
-        if group["time_step"] is not None:
-            check_range("time_step", group["time_step"], minimum=0.0, exclusive=True)
         dampings = (group["alpha"], group["beta"])
-        alpha, beta = (float(value.detach() if isinstance(value, Tensor) else value) for value in dampings)
-        if group["time_step"] is None and dynamics.LR_FREE_TIME_STEP / alpha > LONGEST:
-            raise ValueError(f"alpha={alpha!r} is too small for the time step 0.1/alpha; give time_step")
-        dynamics.check_weights(alpha, beta=beta, time_step=group["time_step"])
+        self._check_average(group, *(float(x.detach() if isinstance(x, Tensor) else x) for x in dampings))
         if group["initial_speed"] is not None:
             raise ValueError(f"initial_speed={group['initial_speed']!r} needs a learning rate; use INNAprop")
         if group["differentiable"]:
@@ -423,6 +416,24 @@ class INNApropLRFree(INNAprop):
         for name, bounds in SCALARS.items():
             if name in group:
                 check_range(name, group[name].detach() if isinstance(group[name], Tensor) else group[name], **bounds)
+
+    @staticmethod
+    def _check_average(group: dict[str, Any], alpha: float, beta: float) -> None:
+        """Check what the estimate and the average of gradients need of a group's settings."""
+        check_range("initial_distance", group["initial_distance"], minimum=0.0, exclusive=True)
+        check_whole("slice_every", group["slice_every"], 1)
+        h = group["time_step"]
+        if h is not None:
+            check_range("time_step", h, minimum=0.0, exclusive=True)
+        elif dynamics.LR_FREE_TIME_STEP / alpha > LONGEST:
+            raise ValueError(f"alpha={alpha!r} is too small for the time step 0.1/alpha; give time_step")
+        dynamics.check_weights(alpha, beta=beta, time_step=h)
+
+    def _settings(self, group: dict[str, Any]) -> Settings:
+        settings = super()._settings(group)
+        if not isinstance(settings.alpha, Tensor) and not isinstance(settings.beta, Tensor):
+            self._check_average(group, settings.alpha, settings.beta)
+        return settings
 
     def _fill_state(self, param: Tensor, state: dict[str, Any], group: dict[str, Any]) -> None:
         if param.dtype in LOW_PRECISION and group["kahan"] is not None and not group["kahan"]:
@@ -436,6 +447,11 @@ class INNApropLRFree(INNAprop):
             start = sliced(param.detach(), group["slice_every"])
             state["start"] = start.clone()
             state["grad_sum"] = zeros_like(start, coefficient_dtype(param))
+        elif state["grad_sum"].numel() != -(-param.numel() // group["slice_every"]):
+            raise ValueError(
+                f"slice_every={group['slice_every']!r} does not fit the state of a parameter of {param.numel()} "
+                f"numbers, which keeps {state['grad_sum'].numel()}; it cannot be changed after the first step"
+            )
 
     def _init_group(
         self,
@@ -483,7 +499,9 @@ class INNApropLRFree(INNAprop):
 
     def _step_groups(self) -> None:
         host = not any(map(self._keeps_tensors, self.param_groups))
-        groups = [self._gather(i, group, host=host) for i, group in enumerate(self.param_groups)]
+        # All groups are checked before the gradients of the first are unscaled.
+        gathered = [self._gather(i, group) for i, group in enumerate(self.param_groups)]
+        groups = [self._unscaled(group, host=host) for group in gathered]
         take_step(groups, host=host, sum_over_ranks=self.defaults["sum_over_ranks"])
 
     def _tensors(
@@ -525,13 +543,18 @@ class INNApropLRFree(INNAprop):
             self._plans[index] = plan
         return path, plan
 
-    def _gather(self, index: int, group: dict[str, Any], *, host: bool) -> FreeGroup:
-        """Gather the tensors of a group, with their gradients unscaled, and its settings."""
+    def _gather(self, index: int, group: dict[str, Any]) -> _GatheredGroup:
+        """Gather the tensors of a group, and its checked settings."""
+        settings = self._settings(group)
         lists = TensorLists()
         sums = SumLists([], [], group["slice_every"])
         resting: list[Tensor] = []
         path, plan = self._tensors(index, group, lists, sums, resting)
-        settings = self._settings(group)
+        return _GatheredGroup(group, lists, sums, resting, settings, path, plan)
+
+    def _unscaled(self, gathered: _GatheredGroup, *, host: bool) -> FreeGroup:
+        """Unscale the gradients of a group, and return its part in the step."""
+        group, lists, sums, resting, settings, path, plan = gathered
         scaling = self._scaling()
         if any(value is not None for value in scaling):
             scaled = apply_scaling(lists, settings, *scaling, host=host, in_place=True)
@@ -559,6 +582,23 @@ class INNApropLRFree(INNAprop):
             dynamics.distance_weight(distance, group["initial_distance"], lr),
             bool(group["maximize"]),
             plan if plan is not None and plan.measures_distance else None,
+            group["params"],
         )
         time_step = dynamics.LR_FREE_TIME_STEP / settings.alpha if h is None else h
         return FreeGroup(group, share, settings, path, plan, time_step, moves)
+
+
+class _GatheredGroup(NamedTuple):
+    """A parameter group before a step of `INNApropLRFree`."""
+
+    entries: dict[str, Any]
+    """The group itself."""
+    lists: TensorLists
+    """The tensors with gradients, as GradScaler scaled them."""
+    sums: SumLists
+    resting: list[Tensor]
+    """s of the parameters that have no gradient now."""
+    settings: Settings
+    path: Path
+    plan: Plan | None
+    """Of a fused step, if all tensors are plain."""

@@ -464,6 +464,32 @@ def test_bad_arguments_are_refused_in_one_sentence(arguments, message):
             optimizer.add_param_group({"params": params[1:], **arguments})
 
 
+LATER = [
+    ({"alpha": 2.0}, r"alpha \* beta must be <= 1"),
+    ({"beta": 20.0}, r"alpha \* beta must be <= 1"),
+    ({"time_step": 20.0}, r"alpha \* time_step must be <= 1"),
+    ({"time_step": torch.nan}, "time_step must be"),
+    ({"initial_distance": -1.0}, "initial_distance must be a finite number > 0"),
+    ({"slice_every": 3}, "slice_every=3 does not fit the state of a parameter of 8 numbers, which keeps 8"),
+]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(("changed", "message"), LATER, ids=str)
+def test_settings_that_are_changed_are_checked_before_anything_changes(path, changed, message):
+    start, gradients = problem()
+    params = parameters(start)
+    optimizer = INNAprop.lr_free([{"params": params[:1]}, {"params": params[1:]}], **PATHS[path])
+    train(optimizer, params, gradients, range(2))
+    before, grads = copy.deepcopy(optimizer), [param.grad.clone() for param in params]
+    optimizer.param_groups[1].update(changed)
+    optimizer.grad_scale, optimizer.found_inf = torch.tensor(4.0), torch.tensor(0.0)
+    with pytest.raises(ValueError, match=message):
+        optimizer.step()
+    assert_equal(optimizer, before)
+    assert all(torch.equal(param.grad, grad) for param, grad in zip(params, grads, strict=True))
+
+
 def test_rounding_away_the_first_steps_is_refused():
     param = torch.ones(3, dtype=torch.bfloat16, requires_grad=True)
     optimizer = INNAprop.lr_free([param], kahan=False)

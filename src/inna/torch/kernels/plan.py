@@ -139,7 +139,7 @@ _FLAGS = itemgetter(
 
 
 def _flags(group: dict[str, Any]) -> tuple[Any, ...]:
-    return *_FLAGS(group), group.get("initial_distance") is None
+    return *_FLAGS(group), group.get("initial_distance") is None, group.get("slice_every")
 
 
 def _metadata_check(tensors: list[Tensor]) -> Callable[..., bool]:

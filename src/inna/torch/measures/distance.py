@@ -5,7 +5,6 @@ From the distance to the solution it finds the length of its steps.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, MutableMapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from inna import dynamics
 from inna.torch.kernels.plan import Plan
-from inna.torch.measures.sums import add_up, by_mesh, norm, one_order, pieces, real, total
+from inna.torch.measures.sums import add_up, by_mesh, empty_sums, norm, one_order, pieces, real, total
 from inna.torch.shards import to_local
 from inna.torch.tensor_lists import TensorLists
 
@@ -39,6 +38,8 @@ class Share(NamedTuple):
     maximize: bool
     plan: Plan | None = None
     """Of a fused step whose kernels add up the sums."""
+    params: Sequence[Tensor] = ()
+    """All parameters of the group, with or without gradients."""
 
 
 def sliced(tensor: Tensor, every: int) -> Tensor:
@@ -85,8 +86,8 @@ def take_start(
 def measure(shares: Sequence[Share], device: torch.device, *, sum_over_ranks: bool) -> Tensor:
     """The sums of a step: <g, theta_0 - theta> by group, and the norm of s'.
 
-    Shards of DTensors are added over their mesh in one all-reduce for each of its dimensions. What each rank has a copy
-    of counts once.
+    Shards of DTensors are added over their mesh, see `inna.torch.measures.sums.add_up`. What each rank has a copy of
+    counts once.
 
     Args:
         shares: of all groups.
@@ -97,7 +98,7 @@ def measure(shares: Sequence[Share], device: torch.device, *, sum_over_ranks: bo
     Returns:
         (number of groups + 1,), in float64.
     """
-    totals: dict[Any, list[list[Tensor]]] = defaultdict(lambda: [[] for _ in range(len(shares) + 1)])
+    totals = empty_sums((share.params for share in shares), len(shares) + 1)
     for position, share in enumerate(shares):
         if share.plan is not None:
             found = share.plan.measure_distance(share.lists.grads, share.weight, share.sigma)

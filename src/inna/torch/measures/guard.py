@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -13,7 +12,18 @@ from inna import dynamics
 from inna.torch.blocks import BLOCK
 from inna.torch.kernels.plan import Plan
 from inna.torch.kernels.step import measure as measure_by_kernels
-from inna.torch.measures.sums import PieceSums, add_up, by_mesh, can_reuse, one_order, pieces, real, total
+from inna.torch.measures.sums import (
+    PieceSums,
+    add_up,
+    by_mesh,
+    can_reuse,
+    empty_sums,
+    one_order,
+    pieces,
+    real,
+    total,
+    world_size,
+)
 from inna.torch.shards import to_local, to_local_lists
 from inna.torch.steps.companding import widen
 from inna.torch.tensor_lists import Settings, TensorLists, coefficient_dtype, on_device
@@ -35,6 +45,8 @@ class GuardShare(NamedTuple):
     """Whether the kernels of CUDA devices take them without a plan, of DTensors for instance."""
     starts: list[Tensor] | None = None
     """theta_0 of each, for a cap by the distance."""
+    params: Sequence[Tensor] = ()
+    """All parameters of the group, with or without gradients."""
 
 
 class Products(NamedTuple):
@@ -70,8 +82,8 @@ def measure(
 ) -> Tensor:
     """The `Products` of each group, then the loss.
 
-    Shards of DTensors are added over their mesh in one all-reduce for each of its dimensions. What each rank has a copy
-    of counts once. The loss is averaged over the ranks of the mesh, or of the default process group, since each has its
+    Shards of DTensors are added over their mesh, see `inna.torch.measures.sums.add_up`. What each rank has a copy of
+    counts once. The loss is averaged over the ranks of the mesh, or of the default process group, since each has its
     own mini-batch.
 
     Args:
@@ -86,7 +98,7 @@ def measure(
     width = len(Products._fields)
     first = Products._fields.index("grad_squared")
     there = torch.ones((), dtype=torch.float64, device=device)
-    totals: dict[Any, list[list[Tensor]]] = defaultdict(lambda: [[] for _ in range(len(shares) * width + 1)])
+    totals = empty_sums((share.params for share in shares), len(shares) * width + 1)
     for position, share in enumerate(shares):
         if share.starts is not None and (share.plan is None or not share.plan.measures_distance):
             for mesh, copies, indices in by_mesh(share.lists.params):
@@ -103,7 +115,7 @@ def measure(
             for found in _products_by_kernels(share, indices) if share.kernels else _products(share, indices):
                 for i, value in enumerate(found):
                     totals[mesh][position * width + i].append(value / copies)
-    ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+    ranks = world_size()
     whole = next((mesh for mesh in totals if mesh is not None and mesh.size() == ranks), None)
     if whole is not None or ranks == 1 or sum_over_ranks:
         totals[whole][-1].append(loss / ranks)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from inna.torch.measures.guarded_group import GatheredGroup
 from inna.torch.measures.guarded_step import DECISION
+from inna.torch.measures.sums import world_size
 
 if TYPE_CHECKING:
     from inna.torch.kernels.cuda_guard import Guard
@@ -29,8 +30,7 @@ def can_decide(groups: Sequence[GatheredGroup], *, sum_over_ranks: bool) -> bool
         groups: those with gradients.
         sum_over_ranks: as for `inna.torch.measures.sums.add_up`.
     """
-    several = torch.distributed.is_initialized() and torch.distributed.get_world_size() > 1
-    if not groups or sum_over_ranks or several:
+    if not groups or sum_over_ranks or world_size() > 1:
         return False
     device = groups[0].lists.params[0].device
     return all(

@@ -231,4 +231,6 @@ def join(group: GatheredGroup, *, host: bool) -> GuardedGroup:
     if settings.initial_speed is not None and plan is None and not kernels:
         first = [step.item() == 0 if host else step == 0 for step in lists.steps]
     h = lr if settings.time_step is None else settings.time_step
-    return GuardedGroup(entries, GuardShare(lists, first, settings, plan, kernels, starts), path, h, moves)
+    return GuardedGroup(
+        entries, GuardShare(lists, first, settings, plan, kernels, starts, entries["params"]), path, h, moves
+    )

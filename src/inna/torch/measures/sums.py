@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,19 @@ from inna.torch.blocks import BLOCK
 from inna.torch.shards import is_dtensor
 from inna.torch.tensor_lists import is_dense, same_layout
 
-__all__ = ["PieceSums", "add_up", "by_mesh", "can_reuse", "norm", "one_order", "pieces", "real", "total"]
+__all__ = [
+    "PieceSums",
+    "add_up",
+    "by_mesh",
+    "can_reuse",
+    "empty_sums",
+    "norm",
+    "one_order",
+    "pieces",
+    "real",
+    "total",
+    "world_size",
+]
 
 # Numbers that are added up in their own precision, on one thread: torch divides sums of more than 32768.
 ROW = 2**9
@@ -33,25 +46,62 @@ def add_up(totals: Mapping[Any, list[list[Tensor]]], device: torch.device, *, su
 
     The result is (number of sums,), in float64.
 
-    Shards of DTensors are added over their mesh in one all-reduce for each of its dimensions.
+    Shards of DTensors are added in one all-reduce if their meshes have all ranks. A mesh of some of the ranks takes one
+    for each of its dimensions.
 
     Args:
-        totals: mesh, or None for plain tensors -> the terms of each sum, () each.
+        totals: mesh, or None for plain tensors -> the terms of each sum, () each. All ranks of a mesh need the same
+            meshes in the same order, as `empty_sums` gives them.
         device: of the result.
         sum_over_ranks: whether each rank of the default process group holds other parameters, as with
             `torch.distributed.optim.ZeroRedundancyOptimizer`.
     """
     result = _added(totals[None], device)
+    parts: dict[Any, list[Tensor]] = defaultdict(list)  # process groups, one after another -> their sums
     for mesh, found in totals.items():
         if mesh is None:
             continue
-        part = _added(found, device)
-        for dimension in range(mesh.ndim):
-            torch.distributed.all_reduce(part, group=mesh.get_group(dimension))
+        groups = tuple(mesh.get_group(dimension) for dimension in range(mesh.ndim))
+        if mesh.ndim > 1 and mesh.size() == world_size():
+            groups = (torch.distributed.group.WORLD,)
+        parts[groups].append(_added(found, device))
+    for groups, sums in parts.items():
+        part = torch.stack(sums).sum(0)
+        for group in groups:
+            torch.distributed.all_reduce(part, group=group)
         result = result + part
     if sum_over_ranks:
         torch.distributed.all_reduce(result)
     return result
+
+
+def world_size() -> int:
+    """The number of processes of the default process group; 1 without one."""
+    return torch.distributed.get_world_size() if _has_processes() else 1
+
+
+def _has_processes() -> bool:
+    """Return whether there is a default process group."""
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def empty_sums(groups: Iterable[Iterable[Tensor]], number: int) -> dict[Any, list[list[Tensor]]]:
+    """Return (mesh, or None) -> ``number`` sums without terms.
+
+    A mesh is in the result if one of its parameters has no gradient on this rank, too: another rank may have one, and
+    waits for the sum of this one.
+
+    Args:
+        groups: all parameters of each group.
+        number: of sums.
+    """
+    meshes: dict[Any, None] = {None: None}
+    if _has_processes():
+        for param in itertools.chain.from_iterable(groups):
+            if is_dtensor(param):
+                sharded: Any = param
+                meshes[sharded.device_mesh] = None
+    return {mesh: [[] for _ in range(number)] for mesh in meshes}
 
 
 def _added(found: list[list[Tensor]], device: torch.device) -> Tensor:
@@ -70,7 +120,8 @@ def by_mesh(tensors: Sequence[Tensor]) -> Iterator[tuple[Any, int, list[int]]]:
         if is_dtensor(tensor):
             sharded: Any = tensor
             mesh, placements = sharded.device_mesh, sharded.placements
-            key = mesh, math.prod(mesh.size(i) for i, placement in enumerate(placements) if not placement.is_shard())
+            # Shards of two dimensions, as of FSDP2 on tensor parallelism, are not `is_shard()`.
+            key = mesh, math.prod(mesh.size(i) for i, placement in enumerate(placements) if placement.is_replicate())
         found.setdefault(key, []).append(i)
     for (mesh, copies), indices in found.items():
         yield mesh, copies, indices
