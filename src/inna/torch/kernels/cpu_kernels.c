@@ -48,6 +48,7 @@
 #define PREFETCH_AT(address) (void)0
 #endif
 #define PREFETCH(address) PREFETCH_AT((uintptr_t)(address) + AHEAD)
+#define PREFETCH_READ(address) PREFETCH_AT((uintptr_t)(address) + 16 * AHEAD) /* where nothing is written */
 
 enum { KIND_F32, KIND_F64, KIND_BF16, KIND_F16, KIND_CODES };
 static const int BYTES[] = {4, 8, 2, 2, 1};

@@ -151,22 +151,30 @@ static ALWAYS_INLINE void NAMED(short_numbers)(int64_t n, REAL *theta, const REA
 }
 
 /* The two above, a cache line at a time, prefetching AHEAD bytes: the processor's own prefetching stops at the end of
-   each page. A whole line has a fixed length, which compiles to plain vector code. */
+   each page. A whole line has a fixed length, which compiles to plain vector code. Two halves at once read memory faster
+   than one place does. */
+static ALWAYS_INLINE void NAMED(line)(int64_t i, int64_t n, REAL *theta, REAL *grad, REAL *momentum, REAL *mean_square,
+                                      REAL *compensation, struct NAMED(coefficients) k, int plain, int prop, int kahan) {
+    PREFETCH(theta + i);
+    PREFETCH(grad + i);
+    PREFETCH(momentum + i);
+    if (prop) PREFETCH(mean_square + i);
+    if (kahan) PREFETCH(compensation + i);
+    NAMED(numbers)(n, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
+                   kahan ? compensation + i : NULL, k, plain, prop, kahan);
+}
+
 static ALWAYS_INLINE void NAMED(lines)(int64_t n, REAL *theta, REAL *grad, REAL *momentum, REAL *mean_square,
                                        REAL *compensation, struct NAMED(coefficients) k, int plain, int prop, int kahan) {
     enum { LINE = 64 / sizeof(REAL) };
-    int64_t i = 0;
-    for (; i + LINE <= n; i += LINE) {
-        PREFETCH(theta + i);
-        PREFETCH(grad + i);
-        PREFETCH(momentum + i);
-        if (prop) PREFETCH(mean_square + i);
-        if (kahan) PREFETCH(compensation + i);
-        NAMED(numbers)(LINE, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
-                       kahan ? compensation + i : NULL, k, plain, prop, kahan);
+    const int64_t half = n / 2 / LINE * LINE;
+    for (int64_t i = 0; i < half; i += LINE) {
+        NAMED(line)(i, LINE, theta, grad, momentum, mean_square, compensation, k, plain, prop, kahan);
+        NAMED(line)(half + i, LINE, theta, grad, momentum, mean_square, compensation, k, plain, prop, kahan);
     }
-    NAMED(numbers)(n - i, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
-                   kahan ? compensation + i : NULL, k, plain, prop, kahan);
+    for (int64_t i = 2 * half; i < n; i += LINE)
+        NAMED(line)(i, n - i < LINE ? n - i : LINE, theta, grad, momentum, mean_square, compensation, k, plain, prop,
+                    kahan);
 }
 
 static ALWAYS_INLINE void NAMED(short_lines)(int64_t n, REAL *theta, REAL *grad, uint16_t *momentum,
@@ -419,22 +427,32 @@ static ALWAYS_INLINE void NAMED(lanes)(int64_t n, const REAL *theta, const REAL 
     }
 }
 
-/* The same of n numbers. `decays` and `far` are constants where this is called. */
+/* LANES of them at `i`, with what follows prefetched. */
+static ALWAYS_INLINE void NAMED(product_line)(int64_t i, const REAL *theta, const REAL *held, const REAL *grad,
+                                              const REAL *momentum, const REAL *start, struct NAMED(coefficients) k,
+                                              int decays, int far, double sums[PRODUCTS][LANES]) {
+    PREFETCH_READ(grad + i);
+    PREFETCH_READ(momentum + i);
+    if (decays || far) PREFETCH_READ(theta + i);
+    if (far) PREFETCH_READ(start + i);
+    NAMED(lanes)(LANES, theta + i, held != NULL ? held + i : NULL, grad + i, momentum + i, far ? start + i : NULL, k,
+                 decays, far, sums);
+}
+
+/* The same of n numbers, in two halves at once, which read memory faster than one place does. `decays` and `far` are
+   constants where this is called. */
 static ALWAYS_INLINE void NAMED(product_lines)(int64_t n, const REAL *theta, const REAL *held, const REAL *grad,
                                                const REAL *momentum, const REAL *start, struct NAMED(coefficients) k,
                                                int decays, int far, double sums[PRODUCTS][LANES]) {
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        PREFETCH(grad + i);
-        PREFETCH(momentum + i);
-        if (decays || far) PREFETCH(theta + i);
-        if (far) PREFETCH(start + i);
-        NAMED(lanes)(LANES, theta + i, held != NULL ? held + i : NULL, grad + i, momentum + i, far ? start + i : NULL,
-                     k, decays, far, sums);
+    const int64_t half = n / 2 / LANES * LANES;
+    for (int64_t i = 0; i < half; i += LANES) {
+        NAMED(product_line)(i, theta, held, grad, momentum, start, k, decays, far, sums);
+        NAMED(product_line)(half + i, theta, held, grad, momentum, start, k, decays, far, sums);
     }
     /* Apart from the loop, so that its sums stay in registers. */
-    NAMED(lanes)(n - i, theta + i, held != NULL ? held + i : NULL, grad + i, momentum + i, far ? start + i : NULL, k,
-                 decays, far, sums);
+    for (int64_t i = 2 * half; i < n; i += LANES)
+        NAMED(lanes)(n - i < LANES ? n - i : LANES, theta + i, held != NULL ? held + i : NULL, grad + i, momentum + i,
+                     far ? start + i : NULL, k, decays, far, sums);
 }
 
 /* The products of the numbers begin to end - 1 of one tensor, at most CHUNK. The order of the sums is always the same. */
@@ -500,6 +518,16 @@ static ALWAYS_INLINE void NAMED(free_lanes)(int64_t n, const REAL *theta, const 
     }
 }
 
+/* LANES of them at `i` without Kahan's compensation, with what follows prefetched. */
+static ALWAYS_INLINE void NAMED(free_line)(int64_t i, const REAL *theta, const REAL *grad, const REAL *start,
+                                           const REAL *grad_sum, REAL root, REAL weight, double sums[SUMS][LANES]) {
+    PREFETCH_READ(theta + i);
+    PREFETCH_READ(grad + i);
+    PREFETCH_READ(start + i);
+    PREFETCH_READ(grad_sum + i);
+    NAMED(free_lanes)(LANES, theta + i, NULL, grad + i, start + i, grad_sum + i, root, weight, 0, sums);
+}
+
 /* Their parts of the numbers begin to end - 1 of one tensor, at most CHUNK; always added in the same order. */
 static ALWAYS_INLINE void NAMED(sums)(const struct inna_tensor *t, const void *grads, const struct inna_settings *s,
                                       int64_t begin, int64_t end, double *out) {
@@ -541,14 +569,14 @@ static ALWAYS_INLINE void NAMED(sums)(const struct inna_tensor *t, const void *g
                 NAMED(free_lanes)(LANES, theta + i, held + i, grad + i, start + i, grad_sum + i, root, weight, 1, sums);
             NAMED(free_lanes)(n - i, theta + i, held + i, grad + i, start + i, grad_sum + i, root, weight, 1, sums);
         } else {
-            for (; i + LANES <= n; i += LANES) {
-                PREFETCH(theta + i);
-                PREFETCH(grad + i);
-                PREFETCH(start + i);
-                PREFETCH(grad_sum + i);
-                NAMED(free_lanes)(LANES, theta + i, NULL, grad + i, start + i, grad_sum + i, root, weight, 0, sums);
+            const int64_t half = n / 2 / LANES * LANES;
+            for (; i < half; i += LANES) {
+                NAMED(free_line)(i, theta, grad, start, grad_sum, root, weight, sums);
+                NAMED(free_line)(half + i, theta, grad, start, grad_sum, root, weight, sums);
             }
-            NAMED(free_lanes)(n - i, theta + i, NULL, grad + i, start + i, grad_sum + i, root, weight, 0, sums);
+            for (i = 2 * half; i < n; i += LANES)
+                NAMED(free_lanes)(n - i < LANES ? n - i : LANES, theta + i, NULL, grad + i, start + i, grad_sum + i,
+                                  root, weight, 0, sums);
         }
     }
     for (int j = 0; j < SUMS; j++) {
