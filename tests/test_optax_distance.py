@@ -209,6 +209,11 @@ def test_injected_hyperparameters_and_vmap(x64):
     np.testing.assert_allclose(jax.vmap(final)(lengths), expected, rtol=0, atol=1e-7)
 
 
+def test_an_injected_slice_names_static_args():
+    with pytest.raises(ValueError, match=r"slice_every must be a number of Python, .*static_args"):
+        optax.inject_hyperparams(innaprop_lr_free)(0.5).init(jnp.ones(3))
+
+
 @pytest.mark.parametrize("slice_every", [1, 2])
 def test_a_sum_that_is_not_finite_changes_nothing(slice_every):
     optimizer = innaprop_lr_free(slice_every=slice_every, weight_decay=0.1)

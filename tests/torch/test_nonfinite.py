@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from inna.torch import INNA, INNAprop
+from inna.torch import INNA, INNAprop, INNApropLRFree
 
 BAD = [math.nan, math.inf, -math.inf]
 PATHS = {
@@ -87,6 +87,18 @@ def test_every_path_loses_the_same_entry_and_no_other(setting, value):
         # Inf on one path may be NaN on another: 0 Inf is NaN where a coefficient is 0 and not left out.
         assert torch.isfinite(params).equal(finite), path
         torch.testing.assert_close(params[finite], reference[finite], rtol=tolerance, atol=tolerance, msg=path)
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("setting", ["INNAprop", "INNAprop without decay", "lr_free"])
+def test_a_gradient_whose_square_is_infinite_stops_its_entry(path, setting):
+    """As with AdamW: its mean square stays infinite, and its rescaled gradient is 0."""
+    cls, more = (INNApropLRFree, {"initial_distance": 1e-3}) if setting == "lr_free" else SETTINGS[setting]
+    if cls is INNApropLRFree and PATHS[path].get("differentiable"):
+        pytest.skip("it cannot be differentiated through")
+    params, state = trajectory(cls, PATHS[path] | more, PLACES[1], 1e25)
+    assert all(bool(param.isfinite().all()) for param in params)
+    assert all(bool(momentum.isfinite().all()) for momentum in state["momentum"])
 
 
 @pytest.mark.parametrize("value", BAD)

@@ -120,6 +120,11 @@ def innaprop_lr_free(
     sigma = checked("sigma", sigma, minimum=0.0, below=1.0)
     eps = checked("eps", eps, minimum=0.0)
     first = checked("initial_distance", initial_distance, minimum=0.0, exclusive=True)
+    if isinstance(slice_every, jax.Array):
+        raise ValueError(
+            f"slice_every must be a number of Python, got {slice_every!r}; with optax.inject_hyperparams, list it in "
+            "static_args"
+        )
     every = check_whole("slice_every", slice_every, 1)
     rule = Rule("innaprop_lr_free", rates, "decoupled", mask, read_dtype(momentum_dtype), sigma, eps)
     return optax.GradientTransformationExtraArgs(

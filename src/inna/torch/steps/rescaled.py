@@ -143,7 +143,7 @@ def _single_tensor_innaprop(
             add_scaled(operations, momentum, param, gamma * weight_decay * (1 / b - a))
         ghat = torch.empty_like(exp_avg_sq)
         if host:
-            operations(exp_avg_sq.add_, exp_avg_sq, alpha=sigma - 1)
+            operations(exp_avg_sq.mul_, sigma)
             operations(exp_avg_sq.addcmul_, grad, grad, value=1 - sigma)
         else:
             _average_on_device(operations, exp_avg_sq, grad, ghat, sigma, gamma)
@@ -184,7 +184,7 @@ def _multi_tensor_innaprop(
         ghat = [torch.empty_like(exp_avg_sq) for exp_avg_sq in v]
         corrections = [_bias_correction(exp_avg_sqs[i], counts[i], sigma) for i in indices]
         if host:
-            operations(torch._foreach_add_, v, v, alpha=sigma - 1)
+            operations(torch._foreach_mul_, v, sigma)
             operations(torch._foreach_addcmul_, v, g, g, value=1 - sigma)
         else:
             for exp_avg_sq, grad, buffer in zip(v, g, ghat, strict=True):
@@ -210,7 +210,7 @@ def _average_on_device(
 ) -> None:
     moves = on_device_of(lr != 0, exp_avg_sq, coefficient_dtype(exp_avg_sq))
     weight = (1 - sigma) * moves
-    add_scaled(operations, exp_avg_sq, exp_avg_sq, -weight)
+    operations(exp_avg_sq.mul_, 1 - weight)
     operations(buffer.copy_, grad)
     operations(buffer.mul_, buffer)
     add_scaled(operations, exp_avg_sq, buffer, weight)
