@@ -15,7 +15,7 @@ Source: Castera, Bolte, Févotte, Pauwels, "An Inertial Newton Algorithm for Dee
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from inna.checks import check_range
@@ -27,6 +27,7 @@ __all__ = [
     "LR_FREE_DISTANCE",
     "LR_FREE_TIME_STEP",
     "NO_MEMORY",
+    "RANGES",
     "GuardMemory",
     "GuardTerms",
     "Hyperparameters",
@@ -82,6 +83,16 @@ class PropHyperparameters(NamedTuple):
     eps: float
     weight_decay: float
 
+
+RANGES: Mapping[str, Mapping[str, Any]] = {
+    "lr": {"minimum": 0.0},
+    "alpha": {"minimum": 0.0},
+    "beta": {"minimum": 0.0},
+    "weight_decay": {"minimum": 0.0},
+    "sigma": {"minimum": 0.0, "below": 1.0},
+    "eps": {"minimum": 0.0},
+}
+"""The range of each setting: keyword arguments of `check_range`."""
 
 INNA_DEFAULTS = Hyperparameters(lr=0.1, alpha=0.5, beta=0.1)
 """Defaults of every INNA in this package: the paper's recommended dampings, the authors' learning rate."""

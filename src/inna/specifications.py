@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import ast
+import math
 import re
+from typing import Any
 
-__all__ = ["parse_settings"]
+__all__ = ["check_number", "check_value", "parse_settings", "read_value"]
 
 
 def parse_settings(specification: str, settings: str) -> dict[str, str]:
@@ -34,3 +37,59 @@ def parse_settings(specification: str, settings: str) -> dict[str, str]:
             raise ValueError(f"{specification}: {name} is given twice")
         parsed[name] = value
     return parsed
+
+
+def read_value(text: str) -> Any:
+    """Read a number, true, false, none, or a tuple of numbers.
+
+    Everything else is text.
+
+    >>> read_value("1e-3"), read_value("true"), read_value("(.9,.99)"), read_value("fast")
+    (0.001, True, (0.9, 0.99), 'fast')
+    """
+    words = {"true": True, "false": False, "none": None}
+    if text.lower() in words:
+        return words[text.lower()]
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return float(text) if text.lower().lstrip("+-") in ("nan", "inf") else text
+    if isinstance(value, bool) or _is_number(value):
+        return value
+    if isinstance(value, tuple) and all(part is None or _is_number(part) for part in value):
+        return value
+    return text
+
+
+def check_value(specification: str, name: str, default: Any, value: Any) -> Any:
+    """Return ``value``, as a float if the default is one: 0 and 0.0 are the same.
+
+    Optimizers check the ranges of their settings, and fail in odd ways if a type is wrong.
+
+    Raises:
+        ValueError: it is of another type than the default.
+    """
+    if isinstance(default, bool):
+        if not isinstance(value, bool):
+            raise ValueError(f"{specification}: {name} must be true or false, got {value!r}")
+    elif isinstance(default, (int, float)):
+        number = check_number(specification, name, value)
+        return number if isinstance(default, float) else value
+    elif isinstance(default, tuple) and not (isinstance(value, tuple) and len(value) == len(default)):
+        raise ValueError(f"{specification}: {name} must be {len(default)} numbers such as {default}, got {value!r}")
+    return check_number(specification, name, value) if isinstance(value, float) else value
+
+
+def check_number(specification: str, name: str, value: Any) -> float:
+    """Return a finite number as a float.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _is_number(value) or not math.isfinite(value):
+        raise ValueError(f"{specification}: {name} must be a finite number, got {value!r}")
+    return float(value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

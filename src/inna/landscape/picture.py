@@ -247,7 +247,7 @@ def _plane(picture: Picture, thinned: Sequence[Thinned]) -> Panel:
             .encode(
                 x=x,
                 y=y,
-                color=alt.value(theme.text),
+                color=alt.ColorValue(theme.text),
                 shape=alt.Shape(
                     "kind",
                     type="nominal",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -86,11 +87,7 @@ class INNAprop(InertialOptimizer):
     """
 
     settings = ("lr", "alpha", "beta", "weight_decay", "initial_speed", "maximize", "sigma", "eps")
-    ranges: ClassVar[dict[str, dict[str, Any]]] = {
-        **InertialOptimizer.ranges,
-        "sigma": {"minimum": 0.0, "below": 1.0},
-        "eps": {"minimum": 0.0},
-    }
+    ranges: ClassVar[Mapping[str, Mapping[str, Any]]] = dynamics.RANGES
     state_names = InertialOptimizer.state_names | {"exp_avg_sq", "exp_avg_sq_scale"}
 
     def __init__(
@@ -275,7 +272,7 @@ class INNApropLRFree(INNAprop):
     """
 
     settings = INNAprop.settings
-    ranges: ClassVar[dict[str, dict[str, Any]]] = {
+    ranges: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         **INNAprop.ranges,
         "alpha": {"minimum": 0.0, "exclusive": True},
     }

@@ -20,6 +20,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from inna.experiments.charts.drawing import Figure, interactive, still
+from inna.experiments.charts.page import _specifications
 from inna.experiments.charts.themes import DARK, LIGHT
 from inna.experiments.formatting import fixed, plain, signed
 from inna.experiments.report.curves import MAX_POINTS, styles
@@ -166,6 +167,18 @@ def test_charts_are_valid_vega_lite(study: Study) -> None:
             specification, datasets = interactive(figure, panel, DARK)
             validate_jsonschema(specification, schema)
             assert data_names(specification) <= set(datasets)
+
+
+def test_charts_of_a_page_have_no_parts_that_altair_looks_up_in_its_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would for each encoding that is a dict or a text, which takes longer than all the rest."""
+
+    def refused(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("give the encoding as alt.Y2(...), alt.OpacityValue(...) or the like")
+
+    study = classification_study()
+    summary = summarize(study, rows_of(study, diverging_final=study.contenders[1].label))
+    monkeypatch.setattr("altair.utils.schemapi._FromDict", refused)
+    assert len(_specifications(figures(summary))["panels"]) > 6
 
 
 def curve_points(figure: Figure) -> list[dict[str, Any]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import math
 import random
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -21,6 +23,7 @@ from inna.experiments.study.halving import FINALISTS, MAX_MOVES, rungs, trials_o
 from inna.experiments.study.optimizer_names import NAMED, check_specification, parse_tuned
 from inna.experiments.study.remaining import outlook
 from inna.experiments.study.search_space import Dimension, points
+from inna.experiments.study.sobol import MOST_DIMENSIONS, scrambled
 from inna.experiments.study.study import Study
 from inna.experiments.study.tuning import state
 from inna.experiments.sweep.forecast import forecast
@@ -308,6 +311,23 @@ def test_a_class_declares_its_own_space():
         contender("own_optimizer_spaces:Misspaced", search=True)
     with pytest.raises(ValueError, match=r"momentum=0\.1\.\.0\.9 needs --tuning halving"):
         contender("sgd:momentum=.1...9")
+
+
+@pytest.mark.parametrize("count", [1, 2, 24, 100, 1000])
+def test_points_are_those_of_scipy_bit_for_bit(count):
+    from scipy.stats.qmc import Sobol
+
+    whole = Sobol(MOST_DIMENSIONS, rng=0).random_base2(max(count - 1, 1).bit_length())
+    assert points(count) == tuple(map(tuple, whole[:count].tolist()))
+    other = Sobol(MOST_DIMENSIONS, rng=7).random_base2(10)
+    assert scrambled(count, 7) == tuple(map(tuple, other[:count].tolist()))
+
+
+def test_points_need_no_scipy_which_takes_longer_to_import_than_a_report():
+    code = (
+        "import sys; from inna.experiments.study.search_space import points; points(24); exit('scipy' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
 def test_points_are_the_same_for_all_and_fill_every_coordinate():

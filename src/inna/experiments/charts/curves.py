@@ -76,7 +76,7 @@ def curve_panel(
         mean = alt.Y("mean", type="quantitative", scale=scale, title=name + kind, axis=axis)
         base = channels.data(points).encode(x=x, color=channels.color("stroke"))
         band = base.mark_area(stroke=None, clip=True).encode(
-            y=alt.Y("best", type="quantitative", scale=scale), y2="worst", opacity=channels.opacity(0.1)
+            y=alt.Y("best", type="quantitative", scale=scale), y2=alt.Y2("worst"), opacity=channels.opacity(0.1)
         )
         line = base.mark_line(strokeWidth=2, strokeJoin="round", clip=True).encode(
             y=mean, strokeDash=channels.dash("stroke"), opacity=channels.opacity()
@@ -117,7 +117,7 @@ def curve_panel(
                 base.mark_point(filled=True, size=70, stroke=theme.background, strokeWidth=1, clip=domain is not None)
                 .encode(
                     y=mean,
-                    opacity=alt.condition(near, alt.value(1), alt.value(0)),
+                    opacity=alt.OpacityValue(**alt.condition(near, alt.value(1), alt.value(0))),
                     tooltip=[
                         alt.Tooltip("contender", type="nominal", title="optimizer"),
                         alt.Tooltip("epoch", type="quantitative"),
@@ -126,7 +126,9 @@ def curve_panel(
                 )
                 .add_params(near)
             )
-        return channels.finish(*layers)._replace(axes={unit: each.to_dict() for unit, each in axes.items()})
+        return channels.finish(*layers)._replace(
+            axes={unit: each.to_dict(validate=False) for unit, each in axes.items()}
+        )
 
     return Panel(title, draw, height=_HEIGHT, note=note)
 
@@ -247,9 +249,10 @@ def names_at_the_ends(channels: Channels, names: Rows, x: Any, mean: Any, scale:
 
     shown = channels.data(names).transform_filter("labels")
     place = alt.Y("place", type="quantitative", scale=scale)
-    end, beyond = alt.value("width"), alt.value(alt.ExprRef("width + 8"))
+    end: Any = alt.XValue("width")  # type: ignore[no-untyped-call]
+    beyond: Any = alt.X2Value(alt.ExprRef("width + 8"))  # type: ignore[no-untyped-call]
     line = shown.mark_rule(strokeWidth=1, strokeDash=[1, 2]).encode(
-        x=x, x2=beyond, y=mean, y2="place", color=channels.color("stroke"), opacity=channels.opacity(0.6)
+        x=x, x2=beyond, y=mean, y2=alt.Y2("place"), color=channels.color("stroke"), opacity=channels.opacity(0.6)
     )
     text = shown.mark_text(align="left", baseline="middle", dx=11).encode(
         x=end,

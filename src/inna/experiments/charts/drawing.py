@@ -40,6 +40,8 @@ __all__ = [
 FONT = '-apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif'
 
 Rows = list[dict[str, Any]]
+# The parameters that the page sets, with their first values.
+_READER: Mapping[str, Any] = MappingProxyType({"hidden": [], "focus": "", "labels": True})
 
 
 def vega_lite_version() -> str:
@@ -123,17 +125,26 @@ def interactive(
     """
     drawing = drawing or panel.draw(theme, True)
     title = " – ".join(each for each in (figure.title, panel.title) if each)
-    chart = drawing.chart.properties(
-        width="container",
-        height=panel.height,
-        description=f"{title}. {figure.caption}",
-        autosize={"type": "fit-x", "contains": "padding"},
-        # Room for the half of the last label beyond the axis.
-        padding={"left": 2, "right": 14, "top": 5, "bottom": 2},
-        usermeta={"legend": panel.legend},
-    ).configure(**configuration(theme), background="transparent")
     # The tests validate these specifications against Vega-Lite's schema; here it would take seconds.
-    return chart.to_dict(validate=False), drawing.datasets
+    specification: dict[str, Any] = drawing.chart.to_dict(validate=False)
+    # Altair would copy the chart, and each of its layers, for every one of these.
+    specification |= {
+        "width": "container",
+        "height": panel.height,
+        "description": f"{title}. {figure.caption}",
+        "autosize": {"type": "fit-x", "contains": "padding"},
+        # Room for the half of the last label beyond the axis.
+        "padding": {"left": 2, "right": 14, "top": 5, "bottom": 2},
+        "usermeta": {"legend": panel.legend},
+        "params": [
+            *specification.get("params", []),
+            *({"name": name, "value": value} for name, value in _READER.items()),
+        ],
+    }
+    config = specification["config"]
+    settings = configuration(theme)
+    config |= settings | {"view": config.get("view", {}) | settings["view"], "background": "transparent"}
+    return specification, drawing.datasets
 
 
 def configuration(theme: Theme) -> dict[str, Any]:
@@ -213,18 +224,15 @@ class Channels:
         import altair as alt
 
         if not self.interactive:
-            return alt.value(full)
-        return alt.condition("focus === '' || focus === datum.contender", alt.value(full), alt.value(0.12 * full))
+            return alt.OpacityValue(full)
+        shown = {"test": "focus === '' || focus === datum.contender", "value": full}
+        return alt.OpacityValue(0.12 * full, condition=shown)
 
     def finish(self, *layers: Any) -> Drawing:
         """Return the layers on top of each other."""
         import altair as alt
 
-        chart = alt.layer(*layers)
-        if self.interactive:
-            values = {"hidden": [], "focus": "", "labels": True}
-            chart = chart.add_params(*(alt.param(name=name, value=value) for name, value in values.items()))
-        return Drawing(chart, self._datasets)
+        return Drawing(alt.layer(*layers), self._datasets)
 
     def _channel(self, kind: str, values: Sequence[Any], legend: str) -> Any:
         import altair as alt

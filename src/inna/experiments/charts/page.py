@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import inna
-from inna.experiments.charts.drawing import FONT, Figure, interactive, vega_lite_version
+from inna.experiments.charts.drawing import FONT, Figure, interactive
+from inna.experiments.charts.library import charting_library
 from inna.experiments.charts.themes import BOTH, DARK, LIGHT, Style, Theme, in_theme
 from inna.experiments.formatting import plain
 
@@ -91,7 +92,7 @@ def chart_page(
         template,
         title=title,
         style=_chart_style(styles, figures),
-        scripts=[_charting_library(), resource("experiments/charts/charts.js"), *scripts],
+        scripts=[charting_library(), resource("experiments/charts/charts.js"), *scripts],
         data={"figures": _specifications(figures), **(data or {})},
         styles=styles,
         families=_families(styles),
@@ -167,21 +168,6 @@ def _source_hash(source: str) -> str:
     "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
     """
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
-
-
-@cache
-def _charting_library() -> str:
-    """Return Vega, Vega-Lite and Vega-Embed as one inline script.
-
-    Its line ends are those that a browser hashes.
-    """
-    import vl_convert
-
-    source = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;", vl_version=vega_lite_version())
-    source = source.replace("\r\n", "\n").replace("\r", "\n")
-    if "</script" in source.lower() or "<!--" in source:
-        raise RuntimeError("the bundle of vl-convert cannot be inlined: it contains a script or comment mark")
-    return source
 
 
 def _families(styles: Mapping[str, Style]) -> list[tuple[str, list[str]]]:

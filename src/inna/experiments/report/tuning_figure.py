@@ -150,7 +150,7 @@ def _tuning_panel(
             alt.Tooltip("lr", type="quantitative", title="learning rate (γ)", format=".3~g"),
             alt.Tooltip("loss", type="nominal", title="tuning loss"),
         ]
-        size: Any = alt.value(45)
+        size: Any = alt.SizeValue(45)
         if search:
             tooltip += [
                 alt.Tooltip("settings", type="nominal", title="settings"),
@@ -187,7 +187,7 @@ def _tuning_panel(
             .mark_rule(strokeWidth=5, strokeCap="butt")
             .encode(
                 x=alt.X("low", type="quantitative"),
-                x2="high",
+                x2=alt.X2("high"),
                 y=alt.Y("limit", type="quantitative"),
                 color=channels.color("shape"),
                 opacity=channels.opacity(0.55),

@@ -6,16 +6,20 @@ built-in name are read from the sources. `inna.experiments.training.optimizers` 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from inna.checks import check_range, did_you_mean
-from inna.dynamics import INNA_DEFAULTS, INNA_LR_FREE_DEFAULTS, INNAPROP_DEFAULTS
+from inna.dynamics import INNA_DEFAULTS, INNA_LR_FREE_DEFAULTS, INNAPROP_DEFAULTS, RANGES
 from inna.experiments.rows.run import Run
 from inna.experiments.study.constructors import UNREAD, constructor_defaults, torch_optimizers
 from inna.experiments.study.search_space import LEARNING_RATE, Dimension, learning_rate
-from inna.specifications import parse_settings
+from inna.specifications import check_value, parse_settings, read_value
 
 __all__ = [
     "CONTENDER_PACKAGES",
@@ -235,26 +239,52 @@ def _float(text: str, key: str, value: str) -> float:
 
 
 def check_specification(text: str, *, tuned: bool = False) -> None:
-    """Check the name and the names of the settings, without importing anything.
+    """Check the name, the settings and their types, without importing anything.
+
+    So far as sources show them. The class itself checks the rest.
 
     Args:
         text: the specification.
         tuned: whether it may give a learning rate and ranges, as `parse_tuned` reads them.
 
     Raises:
-        ValueError: there is no such optimizer, or it has no such setting.
+        ValueError: there is no such optimizer, or it has no such setting, or the setting takes no such value.
     """
     name, given = split(text)
     if tuned:
         parse_tuned(text)
         given.pop(LEARNING_RATE, None)
     if ":" in name:
+        _check_package(name)
         return
     if name not in NAMED and (found := torch_optimizers()) and name not in found:
         raise unknown_name(name, names())
-    accepted = _accepted(target_of(name))
-    for key in given:
-        check_setting(text, name, key, accepted)
+    target = target_of(name)
+    accepted = _accepted(target)
+    for key, value in given.items():
+        check_setting(text, name, key, None if accepted is None else tuple(accepted))
+        if accepted is not None and not (tuned and ".." in value):
+            checked = check_value(text, key, accepted[key], read_value(value))
+            if target.startswith("inna.torch:") and key in RANGES:
+                check_range(f"{text}: {key}", checked, **RANGES[key])
+
+
+def _check_package(name: str) -> None:
+    """Check that the package of ``package.module:Class`` exists.
+
+    Raises:
+        ValueError: it does not, or torch.optim has no such class.
+    """
+    module, _, attribute = name.partition(":")
+    top = module.partition(".")[0]
+    if top not in sys.modules and find_spec(top) is None and PathFinder.find_spec(top, [str(Path.cwd())]) is None:
+        needed = f"; {HOW_TO_INSTALL}" if module in CONTENDER_PACKAGES else ""
+        raise ValueError(f"optimizer {name}: No module named {top!r}{needed}")
+    found = torch_optimizers().values()
+    if module == "torch.optim" and found and attribute not in found:
+        raise ValueError(
+            f"optimizer {name}: {module} has no torch optimizer {attribute!r}{did_you_mean(attribute, found)}"
+        )
 
 
 def check_has_lr(text: str) -> None:
@@ -355,12 +385,12 @@ def _is_numeric(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _accepted(target: str) -> tuple[str, ...] | None:
-    """Return the settings of a class without its learning rate.
+def _accepted(target: str) -> Mapping[str, Any] | None:
+    """Return the settings of a class with their defaults, without its learning rate.
 
     None if they are not known.
     """
     found = constructor_defaults(target) if target else None
     if found is None or found[1]:
         return None
-    return tuple(name for name in found[0] if name != LEARNING_RATE)
+    return {name: default for name, default in found[0].items() if name != LEARNING_RATE}

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
 from inna.checks import check_range, check_text
+from inna.experiments.study.sobol import MOST_DIMENSIONS, scrambled
 
 __all__ = ["LEARNING_RATE", "MOST_DIMENSIONS", "Dimension", "learning_rate", "points", "round_lr"]
 
 Scale = Literal["log", "linear", "near one"]
 
 LEARNING_RATE = "lr"
-MOST_DIMENSIONS = 8
 # Of the scrambling. Every study uses the same points.
 _POINTS_SEED = 0
 # Learning rates beyond these are no learning rates, and their neighbours would leave the range of a float.
@@ -106,9 +105,4 @@ def points(count: int) -> tuple[tuple[float, ...], ...]:
 
     Source: A. B. Owen, "Scrambling Sobol' and Niederreiter-Xing points", Journal of Complexity 14, 1998.
     """
-    from scipy.stats.qmc import Sobol
-
-    sequence: Iterable[Iterable[float]] = Sobol(MOST_DIMENSIONS, rng=_POINTS_SEED).random_base2(
-        max(count - 1, 1).bit_length()
-    )
-    return tuple(tuple(float(share) for share in point) for point in sequence)[:count]
+    return scrambled(count, _POINTS_SEED)

@@ -18,6 +18,7 @@ __all__ = [
     "DatasetEntry",
     "PublishedFile",
     "builtin_model",
+    "check_images",
     "check_network",
     "entry",
     "networks_for",
@@ -281,12 +282,12 @@ def builtin_model(name: str, model: str = "") -> str:
     ``model``, or its first if that is "". Data are not loaded.
 
     Raises:
-        ValueError: the task or the network does not exist.
+        ValueError: the task or the network does not exist, or the data set has fewer images.
 
     >>> builtin_model("mnist"), builtin_model("mnist[:100]", "nin")
     ('lenet5', 'nin')
     """
-    whole, _ = split_subset(name)
+    whole, images = split_subset(name)
     if whole not in CATALOGUE:
         known = ", ".join(CATALOGUE)
         raise ValueError(
@@ -294,7 +295,23 @@ def builtin_model(name: str, model: str = "") -> str:
             f"got {name!r}"
             f"{did_you_mean(whole, CATALOGUE)}"
         )
+    check_images(name, images, CATALOGUE[whole].train)
     return check_network(whole, CATALOGUE[whole].networks, model)
+
+
+def check_images(name: str, images: int | None, available: int) -> None:
+    """Check the number of images of a part of a data set, such as ``mnist[:100]``.
+
+    Args:
+        name: of the part.
+        images: those asked for; None for all.
+        available: training images of the data set.
+
+    Raises:
+        ValueError: there are not so many.
+    """
+    if images is not None and not 0 < images <= available:
+        raise ValueError(f"{split_subset(name)[0]} has {available} training images, so {name} does not exist")
 
 
 def check_network(dataset: str, networks: tuple[str, ...], model: str) -> str:

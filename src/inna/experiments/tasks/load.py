@@ -20,6 +20,7 @@ from inna.experiments.tasks import datasets, networks
 from inna.experiments.tasks.catalogue import (
     DatasetEntry,
     builtin_model,
+    check_images,
     check_network,
     entry,
     split_subset,
@@ -181,11 +182,10 @@ def _builtin_data(name: str) -> datasets.Split:
 def _classification(name: str, model: str, described: DatasetEntry, data: datasets.Split) -> Task:
     """Return the task of classifying ``data``, or its first images."""
     network, width = split_width(model)
-    whole, images = split_subset(name)
+    _, images = split_subset(name)
     train, test = data
     if images is not None:
-        if not 0 < images <= len(train[0]):
-            raise ValueError(f"{whole} has {len(train[0])} training images, so {name} does not exist")
+        check_images(name, images, len(train[0]))
         tested = max(1, images * len(test[0]) // len(train[0]))
         train, test = (train[0][:images], train[1][:images]), (test[0][:tested], test[1][:tested])
     return Task(

@@ -6,9 +6,7 @@ A specification is ``name`` or ``name:setting=value,setting=value``, for instanc
 
 from __future__ import annotations
 
-import ast
 import inspect
-import math
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,6 +33,7 @@ from inna.experiments.tasks.fingerprint import fingerprint_class
 from inna.experiments.tasks.own_code import changed_file, import_module
 from inna.experiments.tasks.task import describe_error
 from inna.experiments.training.parts.joint import takes_network
+from inna.specifications import check_number, check_value, read_value
 
 __all__ = [
     "RefusedError",
@@ -100,11 +99,11 @@ def parse(text: str, searched: Collection[str] = (), shown: Sequence[str] = ()) 
             check_setting(text, name, key, accepted)
     for key, value in given.items():
         check_setting(text, name, key, accepted)
-        settings[key] = _checked(text, key, accepted[key] if accepted else None, _value(value))
+        settings[key] = check_value(text, key, accepted[key] if accepted else None, read_value(value))
     alpha = beta = None
     if named and named.dampings:
         alpha, beta = (
-            None if key in searched else _number(text, key, settings.pop(key, default))
+            None if key in searched else check_number(text, key, settings.pop(key, default))
             for key, default in zip(("alpha", "beta"), named.dampings, strict=True)
         )
     settled = named.settings if named else {}
@@ -196,51 +195,7 @@ def default_lr(specification: Specification) -> float:
 def library_lr(specification: Specification) -> float | None:
     """Return the default learning rate of the class; None if it has none."""
     lr = inspect.signature(specification.optimizer).parameters["lr"].default
-    return float(lr) if _is_number(lr) else None
-
-
-def _value(text: str) -> Any:
-    words = {"true": True, "false": False, "none": None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return float(text) if text.lower().lstrip("+-") in ("nan", "inf") else text
-    if isinstance(value, bool) or _is_number(value):
-        return value
-    if isinstance(value, tuple) and all(part is None or _is_number(part) for part in value):
-        return value
-    return text
-
-
-def _checked(text: str, key: str, default: Any, value: Any) -> Any:
-    """Return ``value``, as a float if the default is one: 0 and 0.0 are the same.
-
-    Optimizers check the ranges of their settings, and fail in odd ways if a type is wrong.
-
-    Raises:
-        ValueError: it is of another type than the default.
-    """
-    if isinstance(default, bool):
-        if not isinstance(value, bool):
-            raise ValueError(f"{text}: {key} must be true or false, got {value!r}")
-    elif isinstance(default, (int, float)):
-        number = _number(text, key, value)
-        return number if isinstance(default, float) else value
-    elif isinstance(default, tuple) and not (isinstance(value, tuple) and len(value) == len(default)):
-        raise ValueError(f"{text}: {key} must be {len(default)} numbers such as {default}, got {value!r}")
-    return _number(text, key, value) if isinstance(value, float) else value
-
-
-def _number(text: str, key: str, value: Any) -> float:
-    if not _is_number(value) or not math.isfinite(value):
-        raise ValueError(f"{text}: {key} must be a finite number, got {value!r}")
-    return float(value)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(lr) if isinstance(lr, (int, float)) else None
 
 
 def _class(name: str) -> type[torch.optim.Optimizer]:

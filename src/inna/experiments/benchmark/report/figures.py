@@ -86,7 +86,7 @@ def _standings_panel(title: str, verdict: Verdict, chosen: Mapping[str, Style]) 
         base = channels.data(rows).encode(y=y, color=channels.color(), tooltip=tooltip)
         interval = base.mark_rule(strokeWidth=3, strokeCap="round").encode(
             x=alt.X("low", type="quantitative", scale=scale, title=title, axis=log_axis()),
-            x2="high",
+            x2=alt.X2("high"),
             opacity=channels.opacity(0.45),
         )
         mean = base.mark_point(filled=True, size=70).encode(
@@ -167,10 +167,10 @@ def _profile_panel(verdict: Verdict, chosen: Mapping[str, Style]) -> Panel:
         base = channels.data(rows).encode(x=x, color=channels.color("stroke"))
         layers = []
         if interactive:
-            shown = alt.condition("focus === datum.contender", alt.value(0.18), alt.value(0))
+            shown = alt.OpacityValue(0, condition={"test": "focus === datum.contender", "value": 0.18})
             layers.append(
                 base.mark_area(interpolate="step-after", stroke=None).encode(
-                    y=alt.Y("low", type="quantitative", scale=scale), y2="high", opacity=shown
+                    y=alt.Y("low", type="quantitative", scale=scale), y2=alt.Y2("high"), opacity=shown
                 )
             )
         layers.append(
