@@ -103,7 +103,8 @@ class Problem:
             # A run evaluates its test set, too.
             evaluated = self.count + min(self.count, EVALUATION_BATCH)
             return self.own(), pace(self.run, self.task, 0.0).evaluation * self.count / evaluated
-        return self.loop(_compiled if side == COMPILED else _loss), self.evaluate()
+        loss_of = _compiled if side == COMPILED else _loss
+        return self.loop(loss_of), self.evaluate(loss_of)
 
     def loop(self, loss_of: Callable[..., Tensor]) -> float:
         """Train one epoch in the loop; return its seconds."""
@@ -121,7 +122,7 @@ class Problem:
         return time.perf_counter() - started
 
     @torch.no_grad()
-    def evaluate(self) -> float:
+    def evaluate(self, loss_of: Callable[..., Tensor]) -> float:
         """Take the mean loss over the images in a loop; return the seconds."""
         self.network.eval()
         self._wait()
@@ -129,7 +130,7 @@ class Problem:
         for inputs, targets in DataLoader(self.loader.dataset, batch_size=EVALUATION_BATCH):
             inputs, targets = inputs.to(self.device), targets.to(self.device)
             with torch.autocast(self.device.type, self.layers, enabled=self.layers is not None):
-                total += _loss(self.network, inputs, targets).item() * len(targets)
+                total += loss_of(self.network, inputs, targets).item() * len(targets)
         self._wait()
         return time.perf_counter() - started
 
@@ -222,7 +223,7 @@ def measured(name: str, device: str, precision: str, rounds: int, one_thread: bo
             side: problem.count / statistics.median(epoch for epoch, _ in pairs) for side, pairs in taken.items()
         },
         "evaluation": {
-            side: problem.count / statistics.median(each for _, each in taken[side]) for side in (LOOP, RUN)
+            side: problem.count / statistics.median(each for _, each in pairs) for side, pairs in taken.items()
         },
         "optimizer_share": share,
     }
