@@ -32,6 +32,7 @@ __all__ = [
     "GuardTerms",
     "Hyperparameters",
     "PropHyperparameters",
+    "Ranges",
     "accumulate",
     "average_square",
     "check_weights",
@@ -84,7 +85,9 @@ class PropHyperparameters(NamedTuple):
     weight_decay: float
 
 
-RANGES: Mapping[str, Mapping[str, Any]] = {
+Ranges = Mapping[str, Mapping[str, Any]]
+
+RANGES: Ranges = {
     "lr": {"minimum": 0.0},
     "alpha": {"minimum": 0.0},
     "beta": {"minimum": 0.0},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -87,7 +86,7 @@ class INNAprop(InertialOptimizer):
     """
 
     settings = ("lr", "alpha", "beta", "weight_decay", "initial_speed", "maximize", "sigma", "eps")
-    ranges: ClassVar[Mapping[str, Mapping[str, Any]]] = dynamics.RANGES
+    ranges = dynamics.RANGES
     state_names = InertialOptimizer.state_names | {"exp_avg_sq", "exp_avg_sq_scale"}
 
     def __init__(
@@ -272,10 +271,7 @@ class INNApropLRFree(INNAprop):
     """
 
     settings = INNAprop.settings
-    ranges: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        **INNAprop.ranges,
-        "alpha": {"minimum": 0.0, "exclusive": True},
-    }
+    ranges: ClassVar[dynamics.Ranges] = {**dynamics.RANGES, "alpha": {"minimum": 0.0, "exclusive": True}}
 
     def __init__(
         self,

@@ -23,7 +23,7 @@ from torch.optim.optimizer import (
 )
 
 from inna.checks import check_range
-from inna.dynamics import RANGES, momentum_from_phase
+from inna.dynamics import RANGES, Ranges, momentum_from_phase
 from inna.torch.kernels.plan import Plan, can_plan
 from inna.torch.kernels.step import step as step_fused
 from inna.torch.kernels.support import mark_constants, refusal
@@ -53,9 +53,7 @@ class InertialOptimizer(Optimizer):
     # the entries of a group that the rule reads, named as the fields of `Settings`
     settings: ClassVar[tuple[str, ...]]
     # the range of each setting: keyword arguments of `check_range`
-    ranges: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        name: RANGES[name] for name in ("lr", "alpha", "beta", "weight_decay")
-    }
+    ranges: ClassVar[Ranges] = {name: RANGES[name] for name in ("lr", "alpha", "beta", "weight_decay")}
     # The state of a parameter; psi only between loading a checkpoint of the authors and the first step.
     state_names: ClassVar[frozenset[str]] = frozenset({"momentum", "momentum_scale", "step", "compensation", "psi"})
 
