@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from inna.docstrings import insert
 from inna.torch.kernels.plan import Plan, can_plan
 from inna.torch.kernels.support import can_measure
 from inna.torch.measures.distance import Share, sliced, take_start
-from inna.torch.measures.free_step import LONGEST, SCALARS, FreeGroup, take_step
+from inna.torch.measures.free_step import LONGEST, SCALARS, FreeGroup, GatheredGroup, take_step
 from inna.torch.measures.scalars import as_number, as_scalar
 from inna.torch.optimizer import InertialOptimizer, check_capture, zeros_like
 from inna.torch.paths import Path
@@ -412,7 +412,7 @@ class INNApropLRFree(INNAprop):
 
     @staticmethod
     def _check_average(group: dict[str, Any], alpha: float, beta: float) -> None:
-        """Check what the estimate and the average of gradients need of a group's settings."""
+        """Check what estimate and average of gradients need of a group's settings."""
         check_range("initial_distance", group["initial_distance"], minimum=0.0, exclusive=True)
         check_whole("slice_every", group["slice_every"], 1)
         h = group["time_step"]
@@ -536,16 +536,16 @@ class INNApropLRFree(INNAprop):
             self._plans[index] = plan
         return path, plan
 
-    def _gather(self, index: int, group: dict[str, Any]) -> _GatheredGroup:
+    def _gather(self, index: int, group: dict[str, Any]) -> GatheredGroup:
         """Gather the tensors of a group, and its checked settings."""
         settings = self._settings(group)
         lists = TensorLists()
         sums = SumLists([], [], group["slice_every"])
         resting: list[Tensor] = []
         path, plan = self._tensors(index, group, lists, sums, resting)
-        return _GatheredGroup(group, lists, sums, resting, settings, path, plan)
+        return GatheredGroup(group, lists, sums, resting, settings, path, plan)
 
-    def _unscaled(self, gathered: _GatheredGroup, *, host: bool) -> FreeGroup:
+    def _unscaled(self, gathered: GatheredGroup, *, host: bool) -> FreeGroup:
         """Unscale the gradients of a group, and return its part in the step."""
         group, lists, sums, resting, settings, path, plan = gathered
         scaling = self._scaling()
@@ -579,19 +579,3 @@ class INNApropLRFree(INNAprop):
         )
         time_step = dynamics.LR_FREE_TIME_STEP / settings.alpha if h is None else h
         return FreeGroup(group, share, settings, path, plan, time_step, moves)
-
-
-class _GatheredGroup(NamedTuple):
-    """A parameter group before a step of `INNApropLRFree`."""
-
-    entries: dict[str, Any]
-    """The group itself."""
-    lists: TensorLists
-    """The tensors with gradients, as GradScaler scaled them."""
-    sums: SumLists
-    resting: list[Tensor]
-    """s of the parameters that have no gradient now."""
-    settings: Settings
-    path: Path
-    plan: Plan | None
-    """Of a fused step, if all tensors are plain."""

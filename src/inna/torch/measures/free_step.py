@@ -17,9 +17,9 @@ from inna.torch.measures.scalars import as_number
 from inna.torch.paths import Path
 from inna.torch.shards import to_local, to_local_lists
 from inna.torch.steps.rescaled import innaprop
-from inna.torch.tensor_lists import Operations, Settings, on_device, on_device_of
+from inna.torch.tensor_lists import Operations, Settings, SumLists, TensorLists, on_device, on_device_of
 
-__all__ = ["LONGEST", "SCALARS", "FreeGroup", "take_step"]
+__all__ = ["LONGEST", "SCALARS", "FreeGroup", "GatheredGroup", "take_step"]
 
 # What a group keeps of all its parameters, and the ranges: the distance d, its part of r, and the total weight M.
 SCALARS: dict[str, dict[str, Any]] = {
@@ -30,6 +30,22 @@ SCALARS: dict[str, dict[str, Any]] = {
 
 # The largest distance and time step: beyond it, steps in single precision overflow.
 LONGEST = 1e30
+
+
+class GatheredGroup(NamedTuple):
+    """A parameter group before a step of `INNApropLRFree`."""
+
+    entries: dict[str, Any]
+    """The group itself."""
+    lists: TensorLists
+    """The tensors with gradients, as GradScaler scaled them."""
+    sums: SumLists
+    resting: list[Tensor]
+    """s of the parameters that have no gradient now."""
+    settings: Settings
+    path: Path
+    plan: Plan | None
+    """Of a fused step, if all tensors are plain."""
 
 
 class FreeGroup(NamedTuple):
