@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+from torch.distributed.tensor import DTensor, Partial, Replicate, Shard, distribute_tensor
 from torch.distributed.tensor.parallel import ColwiseParallel, SequenceParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -157,6 +157,23 @@ def shards_without_gradients_on_some_ranks(paths):
             theta.grad = torch.ones_like(theta)
         kind([theta], **SETTINGS[kind], **flags).step()
         assert torch.equal(theta.to_local(), before) is (dist.get_rank() != 0)
+
+
+def loss_of_dtensors():
+    """The loss may be a DTensor, also a partial sum, as tensor parallelism leaves it."""
+    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
+    rows = torch.arange(15, dtype=torch.float64).reshape(5, 3)
+    for flags in PATHS.values():
+        lengths = []
+        for placement in (None, Replicate(), Partial("sum")):
+            theta = torch.nn.Parameter(distribute_tensor(rows, mesh, [Shard(0)]))
+            optimizer = INNA([theta], **SETTINGS["guarded"] | flags)
+            theta.grad = torch.ones_like(theta)
+            part = torch.tensor(3.0 / (dist.get_world_size() if placement == Partial("sum") else 1))
+            optimizer.step(loss=part if placement is None else DTensor.from_local(part, mesh, [placement]))
+            lengths.append(optimizer.last_lr)
+        assert 0 < lengths[0] < SETTINGS["guarded"]["lr"]
+        assert lengths[1:] == lengths[:1] * 2
 
 
 def sums_with_ranks_without_gradients():

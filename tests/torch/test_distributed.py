@@ -89,6 +89,10 @@ def test_shards_of_two_dimensions_count_once(four):
     four.run(ranks.without_a_learning_rate, ("FSDP2 on tensor parallel",))
 
 
+def test_the_loss_may_be_a_dtensor(two):
+    two.run(ranks.loss_of_dtensors)
+
+
 def test_ranks_without_gradients_take_part_in_the_sums(two):
     two.run(ranks.sums_with_ranks_without_gradients)
 

@@ -18,7 +18,7 @@ from inna.torch.measures.guard import GuardShare
 from inna.torch.measures.guarded_step import MEMORY, SCALARS, GuardedGroup
 from inna.torch.measures.scalars import as_scalar
 from inna.torch.paths import Path
-from inna.torch.shards import to_local
+from inna.torch.shards import is_dtensor, to_local
 from inna.torch.tensor_lists import Settings, TensorLists, on_device_of
 
 __all__ = [
@@ -166,6 +166,9 @@ def read_loss(loss: Any, *, differentiable: bool) -> Any:
             "loss_bound"
         )
     if isinstance(loss, Tensor):
+        if is_dtensor(loss):  # of tensor parallelism
+            sharded: Any = loss
+            loss = sharded.full_tensor()
         if loss.numel() == 1 and loss.is_floating_point() and loss.layout is torch.strided and not loss.is_meta:
             return loss.reshape(()) if differentiable else loss.detach().reshape(())
         raise ValueError(
