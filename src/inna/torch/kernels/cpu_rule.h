@@ -177,34 +177,46 @@ static ALWAYS_INLINE void NAMED(lines)(int64_t n, REAL *theta, REAL *grad, REAL 
                     kahan);
 }
 
+enum { NAMED(SHORT_LINE) = 2 * SHARED }; /* a cache line of bfloat16 */
+
+static ALWAYS_INLINE void NAMED(short_line)(int64_t i, REAL *theta, const REAL *grad, uint16_t *momentum,
+                                            uint16_t *mean_square, REAL *compensation, struct NAMED(coefficients) k,
+                                            uint32_t key, int64_t at, int plain, int prop, int kahan) {
+    const uint32_t hashes = first_hash(key, at + i);
+    REAL *const x = theta + i, *const held = kahan ? compensation + i : NULL;
+    const REAL *const g = grad + i;
+    uint16_t *const m = momentum + i, *const v = prop ? mean_square + i : NULL;
+    for (int64_t j = 0; j < NAMED(SHORT_LINE); j += 64 / sizeof(REAL)) {
+        PREFETCH(x + j);
+        PREFETCH(g + j);
+        if (kahan) PREFETCH(held + j);
+    }
+    PREFETCH(m);
+    if (prop) PREFETCH(v);
+    VECTOR for (int32_t j = 0; j < SHARED; j++) {
+        const int32_t l = j + SHARED;
+        const uint32_t random = mix(hashes + (uint32_t)j);
+        NAMED(short_number)(x + j, g[j], m + j, prop ? v + j : NULL, kahan ? held + j : NULL, k, random >> 16, plain, prop,
+                            kahan);
+        NAMED(short_number)(x + l, g[l], m + l, prop ? v + l : NULL, kahan ? held + l : NULL, k, random & 0xffffu, plain,
+                            prop, kahan);
+    }
+}
+
 static ALWAYS_INLINE void NAMED(short_lines)(int64_t n, REAL *theta, REAL *grad, uint16_t *momentum,
                                              uint16_t *mean_square, REAL *compensation, struct NAMED(coefficients) k,
                                              uint32_t key, int64_t at, int plain, int prop, int kahan) {
-    enum { LINE = 2 * SHARED }; /* a cache line of bfloat16 */
-    const int64_t before = at % LINE == 0 ? 0 : LINE - at % LINE;
-    int64_t i = before < n ? before : n;
-    NAMED(short_numbers)(i, theta, grad, momentum, mean_square, compensation, k, key, at, plain, prop, kahan);
-    for (; i + LINE <= n; i += LINE) {
-        const uint32_t hashes = first_hash(key, at + i);
-        REAL *const x = theta + i, *const held = kahan ? compensation + i : NULL;
-        const REAL *const g = grad + i;
-        uint16_t *const m = momentum + i, *const v = prop ? mean_square + i : NULL;
-        for (int64_t j = 0; j < LINE; j += 64 / sizeof(REAL)) {
-            PREFETCH(x + j);
-            PREFETCH(g + j);
-            if (kahan) PREFETCH(held + j);
-        }
-        PREFETCH(m);
-        if (prop) PREFETCH(v);
-        VECTOR for (int32_t j = 0; j < SHARED; j++) {
-            const int32_t l = j + SHARED;
-            const uint32_t random = mix(hashes + (uint32_t)j);
-            NAMED(short_number)(x + j, g[j], m + j, prop ? v + j : NULL, kahan ? held + j : NULL, k, random >> 16, plain,
-                                prop, kahan);
-            NAMED(short_number)(x + l, g[l], m + l, prop ? v + l : NULL, kahan ? held + l : NULL, k, random & 0xffffu,
-                                plain, prop, kahan);
-        }
+    enum { LINE = NAMED(SHORT_LINE) };
+    const int64_t before = at % LINE == 0 ? 0 : LINE - at % LINE, first = before < n ? before : n;
+    const int64_t half = (n - first) / 2 / LINE * LINE;
+    NAMED(short_numbers)(first, theta, grad, momentum, mean_square, compensation, k, key, at, plain, prop, kahan);
+    int64_t i = first;
+    for (; i < first + half; i += LINE) {
+        NAMED(short_line)(i, theta, grad, momentum, mean_square, compensation, k, key, at, plain, prop, kahan);
+        NAMED(short_line)(half + i, theta, grad, momentum, mean_square, compensation, k, key, at, plain, prop, kahan);
     }
+    for (i += half; i + LINE <= n; i += LINE)
+        NAMED(short_line)(i, theta, grad, momentum, mean_square, compensation, k, key, at, plain, prop, kahan);
     NAMED(short_numbers)(n - i, theta + i, grad + i, momentum + i, prop ? mean_square + i : NULL,
                          kahan ? compensation + i : NULL, k, key, at + i, plain, prop, kahan);
 }
