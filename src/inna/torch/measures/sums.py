@@ -55,7 +55,15 @@ def add_up(totals: Mapping[Any, list[list[Tensor]]], device: torch.device, *, su
         device: of the result.
         sum_over_ranks: whether each rank of the default process group holds other parameters, as with
             `torch.distributed.optim.ZeroRedundancyOptimizer`.
+
+    Raises:
+        ValueError: ``sum_over_ranks`` with DTensors, whose shards would count once more on each rank.
     """
+    if sum_over_ranks and len(totals) > 1:
+        raise ValueError(
+            "sum_over_ranks=True is for plain tensors, each on one rank, as with ZeroRedundancyOptimizer; the shards "
+            "of DTensors are added without it"
+        )
     result = _added(totals[None], device)
     parts: dict[Any, list[Tensor]] = defaultdict(list)  # process groups, one after another -> their sums
     for mesh, found in totals.items():
