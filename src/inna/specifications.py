@@ -73,6 +73,8 @@ def check_value(specification: str, name: str, default: Any, value: Any) -> Any:
         if not isinstance(value, bool):
             raise ValueError(f"{specification}: {name} must be true or false, got {value!r}")
     elif isinstance(default, (int, float)):
+        if isinstance(value, float) and value == default:  # Prodigy's growth rate is infinite
+            return value
         number = check_number(specification, name, value)
         return number if isinstance(default, float) else value
     elif isinstance(default, tuple) and not (isinstance(value, tuple) and len(value) == len(default)):

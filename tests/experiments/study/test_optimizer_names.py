@@ -26,10 +26,10 @@ def test_names_are_those_of_the_classes():
 
 @pytest.mark.parametrize("name", optimizers.names())
 def test_settings_are_those_of_the_signature(name):
-    accepted = list(inspect.signature(optimizers.parse(name).optimizer).parameters)[1:]
-    accepted.remove("lr")
-    for setting in accepted:
-        check_specification(f"{name}:{setting}=1")
+    accepted = dict(list(inspect.signature(optimizers.parse(name).optimizer).parameters.items())[1:])
+    del accepted["lr"]
+    for setting, parameter in accepted.items():
+        check_specification(f"{name}:{setting}={parameter.default}")
     with pytest.raises(ValueError, match=r"has no setting 'x'; it has " + ", ".join(accepted)):
         check_specification(f"{name}:x=1")
 
@@ -55,7 +55,7 @@ def test_what_no_source_tells_is_left_to_the_import(monkeypatch):
     constructors.torch_optimizers.cache_clear()
     constructors.constructor_defaults.cache_clear()
     try:
-        for text in ("nadam", "inan", "adam:betta=1", "package.module:Class:x=1"):
+        for text in ("nadam", "inan", "adam:betta=1", "inna.torch:Class:x=1"):
             check_specification(text)
         assert names() == list(NAMED)
     finally:

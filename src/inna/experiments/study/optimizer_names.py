@@ -263,7 +263,7 @@ def check_specification(text: str, *, tuned: bool = False) -> None:
     accepted = _accepted(target)
     for key, value in given.items():
         check_setting(text, name, key, None if accepted is None else tuple(accepted))
-        if accepted is not None and not (tuned and ".." in value):
+        if accepted is not None and accepted[key] is not UNREAD and not (tuned and ".." in value):
             checked = check_value(text, key, accepted[key], read_value(value))
             if target.startswith("inna.torch:") and key in RANGES:
                 check_range(f"{text}: {key}", checked, **RANGES[key])
