@@ -86,6 +86,7 @@ class PropHyperparameters(NamedTuple):
 
 
 Ranges = Mapping[str, Mapping[str, Any]]
+"""Name of a setting -> keyword arguments of `check_range`."""
 
 RANGES: Ranges = {
     "lr": {"minimum": 0.0},
@@ -95,7 +96,7 @@ RANGES: Ranges = {
     "sigma": {"minimum": 0.0, "below": 1.0},
     "eps": {"minimum": 0.0},
 }
-"""The range of each setting: keyword arguments of `check_range`."""
+"""The range of each setting."""
 
 INNA_DEFAULTS = Hyperparameters(lr=0.1, alpha=0.5, beta=0.1)
 """Defaults of every INNA in this package: the paper's recommended dampings, the authors' learning rate."""
