@@ -10,7 +10,7 @@ import math
 import re
 from typing import Any
 
-__all__ = ["check_number", "check_value", "parse_settings", "read_value"]
+__all__ = ["check_number", "check_value", "is_number", "parse_settings", "read_value"]
 
 
 def parse_settings(specification: str, settings: str) -> dict[str, str]:
@@ -54,9 +54,9 @@ def read_value(text: str) -> Any:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return float(text) if text.lower().lstrip("+-") in ("nan", "inf") else text
-    if isinstance(value, bool) or _is_number(value):
+    if isinstance(value, bool) or is_number(value):
         return value
-    if isinstance(value, tuple) and all(part is None or _is_number(part) for part in value):
+    if isinstance(value, tuple) and all(part is None or is_number(part) for part in value):
         return value
     return text
 
@@ -88,10 +88,15 @@ def check_number(specification: str, name: str, value: Any) -> float:
     Raises:
         ValueError: it is none.
     """
-    if not _is_number(value) or not math.isfinite(value):
+    if not is_number(value) or not math.isfinite(value):
         raise ValueError(f"{specification}: {name} must be a finite number, got {value!r}")
     return float(value)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Return whether ``value`` is a number; true and false are none.
+
+    >>> is_number(1), is_number(0.5), is_number(True), is_number("1")
+    (True, True, False, False)
+    """
     return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -105,17 +105,6 @@ def test_subclasses_of_tensor_have_no_kernel(monkeypatch):
     assert not used(INNA([param]), monkeypatch)
 
 
-@pytest.fixture
-def mesh():
-    """A mesh of this process alone; test_distributed.py trains on several."""
-    distributed = torch.distributed
-    if not distributed.is_available():
-        pytest.skip("this torch has no torch.distributed")
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield distributed.device_mesh.init_device_mesh("cpu", (1,))
-    distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize("cls", [INNA, INNAprop])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_shards_and_plain_tensors_of_one_group_go_through_the_kernels_together(cls, dtype, mesh, monkeypatch):

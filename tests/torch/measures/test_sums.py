@@ -8,17 +8,6 @@ import torch
 from inna.torch import INNA, INNAprop
 
 
-@pytest.fixture
-def mesh():
-    """A mesh of this process alone."""
-    distributed = torch.distributed
-    if not distributed.is_available():
-        pytest.skip("this torch has no torch.distributed")
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield distributed.device_mesh.init_device_mesh("cpu", (1,))
-    distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize(
     "build",
     [

@@ -19,7 +19,7 @@ from inna.dynamics import INNA_DEFAULTS, INNA_LR_FREE_DEFAULTS, INNAPROP_DEFAULT
 from inna.experiments.rows.run import Run
 from inna.experiments.study.constructors import UNREAD, constructor_defaults, torch_optimizers
 from inna.experiments.study.search_space import LEARNING_RATE, Dimension, learning_rate
-from inna.specifications import check_value, parse_settings, read_value
+from inna.specifications import check_value, is_number, parse_settings, read_value
 
 __all__ = [
     "CONTENDER_PACKAGES",
@@ -382,7 +382,7 @@ def settings_of(run: Run) -> dict[str, Any]:
 def _is_numeric(value: Any) -> bool:
     if isinstance(value, tuple):
         return bool(value) and all(map(_is_numeric, value))
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number(value)
 
 
 def _accepted(target: str) -> Mapping[str, Any] | None:

@@ -33,7 +33,7 @@ from inna.experiments.tasks.fingerprint import fingerprint_class
 from inna.experiments.tasks.own_code import changed_file, import_module
 from inna.experiments.tasks.task import describe_error
 from inna.experiments.training.parts.joint import takes_network
-from inna.specifications import check_number, check_value, read_value
+from inna.specifications import check_number, check_value, is_number, read_value
 
 __all__ = [
     "RefusedError",
@@ -195,7 +195,7 @@ def default_lr(specification: Specification) -> float:
 def library_lr(specification: Specification) -> float | None:
     """Return the default learning rate of the class; None if it has none."""
     lr = inspect.signature(specification.optimizer).parameters["lr"].default
-    return float(lr) if isinstance(lr, (int, float)) else None
+    return float(lr) if is_number(lr) else None
 
 
 def _class(name: str) -> type[torch.optim.Optimizer]:
