@@ -24,6 +24,11 @@ TARGETS_WERE_SET_FROM = Path(__file__).parents[3] / "results" / "benchmark-targe
 TINY = SuiteTask("tiny", tiny_task.PATH, 4, targets={"train_loss": 0.5})
 
 
+def test_the_suite_of_five_seeds_is_the_default_one_with_more_seeds():
+    found = read_suite_file(Path(__file__).parents[3] / "benchmarks" / "five_seeds.toml")
+    assert found == dataclasses.replace(DEFAULT_SUITE, seeds=(1, 2, 3, 4, 5))
+
+
 def test_a_suite_file_is_read_as_it_is_written(tmp_path):
     path = tmp_path / "suite.toml"
     path.write_text(
