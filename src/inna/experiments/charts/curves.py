@@ -164,7 +164,7 @@ def _ends(values: Sequence[float], log: bool) -> tuple[float, float]:
     With some room if it is linear.
     """
     low, high = min(values), max(values)
-    if low == high:
+    if math.isclose(low, high):  # the logarithms of neighbouring floats can be equal
         return (low / 2, high * 2) if log and low > 0 else (low - 0.5, high + 0.5)
     room = 0.0 if log else 0.03 * (high - low)
     return low - room, high + room

@@ -168,7 +168,7 @@ def zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
     The first epochs would squeeze all others.
 
     The axis excludes values worse than four fifths of the means and than every final value, if these take at least
-    three tenths of the range.
+    three tenths of the range and others remain apart.
     """
     if measure.name.endswith("_loss"):
         return None
@@ -179,7 +179,7 @@ def zoom(measure: Metric, points: Rows) -> tuple[float, float] | None:
     limit, low, high = worst_first[len(worst_first) // 5], min(values), max(values)
     limit = min(limit, *ends) if measure.goal == "max" else max(limit, *ends)
     hidden = limit - low if measure.goal == "max" else high - limit
-    if hidden < 0.3 * (high - low):
+    if hidden < 0.3 * (high - low) or math.isclose(hidden, high - low):
         return None
     margin = 0.03 * (high - low - hidden)
     return (limit, high + margin) if measure.goal == "max" else (low - margin, limit)
