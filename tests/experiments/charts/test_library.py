@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from inna.experiments.charts import library
-from inna.experiments.charts.library import charting_library, library_file
+from inna.experiments.charts.library import charting_library, library_file_name
+from inna.files import cache_file
 
 
 @pytest.fixture
@@ -25,6 +26,10 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]
     charting_library.cache_clear()
     yield scripts
     charting_library.cache_clear()
+
+
+def library_file() -> Path:
+    return cache_file(library_file_name())
 
 
 def asked_again() -> str:

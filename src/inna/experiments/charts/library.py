@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 from functools import cache
 from importlib.metadata import version
-from pathlib import Path
 
 from inna.experiments.charts.drawing import vega_lite_version
-from inna.files import DamagedFileError, read_document, write_document
+from inna.files import kept
 
-__all__ = ["charting_library", "library_file"]
+__all__ = ["charting_library", "library_file_name"]
 
 
 @cache
 def charting_library() -> str:
     """Return Vega, Vega-Lite and Vega-Embed as one inline script.
 
-    Its line ends are those that a browser hashes. Putting it together takes seconds, so it is kept in the user's cache
-    folder. Without such a folder it is made again each time.
+    Its line ends are those that a browser hashes. Putting it together takes seconds, so it is kept.
     """
-    kept = library_file()
-    with contextlib.suppress(OSError, DamagedFileError, KeyError):
-        return _checked(str(read_document(kept)["script"]))
-    source = _checked(_bundle())
-    with contextlib.suppress(OSError):
-        write_document(kept, {"script": source})
-    return source
+    return str(kept(library_file_name(), lambda: _checked(_bundle())))
 
 
-def library_file() -> Path:
-    """Return the file that keeps the script of these versions."""
-    import pooch
-
-    name = f"vega-lite-{vega_lite_version()}-by-vl-convert-{version('vl-convert-python')}.json"
-    return Path(pooch.os_cache("inna")) / "charts" / name
+def library_file_name() -> str:
+    """Return the name under which the script of these versions is kept."""
+    return f"charts/vega-lite-{vega_lite_version()}-by-vl-convert-{version('vl-convert-python')}.json"
 
 
 def _bundle() -> str:

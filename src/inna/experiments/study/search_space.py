@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from typing import Any, Literal
 
 from inna.checks import check_range, check_text
-from inna.experiments.study.sobol import MOST_DIMENSIONS, scrambled
+from inna.files import kept
 
 __all__ = ["LEARNING_RATE", "MOST_DIMENSIONS", "Dimension", "learning_rate", "points", "round_lr"]
 
 Scale = Literal["log", "linear", "near one"]
 
+MOST_DIMENSIONS = 8
+
 LEARNING_RATE = "lr"
 # Of the scrambling. Every study uses the same points.
 _POINTS_SEED = 0
+_FEWEST_KEPT = 256  # points, a power of 2
 # Learning rates beyond these are no learning rates, and their neighbours would leave the range of a float.
 _LR_LIMITS = (1e-12, 1e12)
 
@@ -103,6 +107,17 @@ def points(count: int) -> tuple[tuple[float, ...], ...]:
     Every study and every optimizer has the same ones; a search over fewer settings uses their first coordinates. Any
     2^m of them that begin at a multiple of 2^m have one in each of 2^m equal parts of every coordinate.
 
+    Importing scipy.stats, which computes them, takes longer than the rest of a report, so they are kept.
+
     Source: A. B. Owen, "Scrambling Sobol' and Niederreiter-Xing points", Journal of Complexity 14, 1998.
     """
-    return scrambled(count, _POINTS_SEED)
+    power = (max(count, _FEWEST_KEPT) - 1).bit_length()
+    name = f"sobol/{2**power}-points-of-{MOST_DIMENSIONS}-by-scipy-{version('scipy')}.json"
+    return tuple(map(tuple, kept(name, lambda: _sobol(power))[:count]))
+
+
+def _sobol(power: int) -> list[list[float]]:
+    from scipy.stats.qmc import Sobol
+
+    found: list[list[float]] = Sobol(MOST_DIMENSIONS, rng=_POINTS_SEED).random_base2(power).tolist()
+    return found
