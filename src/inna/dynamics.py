@@ -24,6 +24,7 @@ __all__ = [
     "INNAPROP_DEFAULTS",
     "INNA_DEFAULTS",
     "INNA_LR_FREE_DEFAULTS",
+    "LENGTH_RANGES",
     "LR_FREE_DISTANCE",
     "LR_FREE_TIME_STEP",
     "NO_MEMORY",
@@ -97,6 +98,9 @@ RANGES: Ranges = {
     "eps": {"minimum": 0.0},
 }
 """The range of each setting."""
+
+LENGTH_RANGES: Ranges = {name: {"minimum": 0.0, "exclusive": True} for name in ("time_step", "initial_distance")}
+"""The ranges of the settings of `INNA.lr_free` and `INNAprop.lr_free` that may be None."""
 
 INNA_DEFAULTS = Hyperparameters(lr=0.1, alpha=0.5, beta=0.1)
 """Defaults of every INNA in this package: the paper's recommended dampings, the authors' learning rate."""

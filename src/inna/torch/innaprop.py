@@ -413,11 +413,11 @@ class INNApropLRFree(INNAprop):
     @staticmethod
     def _check_average(group: dict[str, Any], alpha: float, beta: float) -> None:
         """Check what estimate and average of gradients need of a group's settings."""
-        check_range("initial_distance", group["initial_distance"], minimum=0.0, exclusive=True)
+        check_range("initial_distance", group["initial_distance"], **dynamics.LENGTH_RANGES["initial_distance"])
         check_whole("slice_every", group["slice_every"], 1)
         h = group["time_step"]
         if h is not None:
-            check_range("time_step", h, minimum=0.0, exclusive=True)
+            check_range("time_step", h, **dynamics.LENGTH_RANGES["time_step"])
         elif dynamics.LR_FREE_TIME_STEP / alpha > LONGEST:
             raise ValueError(f"alpha={alpha!r} is too small for the time step 0.1/alpha; give time_step")
         dynamics.check_weights(alpha, beta=beta, time_step=h)

@@ -15,7 +15,16 @@ from typing import Any
 
 from inna import dynamics
 
-__all__ = ["UNREAD", "constructor_defaults", "has_modes", "step_arguments", "takes_network", "torch_optimizers"]
+__all__ = [
+    "UNREAD",
+    "base_class",
+    "constructor",
+    "constructor_defaults",
+    "has_modes",
+    "step_arguments",
+    "takes_network",
+    "torch_optimizers",
+]
 
 UNREAD = object()
 """The default of an argument that has none, or whose default is no literal."""
@@ -53,6 +62,24 @@ def constructor_defaults(target: str, method: str = "__init__") -> tuple[Mapping
     return None if function is None else (_defaults(function.args), function.args.kwarg is not None)
 
 
+def constructor(target: str) -> tuple[ast.FunctionDef, Mapping[str, Any]] | None:
+    """Return ``__init__`` of a class and the defaults of its arguments; None if its source is not found."""
+    function = _methods(target).get("__init__")
+    return None if function is None else (function, _defaults(function.args))
+
+
+def base_class(target: str) -> str | None:
+    """Return the base of a class as package:Class, of the same package; None if it has several, or another kind.
+
+    >>> base_class("torch.optim:AdamW")
+    'torch.optim:Adam'
+    """
+    match _class(target):
+        case ast.ClassDef(bases=[ast.Name(name)]):
+            return f"{target.partition(':')[0]}:{name}"
+    return None
+
+
 def takes_network(target: str) -> bool:
     """Return whether the constructor of a class takes a network, not parameters.
 
@@ -80,12 +107,18 @@ def step_arguments(target: str) -> Mapping[str, Any]:
 
 def _methods(target: str) -> Mapping[str, ast.FunctionDef]:
     """Return the methods in the body of a class; none if its source is not found."""
+    body = (found := _class(target)) and found.body
+    return MappingProxyType({each.name: each for each in body or () if isinstance(each, ast.FunctionDef)})
+
+
+def _class(target: str) -> ast.ClassDef | None:
+    """Return the definition of a class; None if its source is not found."""
     package, _, name = target.partition(":")
     module = next((module for module, imported in _imports(package) if imported == name), package)
     for node in ast.walk(_source(module) or ast.Module([], [])):
         if isinstance(node, ast.ClassDef) and node.name == name:
-            return MappingProxyType({each.name: each for each in node.body if isinstance(each, ast.FunctionDef)})
-    return MappingProxyType({})
+            return node
+    return None
 
 
 def _defaults(arguments: ast.arguments, skipped: int = 2) -> Mapping[str, Any]:

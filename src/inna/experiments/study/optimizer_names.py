@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from inna.checks import check_range, did_you_mean
-from inna.dynamics import INNA_DEFAULTS, INNA_LR_FREE_DEFAULTS, INNAPROP_DEFAULTS, RANGES
+from inna.dynamics import INNA_DEFAULTS, INNA_LR_FREE_DEFAULTS, INNAPROP_DEFAULTS, LENGTH_RANGES, RANGES
 from inna.experiments.rows.run import Run
+from inna.experiments.study.constructor_checks import refusal
 from inna.experiments.study.constructors import UNREAD, constructor_defaults, torch_optimizers
 from inna.experiments.study.search_space import LEARNING_RATE, Dimension, learning_rate
 from inna.specifications import check_value, is_number, parse_settings, read_value
@@ -256,17 +257,25 @@ def check_specification(text: str, *, tuned: bool = False) -> None:
         given.pop(LEARNING_RATE, None)
     if ":" in name:
         _check_package(name)
-        return
-    if name not in NAMED and (found := torch_optimizers()) and name not in found:
+        if not name.startswith("torch.optim:"):
+            return
+    elif name not in NAMED and (found := torch_optimizers()) and name not in found:
         raise unknown_name(name, names())
     target = target_of(name)
     accepted = _accepted(target)
+    values = dict(NAMED[name].settings) if name in NAMED else {}
     for key, value in given.items():
         check_setting(text, name, key, None if accepted is None else tuple(accepted))
-        if accepted is not None and accepted[key] is not UNREAD and not (tuned and ".." in value):
-            checked = check_value(text, key, accepted[key], read_value(value))
+        if tuned and ".." in value:
+            values[key] = UNREAD
+        elif accepted is not None and accepted[key] is not UNREAD:
+            values[key] = check_value(text, key, accepted[key], read_value(value))
             if target.startswith("inna.torch:") and key in RANGES:
-                check_range(f"{text}: {key}", checked, **RANGES[key])
+                check_range(f"{text}: {key}", values[key], **RANGES[key])
+            elif target.startswith("inna.torch:") and key in LENGTH_RANGES and values[key] is not None:
+                check_range(f"{text}: {key}", values[key], **LENGTH_RANGES[key])
+    if message := refusal(target, values):
+        raise ValueError(f"{text}: {message}")
 
 
 def _check_package(name: str) -> None:

@@ -57,7 +57,7 @@ def check_time_step(value: Any) -> float:
     Raises:
         ValueError: it is none > 0.
     """
-    return float(check_range("time_step", value, minimum=0.0, exclusive=True))
+    return float(check_range("time_step", value, **dynamics.LENGTH_RANGES["time_step"]))
 
 
 def check_memory(group: Mapping[str, Any]) -> None:
@@ -113,7 +113,7 @@ def check_guard(group: Mapping[str, Any], *, host: bool = True) -> None:
     h = None if h is None else check_time_step(h)
     start = group.get("initial_distance")
     if start is not None:
-        check_range("initial_distance", start, minimum=0.0, exclusive=True)
+        check_range("initial_distance", start, **dynamics.LENGTH_RANGES["initial_distance"])
         if bound is None or h is None:
             raise ValueError(f"initial_distance={start!r} needs a loss_bound and a time_step, as INNA.lr_free has them")
         if group.get("differentiable"):
