@@ -17,7 +17,7 @@ from inna.experiments.benchmark.judged import judge
 from inna.experiments.benchmark.read import open_benchmark
 from inna.experiments.benchmark.report.page import build_page
 from inna.experiments.benchmark.report.words import inna_sentence, task_table, verdict_sentence
-from inna.experiments.benchmark.suite import Suite, SuiteTask
+from inna.experiments.benchmark.suite import TRACKS, Suite, SuiteTask
 from inna.experiments.rows.row_files import read_row, write_row
 from inna.experiments.study.search_space import learning_rate
 from inna.experiments.study.study import Study
@@ -51,7 +51,7 @@ def copy_of(done, tmp_path, name="theirs"):
 def test_the_command_does_all_runs_and_again_none(done, capsys):
     out, arguments = done
     benchmark = open_benchmark(out)
-    assert benchmark.missing == []
+    assert benchmark.missing(TRACKS) == []
     assert {task.name for task in benchmark.complete("tuned")} == {"tiny", "language"}
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*.row.json")}
     assert run(arguments) == 0
@@ -282,7 +282,7 @@ def test_wrong_usage_is_refused_before_anything_runs(done, tmp_path, capsys):
         assert words in capsys.readouterr().err
 
 
-def test_images_of_ones_own_are_a_task(tmp_path):
+def test_images_of_ones_own_are_a_task(tmp_path, capsys):
     draw = np.random.default_rng(0)
     np.savez(
         tmp_path / "shapes.npz",
@@ -295,6 +295,7 @@ def test_images_of_ones_own_are_a_task(tmp_path):
     suite.write_text(f'seeds = [1]\n[[tasks]]\nname = "shapes"\ntask = "{tmp_path / "shapes.npz"}"\nepochs = 2\n')
     arguments = ["--suite", str(suite), "--track", "untuned", "--out", str(tmp_path / "out"), "--jobs", "1"]
     assert run(["benchmark", *arguments, "--optimizer", "inna", "--optimizer", "muon-adamw"]) == 0
+    assert "Not complete" not in capsys.readouterr().out, "the tuned track was not asked for"
     (summary,) = open_benchmark(tmp_path / "out").complete("untuned").values()
     assert [entry.label for entry in summary.entries] == ["INNA", "Muon + AdamW"]
     assert [len(entry.finals) for entry in summary.entries] == [1, 1]
@@ -306,6 +307,6 @@ def test_an_unfinished_task_does_not_count_and_is_named(done, tmp_path):
     for path in (mine / "language-tuned").glob("*seed2-*.row.json"):
         path.unlink()
     benchmark = open_benchmark(mine)
-    assert benchmark.missing == ["language (tuned)"]
+    assert benchmark.missing(benchmark.begun) == ["language (tuned)"]
     assert judge(benchmark, resamples=10).verdicts["tuned", "loss"].scores.tasks == ("tiny",)
     assert "Runs are missing, so these do not count: language (tuned)." in build_page(judge(benchmark, resamples=10))

@@ -175,8 +175,8 @@ def _show(folder: Path, console: Console, show: bool, failures: list[Failure]) -
     print_line(console, "Writing benchmark.html.")
     page, judged = write_page(folder)
     print_verdict(judged, console)
-    if judged.benchmark.missing:
-        print_line(console, f"Not complete yet: {', '.join(judged.benchmark.missing)}.")
+    if missing := judged.benchmark.missing(judged.benchmark.begun):
+        print_line(console, f"Not complete yet: {', '.join(missing)}.")
     print_line(console, f"report: {page}")
     if show:
         open_pages([page])

@@ -68,7 +68,7 @@ def add_results(folder: Path, other: Path) -> list[str]:
                 rows += _check(ours, task, track, folder / place, other / place, notes)
     if not rows:
         raise ValueError(f"{other}: no run of the benchmark is done yet")
-    if missing := open_benchmark(other, name).missing:
+    if missing := open_benchmark(other, name).missing(TRACKS):
         notes.append(f"runs are missing there, so these do not count: {enumerate_words(missing)}")
     _copy(other, target, [task.folder(track) for track in TRACKS for task in ours.tasks])
     return [f"added {count(rows, 'row')} as {name}", *dict.fromkeys(notes)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,11 +43,15 @@ class Benchmark:
         }
 
     @property
-    def missing(self) -> list[str]:
-        """The tasks and tracks with final runs that remain, as words."""
+    def begun(self) -> list[str]:
+        """The tracks with results."""
+        return [track for track in TRACKS if self.results[track]]
+
+    def missing(self, tracks: Iterable[str]) -> list[str]:
+        """Return the tasks with final runs that remain on ``tracks``, as words."""
         return [
             f"{task.name} ({track})"
-            for track in TRACKS
+            for track in tracks
             for task in self.suite.tasks
             if task not in self.complete(track)
         ]

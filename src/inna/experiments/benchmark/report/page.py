@@ -114,7 +114,7 @@ def _cards(judged: Judged) -> list[Card]:
 def _warnings(judged: Judged) -> list[str]:
     benchmark = judged.benchmark
     notes = []
-    if missing := benchmark.missing:
+    if missing := benchmark.missing(benchmark.begun):
         notes.append(f"Runs are missing, so these do not count: {enumerate_words(missing)}.")
     if benchmark.suite.quick:
         notes.append("This is a quick run: fewer tasks, trials and seeds than the whole suite.")

@@ -48,7 +48,7 @@ def print_verdict(judged: Judged, console: Console) -> None:
 def verdict_document(judged: Judged) -> dict[str, Any]:
     """Return places and verdict sentences as plain values, for JSON."""
     return {
-        "missing": judged.benchmark.missing,
+        "missing": judged.benchmark.missing(judged.benchmark.begun),
         "verdicts": [
             {
                 "track": track,
