@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import itertools
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scripts import ROOT, load_script
 from waiting import PATIENCE
 
-SCREENSHOTS = Path(__file__).parent.parent / "docs" / "screenshots.py"
+SCREENSHOTS = ROOT / "docs" / "screenshots.py"
 CALL = 150.0  # seconds for a call of the browser; Playwright's half minute is too short on a busy machine
 SIZES = [(1280, 800), (390, 844)]
 SCHEMES = ["light", "dark"]
@@ -41,13 +39,7 @@ one_look = pytest.mark.parametrize(
 
 
 def load_screenshots() -> Any:
-    specification = importlib.util.spec_from_file_location("screenshots", SCREENSHOTS)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["screenshots"] = module
-    specification.loader.exec_module(module)
-    return module
+    return load_script("docs/screenshots.py")
 
 
 @contextmanager

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-__all__ = ["load_example", "needs"]
+from scripts import load_script
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+__all__ = ["load_example", "needs"]
 
 
 def load_example(name: str) -> ModuleType:
     """The module examples/``name``.py."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module: ModuleType = load_script(f"examples/{name}.py")
     return module
 
 

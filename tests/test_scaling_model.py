@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,20 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-ROOT = Path(__file__).parent.parent
+from scripts import ROOT, load_script
 
-
-def load() -> Any:
-    specification = importlib.util.spec_from_file_location("scaling_model", ROOT / "benchmarks" / "scaling_model.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["scaling_model"] = module
-    specification.loader.exec_module(module)
-    return module
-
-
-model = load()
+model = load_script("benchmarks/scaling_model.py")
 H100 = model.Machine()
 jobs = st.builds(
     model.Job,

@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from inna.torch import INNA, INNAprop
-
-ROOT = Path(__file__).parent.parent
+from scripts import ROOT, load_script
 
 
 @pytest.fixture(scope="module")
 def bench() -> Any:
-    specification = importlib.util.spec_from_file_location("step_time", ROOT / "benchmarks" / "step_time.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["step_time"] = module
-    specification.loader.exec_module(module)
-    return module
+    return load_script("benchmarks/step_time.py")
 
 
 def test_limits_are_ratios_of_traffic(bench: Any) -> None:

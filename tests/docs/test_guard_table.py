@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
+from scripts import ROOT, load_script
+
 pytest.importorskip("altair", reason="needs altair, of the extra experiments")
-
-ROOT = Path(__file__).parents[2]
-
-
-def load(path: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_the_table_of_the_comparisons_is_that_of_the_rows():
     text = (ROOT / "docs" / "comparisons.md").read_text("utf-8")
-    lines = list(load("docs/draw_guard.py").table())
+    lines = list(load_script("docs/draw_guard.py").table())
     assert len(lines) > 6
     assert "\n".join(lines) in text
 
 
 def test_the_table_of_wrong_bounds_is_that_of_the_benchmark(capsys, monkeypatch):
-    script = load("benchmarks/loss_bound.py")
+    script = load_script("benchmarks/loss_bound.py")
     monkeypatch.setattr("sys.argv", ["loss_bound.py"])
     script.main()
     text = (ROOT / "docs" / "algorithm.md").read_text("utf-8")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import itertools
 import json
 import math
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +32,7 @@ from inna.paper.verdicts import Verdict
 from inna.paper.words import agreement, lead, numbers_lines, protocol_words
 from page_source import SIGHT, Page, lab, linear
 from protocol_rows import FINE, descents, rows_of, study_of
+from scripts import load_script
 from synthetic_study import classification_study, save
 from synthetic_study import rows_of as other_rows
 
@@ -400,13 +399,7 @@ def test_a_page_keeps_handwritten_text():
 
 
 def write_reproduction_script() -> Any:
-    specification = importlib.util.spec_from_file_location("write_reproduction", DOCS / "write_reproduction.py")
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["write_reproduction"] = module
-    specification.loader.exec_module(module)
-    return module
+    return load_script("docs/write_reproduction.py")
 
 
 def test_the_script_fills_a_page_and_draws_its_pictures(tmp_path):

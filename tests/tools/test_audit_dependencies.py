@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-SPEC = importlib.util.spec_from_file_location(
-    "audit_dependencies", Path(__file__).parents[2] / "tools" / "audit_dependencies.py"
-)
-assert SPEC is not None
-assert SPEC.loader is not None
-audit_dependencies = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(audit_dependencies)
+from scripts import load_script
+
+audit_dependencies = load_script("tools/audit_dependencies.py")
 verdict = audit_dependencies.verdict
 
 SOUND = {"name": "torch", "version": "2.13.0", "vulns": []}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,13 @@ import torch
 import torch.distributed as dist
 
 from inna.experiments.rows.row_files import read_rows, row_path
+from scripts import load_script
 from sharded_checkpoints import content, same_bits
-
-FILE = Path(__file__).parents[2] / "examples" / "gpt.py"
 
 
 @functools.cache
 def module():
-    spec = importlib.util.spec_from_file_location("gpt", FILE)
-    gpt = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(gpt)
+    gpt = load_script("examples/gpt.py")
     gpt.CONTEXT, gpt.WIDTH, gpt.LAYERS, gpt.HEADS, gpt.BATCH = 16, 8, 2, 2, 4
     gpt.EVALUATE, gpt.BATCHES, gpt.GRID, gpt.FINAL_SEEDS = 2, 2, (0.003, 0.01), (1, 2)
     return gpt
