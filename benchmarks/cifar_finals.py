@@ -26,11 +26,11 @@ from typing import NamedTuple
 
 from rich.console import Console
 
-from inna.experiments.study.study import Contender, Study
+from inna.experiments.study.study import Study
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.progress import make_progress
 from inna.experiments.sweep.sweep import sweep
-from inna.paper.protocol import ADAPTIVE_GRID, NON_ADAPTIVE_GRID, contenders, protocol_study
+from inna.paper.protocol import ADAPTIVE_GRID, LR_FREE, NON_ADAPTIVE_GRID, contenders, protocol_study
 
 MODEL = "nin-w0.333"
 HALF_DECADES = tuple(sorted({*ADAPTIVE_GRID, *NON_ADAPTIVE_GRID}))
@@ -44,7 +44,6 @@ CIFAR10 = {
     "INNA (0.1, 0.1)": 0.1,
 }
 CIFAR100 = [label for label in CIFAR10 if label not in ("heavy ball", "INNA (0.1, 0.1)")]
-FREE = Contender("INNAprop.lr_free", "innaprop-lr-free", 0.1, 0.9, grid=(1.0,), qs=("linear",))
 
 
 class Protocol(NamedTuple):
@@ -72,7 +71,7 @@ def study(dataset: str, precision: str, seeds: tuple[int, ...]) -> Study:
     taking_part = tuple(dataclasses.replace(each[label], grid=grid) for label, grid in chosen.grids.items())
     return dataclasses.replace(
         protocol_study(dataset, MODEL, "medium", precision=precision),
-        contenders=taking_part if precision == "float32" else (*taking_part, FREE),
+        contenders=taking_part if precision == "float32" else (*taking_part, LR_FREE),
         tuning_epochs=chosen.tuning_epochs,
         epochs=chosen.epochs,
         seeds=seeds or chosen.seeds,

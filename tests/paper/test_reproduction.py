@@ -74,7 +74,7 @@ def page(folder: Path) -> Page:
 
 def test_the_figures_are_the_papers_in_its_layout():
     found = figures_of(study_of())
-    assert list(found) == ["figure-2", "figure-3", "figure-4", "beyond"]
+    assert list(found) == ["figure-2", "figure-3", "figure-4", "beyond", "seconds"]
     assert [panel.title for panel in found["figure-2"].panels] == ["Training loss", "Test accuracy"]
     drawn = {
         (name, panel): list(dict.fromkeys(row["contender"] for row in layers(figure, panel)[0]["rows"]))
@@ -88,6 +88,25 @@ def test_the_figures_are_the_papers_in_its_layout():
     assert drawn["figure-4", 0] == ["INNA (0.5, 0.1)", *slow]
     assert drawn["figure-4", 1] == ["Adam", slow[0]]
     assert drawn["beyond", 0] == drawn["beyond", 1] == [best, "heavy ball", "AdamW", "INNAprop"]
+    over_seconds = [best, "SGD", "AdaGrad", "Adam", "heavy ball", "AdamW", "INNAprop", slow[0]]
+    assert drawn["seconds", 0] == drawn["seconds", 1] == over_seconds
+
+
+def test_an_epoch_takes_the_time_of_the_fastest():
+    study = study_of()
+    rows = rows_of(study)
+    for place, (run, result) in enumerate(rows.items()):
+        for each in result["history"][1:]:
+            each["seconds"] = 2.0 + place + each["epoch"] if run.optimizer != "adam" else 0.5 + each["epoch"]
+    figure = next(each for each in reproduction_figures(summarize(study, rows)) if each.name == "seconds")
+    drawn = layers(figure)[0]["rows"]
+    assert [row["seconds"] for row in drawn if row["contender"] == "Adam"] == [1.5 * k for k in range(21)]
+    x = figure.panels[0].draw(LIGHT, False).chart.to_dict()["layer"][0]["encoding"]["x"]
+    assert (x["field"], x["title"]) == ("seconds", "seconds of training")
+    for result in rows.values():
+        for each in result["history"]:
+            each["seconds"] = None
+    assert "seconds" not in {each.name for each in reproduction_figures(summarize(study, rows))}
 
 
 def test_losses_are_drawn_as_the_logarithm_of_their_mean():
@@ -132,7 +151,7 @@ def test_other_data_have_no_curves_of_the_paper(dataset):
 def test_figures_without_runs_are_skipped_and_partial_ones_drawn():
     assert figures_of(study_of(), without=list(FINE)) == {}
     found = figures_of(study_of(), without=[label for label in FINE if label not in ("Adam", "INNA (0.5, 0.1)")])
-    assert list(found) == ["figure-2", "figure-3", "figure-4", "beyond"]
+    assert list(found) == ["figure-2", "figure-3", "figure-4", "seconds"]
     assert [row["contender"] for row in layers(found["figure-3"])[0]["rows"][::21]] == ["INNA (0.5, 0.1)", "Adam"]
 
 
@@ -251,7 +270,8 @@ def test_the_page_describes_the_runs(page):
     assert "INNA (0.5, 1): 1 of 3 final runs diverged (seed 2)" in page.text
     assert "inna reproduce all --dataset mnist --scale medium" in page.text
     assert ("a", {"href": "report.html"}) in page.elements
-    for section in ("verdicts", "figure1", "figure2", "figure3", "figure4", "beyond", "numbers", "settings", "method"):
+    drawn = ("figure1", "figure2", "figure3", "figure4", "beyond", "seconds")
+    for section in ("verdicts", *drawn, "numbers", "settings", "method"):
         assert ("a", {"href": f"#{section}"}) in page.elements
         assert any(attributes.get("id") == section for _, attributes in page.elements)
 
@@ -358,7 +378,7 @@ def test_other_grids_are_the_papers_protocol_and_other_schedules_are_not(tmp_pat
 
 def test_the_pictures_of_a_reproduction_are_figure_1_and_the_others(folder):
     names = [figure.name for figure in read_reproduction(folder).figures]
-    assert names == ["figure-1-recovered", "figure-1-caption", "figure-2", "figure-3", "figure-4", "beyond"]
+    assert names == ["figure-1-recovered", "figure-1-caption", "figure-2", "figure-3", "figure-4", "beyond", "seconds"]
 
 
 def test_the_markdown_contains_every_verdict_and_number(folder):
@@ -412,7 +432,7 @@ def test_the_script_fills_a_page_and_draws_its_pictures(tmp_path):
     assert written[0] == page
     text = page.read_text(encoding="utf-8")
     assert sections(text) == [*WRITTEN, "few"]
-    assert [path.name for path in written[1:]] == ["reproduction-few-figure-3.png"]
+    assert [path.name for path in written[1:]] == ["reproduction-few-figure-3.png", "reproduction-few-seconds.png"]
     assert written[1].read_bytes().startswith(b"\x89PNG")
     for reference in re.findall(r"\]\((images/.*?\.png)\)", text):
         assert tmp_path / reference in written

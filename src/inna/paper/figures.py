@@ -6,6 +6,7 @@ the paper does not have.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,12 +15,13 @@ from inna.experiments.charts.drawing import Channels, Drawing, Figure, Panel, Ro
 from inna.experiments.charts.themes import Style, Theme
 from inna.experiments.formatting import enumerate_words, plain, slug
 from inna.experiments.report.curves import breaks, curve_points, styles, zoom
+from inna.experiments.rows.results import history, number
 from inna.experiments.rows.run import Metric
 from inna.experiments.statistics.summary import TRAIN_LOSS, Entry, Summary
 from inna.paper.curves import BEST_IN_FIGURE_3, PAPER_EPOCHS, paper_curve
 from inna.paper.descents import Descent, by_label, initial_speeds
 from inna.paper.evidence import ACCURACY, LOSS, Quantity, best_damping, log10_loss
-from inna.paper.protocol import DECAYS, FOUR
+from inna.paper.protocol import BEYOND, DECAYS, FOUR
 from inna.paper.words import network_note
 from inna.theory.figure1 import PAPER_DIPS
 
@@ -38,16 +40,18 @@ class _Side(NamedTuple):
     quantity: Quantity
     labels: Sequence[str]
     title: str
+    unit: str = "epoch"
 
 
-def _loss_and_accuracy(labels: Sequence[str]) -> list[_Side]:
-    return [_Side(LOSS, labels, "Training loss"), _Side(ACCURACY, labels, "Test accuracy")]
+def _loss_and_accuracy(labels: Sequence[str], unit: str = "epoch") -> list[_Side]:
+    return [_Side(LOSS, labels, "Training loss", unit), _Side(ACCURACY, labels, "Test accuracy", unit)]
 
 
 def reproduction_figures(summary: Summary) -> list[Figure]:
-    """Return Figures 2 to 4 and the one beyond the paper, if they have final runs."""
+    """Return Figures 2 to 4 and those beyond the paper, if they have final runs."""
     best = best_damping(summary)
     inna_best = [best] if best else []
+    beyond = [entry.label for entry in summary.entries if entry.label in BEYOND and entry.finals]
     found = [
         _figure(
             summary,
@@ -74,8 +78,15 @@ def reproduction_figures(summary: Summary) -> list[Figure]:
             summary,
             0,
             "beyond",
-            "Beyond the paper: heavy ball, AdamW and INNAprop",
-            _loss_and_accuracy([*inna_best, "heavy ball", "AdamW", "INNAprop"]),
+            f"Beyond the paper: {enumerate_words(beyond)}",
+            _loss_and_accuracy([*inna_best, *beyond]) if beyond else [],
+        ),
+        _figure(
+            summary,
+            0,
+            "seconds",
+            "Over the seconds of training",
+            _loss_and_accuracy([*inna_best, QUARTER, "SGD", "AdaGrad", "Adam", *beyond], "seconds"),
         ),
     ]
     return [figure for figure in found if figure is not None]
@@ -111,6 +122,8 @@ def _figure(summary: Summary, figure: int, name: str, title: str, sides: Sequenc
     lost = [entry.label for entry in summary.entries if entry.label in members and _all_diverged(entry)]
     if lost:
         caption += f" Not drawn, since every seed diverged: {enumerate_words(lost)}."
+    if any(side.unit == "seconds" for side in sides):
+        caption += " Each epoch takes the time of the optimizer’s fastest, without evaluation."
     if any(part.zoomed for part in parts):
         caption += " The first epochs are outside the accuracy axis."
     panels = tuple(part.panel for part in parts)
@@ -128,6 +141,12 @@ def _panel(summary: Summary, figure: int, side: _Side, members: set[str]) -> _Dr
     points = [_scaled(row, side.quantity) for row in known if row["contender"] in side.labels]
     if not points:
         return None
+    if side.unit == "seconds":
+        # Where other programs share the machine, runs of the same work last up to twice as long.
+        times = {entry.label: _epoch_seconds(entry) for entry in summary.entries}
+        points = [row | {"seconds": row["epoch"] * times[row["contender"]]} for row in points]
+        if not all(math.isfinite(row["seconds"]) for row in points):
+            return None
     there = {entry.label for entry in summary.entries if entry.label in members and entry.finals}
     chosen = {label: style for label, style in styles(summary.study).items() if label in there}
     broken = [_scaled(row, side.quantity) for row in breaks(summary, measure) if row["contender"] in side.labels]
@@ -142,8 +161,16 @@ def _panel(summary: Summary, figure: int, side: _Side, members: set[str]) -> _Dr
         domain=domain,
         title=side.title,
         note=f"thin, circles: the paper’s mean. {network_note(summary)}".rstrip() if beside else "",
+        unit=side.unit,
     )
     return _Drawn(panel, bool(beside), bool(broken), domain is not None)
+
+
+def _epoch_seconds(entry: Entry) -> float:
+    """Return the time of the fastest epoch of the final runs, those at chance too; NaN without any."""
+    epochs = (each for _, result in entry.finals.values() for each in history(result)[1:])
+    known = [seconds for each in epochs if math.isfinite(seconds := number(each.get("seconds")))]
+    return min(known, default=math.nan)
 
 
 def _scaled(row: Mapping[str, Any], quantity: Quantity) -> dict[str, Any]:

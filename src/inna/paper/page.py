@@ -46,6 +46,7 @@ SECTIONS = {
     "figure3": "Figure 3: INNA, SGD, AdaGrad and Adam",
     "figure4": "Figure 4: slower decays",
     "beyond": "Beyond the paper",
+    "seconds": "Over seconds of training",
 }
 BADGES = {"holds": "good", "does not hold": "bad", "not enough runs": "open"}
 

@@ -22,12 +22,14 @@ from inna.experiments.study.study import Contender, Study
 from inna.experiments.tasks.catalogue import split_subset, split_width, subset
 
 __all__ = [
+    "BEYOND",
     "DAMPINGS",
     "DECAYS",
     "DECAY_POWERS",
     "FIGURES",
     "FIGURE_4_DAMPINGS",
     "FOUR",
+    "LR_FREE",
     "QUICK",
     "SCALES",
     "Scale",
@@ -102,6 +104,9 @@ def inna(alpha: float, beta: float, q: float) -> Contender:
 
 FOUR = tuple(inna(alpha, beta, DECAY_POWERS[0]).label for alpha, beta in DAMPINGS)
 DECAYS = tuple(inna(*FIGURE_4_DAMPINGS, q).label for q in DECAY_POWERS)
+# No part of the protocol: it has no learning rate to tune, and decays to zero.
+LR_FREE = Contender("INNAprop.lr_free", "innaprop-lr-free", 0.1, 0.9, grid=(1.0,), qs=("linear",))
+BEYOND = ("heavy ball", "AdamW", "INNAprop", LR_FREE.label)
 
 
 def contenders(figures: Collection[str] = FIGURES) -> tuple[Contender, ...]:

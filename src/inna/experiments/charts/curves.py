@@ -46,6 +46,7 @@ def curve_panel(
     domain: tuple[float, float] | None = None,
     title: str = "",
     note: str = "",
+    unit: str = "epoch",
 ) -> Panel:
     """Return a panel of curves over the epochs: a mean, and a band of all seeds.
 
@@ -59,6 +60,7 @@ def curve_panel(
         domain: the ends of the axis, if it does not show the whole range.
         title: of the panel.
         note: below the title.
+        unit: of the horizontal axis at first; "step" or "seconds" if all points have it.
     """
     values = [row[end] for row in points for end in ("best", "worst")]
     values += [row["mean"] for row in (*(beside or ()), *(breaks or ()))]
@@ -68,10 +70,11 @@ def curve_panel(
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
-        axes = {unit: alt.X(**encoding) for unit, encoding in _x_axes(points).items()}
+        encodings = _x_axes(points)
+        axes = {field: alt.X(**encodings[field]) for field in sorted(encodings, key=lambda field: field != unit)}
         channels = Channels(styles, theme, interactive)
         scale, kind = log_scale(values, nice=False, domain=ends) if log else (alt.Scale(nice=False, domain=ends), "")
-        x = axes["epoch"]
+        x = axes[unit]
         axis = log_axis() if kind else alt.Axis(tickCount=6)
         mean = alt.Y("mean", type="quantitative", scale=scale, title=name + kind, axis=axis)
         base = channels.data(points).encode(x=x, color=channels.color("stroke"))
@@ -153,7 +156,7 @@ def _x_axes(points: Rows) -> dict[str, dict[str, Any]]:
             found[unit] = {
                 "title": title,
                 "scale": alt.Scale(domain=[0, end], nice=False),
-                "axis": alt.Axis(grid=False, format="~s" if unit == "step" else "~g", tickCount=8),
+                "axis": alt.Axis(grid=False, format="~s" if unit == "step" else ".6~g", tickCount=8),
             }
     return {unit: {"shorthand": unit, "type": "quantitative"} | each for unit, each in found.items()}
 
