@@ -134,6 +134,20 @@ def test_the_papers_curves_have_circles_up_to_our_last_epoch():
     assert "Network" not in figures_of(study_of("cifar10", "nin"))["figure-2"].caption
 
 
+def test_every_title_names_a_smaller_width(tmp_path):
+    study = dataclasses.replace(study_of("cifar10", "nin-w0.333"), precision="bfloat16", loss_samples=10_000)
+    rows = rows_of(study)
+    for figure in reproduction_figures(summarize(study, rows)):
+        assert figure.title.endswith(", 0.333 of the channels")
+        assert "Before the last epoch the training loss is that of the first 10,000 samples." in figure.caption
+        assert ("0.333 of them" in figure.caption) == bool(theirs(figure))
+    page = Page(write_reproduction(save(tmp_path, study, rows)).read_text(encoding="utf-8"))
+    for title in ("Figure 2: the four (α, β)", "Figure 3: INNA, SGD, AdaGrad and Adam", "Figure 4: slower decays"):
+        assert f"{title}, 0.333 of the channels" in page.text
+        assert page.text.count(title) == 1
+    assert "nin-w0.333 on cifar10, 20 epochs (the paper: 200), layers in bfloat16, seeds 1, 2 and 3" in page.text
+
+
 def test_the_papers_damping_is_named_where_ours_differs():
     figure = figures_of(study_of(), changes={"INNA (0.5, 0.5)": (0.01, 0.98, 1.0)})["figure-3"]
     rows = [row for row in theirs(figure) if row["contender"] == "INNA (0.5, 0.5)"]

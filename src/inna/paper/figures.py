@@ -22,7 +22,7 @@ from inna.paper.curves import BEST_IN_FIGURE_3, PAPER_EPOCHS, paper_curve
 from inna.paper.descents import Descent, by_label, initial_speeds
 from inna.paper.evidence import ACCURACY, LOSS, Quantity, best_damping, log10_loss
 from inna.paper.protocol import BEYOND, DECAYS, FOUR
-from inna.paper.words import network_note
+from inna.paper.words import network_note, sampled_loss_note, with_width
 from inna.theory.figure1 import PAPER_DIPS
 
 __all__ = [
@@ -108,6 +108,7 @@ def _figure(summary: Summary, figure: int, name: str, title: str, sides: Sequenc
     if not parts:
         return None
     caption = "Line: mean over the final seeds (the loss is averaged, then its logarithm taken); band: best to worst."
+    caption = f"{caption} {sampled_loss_note(summary)}".rstrip()
     if any(part.beside for part in parts):
         caption += (
             f" Thin with circles: the paper’s mean, digitised every five epochs. {network_note(summary)}".rstrip()
@@ -127,6 +128,7 @@ def _figure(summary: Summary, figure: int, name: str, title: str, sides: Sequenc
     if any(part.zoomed for part in parts):
         caption += " The first epochs are outside the accuracy axis."
     panels = tuple(part.panel for part in parts)
+    title = with_width(title, summary)
     return Figure(name=name, section=name.replace("-", ""), title=title, caption=caption, panels=panels)
 
 

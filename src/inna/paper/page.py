@@ -31,6 +31,7 @@ from inna.paper.words import (
     paper_words,
     rules,
     tally,
+    with_width,
 )
 
 __all__ = [
@@ -68,7 +69,11 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
     """
     summary, figures = reproduction.summary, reproduction.figures
     shown = {figure.section for figure in figures}
-    figure_sections = {name: title for name, title in SECTIONS.items() if name in shown}
+    figure_sections = {
+        name: with_width(title, summary) if summary and name != "figure1" else title
+        for name, title in SECTIONS.items()
+        if name in shown
+    }
     subject = f"{summary.study.dataset}, {summary.study.model}" if summary else "Figure 1"
     return chart_page(
         "paper/reproduction.html",
@@ -87,7 +92,7 @@ def build_reproduction_page(reproduction: Reproduction, *, has_report: bool) -> 
         lead=lead(summary),
         sections={
             "verdicts": "Verdicts",
-            **{name: title.split(":")[0] for name, title in figure_sections.items()},
+            **{name: SECTIONS[name].split(":")[0] for name in figure_sections},
             **({"numbers": "Numbers"} if summary else {}),
             "settings": "Setup",
             "method": "How it is judged",

@@ -13,7 +13,7 @@ from inna.experiments.statistics.intervals import CONFIDENCE, paired_difference
 from inna.experiments.statistics.summary import Summary
 from inna.experiments.study.study import TUNING_SEED, Study
 from inna.experiments.study.tuning import MAX_EXTENSIONS
-from inna.experiments.tasks.catalogue import split_subset
+from inna.experiments.tasks.catalogue import split_subset, split_width
 from inna.paper import claims, figure1_claims
 from inna.paper.claims import CHANCE, Claim
 from inna.paper.curves import PAPER_DATASETS, PAPER_EPOCHS
@@ -60,10 +60,12 @@ __all__ = [
     "paper_words",
     "protocol_words",
     "rules",
+    "sampled_loss_note",
     "scale_name",
     "sentence",
     "shortage",
     "tally",
+    "with_width",
 ]
 
 # The network that the paper trains.
@@ -267,9 +269,10 @@ def lead(summary: Summary | None) -> str:
     scale = scale_name(study)
     lost = sum(not finished(result) for _, result in rows)
     missing = sum(len(entry.missing) for entry in summary.entries if entry.pending)
+    layers = "layers in bfloat16, " if study.precision == "bfloat16" else ""
     described = (
         f"{plain(study.model)} on {plain(study.dataset)}, {count(study.epochs, 'epoch')} (the paper: {PAPER_EPOCHS}), "
-        f"{seeds(study.seeds)}{f', scale {scale}' if scale else ''}. "
+        f"{layers}{seeds(study.seeds)}{f', scale {scale}' if scale else ''}. "
         f"{count(len(rows), 'run')}, {lost or 'none'} diverged"
     )
     return f"{described}; {count(missing, 'final run')} remaining." if missing else f"{described}."
@@ -343,15 +346,30 @@ def numbers_note(summary: Summary) -> str:
     note = "Mean [worst, best] over the final seeds; a run that diverged counts with its values before training."
     if summary.study.dataset in PAPER_DATASETS:
         note += f" The paper’s numbers are read off its figures, which have five seeds. {network_note(summary)}"
-    return note.rstrip()
+    return f"{note.rstrip()} {sampled_loss_note(summary)}".rstrip()
 
 
 def network_note(summary: Summary) -> str:
     """Return a note if the paper, whose curves are shown, trains another network."""
     study = summary.study
+    network, width = split_width(study.model)
     if study.dataset not in PAPER_DATASETS or study.model == PAPER_NETWORK:
         return ""
+    if network == PAPER_NETWORK:
+        return f"The paper’s network has all its channels, here it has {width:g} of them."
     return f"The paper trains a Network in Network, here it is {plain(study.model)}."
+
+
+def with_width(title: str, summary: Summary) -> str:
+    """Return a title that names the share of the network's channels, if it has not all."""
+    width = split_width(summary.study.model)[1]
+    return title if width == 1 else f"{title}, {width:g} of the channels"
+
+
+def sampled_loss_note(summary: Summary) -> str:
+    """Return a note if the training loss of most epochs is that of some samples."""
+    samples = summary.study.loss_samples
+    return f"Before the last epoch the training loss is that of the first {samples:,} samples." if samples else ""
 
 
 def rules() -> list[str]:
