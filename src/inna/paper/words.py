@@ -421,7 +421,7 @@ def protocol_words() -> list[str]:
     )
     taken = (
         f"The paper leaves open, and this is used here: the grid of γ₀, {enumerate_words(steps)}, extended by half a "
-        f"decade where the best is on its edge, at most {MAX_EXTENSIONS} times, with --refine refined to quarters or "
+        f"decade where the best is on its edge, at most {MAX_EXTENSIONS} times, with `--refine` refined to quarters or "
         f"eighths of a decade around the best, and run on a separate seed ({TUNING_SEED}); Figure 4’s (α, β), "
         f"{dampings[-1]}, with γ₀ tuned for each q; the layers of the Network in "
         "Network, those of its author’s Keras networks of 2019; the variance of the normal distribution of the "
