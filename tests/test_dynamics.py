@@ -63,6 +63,19 @@ def test_the_initial_velocity_is_minus_speed_times_gradient(alpha, beta, speed, 
     assert np.all(initial_momentum(grad, beta) == 0)
 
 
+@given(dampings, dampings, st.floats(-2, 2), step_sizes, st.integers(0, 2**32 - 1))
+def test_an_initial_speed_is_a_step_whose_length_no_learning_rate_changes(alpha, beta, speed, lrs, seed):
+    grads = np.random.default_rng(seed).normal(size=(len(lrs), 5))
+    ends = []
+    for s in (speed, beta):
+        theta, momentum = np.zeros(5), initial_momentum(grads[0], beta, s)
+        for lr, grad in zip(lrs, grads, strict=True):
+            theta, momentum = step(theta, momentum, grad, lr, alpha, beta)
+        ends.append(theta)
+    kept = math.prod(1 - alpha * lr for lr in lrs)
+    assert_close(ends[0] - ends[1], -(speed - beta) / alpha * (1 - kept) * grads[0], 1e-12)
+
+
 @given(dampings, st.floats(1e-3, 0.1), st.integers(1, 60))
 def test_alpha_beta_one_is_gradient_descent(alpha, lr, steps):
     beta = 1 / alpha

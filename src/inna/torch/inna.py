@@ -72,7 +72,8 @@ class INNA(InertialOptimizer):
             * beta = 1, INNA is gradient descent with learning rate lr * beta. A float, or a tensor of one element.
         weight_decay: lambda >= 0; lambda * theta is added to the gradient (the L2 penalty lambda/2 |theta|^2).
         initial_speed: s, for the initial velocity -s g_0. None is s = beta and m_0 = 0, as in the authors' PyTorch
-            code. The paper's experiments use 1.
+            code. The paper's experiments use 1, which in the long run adds a step of length (1 - beta)/alpha along the
+            first gradient, whatever lr is.
         loss_bound: f*, a lower bound of the loss of every batch (an upper one with ``maximize``); 0 for cross-entropy
             and squared errors. None is no guard. The guard needs alpha * beta <= 1, alpha * h <= 1 and s >= beta. The
             same in all groups.
