@@ -26,7 +26,7 @@ from inna.paper.curves import paper_curve
 from inna.paper.descents import write_descents
 from inna.paper.figures import figure1_figures, reproduction_figures
 from inna.paper.page import write_reproduction
-from inna.paper.protocol import contenders
+from inna.paper.protocol import LR_FREE, contenders
 from inna.paper.reproduction import find_reproduction, read_reproduction, read_results
 from inna.paper.verdicts import Verdict
 from inna.paper.words import agreement, lead, numbers_lines, protocol_words
@@ -388,6 +388,19 @@ def test_other_grids_are_the_papers_protocol_and_other_schedules_are_not(tmp_pat
     other = dataclasses.replace(study, contenders=others)
     save(tmp_path, other, rows_of(other))
     assert find_reproduction(tmp_path, read_results(tmp_path)) is None
+
+
+def test_innaprop_without_a_learning_rate_may_stand_beside_the_protocol(tmp_path):
+    free = dataclasses.replace(LR_FREE, grid=(0.5, 0.7, 1.0))
+    study = study_of(contenders=[*study_of().contenders, free])
+    ends = {free.label: (0.001, 0.99, 1.0)}
+    save(tmp_path / "both", study, rows_of(study, ends))
+    figures = {figure.name: figure for figure in read_reproduction(tmp_path / "both").figures}
+    assert figures["beyond"].title == "Beyond the paper: heavy ball, AdamW, INNAprop and INNAprop.lr_free"
+    assert "INNAprop.lr_free" in {row["contender"] for row in layers(figures["seconds"])[0]["rows"]}
+    alone = dataclasses.replace(study, contenders=(free,), reference=free.label)
+    save(tmp_path / "alone", alone, rows_of(alone, ends))
+    assert find_reproduction(tmp_path / "alone", read_results(tmp_path / "alone")) is None
 
 
 def test_the_pictures_of_a_reproduction_are_figure_1_and_the_others(folder):
