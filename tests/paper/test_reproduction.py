@@ -101,8 +101,10 @@ def test_an_epoch_takes_the_time_of_the_fastest():
     figure = next(each for each in reproduction_figures(summarize(study, rows)) if each.name == "seconds")
     drawn = layers(figure)[0]["rows"]
     assert [row["seconds"] for row in drawn if row["contender"] == "Adam"] == [1.5 * k for k in range(21)]
-    x = figure.panels[0].draw(LIGHT, False).chart.to_dict()["layer"][0]["encoding"]["x"]
+    drawing = figure.panels[0].draw(LIGHT, True)
+    x = drawing.chart.to_dict()["layer"][0]["encoding"]["x"]
     assert (x["field"], x["title"]) == ("seconds", "seconds of training")
+    assert list(drawing.axes) == ["seconds"]
     for result in rows.values():
         for each in result["history"]:
             each["seconds"] = None

@@ -60,7 +60,7 @@ def curve_panel(
         domain: the ends of the axis, if it does not show the whole range.
         title: of the panel.
         note: below the title.
-        unit: of the horizontal axis at first; "step" or "seconds" if all points have it.
+        unit: of the horizontal axis; "step" or "seconds" if all points have it. A reader can change that of epochs.
     """
     values = [row[end] for row in points for end in ("best", "worst")]
     values += [row["mean"] for row in (*(beside or ()), *(breaks or ()))]
@@ -70,8 +70,7 @@ def curve_panel(
     def draw(theme: Theme, interactive: bool) -> Drawing:
         import altair as alt
 
-        encodings = _x_axes(points)
-        axes = {field: alt.X(**encodings[field]) for field in sorted(encodings, key=lambda field: field != unit)}
+        axes = {field: alt.X(**encoding) for field, encoding in _x_axes(points).items() if unit in ("epoch", field)}
         channels = Channels(styles, theme, interactive)
         scale, kind = log_scale(values, nice=False, domain=ends) if log else (alt.Scale(nice=False, domain=ends), "")
         x = axes[unit]
