@@ -2,7 +2,7 @@
 
     python benchmarks/cifar_finals.py cifar10 --minutes 60         continues results/cifar10-nin-w0.333-bfloat16
     python benchmarks/cifar_finals.py cifar100 --minutes 60        continues results/cifar100-nin-w0.333-bfloat16
-    python benchmarks/cifar_finals.py cifar10 --initial-speed 0.1  continues results/cifar10-nin-w0.333-speed0.1
+    python benchmarks/cifar_finals.py cifar10 --initial-speed 0.1  continues ...-bfloat16-speed0.1
     inna report results/cifar10-nin-w0.333-bfloat16                its pages
 
 CIFAR-10: 20 epochs on all 50,000 images, three seeds. The learning rates have the lowest training loss after three
@@ -12,8 +12,8 @@ best differ by 1 %; the smaller one is taken, since the larger stayed at chance 
 CIFAR-100: 50 epochs, two seeds; the paper's claim shows only after epoch 20. The learning rate of each is the best of
 CIFAR-10's and its two neighbours on the grid, after three epochs on the tuning seed.
 
-With `--initial-speed 0.1` INNA (0.5, 0.1) alone is trained, with q = 1/2 and 1/4, from the initial velocity of the
-authors' code, -beta grad, in place of the paper's, -grad; its learning rate is tuned as for CIFAR-100.
+With `--initial-speed 0.1` INNA starts at the velocity of its authors' code, -beta grad, in place of the paper's, -grad,
+and its learning rate is tuned as for CIFAR-100. The other optimizers' rows are those without this option.
 
 INNAprop.lr_free has no learning rate to tune and decays to zero. Each epoch's training loss is that of the first 10,000
 images, at the end that of all. In bfloat16, the layers alone are, and training takes half of the time of float32
@@ -34,7 +34,7 @@ from inna.experiments.study.study import Study
 from inna.experiments.sweep.options import SweepOptions
 from inna.experiments.sweep.progress import make_progress
 from inna.experiments.sweep.sweep import sweep
-from inna.paper.protocol import ADAPTIVE_GRID, LR_FREE, NON_ADAPTIVE_GRID, contenders, protocol_study
+from inna.paper.protocol import ADAPTIVE_GRID, INITIAL_SPEED, LR_FREE, NON_ADAPTIVE_GRID, contenders, protocol_study
 
 MODEL = "nin-w0.333"
 HALF_DECADES = tuple(sorted({*ADAPTIVE_GRID, *NON_ADAPTIVE_GRID}))
@@ -68,30 +68,32 @@ def protocol(dataset: str) -> Protocol:
     )
 
 
-def study(dataset: str, precision: str, seeds: tuple[int, ...], speed: float | None = None) -> Study:
+def study(
+    dataset: str,
+    precision: str,
+    seeds: tuple[int, ...] = (),
+    speed: float = INITIAL_SPEED,
+    optimizers: tuple[str, ...] = (),
+) -> Study:
     """Return the study of a data set; in float32 without INNAprop.lr_free, whose runs are elsewhere."""
     chosen = protocol(dataset)
     given = [] if precision == "bfloat16" else [f"--precision {precision}"]
-    given += [] if speed is None else [f"--initial-speed {speed:g}"]
-    each = {contender.label: contender for contender in contenders()}
-    if speed is None:
-        taking_part = tuple(dataclasses.replace(each[label], grid=grid) for label, grid in chosen.grids.items())
-    else:
+    if speed != INITIAL_SPEED:
         chosen = chosen._replace(tuning_epochs=3)
-        taking_part = tuple(
-            dataclasses.replace(
-                each[label],
-                label=f"{label}, initial speed {speed:g}",
-                grid=_neighbours(CIFAR10[label]),
-                settings=(("initial_speed", speed),),
-            )
-            for label in CIFAR10
-            if label.startswith("INNA (0.5")
-        )
+        given.append(f"--initial-speed {speed:g}")
+    each = {contender.label: contender for contender in contenders(initial_speed=speed)}
+    taking_part = []
+    for label, grid in chosen.grids.items():
+        retuned = each[label].optimizer == "inna" and speed != INITIAL_SPEED
+        taking_part.append(dataclasses.replace(each[label], grid=_neighbours(CIFAR10[label]) if retuned else grid))
+    if precision == "bfloat16":
+        taking_part.append(LR_FREE)
+    taking_part = [contender for contender in taking_part if not optimizers or contender.label in optimizers]
+    labels = [contender.label for contender in taking_part]
     return dataclasses.replace(
         protocol_study(dataset, MODEL, "medium", precision=precision),
-        contenders=taking_part if precision == "float32" or speed is not None else (*taking_part, LR_FREE),
-        reference=taking_part[-1].label if speed is not None else "SGD",
+        contenders=tuple(taking_part),
+        reference="SGD" if "SGD" in labels else labels[-1],
         tuning_epochs=chosen.tuning_epochs,
         epochs=chosen.epochs,
         seeds=seeds or chosen.seeds,
@@ -108,7 +110,8 @@ def _neighbours(lr: float) -> tuple[float, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=("cifar10", "cifar100"))
-    parser.add_argument("--initial-speed", type=float, help="of INNA (0.5, 0.1) alone, in place of the paper's 1")
+    parser.add_argument("--initial-speed", type=float, default=INITIAL_SPEED, help="of INNA (default: %(default)s)")
+    parser.add_argument("--optimizers", nargs="+", default=[], metavar="LABEL", help="those of the study to train")
     parser.add_argument("--precision", choices=("bfloat16", "float32"), default="bfloat16")
     parser.add_argument("--out", type=Path, help="folder of the results (default: results/DATASET-nin-w0.333-...)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[], help="default: three, two for CIFAR-100")
@@ -119,11 +122,12 @@ def main() -> None:
     if options.data_dir is not None:
         os.environ["INNA_DATA"] = str(options.data_dir)
     ending = "finals" if options.precision == "float32" else options.precision
-    if options.initial_speed is not None:
-        ending = f"speed{options.initial_speed:g}"
+    if options.initial_speed != INITIAL_SPEED:
+        ending += f"-speed{options.initial_speed:g}"
     out = options.out or Path(f"results/{options.dataset}-{MODEL}-{ending}")
     chosen = SweepOptions(jobs=options.jobs, minutes=options.minutes)
-    planned = study(options.dataset, options.precision, tuple(options.seeds), options.initial_speed)
+    seeds, optimizers = tuple(options.seeds), tuple(options.optimizers)
+    planned = study(options.dataset, options.precision, seeds, options.initial_speed, optimizers)
     _, failures = sweep(planned, out, chosen, progress=make_progress(Console()))
     for failure in failures:
         print(failure)

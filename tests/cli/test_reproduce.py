@@ -20,7 +20,17 @@ from inna.experiments.tasks.load import load_task
 from inna.experiments.training.loop import Pace
 from inna.experiments.training.train import pace
 from inna.paper.descents import descend, read_descents
-from inna.paper.protocol import FIGURES, QUICK, SCALES, Scale, contenders, protocol_study, scale_of, united
+from inna.paper.protocol import (
+    FIGURES,
+    QUICK,
+    SCALES,
+    Scale,
+    contenders,
+    initial_speed_of,
+    protocol_study,
+    scale_of,
+    united,
+)
 from inna.paper.runs import described, study_of
 
 INNAS = ["INNA (0.1, 0.1)", "INNA (0.5, 0.1)", "INNA (0.5, 0.5)", "INNA (0.5, 1)"]
@@ -172,6 +182,26 @@ def test_reproduce_runs_missing_runs_and_keeps_other_figures(capsys, tmp_path, m
         assert set(tuning.runs) <= after.keys()
 
 
+@pytest.mark.usefixtures("tiny_scale")
+def test_another_initial_speed_has_a_folder_and_a_page_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ["reproduce", "fig4", "--device", "cpu", "--jobs", "1"]
+    assert run([*arguments, "--initial-speed", "0.1"]) == 0
+    folder = tmp_path / "runs" / "reproduce-digits-small-cnn-quick-speed0.1"
+    study = Study.load(folder)
+    assert {each.settings for each in study.contenders if each.optimizer == "inna"} == {(("initial_speed", 0.1),)}
+    page = (folder / "reproduction.html").read_text(encoding="utf-8")
+    assert "INNA’s initial speed 0.1 (the paper: 1)" in page
+
+
+def test_mixed_initial_speeds_are_not_the_protocol():
+    study = protocol_study("digits", "small-cnn", "quick", figures=["fig4"])
+    other = protocol_study("digits", "small-cnn", "quick", figures=["fig4"], initial_speed=0.1)
+    mixed = dataclasses.replace(study, contenders=(*study.contenders[:1], *other.contenders[1:]))
+    assert [initial_speed_of(each) for each in (study, other, mixed)] == [1.0, 0.1, None]
+    assert united(other, other) == other
+
+
 @pytest.mark.parametrize("dataset", [name for name, described in CATALOGUE.items() if described.files])
 def test_a_dry_run_plans_without_the_data(capsys, tmp_path, monkeypatch, dataset):
     def download(*arguments):
@@ -212,6 +242,7 @@ def test_figure_1_is_a_file(capsys, tmp_path, monkeypatch):
     ("arguments", "words"),
     [
         (["--dataset", "nonsense"], "dataset must be one of digits"),
+        (["--initial-speed", "-1"], "initial_speed must be a finite number >= 0"),
         (["--dataset", "a.py:make"], "a built-in one"),
         (["fig1", "--dataset", "../../nonsense"], "dataset must be one of digits"),
         (["--model", "nin"], "the networks for digits are small-cnn"),

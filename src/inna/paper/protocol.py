@@ -29,11 +29,13 @@ __all__ = [
     "FIGURES",
     "FIGURE_4_DAMPINGS",
     "FOUR",
+    "INITIAL_SPEED",
     "LR_FREE",
     "QUICK",
     "SCALES",
     "Scale",
     "contenders",
+    "initial_speed_of",
     "inna",
     "protocol_study",
     "scale_of",
@@ -44,7 +46,7 @@ FIGURES = ("fig1", "fig2", "fig3", "fig4")
 DAMPINGS = ((0.1, 0.1), (0.5, 0.1), (0.5, 0.5), (0.5, 1.0))
 FIGURE_4_DAMPINGS = (0.5, 0.1)
 DECAY_POWERS = (1 / 2, 1 / 4, 1 / 8, 1 / 16)
-INITIAL_SPEED = 1.0
+INITIAL_SPEED = 1.0  # as the paper states; its authors' PyTorch code has beta
 NON_ADAPTIVE_GRID = (0.01, 0.0316, 0.1, 0.316, 1.0)
 ADAPTIVE_GRID = (0.0001, 0.000316, 0.001, 0.00316, 0.01)
 REFERENCE = "SGD"
@@ -96,10 +98,10 @@ def scale_of(name: str, model: str) -> Scale:
     return SCALES[name]
 
 
-def inna(alpha: float, beta: float, q: float) -> Contender:
+def inna(alpha: float, beta: float, q: float, initial_speed: float = INITIAL_SPEED) -> Contender:
     """Return INNA as the paper runs it; its label names q where that is not 1/2."""
     label = f"INNA ({alpha:g}, {beta:g})" + (f", q = 1/{1 / q:g}" if q != DECAY_POWERS[0] else "")
-    return Contender(label, "inna", alpha, beta, (("initial_speed", INITIAL_SPEED),), NON_ADAPTIVE_GRID, (q,))
+    return Contender(label, "inna", alpha, beta, (("initial_speed", initial_speed),), NON_ADAPTIVE_GRID, (q,))
 
 
 FOUR = tuple(inna(alpha, beta, DECAY_POWERS[0]).label for alpha, beta in DAMPINGS)
@@ -109,17 +111,21 @@ LR_FREE = Contender("INNAprop.lr_free", "innaprop-lr-free", 0.1, 0.9, grid=(1.0,
 BEYOND = ("heavy ball", "AdamW", "INNAprop", LR_FREE.label)
 
 
-def contenders(figures: Collection[str] = FIGURES) -> tuple[Contender, ...]:
+def contenders(figures: Collection[str] = FIGURES, *, initial_speed: float = INITIAL_SPEED) -> tuple[Contender, ...]:
     """Return the optimizers in ``figures``, in the order of legends.
 
     The paper's optimizers come first, then those beyond it, then INNA with other decays.
+
+    Args:
+        figures: of `FIGURES`.
+        initial_speed: s in INNA's initial velocity -s grad J(theta_0).
 
     >>> [contender.label for contender in contenders(["fig2"])]
     ['INNA (0.1, 0.1)', 'INNA (0.5, 0.1)', 'INNA (0.5, 0.5)', 'INNA (0.5, 1)']
     """
     adam = Contender("Adam", "adam", grid=ADAPTIVE_GRID, qs=(0.0,))
-    dampings = {inna(alpha, beta, DECAY_POWERS[0]): {"fig2", "fig3"} for alpha, beta in DAMPINGS}
-    dampings[inna(*FIGURE_4_DAMPINGS, DECAY_POWERS[0])].add("fig4")
+    dampings = {inna(*each, DECAY_POWERS[0], initial_speed): {"fig2", "fig3"} for each in DAMPINGS}
+    dampings[inna(*FIGURE_4_DAMPINGS, DECAY_POWERS[0], initial_speed)].add("fig4")
     needed = dampings | {
         Contender("SGD", "sgd", grid=NON_ADAPTIVE_GRID, qs=(DECAY_POWERS[0],)): {"fig3"},
         Contender("AdaGrad", "adagrad", grid=ADAPTIVE_GRID, qs=(0.0,)): {"fig3"},
@@ -127,7 +133,7 @@ def contenders(figures: Collection[str] = FIGURES) -> tuple[Contender, ...]:
         Contender("heavy ball", "heavy-ball", grid=NON_ADAPTIVE_GRID, qs=(DECAY_POWERS[0],)): {"fig3"},
         Contender("AdamW", "adamw", grid=ADAPTIVE_GRID, qs=(0.0,)): {"fig3"},
         Contender("INNAprop", "innaprop", 0.1, 0.9, grid=ADAPTIVE_GRID, qs=(0.0,)): {"fig3"},
-        **{inna(*FIGURE_4_DAMPINGS, q): {"fig4"} for q in DECAY_POWERS[1:]},
+        **{inna(*FIGURE_4_DAMPINGS, q, initial_speed): {"fig4"} for q in DECAY_POWERS[1:]},
     }
     return tuple(contender for contender, where in needed.items() if where & set(figures))
 
@@ -144,17 +150,18 @@ def protocol_study(
     images: int | None = None,
     source: str = "",
     refinement: int = 0,
+    initial_speed: float = INITIAL_SPEED,
 ) -> Study:
     """Return the study for ``figures`` (of Figures 2 to 4) on one data set.
 
     ``images`` is the number of its training images, if it may have fewer than the scale uses; ``source`` is that of
-    `Run`, ``refinement`` that of `Study`.
+    `Run`, ``refinement`` that of `Study`, ``initial_speed`` that of `contenders`.
 
     Raises:
         ValueError: no such scale, or no figure that needs runs.
     """
     length = scale_of(scale, model)
-    taking_part = contenders(figures)
+    taking_part = contenders(figures, initial_speed=initial_speed)
     whole = length.images is None or (images is not None and images <= length.images)
     return Study(
         dataset=dataset if whole or length.images is None else subset(split_subset(dataset)[0], length.images),
@@ -172,6 +179,12 @@ def protocol_study(
     )
 
 
+def initial_speed_of(study: Study) -> float | None:
+    """Return the initial speed of INNA's contenders, the paper's without any; None if they differ."""
+    speeds = {dict(each.settings).get("initial_speed") for each in study.contenders if each.optimizer == "inna"}
+    return speeds.pop() if len(speeds) == 1 else None if speeds else INITIAL_SPEED
+
+
 def united(study: Study, earlier: Study) -> Study:
     """Add the optimizers of ``earlier`` to ``study`` if it is the same protocol."""
     same = dataclasses.replace(
@@ -179,7 +192,8 @@ def united(study: Study, earlier: Study) -> Study:
     )
     if same != study:
         return study
-    taking_part = tuple(c for c in contenders() if c in study.contenders or c in earlier.contenders)
+    known = contenders(initial_speed=initial_speed_of(study) or INITIAL_SPEED)
+    taking_part = tuple(c for c in known if c in study.contenders or c in earlier.contenders)
     return dataclasses.replace(study, contenders=taking_part, reference=_reference(taking_part))
 
 

@@ -26,7 +26,7 @@ from inna.paper.descents import FIGURE_1, Descent, as_panels, by_label, initial_
 from inna.paper.evidence import ACCURACY, Values
 from inna.paper.figure1_claims import FIGURE_1_CLAIMS, Figure1Claim
 from inna.paper.figures import figure1_figures, reproduction_figures
-from inna.paper.protocol import LR_FREE, contenders
+from inna.paper.protocol import LR_FREE, contenders, initial_speed_of
 from inna.paper.verdicts import Number, Outcome, Verdict, outcome
 
 __all__ = [
@@ -130,7 +130,10 @@ def read_reproduction(folder: str | Path) -> Reproduction:
 
 def _follows_protocol(study: Study) -> bool:
     metrics = [metric.name for metric in study.metrics]
-    known = {_without_grid(contender) for contender in contenders()}
+    speed = initial_speed_of(study)
+    if speed is None:
+        return False
+    known = {_without_grid(contender) for contender in contenders(initial_speed=speed)}
     ours = {_without_grid(contender) for contender in study.contenders}
     return _classifies(study) and "accuracy" in metrics and bool(ours & known) and ours <= known | {LR_FREE}
 

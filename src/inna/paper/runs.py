@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
+from inna.checks import check_range
 from inna.experiments.rows.row_files import DamagedRowError
 from inna.experiments.study.study import Study
 from inna.experiments.tasks.catalogue import builtin_model, check_network
 from inna.experiments.tasks.data_file import data_path, is_data_file, read_data_file
-from inna.paper.protocol import contenders, protocol_study, scale_of, united
+from inna.paper.protocol import INITIAL_SPEED, contenders, protocol_study, scale_of, united
 
 __all__ = [
     "described",
@@ -26,6 +27,7 @@ def study_of(
     device: str = "cpu",
     command: str = "",
     refinement: int = 0,
+    initial_speed: float = INITIAL_SPEED,
     load: bool = True,
 ) -> Study | None:
     """Return the study for ``figures``; None for Figure 1 alone, which has none.
@@ -38,16 +40,19 @@ def study_of(
         device: "cpu", "cuda", "cuda:1", or "auto".
         command: the command line, for the report.
         refinement: steps in a decade, 4 or 8, to which the best learning rates of the grid are refined; 0 for the grid.
+        initial_speed: s >= 0 in INNA's initial velocity -s grad J(theta_0).
         load: load the data and check the task, so that its runs can start.
 
     Raises:
-        ValueError: a name is unknown, the file cannot be used, or the device is not available.
+        ValueError: a name is unknown, the initial speed is negative, the file cannot be used, or the device is not
+            available.
         DataError: the data are not available and could not be downloaded.
 
     >>> study = study_of(["fig2"], "digits")
     >>> len(study.contenders), study.model, study_of(["fig1"]) is None
     (4, 'small-cnn', True)
     """
+    check_range("initial_speed", initial_speed, minimum=0.0)
     images, source = None, ""
     if is_data_file(dataset):
         data = read_data_file(data_path(dataset))
@@ -74,6 +79,7 @@ def study_of(
         images=images,
         source=source,
         refinement=refinement,
+        initial_speed=initial_speed,
     )
     if load:
         load_task(study.dataset, model=model)[0].check()

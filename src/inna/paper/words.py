@@ -37,11 +37,13 @@ from inna.paper.protocol import (
     DAMPINGS,
     DECAY_POWERS,
     FIGURE_4_DAMPINGS,
+    INITIAL_SPEED,
     NON_ADAPTIVE_GRID,
     QUICK,
     SCALES,
     Scale,
     contenders,
+    initial_speed_of,
     scale_of,
 )
 from inna.paper.verdicts import Comparison, Number, Outcome, Verdict
@@ -269,10 +271,13 @@ def lead(summary: Summary | None) -> str:
     scale = scale_name(study)
     lost = sum(not finished(result) for _, result in rows)
     missing = sum(len(entry.missing) for entry in summary.entries if entry.pending)
-    layers = "layers in bfloat16, " if study.precision == "bfloat16" else ""
+    kind = "layers in bfloat16, " if study.precision == "bfloat16" else ""
+    speed = initial_speed_of(study)
+    if speed is not None and speed != INITIAL_SPEED:
+        kind += f"INNA’s initial speed {speed:g} (the paper: {INITIAL_SPEED:g}), "
     described = (
         f"{plain(study.model)} on {plain(study.dataset)}, {count(study.epochs, 'epoch')} (the paper: {PAPER_EPOCHS}), "
-        f"{layers}{seeds(study.seeds)}{f', scale {scale}' if scale else ''}. "
+        f"{kind}{seeds(study.seeds)}{f', scale {scale}' if scale else ''}. "
         f"{count(len(rows), 'run')}, {lost or 'none'} diverged"
     )
     return f"{described}; {count(missing, 'final run')} remaining." if missing else f"{described}."

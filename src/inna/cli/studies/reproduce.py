@@ -61,6 +61,13 @@ def reproduce(
             "with eighths then an eighth around the best of these. [default: the grid of half-decades alone]"
         ),
     ] = None,
+    initial_speed: Annotated[
+        float,
+        Parameter(
+            help="s in INNA's initial velocity -s grad J(theta_0). The paper states 1; the authors' PyTorch code has "
+            "beta, which is 0.1 in the recommended setting."
+        ),
+    ] = 1.0,
     compute: Annotated[DeviceArguments, Parameter(name="*")] = DeviceArguments(),
     dry_run: DryRun = False,
     show: Show = False,
@@ -68,8 +75,8 @@ def reproduce(
         Path | None,
         OUTPUT,
         Parameter(
-            help="Folder for results and report. [default: runs/reproduce-DATASET-NETWORK-SCALE, runs/reproduce-fig1 "
-            "for fig1 alone]",
+            help="Folder for results and report. [default: runs/reproduce-DATASET-NETWORK-SCALE, with the initial "
+            "speed if it is not 1; runs/reproduce-fig1 for fig1 alone]",
         ),
     ] = None,
     task: BuiltinTask = BuiltinTaskOptions(),
@@ -87,7 +94,7 @@ def reproduce(
     with checking():
         sweep.check()
         compute.check_device()
-        from inna.paper.protocol import FIGURES
+        from inna.paper.protocol import FIGURES, INITIAL_SPEED
         from inna.paper.runs import described, study_of
 
         data.use()
@@ -101,11 +108,18 @@ def reproduce(
                 scale,
                 device=compute.device,
                 command=command,
+                initial_speed=initial_speed,
                 refinement={None: 0, "quarters": 4, "eighths": 8}[refine],
                 load=not dry_run,
             )
     folder = out or (
-        default_folder(task.name, study.model, scale, beginning="reproduce")
+        default_folder(
+            task.name,
+            study.model,
+            scale,
+            "" if initial_speed == INITIAL_SPEED else f"speed{initial_speed:g}",
+            beginning="reproduce",
+        )
         if study
         else default_folder("-".join(["reproduce", *figures]))
     )
