@@ -11,10 +11,12 @@ pytest.importorskip("torch.nn")  # without PyTorch, torch alone is the folder te
 
 import torch
 
-from example_programs import EXAMPLES, load_example
+from example_programs import load_example
 from inna.experiments import Run, train
 from inna.experiments.tasks.load import load_task
+from scripts import ROOT
 
+EXAMPLES = ROOT / "examples"
 INDEX = (EXAMPLES / "README.md").read_text("utf-8")
 LOG = (EXAMPLES.parent / "docs" / "log.md").read_text("utf-8")
 

@@ -84,7 +84,7 @@ FORBIDDEN = {
 # Base -> rooms, each group of which may import the groups before it.
 BASE = {"inna", "inna.checks", "inna.files", "inna.streams"}
 EXPERIMENTS = (
-    {"inna.experiments.formatting"},
+    {"inna.experiments.formatting", "inna.experiments.kept"},
     {"inna.experiments.rows"},
     {"inna.experiments.tasks", "inna.experiments.study", "inna.experiments.charts"},
     {"inna.experiments.training", "inna.experiments.statistics"},

@@ -26,12 +26,10 @@ __all__ = [
     "FRESH",
     "DamagedFileError",
     "LockedFile",
-    "cache_file",
     "canonical",
     "check_folder",
     "describe_damage",
     "is_locked",
-    "kept",
     "open_file",
     "read_document",
     "read_file",
@@ -79,31 +77,6 @@ def read_document(path: Path) -> dict[str, Any]:
     if not intact:
         raise DamagedFileError(f"{path}: the checksum does not match; the file was altered or damaged")
     return body
-
-
-def kept(name: str, make: Callable[[], Any]) -> Any:
-    """Return what ``make`` returns, made once and kept as JSON in the user's cache folder.
-
-    Without such a folder, and where the file is damaged, it is made again.
-
-    Args:
-        name: of the file, relative to the folder. It names all on which the value depends, such as versions.
-        make: returns a value that JSON can express.
-    """
-    file = cache_file(name)
-    with contextlib.suppress(OSError, DamagedFileError, KeyError):
-        return read_document(file)["value"]
-    value = make()
-    with contextlib.suppress(OSError):
-        write_document(file, {"value": value})
-    return value
-
-
-def cache_file(name: str) -> Path:
-    """Return the file in the user's cache folder that `kept` reads and writes."""
-    import pooch
-
-    return Path(pooch.os_cache("inna")) / name
 
 
 def write_whole(path: Path, content: bytes) -> None:

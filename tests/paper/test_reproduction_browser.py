@@ -57,7 +57,7 @@ def test_the_page_has_no_errors_fits_and_loads_nothing(
     settle(seen)
     check_quiet_and_fitting(seen, page.as_uri(), size, scheme)
     # Two figures of four panels, and four of two.
-    assert seen.count(".chart") == 16
+    assert seen.count(".chart") == 18
 
 
 @one_look

@@ -169,7 +169,10 @@ def _panel(summary: Summary, figure: int, side: _Side, members: set[str]) -> _Dr
 
 
 def _epoch_seconds(entry: Entry) -> float:
-    """Return the time of the fastest epoch of the final runs, those at chance too; NaN without any."""
+    """Return the time of the fastest epoch of the final runs.
+
+    Of those at chance, too; NaN without any.
+    """
     epochs = (each for _, result in entry.finals.values() for each in history(result)[1:])
     known = [seconds for each in epochs if math.isfinite(seconds := number(each.get("seconds")))]
     return min(known, default=math.nan)

@@ -180,7 +180,10 @@ def protocol_study(
 
 
 def initial_speed_of(study: Study) -> float | None:
-    """Return the initial speed of INNA's contenders, the paper's without any; None if they differ."""
+    """Return the initial speed of INNA's contenders; None if they differ.
+
+    The paper's if there are none.
+    """
     speeds = {dict(each.settings).get("initial_speed") for each in study.contenders if each.optimizer == "inna"}
     return speeds.pop() if len(speeds) == 1 else None if speeds else INITIAL_SPEED
 

@@ -366,13 +366,16 @@ def network_note(summary: Summary) -> str:
 
 
 def with_width(title: str, summary: Summary) -> str:
-    """Return a title that names the share of the network's channels, if it has not all."""
+    """Return a title that names the share of the network's channels.
+
+    If it has not all.
+    """
     width = split_width(summary.study.model)[1]
     return title if width == 1 else f"{title}, {width:g} of the channels"
 
 
 def sampled_loss_note(summary: Summary) -> str:
-    """Return a note if the training loss of most epochs is that of some samples."""
+    """Return a note if most epochs' training loss is that of some samples."""
     samples = summary.study.loss_samples
     return f"Before the last epoch the training loss is that of the first {samples:,} samples." if samples else ""
 

@@ -9,7 +9,7 @@ import pytest
 
 from inna.experiments.charts import library
 from inna.experiments.charts.library import charting_library, library_file_name
-from inna.files import cache_file
+from inna.experiments.kept import cache_folder
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]
 
 
 def library_file() -> Path:
-    return cache_file(library_file_name())
+    return cache_folder() / library_file_name()
 
 
 def asked_again() -> str:

@@ -6,7 +6,7 @@ from functools import cache
 from importlib.metadata import version
 
 from inna.experiments.charts.drawing import vega_lite_version
-from inna.files import kept
+from inna.experiments.kept import kept
 
 __all__ = ["charting_library", "library_file_name"]
 

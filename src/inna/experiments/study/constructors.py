@@ -63,13 +63,18 @@ def constructor_defaults(target: str, method: str = "__init__") -> tuple[Mapping
 
 
 def constructor(target: str) -> tuple[ast.FunctionDef, Mapping[str, Any]] | None:
-    """Return ``__init__`` of a class and the defaults of its arguments; None if its source is not found."""
+    """Return ``__init__`` of a class and the defaults of its arguments.
+
+    None if its source is not found.
+    """
     function = _methods(target).get("__init__")
     return None if function is None else (function, _defaults(function.args))
 
 
 def base_class(target: str) -> str | None:
-    """Return the base of a class as package:Class, of the same package; None if it has several, or another kind.
+    """Return the base of a class as package:Class.
+
+    None if it has several, or is of another package.
 
     >>> base_class("torch.optim:AdamW")
     'torch.optim:Adam'

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from inna.checks import check_range, check_text
-from inna.files import kept
+from inna.experiments.kept import kept
 
 __all__ = ["LEARNING_RATE", "MOST_DIMENSIONS", "Dimension", "learning_rate", "points", "round_lr"]
 

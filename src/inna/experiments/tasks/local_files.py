@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from inna.experiments.kept import cache_folder
 from inna.experiments.tasks.catalogue import DatasetEntry, PublishedFile, entry, split_subset
 from inna.experiments.tasks.data_file import is_data_file
 from inna.files import DamagedFileError, read_file
@@ -51,11 +52,7 @@ def data_folder() -> Path:
     The environment variable ``INNA_DATA``, or else the user's cache folder.
     """
     chosen = os.environ.get(FOLDER_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser()
-    import pooch
-
-    return Path(pooch.os_cache("inna"))
+    return Path(chosen).expanduser() if chosen else cache_folder()
 
 
 def file_states(described: DatasetEntry) -> list[FileState]:
