@@ -202,6 +202,25 @@ def test_only_main_imports_the_command_line():
     assert {module for module in importers if not module.startswith("inna.cli")} == {"inna.__main__"}
 
 
+def test_torch_is_enough_for_its_optimizers():
+    # pip install "inna[torch]" brings no NumPy, since torch does not need it.
+    code = """
+import sys, warnings
+sys.modules["numpy"] = None
+warnings.simplefilter("ignore")
+import torch
+from inna.torch import INNA, INNAprop, find_lr
+model = torch.nn.Linear(2, 1)
+batches = [(torch.ones(4, 2), torch.ones(4, 1))]
+find_lr(INNA, model, torch.nn.functional.mse_loss, batches, grid=[0.01, 0.1], steps=24)
+for optimizer in (INNA(model.parameters()), INNAprop.lr_free(model.parameters())):
+    model(batches[0][0]).sum().backward()
+    optimizer.step()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_folders_hold_few_modules():
     root = Path(inna.__file__).parent
     folders = {path.parent for path in root.rglob("*.py")}

@@ -6,11 +6,11 @@ import contextlib
 import copy
 import math
 import random
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
@@ -216,13 +216,17 @@ def _restored_generators(batches: Any) -> Iterator[None]:
         if isinstance(each := getattr(holder, "generator", None), torch.Generator)
     }
     before = [(each, each.get_state()) for each in generators.values()]
-    states = random.getstate(), np.random.get_state()
+    state = random.getstate()
+    # torch does not need NumPy: what has not been imported has no state that anyone set.
+    numpy_random: Any = getattr(sys.modules.get("numpy"), "random", None)
+    numpy_state = numpy_random.get_state() if numpy_random else None
     devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices):
         try:
             yield
         finally:
-            random.setstate(states[0])
-            np.random.set_state(states[1])
-            for generator, state in before:
-                generator.set_state(state)
+            random.setstate(state)
+            if numpy_random:
+                numpy_random.set_state(numpy_state)
+            for generator, saved in before:
+                generator.set_state(saved)
