@@ -200,6 +200,8 @@ def test_mixed_initial_speeds_are_not_the_protocol():
     mixed = dataclasses.replace(study, contenders=(*study.contenders[:1], *other.contenders[1:]))
     assert [initial_speed_of(each) for each in (study, other, mixed)] == [1.0, 0.1, None]
     assert united(other, other) == other
+    still = protocol_study("digits", "small-cnn", "quick", figures=["fig4"], initial_speed=0.0)
+    assert united(still, still) == still
 
 
 @pytest.mark.parametrize("dataset", [name for name, described in CATALOGUE.items() if described.files])

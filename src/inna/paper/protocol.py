@@ -195,7 +195,8 @@ def united(study: Study, earlier: Study) -> Study:
     )
     if same != study:
         return study
-    known = contenders(initial_speed=initial_speed_of(study) or INITIAL_SPEED)
+    speed = initial_speed_of(study)
+    known = contenders(initial_speed=INITIAL_SPEED if speed is None else speed)
     taking_part = tuple(c for c in known if c in study.contenders or c in earlier.contenders)
     return dataclasses.replace(study, contenders=taking_part, reference=_reference(taking_part))
 
