@@ -263,6 +263,7 @@ def check_specification(text: str, *, tuned: bool = False) -> None:
         raise unknown_name(name, names())
     target = target_of(name)
     accepted = _accepted(target)
+    ranges = {**RANGES, **LENGTH_RANGES} if target.startswith("inna.torch:") else {}
     values = dict(NAMED[name].settings) if name in NAMED else {}
     for key, value in given.items():
         check_setting(text, name, key, None if accepted is None else tuple(accepted))
@@ -270,10 +271,8 @@ def check_specification(text: str, *, tuned: bool = False) -> None:
             values[key] = UNREAD
         elif accepted is not None and accepted[key] is not UNREAD:
             values[key] = check_value(text, key, accepted[key], read_value(value))
-            if target.startswith("inna.torch:") and key in RANGES:
-                check_range(f"{text}: {key}", values[key], **RANGES[key])
-            elif target.startswith("inna.torch:") and key in LENGTH_RANGES and values[key] is not None:
-                check_range(f"{text}: {key}", values[key], **LENGTH_RANGES[key])
+            if key in ranges and values[key] is not None:
+                check_range(f"{text}: {key}", values[key], **ranges[key])
     if message := refusal(target, values):
         raise ValueError(f"{text}: {message}")
 
