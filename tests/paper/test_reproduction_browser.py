@@ -56,7 +56,7 @@ def test_the_page_has_no_errors_fits_and_loads_nothing(
         details.evaluate("each => each.open = true")
     settle(seen)
     check_quiet_and_fitting(seen, page.as_uri(), size, scheme)
-    # Two figures of four panels, and four of two.
+    # Two figures of four panels, and five of two.
     assert seen.count(".chart") == 18
 
 
